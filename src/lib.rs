@@ -1,0 +1,3 @@
+//! weightlift fetches model weights onto a volume: once, verified, resumable.
+
+pub mod model;

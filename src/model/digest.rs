@@ -1,0 +1,158 @@
+//! What proves the bytes of a file. An ETag is never a digest.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A digest that a source published for a whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Digest {
+    /// `lfs.oid` of the Hub, a full-object S3 SHA-256, a line of `SHA256SUMS`.
+    Sha256([u8; 32]),
+    /// Git's name of a blob: SHA-1 over `blob <length>\0` and the content.
+    GitSha1([u8; 20]),
+    /// An S3 checksum over the whole object; the value big-endian, as S3 sends it.
+    Full { checksum: Checksum, value: Vec<u8> },
+    /// An S3 checksum over the checksums of the parts of a multipart upload.
+    Composite {
+        checksum: Checksum,
+        part_sizes: Vec<u64>,
+        value: Vec<u8>,
+    },
+}
+
+/// The algorithms that S3 offers for additional checksums and that are computed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    Sha256,
+    Sha1,
+    Crc64Nvme,
+    Crc32c,
+    Crc32,
+}
+
+impl Digest {
+    /// A SHA-256 from 64 hexadecimal digits.
+    pub fn sha256_from_hex(text: &str) -> Option<Self> {
+        hex::decode(text).map(Self::Sha256)
+    }
+
+    /// A git blob id from 40 hexadecimal digits.
+    pub fn git_sha1_from_hex(text: &str) -> Option<Self> {
+        hex::decode(text).map(Self::GitSha1)
+    }
+
+    /// How the sentinel and the messages call this kind of proof.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Sha256(_) => "sha256".into(),
+            Self::GitSha1(_) => "git-sha1".into(),
+            Self::Full { checksum, .. } => format!("s3-{}", checksum.name()),
+            Self::Composite { checksum, .. } => format!("s3-{}-composite", checksum.name()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha256(value) => value,
+            Self::GitSha1(value) => value,
+            Self::Full { value, .. } | Self::Composite { value, .. } => value,
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.kind(), hex::encode(self.bytes()))
+    }
+}
+
+impl Checksum {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha1 => "sha1",
+            Self::Crc64Nvme => "crc64nvme",
+            Self::Crc32c => "crc32c",
+            Self::Crc32 => "crc32",
+        }
+    }
+
+    /// Length of a value in bytes.
+    pub fn len_bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha1 => 20,
+            Self::Crc64Nvme => 8,
+            Self::Crc32c | Self::Crc32 => 4,
+        }
+    }
+
+    /// The CRC of `data` in one go; only for the CRCs, which the journal and names use.
+    pub fn of(self, data: &[u8]) -> u64 {
+        crc_fast::checksum(
+            self.crc_algorithm()
+                .unwrap_or(crc_fast::CrcAlgorithm::Crc64Nvme),
+            data,
+        )
+    }
+
+    /// The same algorithm in the terms of the CRC library; `None` for the cryptographic ones.
+    pub fn crc_algorithm(self) -> Option<crc_fast::CrcAlgorithm> {
+        match self {
+            Self::Crc64Nvme => Some(crc_fast::CrcAlgorithm::Crc64Nvme),
+            Self::Crc32c => Some(crc_fast::CrcAlgorithm::Crc32Iscsi),
+            Self::Crc32 => Some(crc_fast::CrcAlgorithm::Crc32IsoHdlc),
+            Self::Sha256 | Self::Sha1 => None,
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub mod hex {
+    pub fn encode(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Exactly `2 * N` digits of either case, or nothing.
+    pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+        if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut out = [0; N];
+        for (n, byte) in out.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok()?;
+        }
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_must_have_exactly_the_right_length() {
+        let text = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let digest = Digest::sha256_from_hex(text).expect("64 digits");
+        assert_eq!(digest.to_string(), format!("sha256:{text}"));
+        for wrong in [
+            "",
+            &text[1..],
+            "../../../../etc/passwd",
+            &text.replace('9', "g"),
+        ] {
+            assert_eq!(Digest::sha256_from_hex(wrong), None);
+        }
+        // Multi-byte characters must not split.
+        assert_eq!(Digest::git_sha1_from_hex(&"é".repeat(20)), None);
+    }
+
+    #[test]
+    fn crcs_are_the_ones_that_s3_means() {
+        assert_eq!(Checksum::Crc32.of(b"123456789"), 0xcbf43926);
+        assert_eq!(Checksum::Crc32c.of(b"123456789"), 0xe3069283);
+        assert_eq!(Checksum::Crc64Nvme.of(b"123456789"), 0xae8b14860a799888);
+    }
+}

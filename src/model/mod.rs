@@ -1,0 +1,23 @@
+//! The words of weightlift as types: what a source holds, what a family must hold, which bytes to
+//! fetch. Pure: no files, no network, no clock, no async.
+
+mod digest;
+mod fnmatch;
+mod path;
+mod plan;
+mod select;
+mod sentinel;
+mod snapshot;
+mod source;
+pub mod text;
+
+pub use digest::{Checksum, Digest, hex};
+pub use path::{Family, RelPath, UnsafePath};
+pub use plan::{Plan, chunks};
+pub use select::{LeftOut, Selected, Selection, SelectionError, is_pickle};
+pub use sentinel::{SENTINEL, Sentinel, SentinelFile, SentinelProblem};
+pub use snapshot::{RemoteFile, Snapshot, SnapshotError};
+pub use source::{HubRepo, S3Location, SourceUri, SourceUriError};
+
+/// Everything that weightlift keeps for itself on a volume lies in a directory of this name.
+pub const STATE_DIR: &str = ".weightlift";

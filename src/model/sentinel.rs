@@ -1,0 +1,195 @@
+//! The file that vouches for a published family.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, SourceUri};
+
+/// Name of the sentinel inside a family directory.
+pub const SENTINEL: &str = ".weightlift-complete.json";
+/// The format that this version writes, and the only one that it reads.
+const FORMAT: u32 = 1;
+
+/// The snapshot that a family directory holds, complete and verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sentinel {
+    pub format: u32,
+    /// `weightlift 0.1.0`
+    pub tool: String,
+    /// As asked for: `hf://org/name`, `s3://bucket/prefix/`
+    pub source: String,
+    /// The name that the source answered with, where a repo was renamed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub renamed_to: Option<String>,
+    /// What was asked for: `main`, a tag, a commit. Absent for S3.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub requested_revision: Option<String>,
+    /// What that was: the commit, or for S3 the SHA-256 over the listing.
+    pub revision: String,
+    pub selection: Selection,
+    /// RFC 3339, by the clock of the node that fetched; for people only.
+    pub completed_at: String,
+    pub total_bytes: u64,
+    pub files: Vec<SentinelFile>,
+    pub left_out: Vec<LeftOut>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentinelFile {
+    pub path: String,
+    pub size: u64,
+    /// Of all bytes, computed here; lower-case hexadecimal.
+    pub sha256: String,
+    /// The kind of published digest that the bytes were compared with, or `unpublished`.
+    pub verified_by: String,
+    /// `valid` for a safetensors file whose header was checked, or why it was not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub structure: Option<String>,
+}
+
+/// Why the content of a sentinel file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SentinelProblem {
+    #[error("the sentinel is not valid JSON of the expected form")]
+    Unreadable(#[source] serde_json::Error),
+    #[error(
+        "the sentinel has format {0}, which this version does not know; use a newer weightlift"
+    )]
+    UnknownFormat(u64),
+    #[error("the sentinel names an unsafe path")]
+    UnsafePath(#[source] super::UnsafePath),
+}
+
+impl Sentinel {
+    pub fn new(
+        uri: &SourceUri,
+        place: String,
+        revision: String,
+        selection: Selection,
+        completed_at: String,
+        files: Vec<SentinelFile>,
+        left_out: Vec<LeftOut>,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            tool: format!("weightlift {}", env!("CARGO_PKG_VERSION")),
+            renamed_to: (place != uri.place()).then_some(place),
+            source: uri.place(),
+            requested_revision: match uri {
+                SourceUri::Hub(repo) => Some(repo.revision.clone()),
+                SourceUri::S3(_) => None,
+            },
+            revision,
+            selection,
+            completed_at,
+            total_bytes: files.iter().map(|file| file.size).sum(),
+            files,
+            left_out,
+        }
+    }
+
+    pub fn parse(json: &[u8]) -> Result<Self, SentinelProblem> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u64,
+        }
+        let head: Head = serde_json::from_slice(json).map_err(SentinelProblem::Unreadable)?;
+        if head.format != u64::from(FORMAT) {
+            return Err(SentinelProblem::UnknownFormat(head.format));
+        }
+        let sentinel: Self = serde_json::from_slice(json).map_err(SentinelProblem::Unreadable)?;
+        for file in &sentinel.files {
+            RelPath::parse(&file.path).map_err(SentinelProblem::UnsafePath)?;
+        }
+        Ok(sentinel)
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json =
+            serde_json::to_vec_pretty(self).expect("strings and numbers always serialise");
+        json.push(b'\n');
+        json
+    }
+
+    /// Whether the family was filled from this place with this selection, at whatever revision.
+    pub fn is_for(&self, uri: &SourceUri, selection: &Selection) -> bool {
+        self.source == uri.place() && self.selection == *selection
+    }
+}
+
+impl SentinelFile {
+    pub fn new(file: &RemoteFile, sha256: String, structure: Option<String>) -> Self {
+        Self {
+            path: file.path.to_string(),
+            size: file.size,
+            sha256,
+            verified_by: file
+                .digest
+                .as_ref()
+                .map_or_else(|| "unpublished".into(), Digest::kind),
+            structure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentinel() -> Sentinel {
+        let uri = SourceUri::parse("hf://org/name").expect("uri");
+        let file = SentinelFile {
+            path: "a".into(),
+            size: 3,
+            sha256: "00".repeat(32),
+            verified_by: "sha256".into(),
+            structure: None,
+        };
+        let place = uri.place();
+        Sentinel::new(
+            &uri,
+            place,
+            "c".repeat(40),
+            Selection::default(),
+            "now".into(),
+            vec![file],
+            vec![],
+        )
+    }
+
+    #[test]
+    fn a_sentinel_reads_back_as_it_was_written() {
+        let written = sentinel();
+        assert_eq!(
+            Sentinel::parse(&written.to_json()).expect("parses"),
+            written
+        );
+    }
+
+    #[test]
+    fn a_later_format_is_refused_and_not_misread() {
+        let mut later = sentinel();
+        later.format = 2;
+        assert!(matches!(
+            Sentinel::parse(&later.to_json()),
+            Err(SentinelProblem::UnknownFormat(2))
+        ));
+        assert!(matches!(
+            Sentinel::parse(b"{\"format\":1"),
+            Err(SentinelProblem::Unreadable(_))
+        ));
+        assert!(matches!(
+            Sentinel::parse(b""),
+            Err(SentinelProblem::Unreadable(_))
+        ));
+    }
+
+    #[test]
+    fn a_forged_path_in_a_sentinel_is_refused() {
+        let mut forged = sentinel();
+        forged.files[0].path = "../../etc/passwd".into();
+        assert!(matches!(
+            Sentinel::parse(&forged.to_json()),
+            Err(SentinelProblem::UnsafePath(_))
+        ));
+    }
+}

@@ -1,0 +1,231 @@
+//! What the user typed as SOURCE.
+
+use std::fmt;
+
+use super::text;
+
+/// `hf://org/name@revision` or `s3://bucket/prefix/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceUri {
+    Hub(HubRepo),
+    S3(S3Location),
+}
+
+/// A model repo of a Hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubRepo {
+    /// `org/name`, or `name` for the few without an owner.
+    pub id: String,
+    /// A branch, a tag, `refs/pr/1`, or a commit of 40 hexadecimal digits.
+    pub revision: String,
+}
+
+/// A prefix, or one object, of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Location {
+    pub bucket: String,
+    /// Without a leading `/`; ends in `/` (or is empty) where the user wrote a directory.
+    pub key: String,
+}
+
+/// A SOURCE that cannot be understood. Exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("SOURCE `{uri}` {why}; write hf://org/name[@revision] or s3://bucket/prefix/")]
+pub struct SourceUriError {
+    uri: String,
+    why: &'static str,
+}
+
+impl SourceUri {
+    pub fn parse(uri: &str) -> Result<Self, SourceUriError> {
+        let refuse = |why| SourceUriError {
+            uri: shown(uri),
+            why,
+        };
+        if uri
+            .chars()
+            .any(|c| text::is_control(c) || c.is_whitespace())
+        {
+            return Err(refuse("contains white space or control characters"));
+        }
+        let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
+        match scheme {
+            "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
+            "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            _ => Err(refuse("has an unknown scheme")),
+        }
+    }
+
+    /// The family that is meant when DEST is left out: the last part of the name, lower-case.
+    pub fn default_family(&self) -> String {
+        let name = match self {
+            Self::Hub(repo) => &repo.id,
+            Self::S3(location) if location.key.is_empty() => &location.bucket,
+            Self::S3(location) => &location.key,
+        };
+        let name = name.trim_end_matches('/');
+        name.rsplit('/').next().unwrap_or(name).to_lowercase()
+    }
+
+    /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Hub(repo) => format!("hf://{}", repo.id),
+            Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+        }
+    }
+
+    /// The commit, if the URI names one instead of a branch: nothing can change what it means.
+    pub fn pinned_commit(&self) -> Option<&str> {
+        match self {
+            Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceUri {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
+            Self::S3(_) => out.write_str(&self.place()),
+        }
+    }
+}
+
+impl HubRepo {
+    /// Whether `id` is `org/name` or `name`, in the characters that the Hub allows.
+    pub fn is_id(id: &str) -> bool {
+        let named = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        id.split('/').count() <= 2 && id.split('/').all(named)
+    }
+
+    fn parse(rest: &str) -> Result<Self, &'static str> {
+        // KServe separates the revision by `:`; neither character can be part of a repo id.
+        let (id, revision) = match rest.find(['@', ':']) {
+            Some(at) => (&rest[..at], &rest[at + 1..]),
+            None => (rest, "main"),
+        };
+        let id = id.trim_end_matches('/');
+        if !Self::is_id(id) {
+            return Err("does not name a repo as org/name");
+        }
+        if revision.is_empty()
+            || revision
+                .split('/')
+                .any(|part| matches!(part, "" | "." | ".."))
+            || revision.contains(['?', '#', '%', '\\', '@'])
+        {
+            return Err("has no usable revision after `@`");
+        }
+        let revision = if is_commit(revision) {
+            revision.to_ascii_lowercase()
+        } else {
+            revision.to_owned()
+        };
+        Ok(Self {
+            id: id.to_owned(),
+            revision,
+        })
+    }
+}
+
+impl S3Location {
+    fn parse(rest: &str) -> Result<Self, &'static str> {
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if bucket.len() < 3 || bucket.len() > 255 || !bucket.chars().all(valid) {
+            return Err("does not name a bucket");
+        }
+        if key.starts_with('/') || key.contains("//") {
+            return Err("has an empty part in its prefix");
+        }
+        if key.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err("has `.` or `..` in its prefix");
+        }
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+}
+
+/// Whether `revision` is a full commit hash.
+pub(super) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `uri` as a message may show it: no credentials, no query, no control characters.
+fn shown(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let without_user = match (uri.find("://"), uri.find('@')) {
+        (Some(scheme), Some(at)) if uri[scheme + 3..at].contains(':') => {
+            format!("{}…{}", &uri[..scheme + 3], &uri[at..])
+        }
+        _ => uri.to_owned(),
+    };
+    text::inert(&without_user, 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hub_uris_have_a_repo_and_a_revision() {
+        let parse = |uri: &str| SourceUri::parse(uri).expect(uri).to_string();
+        assert_eq!(parse("hf://org/name"), "hf://org/name@main");
+        assert_eq!(parse("hf://org/name@refs/pr/1"), "hf://org/name@refs/pr/1");
+        assert_eq!(parse("hf://org/name:v1.0"), "hf://org/name@v1.0");
+        assert_eq!(parse("hf://gpt2/"), "hf://gpt2@main");
+        let pinned =
+            SourceUri::parse(&format!("hf://org/Name@{}", "AB".repeat(20))).expect("pinned");
+        assert_eq!(pinned.pinned_commit(), Some("ab".repeat(20).as_str()));
+        assert_eq!(pinned.default_family(), "name");
+    }
+
+    #[test]
+    fn a_prefix_and_an_object_differ_by_the_last_slash() {
+        let parse = |uri: &str| SourceUri::parse(uri).expect(uri);
+        assert_eq!(parse("s3://models/llama/70B/").default_family(), "70b");
+        assert_eq!(parse("s3://models").default_family(), "models");
+        assert_eq!(
+            parse("s3://models/a/One.safetensors").default_family(),
+            "one.safetensors"
+        );
+        assert_ne!(
+            parse("s3://models/llama").place(),
+            parse("s3://models/llama/").place()
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_source_is_refused_without_repeating_a_secret() {
+        for uri in [
+            "org/name",
+            "ftp://x/y",
+            "hf://",
+            "hf://a/b/c",
+            "hf://a/b@",
+            "hf://../b",
+            "hf://a/b@../x",
+            "s3://",
+            "s3://x",
+            "s3://bucket//a",
+            "s3://bucket/a/../b",
+            "hf://a/b c",
+            "hf://a/b@x?y",
+        ] {
+            assert!(SourceUri::parse(uri).is_err(), "{uri}");
+        }
+        let error =
+            SourceUri::parse("https://user:hunter2@host/x?token=hunter2").expect_err("https");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
