@@ -1,3 +1,4 @@
 //! weightlift fetches model weights onto a volume: once, verified, resumable.
 
 pub mod model;
+pub mod source;

@@ -1,0 +1,166 @@
+//! The bytes of one range, as they arrive: exactly as many as were asked for, or an error.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
+use reqwest::{Response, StatusCode};
+
+use super::{SourceError, http};
+use crate::model::{RemoteFile, text};
+
+/// A body whose head has promised exactly the range that was asked for.
+#[derive(Debug)]
+pub struct Body {
+    response: Response,
+    origin: String,
+    /// Bytes that the range still lacks.
+    left: u64,
+    /// The server sends the whole file from byte 0; we stop where our range ends.
+    runs_on: bool,
+    stall: Duration,
+}
+
+impl Body {
+    /// Accepts a `206` for exactly `range`, or a `200` if the range starts at byte 0.
+    pub fn open(
+        response: Response,
+        file: &RemoteFile,
+        range: Range<u64>,
+        stall: Duration,
+    ) -> Result<Self, SourceError> {
+        let origin = http::origin(response.url());
+        let headers = response.headers();
+        let text_of = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        if text_of(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(SourceError::Protocol(format!(
+                "`{origin}` sent `{}` compressed although `identity` was asked for",
+                file.path
+            )));
+        }
+        let length = text_of(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+        let wanted = range.end - range.start;
+        let mut runs_on = false;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                check_content_range(text_of(CONTENT_RANGE), &range, file, &origin)?;
+                if let Some(length) = length.filter(|length| *length != wanted) {
+                    return Err(SourceError::Protocol(format!(
+                        "`{origin}` announced {length} bytes for the {wanted} bytes from {} of `{}`",
+                        range.start, file.path
+                    )));
+                }
+            }
+            StatusCode::OK if range.start == 0 => {
+                if let Some(length) = length.filter(|length| *length != file.size) {
+                    return Err(SourceError::Protocol(format!(
+                        "`{origin}` sent `{}` with {length} bytes, listed were {}",
+                        file.path, file.size
+                    )));
+                }
+                runs_on = range.end < file.size;
+            }
+            StatusCode::OK => {
+                return Err(SourceError::NoRanges {
+                    host: origin,
+                    file: file.path.to_string(),
+                });
+            }
+            status => {
+                return Err(SourceError::Protocol(format!(
+                    "`{origin}` answered {} for `{}`",
+                    status.as_u16(),
+                    file.path
+                )));
+            }
+        }
+        Ok(Self {
+            response,
+            origin,
+            left: wanted,
+            runs_on,
+            stall,
+        })
+    }
+
+    /// The next bytes, or `None` once the range is complete.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        if self.left == 0 && self.runs_on {
+            return Ok(None);
+        }
+        let piece = match tokio::time::timeout(self.stall, self.response.chunk()).await {
+            Err(_) => {
+                return Err(SourceError::Unreachable(format!(
+                    "`{}` sent nothing for {}, {} bytes before the end",
+                    self.origin,
+                    text::duration(self.stall),
+                    self.left
+                )));
+            }
+            Ok(Err(error)) => return Err(http::transport_error(&self.origin, &error)),
+            Ok(Ok(piece)) => piece,
+        };
+        match piece {
+            None if self.left == 0 => Ok(None),
+            None => Err(SourceError::Unreachable(format!(
+                "`{}` ended the body {} bytes early",
+                self.origin, self.left
+            ))),
+            Some(piece) if piece.len() as u64 <= self.left => {
+                self.left -= piece.len() as u64;
+                Ok(Some(piece))
+            }
+            Some(mut piece) if self.runs_on => {
+                piece.truncate(self.left as usize);
+                self.left = 0;
+                Ok(Some(piece))
+            }
+            Some(_) => Err(SourceError::Protocol(format!(
+                "`{}` sent more bytes than the range has",
+                self.origin
+            ))),
+        }
+    }
+}
+
+/// `bytes 0-99/1000` must name the range that was asked for and the size that was listed.
+fn check_content_range(
+    header: Option<&str>,
+    range: &Range<u64>,
+    file: &RemoteFile,
+    origin: &str,
+) -> Result<(), SourceError> {
+    let parsed = header.and_then(|value| {
+        let (span, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = span.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        // A total that is not told (`*`) says nothing wrong.
+        let total = if total.trim() == "*" {
+            file.size
+        } else {
+            number(total)?
+        };
+        Some((number(first)?, number(last)?, total))
+    });
+    match parsed {
+        Some((first, last, total))
+            if first == range.start
+                && last.checked_add(1) == Some(range.end)
+                && total == file.size =>
+        {
+            Ok(())
+        }
+        Some((_, _, total)) if total != file.size => Err(SourceError::Changed(format!(
+            "`{}` has {total} bytes at `{origin}`, listed were {}",
+            file.path, file.size
+        ))),
+        _ => Err(SourceError::Protocol(format!(
+            "`{origin}` answered bytes {}-{} of `{}` with Content-Range `{}`",
+            range.start,
+            range.end - 1,
+            file.path,
+            text::inert(header.unwrap_or("missing"), 80)
+        ))),
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong at a source, by what to do about it.
+
+use std::time::Duration;
+
+use crate::model::{SnapshotError, UnsafePath};
+
+/// The message says what failed; every text from the other side in it is already inert.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Repo, revision, file, bucket or key.
+    #[error("{0}")]
+    NotFound(String),
+    /// 401, 403, gated, expired credentials.
+    #[error("{0}")]
+    Access(String),
+    /// The source holds something else than what was pinned.
+    #[error("{0}")]
+    Changed(String),
+    /// The answer must not be used.
+    #[error("{0}")]
+    Unsafe(String),
+    #[error(transparent)]
+    UnsafePath(#[from] UnsafePath),
+    #[error(transparent)]
+    NoTree(#[from] SnapshotError),
+    /// The other side's certificate is not trusted.
+    #[error(
+        "{0}; if a proxy or a private authority signs it, add that authority with SSL_CERT_FILE"
+    )]
+    Trust(String),
+    /// This machine cannot do it: its clock is wrong.
+    #[error("{0}")]
+    Unusable(String),
+    /// Settings that cannot work: a bad endpoint, an unreadable certificate file.
+    #[error("{0}")]
+    Settings(String),
+
+    /// No usable answer: refused, reset, timed out, 5xx. Worth trying again after a while.
+    #[error("{0}")]
+    Unreachable(String),
+    /// An answer that breaks the protocol. Worth a few more tries.
+    #[error("{0}")]
+    Protocol(String),
+    /// Something is different now (a link was renewed): try again at once.
+    #[error("{0}")]
+    Again(String),
+    /// The server sends the whole file instead of the range.
+    #[error("`{host}` does not serve ranges of `{file}`")]
+    NoRanges { host: String, file: String },
+    /// The pace of this host already includes the wait.
+    #[error("`{host}` limits the rate of requests for another {}", crate::model::text::duration(*wait))]
+    RateLimited { host: String, wait: Duration },
+}
+
+impl SourceError {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_)
+            | Self::Protocol(_)
+            | Self::Again(_)
+            | Self::NoRanges { .. }
+            | Self::RateLimited { .. } => true,
+            Self::NotFound(_)
+            | Self::Access(_)
+            | Self::Changed(_)
+            | Self::Unsafe(_)
+            | Self::UnsafePath(_)
+            | Self::NoTree(_)
+            | Self::Trust(_)
+            | Self::Unusable(_)
+            | Self::Settings(_) => false,
+        }
+    }
+}

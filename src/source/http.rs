@@ -1,0 +1,325 @@
+//! The rules of HTTP that every source shares: one way to make a client, to send a request within
+//! its deadlines, and to name what went wrong.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use super::{Pace, SourceError, pace};
+use crate::model::text;
+
+/// Longest part of an error body that is read and shown.
+const ERROR_BODY_BYTES: usize = 2_048;
+/// Redirects that are followed for one request.
+pub const MAX_REDIRECTS: usize = 5;
+
+/// How long one step of a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    pub connect: Duration,
+    /// From the request to the head of the answer.
+    pub first_byte: Duration,
+    /// A body that brings nothing for this long is given up.
+    pub stall: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            connect: seconds(10),
+            first_byte: seconds(30),
+            stall: seconds(20),
+        }
+    }
+}
+
+/// Makes clients that share TLS settings and deadlines, and nothing else.
+#[derive(Clone)]
+pub struct Http {
+    tls: Arc<rustls::ClientConfig>,
+    pub deadlines: Deadlines,
+    pub pace: Arc<Pace>,
+}
+
+impl Http {
+    /// Trusts the built-in roots, and what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in addition.
+    pub fn new(deadlines: Deadlines) -> Result<Self, SourceError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+            let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) else {
+                continue;
+            };
+            let path = std::path::PathBuf::from(path);
+            let found = match variable {
+                "SSL_CERT_FILE" => rustls_native_certs::load_certs_from_paths(Some(&path), None),
+                _ => rustls_native_certs::load_certs_from_paths(None, Some(&path)),
+            };
+            let (added, _) = roots.add_parsable_certificates(found.certs);
+            if added == 0 {
+                return Err(SourceError::Settings(format!(
+                    "{variable} names `{}`, which holds no usable certificate",
+                    path.display()
+                )));
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SourceError::Settings(format!("TLS cannot be set up: {error}")))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            tls: Arc::new(tls),
+            deadlines,
+            pace: Arc::default(),
+        })
+    }
+
+    /// A client with a connection pool of its own.
+    ///
+    /// HTTP/1.1 only: with HTTP/2 all ranges would share one TCP connection.
+    pub fn client(&self) -> Result<Client, SourceError> {
+        self.builder().build().map_err(|error| {
+            SourceError::Settings(format!(
+                "the HTTP client cannot be set up: {}",
+                chain(&error)
+            ))
+        })
+    }
+
+    /// A client that ignores proxy variables, for addresses of the node itself.
+    pub fn direct_client(&self) -> Result<Client, SourceError> {
+        self.builder().no_proxy().build().map_err(|error| {
+            SourceError::Settings(format!(
+                "the HTTP client cannot be set up: {}",
+                chain(&error)
+            ))
+        })
+    }
+
+    fn builder(&self) -> reqwest::ClientBuilder {
+        Client::builder()
+            .tls_backend_preconfigured((*self.tls).clone())
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.deadlines.connect)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .referer(false)
+            .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// Sends one request and returns the head of whatever answer comes, when the host's pace
+    /// allows it. An answer that asks to slow down is an error, and slows everybody down.
+    pub async fn send(
+        &self,
+        client: &Client,
+        method: reqwest::Method,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<Response, SourceError> {
+        let origin = origin(url);
+        self.pace.wait(&origin).await;
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let sending = client.request(method, url.clone()).headers(headers).send();
+        let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
+        let response = match answer {
+            Err(_) => {
+                return Err(SourceError::Unreachable(format!(
+                    "`{origin}` did not answer within {}",
+                    text::duration(self.deadlines.first_byte)
+                )));
+            }
+            Ok(Err(error)) => return Err(transport_error(&origin, &error)),
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        let asked = pace::asked_wait(response.headers(), SystemTime::now());
+        if status == StatusCode::TOO_MANY_REQUESTS
+            || (status == StatusCode::SERVICE_UNAVAILABLE && asked.is_some())
+        {
+            let wait = asked.unwrap_or(Duration::from_secs(5));
+            self.pace.pause(&origin, wait);
+            return Err(SourceError::RateLimited { host: origin, wait });
+        }
+        Ok(response)
+    }
+}
+
+/// `scheme://host:port`, the unit of trust; never a path or a query, which may hold secrets.
+pub fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Where a redirect leads, with the rules that hold for every one of them.
+pub fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, SourceError> {
+    if !response.status().is_redirection() {
+        return Ok(None);
+    }
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let Some(target) = location.and_then(|location| from.join(location).ok()) else {
+        return Err(SourceError::Protocol(format!(
+            "`{}` answered {} without a usable Location",
+            origin(from),
+            response.status().as_u16()
+        )));
+    };
+    let safe_scheme =
+        target.scheme() == "https" || (target.scheme() == "http" && from.scheme() == "http");
+    if !safe_scheme || target.host().is_none() {
+        return Err(SourceError::Unsafe(format!(
+            "`{}` redirects to `{}`, which is not as safe; not followed",
+            origin(from),
+            text::inert(&origin(&target), 100)
+        )));
+    }
+    if is_link_local(&target) {
+        return Err(SourceError::Unsafe(format!(
+            "`{}` redirects to the link-local address `{}`; not followed",
+            origin(from),
+            origin(&target)
+        )));
+    }
+    Ok(Some(target))
+}
+
+/// Addresses of cloud metadata services; nothing that holds models lives there.
+fn is_link_local(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_link_local(),
+        Some(url::Host::Ipv6(ip)) => {
+            ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
+        }
+        _ => false,
+    }
+}
+
+/// The beginning of an error body, inert, for a message.
+pub async fn error_body(mut response: Response, deadline: Duration) -> String {
+    let mut body = Vec::new();
+    let reading = async {
+        while body.len() < ERROR_BODY_BYTES {
+            match response.chunk().await {
+                Ok(Some(piece)) => body.extend_from_slice(&piece),
+                _ => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(deadline, reading).await;
+    body.truncate(ERROR_BODY_BYTES);
+    text::inert(&String::from_utf8_lossy(&body), 300)
+}
+
+/// Reads a whole body of at most `max_bytes`.
+pub async fn small_body(
+    mut response: Response,
+    max_bytes: usize,
+    stall: Duration,
+) -> Result<Vec<u8>, SourceError> {
+    let origin = origin(response.url());
+    let mut body = Vec::new();
+    loop {
+        match tokio::time::timeout(stall, response.chunk()).await {
+            Err(_) => {
+                return Err(SourceError::Unreachable(format!(
+                    "`{origin}` sent nothing for {}",
+                    text::duration(stall)
+                )));
+            }
+            Ok(Err(error)) => return Err(transport_error(&origin, &error)),
+            Ok(Ok(None)) => return Ok(body),
+            Ok(Ok(Some(piece))) if body.len() + piece.len() > max_bytes => {
+                return Err(SourceError::Unsafe(format!(
+                    "`{origin}` sent an answer of more than {}",
+                    text::size(max_bytes as u64)
+                )));
+            }
+            Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
+        }
+    }
+}
+
+/// Names a failure below HTTP: an untrusted certificate is for the operator, the rest may pass.
+pub fn transport_error(origin: &str, error: &reqwest::Error) -> SourceError {
+    let what = chain(error);
+    if is_untrusted(error) {
+        return SourceError::Trust(format!(
+            "the certificate of `{origin}` is not trusted: {what}"
+        ));
+    }
+    SourceError::Unreachable(format!("`{origin}`: {what}"))
+}
+
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        // An I/O error does not count what it carries among its sources, and may carry another one.
+        let mut carried = error;
+        while let Some(inner) = carried
+            .downcast_ref::<std::io::Error>()
+            .and_then(|io| io.get_ref())
+        {
+            carried = inner;
+        }
+        if let Some(tls) = carried.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidCertificate(_));
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The causes of `error` in one inert line, without the URL, whose query may be a signature.
+fn chain(error: &reqwest::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !parts.iter().any(|known| known.contains(&part)) {
+            parts.push(part);
+        }
+        cause = error.source();
+    }
+    if parts.is_empty() {
+        parts.push(if error.is_timeout() {
+            "timed out".into()
+        } else {
+            "request failed".into()
+        });
+    }
+    text::inert(&parts.join(": "), 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_addresses_are_recognised_in_every_spelling() {
+        for url in [
+            "http://169.254.169.254/x",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[fe80::1]/",
+            "http://0xA9FEA9FE/",
+        ] {
+            assert!(is_link_local(&Url::parse(url).expect(url)), "{url}");
+        }
+        assert!(!is_link_local(
+            &Url::parse("http://127.0.0.1:1/").expect("url")
+        ));
+    }
+
+    #[test]
+    fn an_origin_has_no_path_and_no_query() {
+        let url = Url::parse("https://user:pw@cdn.example:444/a?Signature=s").expect("url");
+        assert_eq!(origin(&url), "https://cdn.example:444");
+    }
+}

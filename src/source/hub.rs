@@ -1,0 +1,487 @@
+//! A Hugging Face Hub, or a mirror of it.
+//!
+//! The revision is resolved once to a commit, and every later request names that commit. Large
+//! files are read from the storage behind the Hub, by links that [`Links`] keeps.
+
+use std::ops::Range;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LINK, RANGE};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::credentials::Token;
+use super::http::{self, Http, MAX_REDIRECTS};
+use super::hub_answers::{self, Asked};
+use super::hub_links::{Links, Route};
+use super::{Body, Source, SourceError};
+use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
+
+/// One page of the tree holds 1000 entries of a few hundred bytes; some mirrors send all at once.
+const MAX_PAGE_BYTES: usize = 64 << 20;
+const MAX_INFO_BYTES: usize = 64 << 20;
+/// More entries than this is no model; it bounds memory and disk.
+const MAX_FILES: usize = 1_000_000;
+/// Python's `quote(…, safe="")`.
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+/// Python's `quote(…)`, which keeps `/`.
+const QUOTED_PATH: &AsciiSet = &QUOTED.remove(b'/');
+
+/// Where the Hub is and who asks.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    pub endpoint: Url,
+    pub token: Option<Token>,
+}
+
+impl HubSettings {
+    /// The public Hub.
+    pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
+
+    /// Checks an endpoint such as `https://hub.example:8443/mirror`.
+    pub fn new(endpoint: &str, token: Option<Token>) -> Result<Self, SourceError> {
+        let url = Url::parse(endpoint.trim_end_matches('/')).ok();
+        let usable = |url: &Url| {
+            matches!(url.scheme(), "https" | "http")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+        };
+        match url.filter(usable) {
+            Some(endpoint) => Ok(Self { endpoint, token }),
+            None => Err(SourceError::Settings(
+                "HF_ENDPOINT is not a plain URL such as https://huggingface.co".into(),
+            )),
+        }
+    }
+}
+
+/// A model repo on a Hub.
+pub struct Hub {
+    settings: HubSettings,
+    repo: HubRepo,
+    http: Http,
+    /// For the calls about the repo; the bytes of files go over the callers' clients.
+    client: Client,
+    pinned: OnceLock<Pinned>,
+    links: Links,
+    warnings: Mutex<Vec<String>>,
+}
+
+struct Pinned {
+    /// After renames.
+    id: String,
+    commit: String,
+}
+
+/// How an answer was reached.
+struct Followed {
+    response: Response,
+    /// The last same-origin URL that was asked: where a renamed repo lives.
+    at: Url,
+}
+
+impl Hub {
+    pub fn new(repo: HubRepo, settings: HubSettings, http: Http) -> Result<Self, SourceError> {
+        let client = http.client()?;
+        Ok(Self {
+            settings,
+            repo,
+            http,
+            client,
+            pinned: OnceLock::new(),
+            links: Links::default(),
+            warnings: Mutex::default(),
+        })
+    }
+
+    async fn pinned(&self) -> Result<&Pinned, SourceError> {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(pinned);
+        }
+        let pinned = self.resolve_revision().await?;
+        Ok(self.pinned.get_or_init(|| pinned))
+    }
+
+    async fn resolve_revision(&self) -> Result<Pinned, SourceError> {
+        #[derive(Deserialize)]
+        struct Info {
+            sha: Option<String>,
+            id: Option<String>,
+        }
+        let revision = utf8_percent_encode(&self.repo.revision, QUOTED);
+        let url = self.url(&format!("api/models/{}/revision/{revision}", self.repo.id))?;
+        let followed = self.follow(&self.client, Method::GET, url, None).await?;
+        let response = self.accepted(followed.response, &Asked::Revision).await?;
+        let body = http::small_body(response, MAX_INFO_BYTES, self.http.deadlines.stall).await?;
+        let info: Info = self.json(&body, "the revision")?;
+        let commit = info.sha.unwrap_or_default();
+        if Digest::git_sha1_from_hex(&commit).is_none() {
+            return Err(SourceError::Protocol(format!(
+                "`{}` did not resolve `{}` of `{}` to a commit",
+                self.settings.endpoint, self.repo.revision, self.repo.id
+            )));
+        }
+        let commit = commit.to_ascii_lowercase();
+        let pinned_by_user = Digest::git_sha1_from_hex(&self.repo.revision).is_some();
+        if pinned_by_user && commit != self.repo.revision {
+            return Err(SourceError::Changed(format!(
+                "asked for commit {}, `{}` answered with {commit}",
+                self.repo.revision, self.settings.endpoint
+            )));
+        }
+        let id = self.name_after_renames(&followed.at, info.id);
+        Ok(Pinned { id, commit })
+    }
+
+    /// The repo's name now. Only a redirect within the Hub renames; what a mirror writes into the
+    /// JSON does not.
+    fn name_after_renames(&self, at: &Url, answered: Option<String>) -> String {
+        let base = self.settings.endpoint.path().trim_end_matches('/');
+        let path = at.path().strip_prefix(base).unwrap_or(at.path());
+        let from_path = path
+            .strip_prefix("/api/models/")
+            .and_then(|rest| rest.split_once("/revision/"))
+            .map(|(id, _)| id.to_owned());
+        let Some(id) = from_path.filter(|id| *id != self.repo.id) else {
+            return self.repo.id.clone();
+        };
+        // `/api/models/gpt2` may lead to `openai-community/gpt2`, or to a number; the answer knows.
+        let id = answered.filter(|name| HubRepo::is_id(name)).unwrap_or(id);
+        if !HubRepo::is_id(&id) || id == self.repo.id {
+            return self.repo.id.clone();
+        }
+        self.warn(format!(
+            "`{}` has been renamed to `{id}`; update the manifest, and pin a commit: \
+             an abandoned name can be taken by somebody else",
+            self.repo.id
+        ));
+        id
+    }
+
+    async fn list(&self, pinned: &Pinned) -> Result<Vec<RemoteFile>, SourceError> {
+        let mut next = Some(self.url(&format!(
+            "api/models/{}/tree/{}?recursive=true&expand=false",
+            pinned.id, pinned.commit
+        ))?);
+        let mut files = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(url) = next {
+            if !seen.insert(url.to_string()) {
+                return Err(SourceError::Protocol(format!(
+                    "the listing of `{}` leads back to a page that was read already",
+                    pinned.id
+                )));
+            }
+            let followed = self
+                .follow(&self.client, Method::GET, url.clone(), None)
+                .await?;
+            let response = self.accepted(followed.response, &Asked::Tree).await?;
+            next = self.next_page(&url, response.headers())?;
+            let body =
+                http::small_body(response, MAX_PAGE_BYTES, self.http.deadlines.stall).await?;
+            let entries: Vec<hub_answers::TreeEntry> = self.json(&body, "the listing")?;
+            for entry in entries {
+                if let Some(file) = entry.into_file()? {
+                    files.push(file);
+                }
+            }
+            if files.len() > MAX_FILES {
+                return Err(SourceError::Unsafe(format!(
+                    "`{}` lists more than {MAX_FILES} files",
+                    pinned.id
+                )));
+            }
+        }
+        Ok(files)
+    }
+
+    /// `Link: <…>; rel="next"`, which must stay at the origin that sent it.
+    fn next_page(&self, at: &Url, headers: &HeaderMap) -> Result<Option<Url>, SourceError> {
+        let link = headers
+            .get_all(LINK)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let next = link.flat_map(|value| value.split(',')).find_map(|part| {
+            let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
+            let is_next = parameters
+                .split(';')
+                .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
+            is_next.then(|| target.to_owned())
+        });
+        let Some(next) = next else { return Ok(None) };
+        match at.join(&next) {
+            Ok(url) if url.origin() == at.origin() => Ok(Some(url)),
+            Ok(url) => Err(SourceError::Unsafe(format!(
+                "the listing continues at another host, `{}`; not followed",
+                text::inert(&http::origin(&url), 100)
+            ))),
+            Err(_) => Err(SourceError::Protocol(
+                "the listing continues at no valid URL".into(),
+            )),
+        }
+    }
+
+    /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
+    async fn follow(
+        &self,
+        client: &Client,
+        method: Method,
+        url: Url,
+        range: Option<&Range<u64>>,
+    ) -> Result<Followed, SourceError> {
+        let (mut url, mut at) = (url.clone(), url);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(client, method.clone(), &url, range).await?;
+            let Some(target) = http::redirect_target(&url, &response)? else {
+                return Ok(Followed { response, at });
+            };
+            if target.origin() == url.origin() {
+                at = target.clone();
+            }
+            url = target;
+        }
+        Err(SourceError::Protocol(format!(
+            "`{}` redirects more than {MAX_REDIRECTS} times",
+            http::origin(&url)
+        )))
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        url: &Url,
+        range: Option<&Range<u64>>,
+    ) -> Result<Response, SourceError> {
+        let mut headers = HeaderMap::new();
+        if url.origin() == self.settings.endpoint.origin()
+            && let Some(token) = &self.settings.token
+        {
+            headers.insert(AUTHORIZATION, token.header());
+        }
+        if let Some(range) = range {
+            headers.insert(RANGE, range_header(range));
+        }
+        self.http.send(client, method, url, headers).await
+    }
+
+    /// Passes a successful answer on, and names any other.
+    async fn accepted(
+        &self,
+        response: Response,
+        asked: &Asked<'_>,
+    ) -> Result<Response, SourceError> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let name = self.pinned.get().map_or(&self.repo.id, |pinned| &pinned.id);
+        let context = hub_answers::Context {
+            endpoint: &self.settings.endpoint,
+            repo: name,
+            revision: &self.repo.revision,
+            has_token: self.settings.token.is_some(),
+        };
+        Err(hub_answers::refusal(response, asked, &context, self.http.deadlines.stall).await)
+    }
+
+    fn json<'a, T: Deserialize<'a>>(&self, body: &'a [u8], what: &str) -> Result<T, SourceError> {
+        serde_json::from_slice(body).map_err(|error| {
+            SourceError::Protocol(format!(
+                "`{}` answered with {what} in a form that is not understood: {}",
+                self.settings.endpoint,
+                text::inert(&error.to_string(), 120)
+            ))
+        })
+    }
+
+    fn url(&self, path: &str) -> Result<Url, SourceError> {
+        let base = self.settings.endpoint.as_str().trim_end_matches('/');
+        Url::parse(&format!("{base}/{path}"))
+            .map_err(|error| SourceError::Settings(format!("no URL for `{path}`: {error}")))
+    }
+
+    fn resolve_url(&self, pinned: &Pinned, path: &RelPath) -> Result<Url, SourceError> {
+        let path = utf8_percent_encode(path.as_str(), QUOTED_PATH);
+        self.url(&format!("{}/resolve/{}/{path}", pinned.id, pinned.commit))
+    }
+
+    fn warn(&self, warning: String) {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(warning);
+    }
+
+    /// Reads through `/resolve`, redirects included.
+    async fn read_resolved(
+        &self,
+        client: &Client,
+        pinned: &Pinned,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        let url = self.resolve_url(pinned, &file.path)?;
+        let whole = range == (0..file.size);
+        let followed = self
+            .follow(client, Method::GET, url, (!whole).then_some(&range))
+            .await?;
+        let final_url = followed.response.url().clone();
+        if final_url.origin() == self.settings.endpoint.origin() {
+            let response = self
+                .accepted(followed.response, &Asked::File(&file.path))
+                .await?;
+            return Body::open(response, file, range, self.http.deadlines.stall);
+        }
+        if !followed.response.status().is_success() {
+            return Err(self.storage_refusal(followed.response, file, true).await);
+        }
+        Body::open(followed.response, file, range, self.http.deadlines.stall)
+    }
+
+    /// Reads from the storage directly, by a link that serves all ranges of the file.
+    async fn read_linked(
+        &self,
+        client: &Client,
+        file: &RemoteFile,
+        url: &Url,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        let response = self.send(client, Method::GET, url, Some(&range)).await?;
+        if response.status().is_success() {
+            self.links.worked(&file.path);
+            return Body::open(response, file, range, self.http.deadlines.stall);
+        }
+        Err(self.storage_refusal(response, file, false).await)
+    }
+
+    /// What a refusal by the storage means: a link that has expired, ranges that are signed one by
+    /// one, or no access at all.
+    async fn storage_refusal(
+        &self,
+        response: Response,
+        file: &RemoteFile,
+        minted_for_this_range: bool,
+    ) -> SourceError {
+        let status = response.status();
+        let origin = http::origin(response.url());
+        let body = http::error_body(response, self.http.deadlines.stall).await;
+        let told = format!(
+            "`{origin}` answered {} for `{}`: {body}",
+            status.as_u16(),
+            file.path
+        );
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                if self
+                    .links
+                    .refused(&file.path, &origin, minted_for_this_range)
+                {
+                    SourceError::Again(told)
+                } else {
+                    SourceError::Access(told)
+                }
+            }
+            // The link may be stale, or the storage not consistent yet.
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                self.links.forget(&file.path);
+                SourceError::Protocol(told)
+            }
+            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                SourceError::Unreachable(told)
+            }
+            _ => SourceError::Protocol(told),
+        }
+    }
+
+    /// Asks the Hub where the bytes of a large file are, without a range: a link that is signed
+    /// for a range serves no other.
+    async fn mint(
+        &self,
+        client: &Client,
+        pinned: &Pinned,
+        file: &RemoteFile,
+    ) -> Result<Route, SourceError> {
+        let mut url = self.resolve_url(pinned, &file.path)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(client, Method::HEAD, &url, None).await?;
+            if let Some(answered) = hub_answers::commit_header(response.headers())
+                && answered != pinned.commit
+            {
+                return Err(SourceError::Changed(format!(
+                    "`{}` answered for commit {} instead of {}",
+                    http::origin(&url),
+                    text::inert(&answered, 40),
+                    pinned.commit
+                )));
+            }
+            let Some(target) = http::redirect_target(&url, &response)? else {
+                // A mirror that serves the bytes itself; or a refusal.
+                self.accepted(response, &Asked::File(&file.path)).await?;
+                return Ok(Route::Resolve);
+            };
+            if target.origin() != self.settings.endpoint.origin() {
+                return Ok(self.links.minted(&file.path, target));
+            }
+            url = target;
+        }
+        Err(SourceError::Protocol(format!(
+            "`{}` redirects `{}` more than {MAX_REDIRECTS} times",
+            self.settings.endpoint, file.path
+        )))
+    }
+}
+
+#[async_trait]
+impl Source for Hub {
+    async fn revision(&self) -> Result<String, SourceError> {
+        Ok(self.pinned().await?.commit.clone())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let pinned = self.pinned().await?;
+        let files = self.list(pinned).await?;
+        Ok(Snapshot::new(
+            format!("hf://{}", pinned.id),
+            pinned.commit.clone(),
+            files,
+        )?)
+    }
+
+    async fn read(
+        &self,
+        client: &Client,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        let pinned = self.pinned().await?;
+        // One request instead of two where one answer brings the whole file.
+        let whole = range == (0..file.size);
+        let route = match self.links.route(&file.path) {
+            Some(route) => route,
+            None if whole || matches!(file.digest, Some(Digest::GitSha1(_))) => Route::Resolve,
+            None => self.mint(client, pinned, file).await?,
+        };
+        match route {
+            Route::Resolve => self.read_resolved(client, pinned, file, range).await,
+            Route::Link(url) => self.read_linked(client, file, &url, range).await,
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn range_header(range: &Range<u64>) -> HeaderValue {
+    HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
+        .expect("digits and a dash are a valid header")
+}

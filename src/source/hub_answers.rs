@@ -1,0 +1,220 @@
+//! What the Hub's answers mean: entries of its listing, and the reasons of its refusals.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::{SourceError, http};
+use crate::model::{Digest, RelPath, RemoteFile, text};
+
+/// An entry of the recursive tree. In this answer the SHA-256 is `lfs.oid`, and `oid` is git's
+/// name of a blob, which for an LFS file is only the pointer.
+#[derive(Debug, Deserialize)]
+pub struct TreeEntry {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: Option<String>,
+    #[serde(default)]
+    lfs: Option<Lfs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lfs {
+    #[serde(default)]
+    oid: Option<String>,
+    /// Another spelling of the same, which the model info and some mirrors use.
+    #[serde(default)]
+    sha256: Option<String>,
+    size: Option<u64>,
+}
+
+impl TreeEntry {
+    /// The file that the entry describes; directories and git's other kinds are none.
+    pub fn into_file(self) -> Result<Option<RemoteFile>, SourceError> {
+        if self.kind != "file" {
+            return Ok(None);
+        }
+        let path = RelPath::parse(&self.path)?;
+        let unusable = |what: &str, value: &str| {
+            SourceError::Protocol(format!(
+                "the listing gives `{path}` the {what} `{}`",
+                text::inert(value, 80)
+            ))
+        };
+        let (size, digest) = match &self.lfs {
+            Some(lfs) => {
+                let oid = lfs.oid.as_deref().or(lfs.sha256.as_deref());
+                let oid = oid.map(|oid| oid.strip_prefix("sha256:").unwrap_or(oid));
+                let digest = oid
+                    .map(|oid| Digest::sha256_from_hex(oid).ok_or_else(|| unusable("LFS oid", oid)))
+                    .transpose()?;
+                let size = lfs.size.unwrap_or(self.size);
+                if self.size != 0 && size != self.size {
+                    return Err(unusable("two sizes", &format!("{size}, {}", self.size)));
+                }
+                (size, digest)
+            }
+            None => {
+                let digest = self
+                    .oid
+                    .as_deref()
+                    .map(|oid| Digest::git_sha1_from_hex(oid).ok_or_else(|| unusable("oid", oid)))
+                    .transpose()?;
+                (self.size, digest)
+            }
+        };
+        Ok(Some(RemoteFile {
+            path,
+            size,
+            digest,
+            validator: None,
+        }))
+    }
+}
+
+/// What a refused request was about.
+pub enum Asked<'a> {
+    Revision,
+    Tree,
+    File(&'a RelPath),
+}
+
+/// What a message about a refusal needs to know.
+pub struct Context<'a> {
+    pub endpoint: &'a Url,
+    pub repo: &'a str,
+    pub revision: &'a str,
+    pub has_token: bool,
+}
+
+/// Turns a refusal into the one sentence that a person can act on.
+pub async fn refusal(
+    response: Response,
+    asked: &Asked<'_>,
+    context: &Context<'_>,
+    deadline: Duration,
+) -> SourceError {
+    let status = response.status();
+    let header = |name: &str| {
+        let value = response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok());
+        value
+            .map(|value| text::inert(value, 200))
+            .unwrap_or_default()
+    };
+    let (code, message) = (header("x-error-code"), header("x-error-message"));
+    let request = ["x-request-id", "x-amzn-trace-id", "x-amz-cf-id"]
+        .map(header)
+        .into_iter()
+        .find(|id| !id.is_empty());
+    let origin = http::origin(response.url());
+    let body = http::error_body(response, deadline).await;
+    // What the Hub itself said, for the cases that have no sentence of their own.
+    let mut told = if message.is_empty() {
+        body
+    } else {
+        message.clone()
+    };
+    if let Some(request) = request {
+        told = format!("{told} (request {request})");
+    }
+    let Context {
+        endpoint,
+        repo,
+        revision,
+        has_token,
+    } = context;
+    match status {
+        StatusCode::UNAUTHORIZED if *has_token && message.contains("Invalid credentials") => {
+            SourceError::Access(format!(
+                "the Hub does not accept the token; renew it or unset it: {told}"
+            ))
+        }
+        StatusCode::UNAUTHORIZED if !has_token => SourceError::Access(format!(
+            "`{repo}` is private, gated or does not exist; give a token with access in HF_TOKEN or \
+             HF_TOKEN_PATH, or check the name at {endpoint}/{repo}"
+        )),
+        StatusCode::FORBIDDEN if code == "GatedRepo" => SourceError::Access(format!(
+            "`{repo}` is gated and the account of this token has no access; accept its licence at \
+             {endpoint}/{repo}"
+        )),
+        StatusCode::UNAUTHORIZED if code == "GatedRepo" => SourceError::Access(format!(
+            "`{repo}` is gated; accept its licence at {endpoint}/{repo} and give that account's token"
+        )),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            SourceError::Access(format!("the Hub refuses access to `{repo}`: {told}"))
+        }
+        StatusCode::NOT_FOUND if code == "RevisionNotFound" => {
+            SourceError::NotFound(format!("`{repo}` has no revision `{revision}`"))
+        }
+        StatusCode::NOT_FOUND | StatusCode::GONE => SourceError::NotFound(match asked {
+            Asked::Revision if *has_token => format!(
+                "`{repo}` does not exist at {endpoint}, or the account of this token may not see it"
+            ),
+            Asked::Revision => format!("`{repo}` does not exist at {endpoint}"),
+            Asked::Tree => format!("`{repo}` has no listing of its files: {told}"),
+            Asked::File(path) => format!("`{repo}` has no file `{path}` any more: {told}"),
+        }),
+        StatusCode::REQUEST_TIMEOUT => SourceError::Unreachable(format!("`{origin}` answered 408")),
+        status if status.is_server_error() => {
+            SourceError::Unreachable(format!("`{origin}` answered {}: {told}", status.as_u16()))
+        }
+        status => SourceError::Protocol(format!("`{origin}` answered {}: {told}", status.as_u16())),
+    }
+}
+
+/// The commit that an answer belongs to; mirrors leave it out.
+pub fn commit_header(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("x-repo-commit")?.to_str().ok()?;
+    Some(value.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(json: &str) -> Result<Option<RemoteFile>, SourceError> {
+        serde_json::from_str::<TreeEntry>(json)
+            .expect("is an entry")
+            .into_file()
+    }
+
+    #[test]
+    fn the_sha256_of_a_large_file_is_its_lfs_oid() {
+        let sha256 = "ab".repeat(32);
+        let entry = file(&format!(
+            r#"{{"type":"file","path":"m.safetensors","size":5,"oid":"{}","lfs":{{"oid":"{sha256}","size":5,"pointerSize":134}}}}"#,
+            "cd".repeat(20)
+        ));
+        let entry = entry.expect("is valid").expect("is a file");
+        assert_eq!(entry.digest, Digest::sha256_from_hex(&sha256));
+    }
+
+    #[test]
+    fn a_digest_that_is_none_is_refused_and_not_ignored() {
+        for json in [
+            r#"{"type":"file","path":"a","size":5,"oid":"../../x"}"#,
+            r#"{"type":"file","path":"a","size":5,"lfs":{"oid":"xyz","size":5}}"#,
+            r#"{"type":"file","path":"a","size":5,"lfs":{"size":6}}"#,
+        ] {
+            assert!(file(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn directories_and_submodules_are_no_files() {
+        for kind in ["directory", "submodule", "unknown"] {
+            let json = format!(r#"{{"type":"{kind}","path":"../x","oid":"0"}}"#);
+            assert!(file(&json).expect("is skipped").is_none());
+        }
+    }
+}

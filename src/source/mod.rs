@@ -1,0 +1,58 @@
+//! Places that hold models. A [`Source`] pins and lists, and reads byte ranges; it knows nothing of
+//! the volume, of workers or of retries.
+
+mod body;
+pub mod credentials;
+mod error;
+pub mod http;
+mod hub;
+mod hub_answers;
+mod hub_links;
+mod pace;
+mod s3;
+mod s3_checksums;
+mod s3_client;
+mod s3_errors;
+mod s3_failures;
+mod s3_listing;
+mod s3_parts;
+mod s3_sums;
+mod s3_transport;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+
+pub use body::Body;
+pub use error::SourceError;
+pub use hub::{Hub, HubSettings};
+pub use pace::Pace;
+pub use s3::{S3, S3Settings};
+
+use crate::model::{RemoteFile, Snapshot};
+
+/// A place that can be pinned to one immutable revision and then read.
+///
+/// Each call is one attempt: it fails fast and says by its error whether trying again makes sense.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Pins the request to one immutable revision: the cheap question whether anything is new.
+    async fn revision(&self) -> Result<String, SourceError>;
+
+    /// Lists the files at the revision that [`revision`](Source::revision) pinned.
+    async fn snapshot(&self) -> Result<Snapshot, SourceError>;
+
+    /// Streams exactly `range` of `file` at the pinned revision, over a connection of `client`'s
+    /// pool. The body fails rather than ending short or running long.
+    ///
+    /// The client is the caller's, so that a worker's connections live on its own thread.
+    async fn read(
+        &self,
+        client: &reqwest::Client,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError>;
+
+    /// Warnings for the user that have come up since the last call, each a line.
+    fn warnings(&self) -> Vec<String>;
+}

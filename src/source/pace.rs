@@ -1,0 +1,136 @@
+//! One host's rate limit, kept by everybody who talks to it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
+/// Longest and shortest wait that a server can ask for in one answer.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+const MIN_WAIT: Duration = Duration::from_secs(1);
+
+/// Until when each origin asked not to be called.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<HashMap<String, Instant>>);
+
+impl Pace {
+    /// Waits until `origin` may be called again.
+    pub async fn wait(&self, origin: &str) {
+        // Again after each sleep: another worker may have been told to wait longer.
+        while let Some(left) = self.remaining(origin) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// How long `origin` must still be left alone.
+    pub fn remaining(&self, origin: &str) -> Option<Duration> {
+        let until = *self.until().get(origin)?;
+        until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+    }
+
+    /// Keeps everybody off `origin` for `wait`.
+    pub fn pause(&self, origin: &str, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut all = self.until();
+        let entry = all.entry(origin.to_owned()).or_insert(until);
+        *entry = until.max(*entry);
+    }
+
+    fn until(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long the headers of a 429 or 503 ask to wait: `Retry-After` in seconds or as a date, or the
+/// Hub's `RateLimit: "api";r=0;t=55`.
+pub fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let from_limit = text("ratelimit").and_then(|value| {
+        let field = |name: &str| {
+            value
+                .split(';')
+                .find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok())
+        };
+        // One second more: the window is full seconds, and the edge is the busiest moment.
+        (field("r=") == Some(0))
+            .then(|| field("t=").map(|t| Duration::from_secs(t.saturating_add(1))))?
+    });
+    let from_retry_after = || {
+        let value = text(RETRY_AFTER.as_str())?;
+        if let Ok(seconds) = value.parse::<u64>() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let at = httpdate::parse_http_date(value).ok()?;
+        // The server's own clock, where it sends it: ours may be wrong.
+        let now = text(DATE.as_str())
+            .and_then(|date| httpdate::parse_http_date(date).ok())
+            .unwrap_or(now);
+        Some(at.duration_since(now).unwrap_or_default())
+    };
+    from_limit
+        .or_else(from_retry_after)
+        .map(|wait| wait.clamp(MIN_WAIT, MAX_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(pairs: &[(&'static str, &'static str)]) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, reqwest::header::HeaderValue::from_static(value));
+        }
+        asked_wait(&headers, SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn each_way_to_ask_for_a_wait_is_understood() {
+        assert_eq!(wait(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
+        assert_eq!(
+            wait(&[("ratelimit", "\"api\";r=0;t=55")]),
+            Some(Duration::from_secs(56))
+        );
+        assert_eq!(
+            wait(&[("ratelimit", "\"api\";r=7;t=55"), ("retry-after", "2")]),
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(
+            wait(&[
+                ("date", "Fri, 20 Nov 2026 10:00:00 GMT"),
+                ("retry-after", "Fri, 20 Nov 2026 10:00:20 GMT")
+            ]),
+            Some(Duration::from_secs(20))
+        );
+        assert_eq!(wait(&[]), None);
+    }
+
+    #[test]
+    fn absurd_waits_are_bounded_and_nonsense_is_ignored() {
+        assert_eq!(wait(&[("retry-after", "1000000000")]), Some(MAX_WAIT));
+        assert_eq!(wait(&[("retry-after", "0")]), Some(MIN_WAIT));
+        assert_eq!(wait(&[("retry-after", "-5")]), None);
+        assert_eq!(wait(&[("retry-after", "soon")]), None);
+        assert_eq!(
+            wait(&[("ratelimit", "\"api\";r=0;t=18446744073709551615")]),
+            Some(MAX_WAIT)
+        );
+    }
+
+    #[test]
+    fn the_longest_pause_of_an_origin_counts() {
+        let pace = Pace::default();
+        pace.pause("https://a", Duration::from_secs(30));
+        pace.pause("https://a", Duration::from_secs(2));
+        assert!(pace.remaining("https://a").expect("paused") > Duration::from_secs(20));
+        assert_eq!(pace.remaining("https://b"), None);
+    }
+}

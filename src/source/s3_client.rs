@@ -1,0 +1,339 @@
+//! One bucket, as the AWS SDK sees it: credentials, region, small calls and signatures.
+//!
+//! The SDK never carries the bytes of a model and never tries twice.
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::SourceError;
+use super::http::Http;
+use super::s3_errors::{Asked, Refusal, shown};
+use super::s3_failures::{self, Failed};
+use super::s3_transport::Transport;
+
+/// Where every bucket can be asked for, and what servers that know no regions expect.
+const DEFAULT_REGION: &str = "us-east-1";
+/// Longest that one call may take, whatever arrives in the meantime; a pause that the host asked
+/// for is part of it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
+/// A signature outlives every wait between signing and sending. Credentials may end earlier.
+const SIGNATURE_LIFETIME: Duration = Duration::from_secs(3_600);
+/// Credentials younger than this that are refused as expired are not asked for again.
+const RENEW_AFTER: Duration = Duration::from_secs(30);
+/// The metadata service answers at once, or is not there.
+const IMDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How S3 is reached and who asks.
+#[derive(Clone, Debug, Default)]
+pub struct S3Settings {
+    /// `--s3-endpoint`; without it `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL` apply.
+    pub endpoint: Option<String>,
+    pub path_style: bool,
+    pub anonymous: bool,
+}
+
+/// A bucket and how to ask for it.
+pub struct Bucket {
+    pub name: String,
+    settings: S3Settings,
+    transport: Transport,
+    /// Made by the first call: finding a region and credentials needs the network.
+    connection: Mutex<Option<Arc<Connection>>>,
+}
+
+/// A client for one region with its own cache of credentials.
+pub struct Connection {
+    client: Client,
+    region: String,
+    /// The region came from the bucket itself.
+    redirected: bool,
+    made: Instant,
+}
+
+/// A request that lacks nothing but the range, and may be sent as it is.
+pub struct Signed {
+    pub url: Url,
+    pub headers: HeaderMap,
+    /// Who signed it.
+    pub by: Arc<Connection>,
+}
+
+impl Bucket {
+    pub fn new(name: String, settings: S3Settings, http: Http) -> Result<Self, SourceError> {
+        if let Some(endpoint) = &settings.endpoint {
+            check_endpoint(endpoint)?;
+        }
+        let transport = Transport::new(http)?;
+        Ok(Self {
+            name,
+            settings,
+            transport,
+            connection: Mutex::default(),
+        })
+    }
+
+    /// Makes a call of the SDK, and once more where a refusal says what to do better.
+    pub async fn call<T, E, F, Answer>(&self, asked: Asked<'_>, send: F) -> Result<T, SourceError>
+    where
+        F: Fn(&Client) -> Answer,
+        Answer: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        self.try_call(send)
+            .await
+            .map_err(|failed| failed.explain(&self.name, asked))
+    }
+
+    /// As [`call`](Self::call), for a caller who makes something of a refusal.
+    pub async fn try_call<T, E, F, Answer>(&self, send: F) -> Result<T, Failed>
+    where
+        F: Fn(&Client) -> Answer,
+        Answer: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let mut amendments = 0;
+        loop {
+            let connection = self.connection().await;
+            let failed = match send(&connection.client).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => Failed::of(&error),
+            };
+            match failed {
+                Failed::Refused(refusal)
+                    if amendments < 2 && self.amend(&connection, &refusal).await =>
+                {
+                    amendments += 1;
+                }
+                failed => return Err(failed),
+            }
+        }
+    }
+
+    /// Puts right what `refusal` says is wrong with the region or the age of the credentials;
+    /// whether that was possible, and the same request is worth sending again.
+    pub async fn amend(&self, refused: &Arc<Connection>, refusal: &Refusal) -> bool {
+        let region = refusal
+            .region_instead_of(&refused.region)
+            .map(str::to_owned);
+        if region.is_none() && !refusal.is_expired() {
+            return false;
+        }
+        let mut connection = self.connection.lock().await;
+        let current = connection
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, refused));
+        if !current {
+            // Somebody else was refused too, and has dealt with it.
+            return true;
+        }
+        match region {
+            // The host that answered is the one that was asked: no redirect is ever followed.
+            Some(region) if !refused.redirected => {
+                *connection = Some(Arc::new(self.connect(Some(region), true).await));
+                true
+            }
+            Some(_) => false,
+            None if refused.made.elapsed() < RENEW_AFTER => false,
+            None => {
+                let region = Some(refused.region.clone());
+                *connection = Some(Arc::new(self.connect(region, refused.redirected).await));
+                true
+            }
+        }
+    }
+
+    /// Signs a GET of `key` that is answered only while its ETag is `validator`.
+    pub async fn sign(&self, key: &str, validator: Option<&str>) -> Result<Signed, SourceError> {
+        let by = self.connection().await;
+        let request = by.client.get_object().bucket(&self.name).key(key);
+        let lifetime = PresigningConfig::expires_in(SIGNATURE_LIFETIME)
+            .expect("an hour is less than the allowed week");
+        let signed = request
+            .set_if_match(validator.map(str::to_owned))
+            .presigned(lifetime)
+            .await
+            .map_err(|error| s3_failures::failure(&error))?;
+        let broken = |_| SourceError::Settings(format!("no valid request for `{}`", shown(key)));
+        let url = Url::parse(signed.uri()).map_err(|_| broken(()))?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in signed.headers().filter(|(name, _)| *name != "host") {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken(()))?;
+            headers.insert(name, HeaderValue::from_str(value).map_err(|_| broken(()))?);
+        }
+        Ok(Signed { url, headers, by })
+    }
+
+    /// Reads a small object, at most of [`MAX_ANSWER_BYTES`](super::s3_transport::MAX_ANSWER_BYTES).
+    pub async fn small_object(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+    ) -> Result<Vec<u8>, SourceError> {
+        let answer = self
+            .call(Asked::Object(key), |client| {
+                let request = client.get_object().bucket(&self.name).key(key);
+                request.set_if_match(etag.map(str::to_owned)).send()
+            })
+            .await?;
+        let body = answer.body.collect().await.map_err(|_| {
+            SourceError::Unreachable(format!("object `{}` could not be read", shown(key)))
+        })?;
+        Ok(body.to_vec())
+    }
+
+    async fn connection(&self) -> Arc<Connection> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = connection.as_ref() {
+            return Arc::clone(connection);
+        }
+        let made = Arc::new(self.connect(None, false).await);
+        *connection = Some(Arc::clone(&made));
+        made
+    }
+
+    async fn connect(&self, region: Option<String>, redirected: bool) -> Connection {
+        let retries = RetryConfig::disabled();
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(CALL_TIMEOUT)
+            .build();
+        let http = SharedHttpClient::new(self.transport.clone());
+        let providers = ProviderConfig::without_region()
+            .with_behavior_version(Some(BehaviorVersion::latest()))
+            .with_http_client(http.clone())
+            // A token that is missing for a moment would end the run; so these may try again.
+            .with_retry_config(RetryConfig::standard())
+            .with_timeout_config(timeouts.clone());
+        let imds = imds::Client::builder()
+            .configure(&providers)
+            .connect_timeout(IMDS_TIMEOUT)
+            .read_timeout(IMDS_TIMEOUT)
+            .max_attempts(2)
+            .build();
+        let region = match region {
+            Some(region) => Region::new(region),
+            None => self.find_region(&imds).await,
+        };
+
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .region(region.clone())
+            .retry_config(retries)
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            // Otherwise every signed GET asks for checksums, which S3 has for no range.
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        loader = if self.settings.anonymous {
+            loader.no_credentials()
+        } else {
+            let chain = DefaultCredentialsChain::builder()
+                .configure(providers)
+                .imds_client(imds)
+                .region(region.clone());
+            loader.credentials_provider(chain.build().await)
+        };
+        let shared = loader.load().await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared);
+        if let Some(endpoint) = &self.settings.endpoint {
+            config.set_endpoint_url(Some(endpoint.clone()));
+        }
+        if self.settings.path_style {
+            config.set_force_path_style(Some(true));
+        }
+        Connection {
+            client: Client::from_conf(config.build()),
+            region: region.to_string(),
+            redirected,
+            made: Instant::now(),
+        }
+    }
+
+    /// The region of the environment, the profile or the node.
+    async fn find_region(&self, imds: &imds::Client) -> Region {
+        let mut chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new());
+        // The node's region says nothing about somebody else's server, and waiting for a metadata
+        // service that is not there takes a second.
+        if !self.has_endpoint() && !self.settings.anonymous {
+            let node = imds::region::ImdsRegionProvider::builder().imds_client(imds.clone());
+            chain = chain.or_else(node.build());
+        }
+        chain
+            .or_else(Region::from_static(DEFAULT_REGION))
+            .region()
+            .await
+            .unwrap_or_else(|| Region::from_static(DEFAULT_REGION))
+    }
+
+    fn has_endpoint(&self) -> bool {
+        self.settings.endpoint.is_some()
+            || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+                .iter()
+                .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    }
+}
+
+/// An endpoint such as `https://minio.example:9000`.
+fn check_endpoint(endpoint: &str) -> Result<(), SourceError> {
+    let usable = |url: &Url| {
+        matches!(url.scheme(), "https" | "http")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    match Url::parse(endpoint).ok().filter(usable) {
+        Some(_) => Ok(()),
+        None => Err(SourceError::Settings(
+            "`--s3-endpoint` is not a plain URL such as https://minio.example:9000".into(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_plain_url_and_a_bad_one_is_not_repeated() {
+        for good in [
+            "https://minio.example:9000",
+            "http://127.0.0.1:9000/",
+            "https://host/s3",
+        ] {
+            assert!(check_endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "minio:9000",
+            "ftp://x",
+            "https://user:hunter2@host",
+            "https://host/?a=hunter2",
+        ] {
+            let error = check_endpoint(bad).expect_err(bad).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}
