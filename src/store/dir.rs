@@ -1,0 +1,310 @@
+//! An open directory, and everything that is done below it: one name at a time, relative to the
+//! descriptor, never following a link that lies on the volume.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::StoreError;
+
+/// A directory on the volume.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// For messages, and to tell a server what to load; never opened.
+    path: PathBuf,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+    Link,
+    Other,
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
+const FILE: OFlags = OFlags::CLOEXEC
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK);
+
+impl Dir {
+    /// Opens a directory that the operator named; links in this path are the operator's own.
+    pub fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                path: path.to_owned(),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("open the directory", path, error)),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What `name` is, if it is there.
+    pub fn kind(&self, name: &str) -> Result<Option<Kind>, StoreError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Directory,
+                FileType::Symlink => Kind::Link,
+                _ => Kind::Other,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &self.path_of(name), error)),
+        }
+    }
+
+    /// Opens the directory `name`, or `None` if there is nothing of that name.
+    pub fn child(&self, name: &str) -> Result<Option<Self>, StoreError> {
+        match rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                path: self.path_of(name),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io(
+                "open the directory",
+                &self.path_of(name),
+                error,
+            )),
+        }
+    }
+
+    /// Opens the directory `name`, made if it is not there.
+    pub fn make_child(&self, name: &str) -> Result<Self, StoreError> {
+        if let Some(child) = self.child(name)? {
+            return Ok(child);
+        }
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => {
+                return Err(StoreError::io(
+                    "create the directory",
+                    &self.path_of(name),
+                    error,
+                ));
+            }
+        }
+        self.child(name)?
+            .ok_or_else(|| StoreError::io("open the directory", &self.path_of(name), Errno::NOENT))
+    }
+
+    /// Opens `parts` one below the other.
+    pub fn descend<'a>(
+        &self,
+        parts: impl Iterator<Item = &'a str>,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut at = self.again()?;
+        for part in parts {
+            match at.child(part)? {
+                Some(child) => at = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Opens `parts` one below the other, made where they are not there.
+    pub fn make_path<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Result<Self, StoreError> {
+        let mut at = self.again()?;
+        for part in parts {
+            at = at.make_child(part)?;
+        }
+        Ok(at)
+    }
+
+    /// The same directory once more.
+    pub fn again(&self) -> Result<Self, StoreError> {
+        let fd = self
+            .fd
+            .try_clone()
+            .map_err(|error| StoreError::io("open", &self.path, error))?;
+        Ok(Self {
+            fd,
+            path: self.path.clone(),
+        })
+    }
+
+    /// Creates a file that must not be there yet.
+    pub fn create_file(&self, name: &str) -> Result<File, StoreError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE;
+        rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))
+            .map(File::from)
+            .map_err(|error| StoreError::io("create", &self.path_of(name), error))
+    }
+
+    /// Opens a regular file for reading.
+    pub fn read_file(&self, name: &str) -> Result<Option<File>, StoreError> {
+        self.open_file(name, OFlags::RDONLY)
+    }
+
+    /// Opens a regular file with `access`, or `None` if there is nothing of that name.
+    pub fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>, StoreError> {
+        let fail = |error: Errno| StoreError::io("open", &self.path_of(name), error);
+        match rustix::fs::openat(&self.fd, name, access | FILE, Mode::from_raw_mode(0o666)) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).map_err(fail)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    return Err(fail(Errno::INVAL));
+                }
+                Ok(Some(File::from(fd)))
+            }
+            Err(Errno::NOENT) if !access.contains(OFlags::CREATE) => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    /// The content of a small file.
+    pub fn read(&self, name: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(file) = self.read_file(name)? else {
+            return Ok(None);
+        };
+        let mut content = Vec::new();
+        match file.take(max_bytes).read_to_end(&mut content) {
+            Ok(_) => Ok(Some(content)),
+            Err(error) => Err(StoreError::io("read", &self.path_of(name), error)),
+        }
+    }
+
+    /// Writes a small file in one step: whoever reads it sees the old content or the new one.
+    pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let temporary = format!("{name}.{}", super::node::random_id());
+        let written = self.create_file(&temporary).and_then(|mut file| {
+            file.write_all(content)
+                .map_err(|error| StoreError::io("write", &self.path_of(&temporary), error))
+        });
+        let done = written.and_then(|()| self.rename(&temporary, self, name));
+        if done.is_err() {
+            let _ = rustix::fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+        }
+        done
+    }
+
+    pub fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), StoreError> {
+        rustix::fs::renameat(&self.fd, name, &to.fd, new_name)
+            .map_err(|error| StoreError::io("rename to", &to.path_of(new_name), error))
+    }
+
+    /// Exchanges two names in one step, where the filesystem can.
+    pub fn exchange(&self, name: &str, to: &Self, other: &str) -> Result<(), StoreError> {
+        rustix::fs::renameat_with(&self.fd, name, &to.fd, other, RenameFlags::EXCHANGE)
+            .map_err(|error| StoreError::io("exchange with", &to.path_of(other), error))
+    }
+
+    pub fn link(&self, target: &str, name: &str) -> Result<(), StoreError> {
+        rustix::fs::symlinkat(target, &self.fd, name)
+            .map_err(|error| StoreError::io("create the link", &self.path_of(name), error))
+    }
+
+    /// Where the link `name` points to.
+    pub fn link_target(&self, name: &str) -> Result<String, StoreError> {
+        rustix::fs::readlinkat(&self.fd, name, Vec::new())
+            .map(|target| target.to_string_lossy().into_owned())
+            .map_err(|error| StoreError::io("read the link", &self.path_of(name), error))
+    }
+
+    /// Removes a file or a link; one that is gone already is no error.
+    pub fn remove_file(&self, name: &str) -> Result<(), StoreError> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(StoreError::io("remove", &self.path_of(name), error)),
+        }
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, name: &str) -> Result<(), StoreError> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(StoreError::io(
+                "remove the directory",
+                &self.path_of(name),
+                error,
+            )),
+        }
+    }
+
+    /// Removes `name` and all below it; links are removed, not followed.
+    pub fn remove_tree(&self, name: &str) -> Result<(), StoreError> {
+        match self.kind(name)? {
+            None => return Ok(()),
+            Some(Kind::Directory) => {}
+            Some(_) => return self.remove_file(name),
+        }
+        if let Some(child) = self.child(name)? {
+            for entry in child.names()? {
+                child.remove_tree(&entry)?;
+            }
+        }
+        self.remove_dir(name)
+    }
+
+    /// The names in the directory, sorted. A name that is no UTF-8 is shown with replacement
+    /// characters: it cannot be one of ours.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        let fail = |error: Errno| StoreError::io("list", &self.path, error);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
+            let name = entry
+                .map_err(fail)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes the names in this directory durable. Filesystems that cannot do that for directories
+    /// say so with errors that mean nothing else.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        match rustix::fs::fsync(&self.fd) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::BADF) => Ok(()),
+            Err(error) => Err(StoreError::io("sync the directory", &self.path, error)),
+        }
+    }
+
+    /// Identity of the directory: device and inode.
+    pub fn identity(&self) -> Result<(u64, u64), StoreError> {
+        let stat = rustix::fs::fstat(&self.fd)
+            .map_err(|error| StoreError::io("look at", &self.path, error))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Size in bytes of the regular file `name`, if that is what it is.
+    pub fn file_size(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(stat.st_size as u64))
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &self.path_of(name), error)),
+        }
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,25 @@
+//! The volume: what lies on it, who may write to it, and how a finished tree becomes a family.
+//!
+//! Knows nothing of URLs and networks. Every name below the root is opened part by part without
+//! following links, so that nothing outside the root is touched, whatever lies there.
+
+mod adopt;
+mod dir;
+mod error;
+mod journal;
+mod lock;
+mod node;
+mod owner;
+mod place;
+mod publish;
+mod space;
+mod staging;
+
+pub use dir::{Dir, Kind};
+pub use error::StoreError;
+pub use lock::{Lock, LockAttempt};
+pub use node::NodeIdentity;
+pub use owner::{Heartbeat, Owner};
+pub use place::{Destination, Existing, Store};
+pub use publish::Published;
+pub use staging::{Attempt, StagedFile};

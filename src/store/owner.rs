@@ -1,0 +1,124 @@
+//! The heartbeat: who is fetching a family, and how far they are, for those who wait.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dir, NodeIdentity, StoreError, node};
+use crate::model::text;
+
+/// How often the heartbeat is written.
+pub const BEAT: Duration = Duration::from_secs(5);
+const MAX_OWNER_BYTES: u64 = 64 << 10;
+
+/// What `owners/<family>.json` and `attempts/<id>/owner.json` hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub attempt: String,
+    pub writer: NodeIdentity,
+    /// Grows with every beat.
+    pub sequence: u64,
+    /// Milliseconds since the boot of the writer's node.
+    pub since_boot_ms: u64,
+    pub phase: String,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+
+impl Owner {
+    /// Reads a heartbeat; what cannot be understood is treated as absent.
+    pub fn read(dir: &Dir, name: &str) -> Option<Self> {
+        // Opened anew: a network filesystem then asks its server again.
+        let content = dir.again().ok()?.read(name, MAX_OWNER_BYTES).ok()??;
+        serde_json::from_slice(&content).ok()
+    }
+
+    /// `pod web-7 on node n2, 43 % of 16.1 GB`
+    pub fn describe(&self) -> String {
+        let mut text = format!("pod {}", text::inert(&self.writer.host, 80));
+        if !self.writer.node.is_empty() {
+            text += &format!(" on node {}", text::inert(&self.writer.node, 80));
+        }
+        if let Some(percent) = (self.done_bytes * 100).checked_div(self.total_bytes) {
+            let total = text::size(self.total_bytes);
+            text += &format!(", {} {percent} % of {total}", text::inert(&self.phase, 20));
+        }
+        text
+    }
+
+    /// What must move for the holder to count as making progress.
+    pub fn progress(&self) -> (u64, &str, &str) {
+        (self.done_bytes, &self.phase, &self.attempt)
+    }
+}
+
+/// Writes the heartbeat from a thread of its own until it is dropped.
+pub struct Heartbeat {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the heartbeat reports: phase, bytes done, bytes in all.
+pub type Report = Arc<dyn Fn() -> (String, u64, u64) + Send + Sync>;
+
+impl Heartbeat {
+    /// Writes at once and then every [`BEAT`] into each of `files`.
+    pub fn start(
+        attempt: String,
+        writer: NodeIdentity,
+        files: Vec<(Dir, String)>,
+        report: Report,
+    ) -> Result<Self, StoreError> {
+        let mut sequence = 0;
+        let mut beat = move || -> Result<(), StoreError> {
+            let (phase, done_bytes, total_bytes) = report();
+            sequence += 1;
+            let owner = Owner {
+                attempt: attempt.clone(),
+                writer: writer.clone(),
+                sequence,
+                since_boot_ms: node::since_boot().as_millis() as u64,
+                phase,
+                done_bytes,
+                total_bytes,
+            };
+            let json = serde_json::to_vec(&owner).expect("strings and numbers always serialise");
+            files
+                .iter()
+                .try_for_each(|(dir, name)| dir.replace(name, &json))
+        };
+        beat()?;
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new()
+            .name("heartbeat".into())
+            .spawn(move || {
+                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                    // A beat that fails (a full disk) makes us look slow, never wrong.
+                    let _ = beat();
+                }
+            });
+        let thread = thread.map_err(|error| {
+            StoreError::io(
+                "start a thread for",
+                std::path::Path::new("heartbeat"),
+                error,
+            )
+        })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Where a family is, what is there already, and where its working area lies.
+
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::{Dir, Kind, StoreError};
+use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel};
+
+/// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
+const MAX_SENTINEL_BYTES: u64 = 256 << 20;
+/// Names that a fresh filesystem brings along.
+const NOT_FOREIGN: [&str; 1] = ["lost+found"];
+/// The list of files that an unfinished publication, file by file, has begun to move.
+pub(super) const PUBLISHING: &str = "publishing.json";
+
+/// Where a model is to be published.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub root: PathBuf,
+    pub family: Family,
+}
+
+impl Destination {
+    /// The directory that a server should load.
+    pub fn path(&self) -> PathBuf {
+        self.root.join(self.family.path().as_str())
+    }
+}
+
+/// A family and its surroundings, as found; opening changes nothing on the volume.
+#[derive(Debug)]
+pub struct Store {
+    pub destination: Destination,
+    /// The family directory is a mount point, or was given to us empty: it is filled and never
+    /// replaced, and the working area lies inside it.
+    pub in_place: bool,
+}
+
+/// What is at the family path.
+#[derive(Debug)]
+pub enum Existing {
+    Nothing,
+    /// Every file of the sentinel is there with its size.
+    Complete(Box<Sentinel>),
+    /// A sentinel, but not all that it lists.
+    Damaged(Box<Sentinel>, String),
+}
+
+impl Store {
+    pub fn open(destination: Destination) -> Result<Self, StoreError> {
+        let mut store = Self {
+            destination,
+            in_place: false,
+        };
+        let Some(parent) = store.parent()? else {
+            return Ok(store);
+        };
+        store.refuse_inside_family()?;
+        let name = store.destination.family.path().name();
+        match parent.kind(name)? {
+            None => {}
+            Some(Kind::Link) => {
+                store.revision_of_link(&parent)?;
+            }
+            Some(Kind::Directory) => {
+                let Some(family) = parent.child(name)? else {
+                    return Ok(store);
+                };
+                let names = family.names()?;
+                let has_state = names.iter().any(|name| name == STATE_DIR);
+                let is_empty = names
+                    .iter()
+                    .all(|name| NOT_FOREIGN.contains(&name.as_str()));
+                store.in_place = has_state || is_empty || is_mount_point(&parent, &family, name)?;
+            }
+            Some(_) => return Err(store.in_the_way("no directory")),
+        }
+        Ok(store)
+    }
+
+    pub fn family_path(&self) -> PathBuf {
+        self.destination.path()
+    }
+
+    /// What is there now. Costs a few system calls and writes nothing.
+    pub fn existing(&self) -> Result<Existing, StoreError> {
+        let Some(family) = self.family_dir()? else {
+            return Ok(Existing::Nothing);
+        };
+        match read_sentinel(&family)? {
+            Some(sentinel) => Ok(match first_difference(&family, &sentinel)? {
+                None => Existing::Complete(Box::new(sentinel)),
+                Some(difference) => Existing::Damaged(Box::new(sentinel), difference),
+            }),
+            None => {
+                self.refuse_foreign(&family)?;
+                Ok(Existing::Nothing)
+            }
+        }
+    }
+
+    /// The directory above the family, if it exists.
+    pub(super) fn parent(&self) -> Result<Option<Dir>, StoreError> {
+        let Some(root) = Dir::open(&self.destination.root)? else {
+            return Ok(None);
+        };
+        root.descend(self.parent_parts())
+            .map_err(|error| self.blocked_above(error))
+    }
+
+    /// The same, made where it is missing.
+    pub(super) fn make_parent(&self) -> Result<Dir, StoreError> {
+        let root = self.make_root()?;
+        root.make_path(self.parent_parts())
+            .map_err(|error| self.blocked_above(error))
+    }
+
+    /// The directory that a server is given, if there is one.
+    pub(super) fn family_dir(&self) -> Result<Option<Dir>, StoreError> {
+        let Some(parent) = self.parent()? else {
+            return Ok(None);
+        };
+        let name = self.destination.family.path().name();
+        match parent.kind(name)? {
+            None => Ok(None),
+            Some(Kind::Directory) => parent.child(name),
+            Some(Kind::Link) => {
+                let revision = self.revision_of_link(&parent)?;
+                let Some(root) = Dir::open(&self.destination.root)? else {
+                    return Ok(None);
+                };
+                root.descend(revision.split('/'))
+            }
+            Some(_) => Err(self.in_the_way("no directory")),
+        }
+    }
+
+    /// The working area, made if it is missing.
+    pub fn make_state(&self) -> Result<Dir, StoreError> {
+        let base = if self.in_place {
+            self.make_parent()?
+                .make_child(self.destination.family.path().name())?
+        } else {
+            self.make_root()?
+        };
+        base.make_child(STATE_DIR)
+    }
+
+    /// Name of the family inside the working area.
+    pub fn state_name(&self) -> String {
+        if self.in_place {
+            "self".into()
+        } else {
+            self.destination.family.file_name()
+        }
+    }
+
+    fn make_root(&self) -> Result<Dir, StoreError> {
+        let root = &self.destination.root;
+        if let Some(dir) = Dir::open(root)? {
+            return Ok(dir);
+        }
+        std::fs::create_dir_all(root)
+            .map_err(|error| StoreError::io("create the directory", root, error))?;
+        Dir::open(root)?.ok_or_else(|| StoreError::io("open the directory", root, Errno::NOENT))
+    }
+
+    fn parent_parts(&self) -> impl Iterator<Item = &str> {
+        let parent = self.destination.family.path().parent();
+        parent.into_iter().flat_map(|parent| parent.split('/'))
+    }
+
+    /// Where a family that is a link of ours points to, relative to the root.
+    fn revision_of_link(&self, parent: &Dir) -> Result<String, StoreError> {
+        let family = self.destination.family.path();
+        let target = parent.link_target(family.name())?;
+        let mut inside = target.as_str();
+        for _ in self.parent_parts() {
+            inside = inside.strip_prefix("../").unwrap_or("");
+        }
+        let expected = format!(
+            "{STATE_DIR}/revisions/{}/",
+            self.destination.family.file_name()
+        );
+        match inside.strip_prefix(&expected) {
+            Some(id) if !id.is_empty() && !id.contains('/') && !id.starts_with('.') => {
+                Ok(inside.to_owned())
+            }
+            _ => Err(self.in_the_way("a link that weightlift did not make")),
+        }
+    }
+
+    fn in_the_way(&self, what: &'static str) -> StoreError {
+        StoreError::InTheWay {
+            path: self.family_path(),
+            what,
+        }
+    }
+
+    /// A file or a link where a directory above the family should be.
+    fn blocked_above(&self, error: StoreError) -> StoreError {
+        match error.errno() {
+            Some(Errno::NOTDIR | Errno::LOOP) => {
+                let above = self.destination.family.path().parent().unwrap_or_default();
+                let path = self.destination.root.join(above);
+                StoreError::InTheWay {
+                    path,
+                    what: "no directory",
+                }
+            }
+            _ => error,
+        }
+    }
+
+    /// `a/b` must not be published into the model `a`.
+    fn refuse_inside_family(&self) -> Result<(), StoreError> {
+        let Some(mut at) = Dir::open(&self.destination.root)? else {
+            return Ok(());
+        };
+        for part in self.parent_parts() {
+            match at.child(part).map_err(|error| self.blocked_above(error))? {
+                Some(child) => at = child,
+                None => return Ok(()),
+            }
+            if at.kind(SENTINEL)?.is_some() {
+                return Err(StoreError::InsideFamily {
+                    inner: self.family_path(),
+                    outer: at.path().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_foreign(&self, family: &Dir) -> Result<(), StoreError> {
+        let mut ours: Vec<super::publish::PublishingFile> = Vec::new();
+        if let Some(state) = family.child(STATE_DIR)?
+            && let Some(list) = state.read(PUBLISHING, MAX_SENTINEL_BYTES)?
+        {
+            ours = serde_json::from_slice(&list).unwrap_or_default();
+        }
+        let top = |file: &super::publish::PublishingFile| {
+            file.path.split('/').next().unwrap_or_default().to_owned()
+        };
+        let ours: std::collections::BTreeSet<String> = ours.iter().map(top).collect();
+        let foreign = family.names()?.into_iter().any(|name| {
+            name != STATE_DIR && !NOT_FOREIGN.contains(&name.as_str()) && !ours.contains(&name)
+        });
+        if foreign {
+            Err(StoreError::Foreign(family.path().to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The sentinel in a family directory, if there is one.
+pub fn read_sentinel(family: &Dir) -> Result<Option<Sentinel>, StoreError> {
+    // The directory has been opened: on NFS a bare look for a missing name is answered from a
+    // negative cache for many seconds after it has appeared.
+    let Some(json) = family.read(SENTINEL, MAX_SENTINEL_BYTES)? else {
+        return Ok(None);
+    };
+    match Sentinel::parse(&json) {
+        Ok(sentinel) => Ok(Some(sentinel)),
+        Err(problem) => Err(StoreError::Sentinel {
+            path: family.path_of(SENTINEL),
+            problem,
+        }),
+    }
+}
+
+/// The first file that is missing or has another size than the sentinel says.
+fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<String>, StoreError> {
+    let mut parent: Option<(String, Dir)> = None;
+    for file in &sentinel.files {
+        let Ok(path) = RelPath::parse(&file.path) else {
+            return Ok(Some(format!("`{}` is no safe path", file.path)));
+        };
+        let above = path.parent().unwrap_or_default();
+        if parent.as_ref().is_none_or(|(known, _)| known != above) {
+            let parts = above.split('/').filter(|part| !part.is_empty());
+            match family.descend(parts) {
+                Ok(Some(dir)) => parent = Some((above.to_owned(), dir)),
+                Ok(None) => return Ok(Some(format!("`{path}` is missing"))),
+                Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => {
+                    return Ok(Some(format!("`{path}` is missing")));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let size = match &parent {
+            Some((_, dir)) => dir.file_size(path.name())?,
+            None => None,
+        };
+        match size {
+            Some(size) if size == file.size => {}
+            Some(size) => {
+                return Ok(Some(format!(
+                    "`{path}` has {size} bytes instead of {}",
+                    file.size
+                )));
+            }
+            None => return Ok(Some(format!("`{path}` is missing"))),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `name` in `parent` is the root of another mount.
+fn is_mount_point(parent: &Dir, child: &Dir, name: &str) -> Result<bool, StoreError> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    if let Ok(stat) = rustix::fs::statx(parent, name, flags, StatxFlags::empty())
+        && stat
+            .stx_attributes_mask
+            .contains(StatxAttributes::MOUNT_ROOT)
+    {
+        return Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    Ok(parent.identity()?.0 != child.identity()?.0)
+}

@@ -1,0 +1,354 @@
+//! How a finished attempt becomes the family directory: the only place that knows.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::place::{PUBLISHING, read_sentinel};
+use super::staging::{Attempt, TREE};
+use super::{Dir, Existing, Kind, Store, StoreError};
+use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel};
+
+/// What publishing has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    New,
+    /// The family held another revision before, which is kept here.
+    Replaced {
+        previous: PathBuf,
+    },
+    /// As `Replaced`, in a directory that had to be filled file by file.
+    Refilled,
+    /// Another process has published the same in the meantime; ours was dropped.
+    ByOther,
+}
+
+/// A file that a publication file by file puts into the family directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PublishingFile {
+    pub path: String,
+    pub identity: String,
+}
+
+impl Attempt {
+    /// Makes the tree the family directory and returns when that is durable.
+    ///
+    /// Every file must have been synced by whoever wrote it.
+    pub fn publish(
+        self,
+        store: &Store,
+        sentinel: &Sentinel,
+        allow_degraded: bool,
+    ) -> Result<Published, StoreError> {
+        let published = if store.in_place {
+            self.write_sentinel(sentinel)?;
+            self.fill_in_place(store, sentinel)?
+        } else {
+            self.write_sentinel(sentinel)?;
+            self.publish_beside(store, sentinel, allow_degraded)?
+        };
+        self.end()?;
+        Ok(published)
+    }
+
+    /// Drops the attempt: nothing of it is needed.
+    pub fn end(self) -> Result<(), StoreError> {
+        self.sweep()?;
+        if let Some(owners) = self.state.child("owners")? {
+            owners.remove_file(&format!("{}.json", self.state_name))?;
+        }
+        self.state.make_child("attempts")?.remove_tree(&self.id)
+    }
+
+    fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
+        let path = self.tree.path_of(SENTINEL);
+        let mut file = self.tree.create_file(SENTINEL)?;
+        file.write_all(&sentinel.to_json())
+            .map_err(|error| StoreError::io("write", &path, error))?;
+        rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
+        sync_tree(&self.tree)
+    }
+
+    fn publish_beside(
+        &self,
+        store: &Store,
+        sentinel: &Sentinel,
+        allow_degraded: bool,
+    ) -> Result<Published, StoreError> {
+        let parent = store.make_parent()?;
+        let family = &store.destination.family;
+        let name = family.path().name();
+        // Twice: what is there can change between the look and the step.
+        for _ in 0..2 {
+            let exchange_works = self.exchange_works()?;
+            let done = match parent.kind(name)? {
+                None if exchange_works => self
+                    .dir
+                    .rename(TREE, &parent, name)
+                    .map(|()| Published::New),
+                None => match self.link_to_revision(&parent, family, None) {
+                    Err(error) if cannot_link(&error) => self
+                        .dir
+                        .rename(TREE, &parent, name)
+                        .map(|()| Published::New),
+                    done => done.map(|()| Published::New),
+                },
+                Some(kind) => {
+                    if is_published(store, sentinel)? {
+                        return Ok(Published::ByOther);
+                    }
+                    self.replace(store, &parent, kind, exchange_works)
+                }
+            };
+            match done {
+                Ok(published) => {
+                    self.dir.sync()?;
+                    parent.sync()?;
+                    Dir::open(&store.destination.root)?.map_or(Ok(()), |root| root.sync())?;
+                    return Ok(published);
+                }
+                Err(error) => match error.errno() {
+                    // xfs says EEXIST where others say ENOTEMPTY.
+                    Some(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+                    Some(Errno::BUSY) => return self.fill_in_place(store, sentinel),
+                    _ if allow_degraded && cannot_link(&error) => {
+                        return self.fill_in_place(store, sentinel);
+                    }
+                    _ if cannot_link(&error) => {
+                        return Err(StoreError::NoAtomicPublication(store.family_path()));
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        if is_published(store, sentinel)? {
+            return Ok(Published::ByOther);
+        }
+        Err(StoreError::Foreign(store.family_path()))
+    }
+
+    /// Puts the tree in the place of an older one, which is kept: readers may have it mapped, and
+    /// on NFS removing a mapped file kills them.
+    fn replace(
+        &self,
+        store: &Store,
+        parent: &Dir,
+        kind: Kind,
+        exchange_works: bool,
+    ) -> Result<Published, StoreError> {
+        let family = &store.destination.family;
+        let name = family.path().name();
+        let revisions = self.revisions(family)?;
+        match kind {
+            Kind::Link => {
+                let previous = parent.path().join(parent.link_target(name)?);
+                self.link_to_revision(parent, family, None)?;
+                Ok(Published::Replaced { previous })
+            }
+            Kind::Directory => {
+                if store
+                    .family_dir()?
+                    .map(|dir| read_sentinel(&dir))
+                    .transpose()?
+                    .flatten()
+                    .is_none()
+                {
+                    return Err(StoreError::Foreign(store.family_path()));
+                }
+                let kept = format!("before-{}", self.random_part());
+                if exchange_works {
+                    self.dir.exchange(TREE, parent, name)?;
+                    self.dir.rename(TREE, &revisions, &kept)?;
+                } else {
+                    self.link_to_revision(parent, family, Some(&kept))?;
+                }
+                revisions.sync()?;
+                Ok(Published::Replaced {
+                    previous: revisions.path_of(&kept),
+                })
+            }
+            Kind::File | Kind::Other => Err(StoreError::InTheWay {
+                path: store.family_path(),
+                what: "no directory",
+            }),
+        }
+    }
+
+    /// Moves the tree to `revisions/` and lets the family name be a relative link to it, replaced
+    /// in one step. A directory of that name is first put aside as `kept`.
+    fn link_to_revision(
+        &self,
+        parent: &Dir,
+        family: &Family,
+        kept: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let revisions = self.revisions(family)?;
+        let name = family.path().name();
+        let id = self.random_part();
+        let up = "../".repeat(family.path().parts().count() - 1);
+        let target = format!("{up}{STATE_DIR}/revisions/{}/{id}", family.file_name());
+        // First of all: where there are no links, nothing has been touched.
+        self.dir.remove_file("link")?;
+        self.dir.link(&target, "link")?;
+        if self.dir.kind(TREE)?.is_some() {
+            self.dir.rename(TREE, &revisions, id)?;
+            revisions.sync()?;
+        }
+        if let Some(kept) = kept {
+            // For an instant there is no model: this filesystem offers nothing better.
+            parent.rename(name, &revisions, kept)?;
+        }
+        self.dir.rename("link", parent, name)
+    }
+
+    fn revisions(&self, family: &Family) -> Result<Dir, StoreError> {
+        let revisions = self.state.make_child("revisions")?;
+        let own = revisions.make_child(&family.file_name())?;
+        revisions.sync()?;
+        self.state.sync()?;
+        Ok(own)
+    }
+
+    fn random_part(&self) -> &str {
+        self.id
+            .rsplit(super::staging::ID_SEPARATOR)
+            .next()
+            .unwrap_or(&self.id)
+    }
+
+    /// Asks the filesystem, once, whether it exchanges directories.
+    fn exchange_works(&self) -> Result<bool, StoreError> {
+        self.dir.make_child("probe-a")?;
+        self.dir.make_child("probe-b")?;
+        let works = match self.dir.exchange("probe-a", &self.dir, "probe-b") {
+            Ok(()) => true,
+            Err(error) => match error.errno() {
+                Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => false,
+                _ => return Err(error),
+            },
+        };
+        self.dir.remove_dir("probe-a")?;
+        self.dir.remove_dir("probe-b")?;
+        Ok(works)
+    }
+
+    /// Moves the files into a family directory that must stay, the sentinel last. A reader that
+    /// honours the sentinel never sees a mixture.
+    fn fill_in_place(&self, store: &Store, sentinel: &Sentinel) -> Result<Published, StoreError> {
+        let family = store
+            .make_parent()?
+            .make_child(store.destination.family.path().name())?;
+        let old = read_sentinel(&family)?;
+        if is_published(store, sentinel)? {
+            return Ok(Published::ByOther);
+        }
+        let mut list: Vec<PublishingFile> = Vec::new();
+        for (file, identity) in self.files.iter().zip(&self.identities) {
+            list.push(PublishingFile {
+                path: file.path.to_string(),
+                identity: identity.clone(),
+            });
+        }
+        let new: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        let mut left_over: BTreeSet<String> = BTreeSet::new();
+        let interrupted: Vec<PublishingFile> = match self.state.read(PUBLISHING, 256 << 20)? {
+            Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let old_paths = old
+            .iter()
+            .flat_map(|old| &old.files)
+            .map(|file| file.path.clone());
+        for path in old_paths.chain(interrupted.into_iter().map(|file| file.path)) {
+            if !new.contains(path.as_str()) && left_over.insert(path.clone()) {
+                list.push(PublishingFile {
+                    path,
+                    identity: String::new(),
+                });
+            }
+        }
+        let json = serde_json::to_vec(&list).expect("strings always serialise");
+        self.state.replace(PUBLISHING, &json)?;
+        self.state.sync()?;
+
+        family.remove_file(SENTINEL)?;
+        family.sync()?;
+        for path in left_over
+            .iter()
+            .filter_map(|path| RelPath::parse(path).ok())
+        {
+            if let Some(dir) = family.descend(above(&path))? {
+                dir.remove_file(path.name())?;
+            }
+        }
+        for (n, file) in self.files.iter().enumerate() {
+            let to = family.make_path(above(&file.path))?;
+            self.directory_of(n)?
+                .rename(file.path.name(), &to, file.path.name())?;
+        }
+        sync_tree_but_state(&family)?;
+        self.tree.rename(SENTINEL, &family, SENTINEL)?;
+        family.sync()?;
+        self.state.remove_file(PUBLISHING)?;
+        self.state.sync()?;
+        Ok(if old.is_some() {
+            Published::Refilled
+        } else {
+            Published::New
+        })
+    }
+}
+
+fn above(path: &RelPath) -> impl Iterator<Item = &str> {
+    path.parent()
+        .into_iter()
+        .flat_map(|parent| parent.split('/'))
+}
+
+/// Whether the family is complete with the same content already, whoever fetched it and when.
+fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
+    Ok(match store.existing()? {
+        Existing::Complete(there) => {
+            there.source == ours.source
+                && there.revision == ours.revision
+                && there.selection == ours.selection
+                && there.files == ours.files
+        }
+        Existing::Damaged(..) | Existing::Nothing => false,
+    })
+}
+
+/// Whether this filesystem just cannot do what was asked, rather than having failed.
+fn cannot_link(error: &StoreError) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::XDEV)
+    )
+}
+
+/// Makes the names in a tree durable, the deepest first.
+fn sync_tree(dir: &Dir) -> Result<(), StoreError> {
+    for name in dir.names()? {
+        if dir.kind(&name)? == Some(Kind::Directory)
+            && let Some(child) = dir.child(&name)?
+        {
+            sync_tree(&child)?;
+        }
+    }
+    dir.sync()
+}
+
+fn sync_tree_but_state(family: &Dir) -> Result<(), StoreError> {
+    for name in family.names()? {
+        if name != STATE_DIR
+            && family.kind(&name)? == Some(Kind::Directory)
+            && let Some(child) = family.child(&name)?
+        {
+            sync_tree(&child)?;
+        }
+    }
+    family.sync()
+}

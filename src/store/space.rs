@@ -1,0 +1,53 @@
+//! Whether the volume can take what is planned, asked before the first byte.
+
+use rustix::io::Errno;
+
+use super::{Dir, StoreError};
+
+/// Metadata, journal and sentinel need a little as well.
+const SLACK_BYTES: u64 = 1 << 20;
+const SLACK_INODES: u64 = 16;
+
+/// Bytes that this user can still write below `dir`.
+pub fn free_bytes(dir: &Dir) -> Result<u64, StoreError> {
+    Ok(statvfs(dir)?.0)
+}
+
+/// Fails if `bytes` or `inodes` do not fit.
+pub fn check(dir: &Dir, bytes: u64, inodes: u64) -> Result<(), StoreError> {
+    let (free, free_inodes) = statvfs(dir)?;
+    let need = bytes.saturating_add(if bytes == 0 { 0 } else { SLACK_BYTES });
+    if need > free {
+        return Err(StoreError::NoSpace {
+            path: dir.path().to_owned(),
+            free,
+            need,
+        });
+    }
+    // Filesystems without a fixed number of inodes (btrfs, many network ones) report none at all.
+    let need = inodes.saturating_add(SLACK_INODES);
+    match free_inodes {
+        Some(free) if need > free => Err(StoreError::NoInodes {
+            path: dir.path().to_owned(),
+            free,
+            need,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn statvfs(dir: &Dir) -> Result<(u64, Option<u64>), StoreError> {
+    match rustix::fs::fstatvfs(dir) {
+        Ok(stat) => {
+            let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+            Ok((stat.f_bavail.saturating_mul(stat.f_frsize), inodes))
+        }
+        // Some FUSE filesystems do not tell; then the write itself will.
+        Err(Errno::NOSYS | Errno::NOTSUP) => Ok((u64::MAX, None)),
+        Err(error) => Err(StoreError::io(
+            "ask for the free space of",
+            dir.path(),
+            error,
+        )),
+    }
+}

@@ -1,0 +1,233 @@
+//! One run's private tree on the volume. Nobody else ever writes into it.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use super::journal::{Header, Journal, WrittenChunk};
+use super::owner::Report;
+use super::{Dir, Heartbeat, NodeIdentity, Store, StoreError, node, space};
+use crate::model::{Plan, RemoteFile, Snapshot};
+
+/// Separates the family from the random part in the name of an attempt.
+pub(super) const ID_SEPARATOR: char = '~';
+pub(super) const TREE: &str = "tree";
+pub(super) const OWNER: &str = "owner.json";
+
+/// A staging tree that is being filled.
+#[derive(Debug)]
+pub struct Attempt {
+    pub id: String,
+    pub(super) state: Dir,
+    pub(super) state_name: String,
+    pub(super) dir: Dir,
+    pub(super) tree: Dir,
+    pub(super) journal: Journal,
+    pub(super) writer: NodeIdentity,
+    pub(super) files: Vec<RemoteFile>,
+    /// What tells the content of each file apart, in their order.
+    pub(super) identities: Vec<String>,
+    /// For each file, what other attempts had written and this one took over.
+    pub(super) present: Vec<Vec<WrittenChunk>>,
+    /// Files that exist in the tree.
+    created: Mutex<Vec<bool>>,
+}
+
+/// A file of the tree, open for the time of its transfer. All threads share this descriptor: the
+/// one that wrote is the one that must report a failed write-back.
+#[derive(Debug)]
+pub struct StagedFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl Attempt {
+    /// Begins an empty attempt for `files` of `snapshot`.
+    pub fn begin(
+        store: &Store,
+        snapshot: &Snapshot,
+        files: Vec<RemoteFile>,
+    ) -> Result<Self, StoreError> {
+        let state = store.make_state()?;
+        let state_name = store.state_name();
+        let id = format!("{state_name}{ID_SEPARATOR}{}", node::random_id());
+        let dir = state.make_child("attempts")?.make_child(&id)?;
+        let tree = dir.make_child(TREE)?;
+        let writer = NodeIdentity::current();
+        let header = Header {
+            format: 0,
+            family: state_name.clone(),
+            place: snapshot.place.clone(),
+            revision: snapshot.revision.clone(),
+            writer: writer.clone(),
+        };
+        let journal = Journal::create(&dir, header)?;
+        let identities = files.iter().map(|file| identity(snapshot, file)).collect();
+        let count = files.len();
+        Ok(Self {
+            id,
+            state,
+            state_name,
+            dir,
+            tree,
+            journal,
+            writer,
+            files,
+            identities,
+            present: vec![Vec::new(); count],
+            created: Mutex::new(vec![false; count]),
+        })
+    }
+
+    /// What is still to fetch.
+    pub fn plan(&self) -> Plan {
+        let ranges = |chunks: &Vec<WrittenChunk>| -> Vec<Range<u64>> {
+            chunks.iter().map(|chunk| chunk.range.clone()).collect()
+        };
+        let present: Vec<Vec<Range<u64>>> = self.present.iter().map(ranges).collect();
+        Plan::new(self.files.clone(), &present)
+    }
+
+    /// Fails if the volume cannot take what is missing.
+    pub fn check_space(&self, plan: &Plan) -> Result<(), StoreError> {
+        let mut bytes = 0_u64;
+        let mut existing = 0_u64;
+        for (n, file) in self.files.iter().enumerate() {
+            let allocated = if self.exists(n) {
+                existing += 1;
+                self.allocated(n)?
+            } else {
+                0
+            };
+            bytes = bytes.saturating_add(file.size.saturating_sub(allocated));
+        }
+        space::check(&self.dir, bytes, plan.inodes().saturating_sub(existing))
+    }
+
+    /// Bytes that are free on the volume now.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        space::free_bytes(&self.dir)
+    }
+
+    /// Starts telling the others how far we are.
+    pub fn heartbeat(&self, report: Report) -> Result<Heartbeat, StoreError> {
+        let owners = self.state.make_child("owners")?;
+        let files = vec![
+            (self.dir.again()?, OWNER.to_owned()),
+            (owners, format!("{}.json", self.state_name)),
+        ];
+        Heartbeat::start(self.id.clone(), self.writer.clone(), files, report)
+    }
+
+    /// Opens file number `n`, created with its full size if it is not there.
+    pub fn open(&self, n: usize) -> Result<StagedFile, StoreError> {
+        let file = &self.files[n];
+        let dir = self.directory_of(n)?;
+        let name = file.path.name();
+        let path = dir.path_of(name);
+        if self.exists(n) {
+            let opened = dir.open_file(name, OFlags::RDWR)?;
+            let opened = opened.ok_or_else(|| StoreError::io("open", &path, Errno::NOENT))?;
+            return Ok(StagedFile { file: opened, path });
+        }
+        self.journal.file(n, file, &self.identities[n])?;
+        let created = dir.create_file(name)?;
+        self.set_exists(n, true);
+        allocate(&created, file.size).map_err(|error| StoreError::io("allocate", &path, error))?;
+        Ok(StagedFile {
+            file: created,
+            path,
+        })
+    }
+
+    /// Records that a chunk of file `n` is written.
+    pub fn wrote(&self, n: usize, range: Range<u64>, crc64: u64) -> Result<(), StoreError> {
+        self.journal.chunk(n, &WrittenChunk { range, crc64 })
+    }
+
+    /// Throws file `n` away, so that the next `open` begins a new one. Whoever still holds the old
+    /// one writes into a file without a name.
+    pub fn discard(&self, n: usize) -> Result<(), StoreError> {
+        self.journal.discard(n)?;
+        self.directory_of(n)?
+            .remove_file(self.files[n].path.name())?;
+        self.set_exists(n, false);
+        Ok(())
+    }
+
+    pub(super) fn directory_of(&self, n: usize) -> Result<Dir, StoreError> {
+        let parent = self.files[n].path.parent();
+        self.tree
+            .make_path(parent.into_iter().flat_map(|parent| parent.split('/')))
+    }
+
+    pub(super) fn exists(&self, n: usize) -> bool {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)[n]
+    }
+
+    pub(super) fn set_exists(&self, n: usize, exists: bool) {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)[n] = exists;
+    }
+
+    fn allocated(&self, n: usize) -> Result<u64, StoreError> {
+        let opened = self.open(n)?;
+        let stat = rustix::fs::fstat(&opened.file)
+            .map_err(|error| StoreError::io("look at", &opened.path, error))?;
+        Ok((stat.st_blocks as u64).saturating_mul(512))
+    }
+}
+
+impl StagedFile {
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| StoreError::io("write", &self.path, error))
+    }
+
+    /// Fills `buffer` from `offset`.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(|error| StoreError::io("read back", &self.path, error))
+    }
+
+    /// Returns when all that was written is on the disk.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        rustix::fs::fsync(&self.file).map_err(|error| StoreError::io("sync", &self.path, error))
+    }
+
+    /// For parsers that read from the start. Positioned reads and writes are not disturbed.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// What must be equal for bytes of one attempt to serve in another: the published digest, or else
+/// the exact place, revision and validator.
+fn identity(snapshot: &Snapshot, file: &RemoteFile) -> String {
+    match &file.digest {
+        Some(digest) => digest.to_string(),
+        None => format!(
+            "{}@{}#{}",
+            snapshot.place,
+            snapshot.revision,
+            file.validator.as_deref().unwrap_or_default()
+        ),
+    }
+}
+
+/// Gives the file its blocks, so that a full disk shows now; where the filesystem cannot, its size.
+fn allocate(file: &File, size: u64) -> Result<(), Errno> {
+    if size == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => rustix::fs::ftruncate(file, size),
+        other => other,
+    }
+}
