@@ -1,0 +1,242 @@
+//! How far a fetch is: counters that the workers raise, and the ways to show them.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::model::text;
+
+/// How often a log gets a line, and a terminal a picture.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// Files that are shown one by one.
+const MAX_FILE_BARS: usize = 8;
+
+/// The counters of one fetch. Raised with relaxed atomics: they are for people.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub total_bytes: AtomicU64,
+    /// Bytes on the volume, taken over ones included.
+    pub done_bytes: AtomicU64,
+    /// Bytes that came over the network, thrown away ones included.
+    pub fetched_bytes: AtomicU64,
+    pub total_files: AtomicU64,
+    pub done_files: AtomicU64,
+    phase: Mutex<&'static str>,
+    active: Mutex<Vec<Arc<ActiveFile>>>,
+}
+
+/// A file that is being transferred.
+#[derive(Debug)]
+pub struct ActiveFile {
+    pub name: String,
+    pub size: u64,
+    pub done: AtomicU64,
+}
+
+impl Progress {
+    /// What is going on: `resolving`, `fetching`, `publishing`, …
+    pub fn enter(&self, phase: &'static str) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    pub fn phase(&self) -> &'static str {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn start_file(&self, name: &str, size: u64, done: u64) -> Arc<ActiveFile> {
+        let file = Arc::new(ActiveFile {
+            name: name.into(),
+            size,
+            done: AtomicU64::new(done),
+        });
+        self.active().push(file.clone());
+        file
+    }
+
+    pub fn end_file(&self, file: &Arc<ActiveFile>) {
+        self.active().retain(|active| !Arc::ptr_eq(active, file));
+    }
+
+    fn active(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ActiveFile>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Standard error, shared by messages and bars.
+#[derive(Clone, Default)]
+pub struct Screen(Option<MultiProgress>);
+
+impl Screen {
+    /// Bars on a terminal; plain lines elsewhere.
+    pub fn new() -> Self {
+        Self(std::io::stderr().is_terminal().then(MultiProgress::new))
+    }
+
+    /// One line for the user. Whoever has closed our standard error does not stop the work.
+    pub fn say(&self, line: &str) {
+        let write = || {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        };
+        match &self.0 {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
+    }
+
+    pub fn warn(&self, line: &str) {
+        self.say(&format!("warning: {line}"));
+    }
+
+    /// Shows `progress` until the result is dropped.
+    pub fn follow(&self, progress: Arc<Progress>) -> Follower {
+        let (stop, stopped) = channel::<()>();
+        let screen = self.clone();
+        let thread = std::thread::Builder::new()
+            .name("progress".into())
+            .spawn(move || {
+                let mut view = View::new(&screen, &progress);
+                let every = if screen.0.is_some() {
+                    DRAW_EVERY
+                } else {
+                    LINE_EVERY
+                };
+                while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                    view.draw();
+                }
+                view.clear();
+            });
+        Follower {
+            stop: Some(stop),
+            thread: thread.ok(),
+        }
+    }
+}
+
+/// Ends the display when dropped.
+pub struct Follower {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct View<'a> {
+    screen: &'a Screen,
+    progress: &'a Progress,
+    total: Option<ProgressBar>,
+    files: Vec<(Arc<ActiveFile>, ProgressBar)>,
+    last: (Instant, u64),
+}
+
+impl<'a> View<'a> {
+    fn new(screen: &'a Screen, progress: &'a Progress) -> Self {
+        let total = screen.0.as_ref().map(|bars| bars.add(bar(
+            "{bar:30} {percent:>3}% {decimal_bytes:>9}/{decimal_total_bytes} {decimal_bytes_per_sec:>11} eta {eta} {msg}",
+        )));
+        let last = (Instant::now(), progress.done_bytes.load(Relaxed));
+        Self {
+            screen,
+            progress,
+            total,
+            files: Vec::new(),
+            last,
+        }
+    }
+
+    fn draw(&mut self) {
+        match &self.total {
+            Some(_) => self.draw_bars(),
+            None => self.screen.say(&self.line()),
+        }
+    }
+
+    /// `fetching: 43 %, 6.9 GB of 16.1 GB, 12 of 40 files, 612.3 MB/s, 15s left`
+    fn line(&mut self) -> String {
+        let done = self.progress.done_bytes.load(Relaxed);
+        let total = self.progress.total_bytes.load(Relaxed);
+        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), done));
+        let rate = done.saturating_sub(before) as f64 / since.elapsed().as_secs_f64().max(0.001);
+        let percent = (done * 100).checked_div(total).unwrap_or(0);
+        let left = if rate > 0.0 && total >= done {
+            let left = Duration::from_secs_f64(((total - done) as f64 / rate).min(1e9));
+            format!("{} left", text::duration(left))
+        } else {
+            "no bytes in the last 10s".into()
+        };
+        format!(
+            "{}: {percent} %, {} of {}, {} of {} files, {}/s, {left}",
+            self.progress.phase(),
+            text::size(done),
+            text::size(total),
+            self.progress.done_files.load(Relaxed),
+            self.progress.total_files.load(Relaxed),
+            text::size(rate as u64),
+        )
+    }
+
+    fn draw_bars(&mut self) {
+        let (Some(total), Some(bars)) = (&self.total, &self.screen.0) else {
+            return;
+        };
+        total.set_length(self.progress.total_bytes.load(Relaxed));
+        total.set_position(self.progress.done_bytes.load(Relaxed));
+        total.set_message(self.progress.phase());
+        let active = self.progress.active().clone();
+        self.files.retain(|(file, bar)| {
+            let keep = active.iter().any(|active| Arc::ptr_eq(active, file));
+            if !keep {
+                bar.finish_and_clear();
+                bars.remove(bar);
+            }
+            keep
+        });
+        for file in active {
+            if self.files.len() >= MAX_FILE_BARS {
+                break;
+            }
+            if !self
+                .files
+                .iter()
+                .any(|(known, _)| Arc::ptr_eq(known, &file))
+            {
+                let bar = bars.add(bar(
+                    "  {bar:28} {percent:>3}% {decimal_total_bytes:>9} {wide_msg}",
+                ));
+                bar.set_length(file.size);
+                bar.set_message(file.name.clone());
+                self.files.push((file, bar));
+            }
+        }
+        for (file, bar) in &self.files {
+            bar.set_position(file.done.load(Relaxed));
+        }
+    }
+
+    fn clear(&mut self) {
+        for (_, bar) in self.files.drain(..) {
+            bar.finish_and_clear();
+        }
+        if let Some(total) = self.total.take() {
+            total.finish_and_clear();
+        }
+    }
+}
+
+fn bar(template: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style.progress_chars("=> "))
+}

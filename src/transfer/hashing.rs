@@ -1,0 +1,199 @@
+//! Threads that follow behind the workers: they hash what has been written out of order, while it
+//! is still in the page cache, and prove each file that is complete.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::job::Job;
+use super::{Proof, Shared, TransferError};
+use crate::store::StagedFile;
+use crate::verify::{self, Mismatch, Structure};
+
+/// Fits into a core's own cache beside the hash.
+const BUFFER_BYTES: usize = 256 << 10;
+/// Complete fetches of a file that may end with a wrong digest.
+const MAX_WRONG_FETCHES: u32 = 3;
+
+/// Files that wait for a hashing thread.
+#[derive(Default)]
+pub struct Inbox {
+    state: Mutex<(VecDeque<usize>, bool)>,
+    changed: Condvar,
+}
+
+impl Inbox {
+    pub fn push(&self, file: usize) {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .push_back(file);
+        self.changed.notify_one();
+    }
+
+    /// Lets the threads end.
+    pub fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<usize> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.1 {
+                return None;
+            }
+            if let Some(file) = state.0.pop_front() {
+                return Some(file);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Hashes until everything is proved.
+pub fn follow(shared: &Shared<'_>) -> Result<(), TransferError> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while let Some(n) = shared.hashing.next() {
+        let job = &shared.jobs[n];
+        shared.catch_up(job, &mut buffer)?;
+        if let Some(hasher) = job.take_complete() {
+            shared.prove(job, hasher.finish())?;
+        } else if job.is_ready_to_hash() {
+            // Bytes that came between the last look and the letting go.
+            shared.hashing.push(n);
+        }
+    }
+    Ok(())
+}
+
+impl Shared<'_> {
+    fn catch_up(&self, job: &Job, buffer: &mut [u8]) -> Result<(), TransferError> {
+        while let Some((mut frontier, range)) = job.next_to_hash() {
+            let staged = self.staged_for_reading(job)?;
+            while frontier.at < range.end {
+                if self.stop.is_set() {
+                    return Err(TransferError::Stopped);
+                }
+                let len = buffer.len().min((range.end - frontier.at) as usize);
+                staged.read_at(&mut buffer[..len], frontier.at)?;
+                frontier.hasher.update(&buffer[..len]);
+                frontier.at += len as u64;
+            }
+            job.return_frontier(frontier);
+        }
+        Ok(())
+    }
+
+    fn staged_for_reading(&self, job: &Job) -> Result<Arc<StagedFile>, TransferError> {
+        let mut state = job.state();
+        if let Some(staged) = &state.staged {
+            return Ok(staged.clone());
+        }
+        let staged = Arc::new(self.attempt.open(job.n)?);
+        state.staged = Some(staged.clone());
+        Ok(staged)
+    }
+
+    /// Compares digests, checks the structure and makes the file durable.
+    fn prove(&self, job: &Job, digest: Result<[u8; 32], Mismatch>) -> Result<(), TransferError> {
+        let path = job.file.path.to_string();
+        let staged = self.staged_for_reading(job)?;
+        let sha256 = match digest {
+            Ok(sha256) => sha256,
+            Err(mismatch) => return self.fetch_again(job, &staged, mismatch),
+        };
+        let mut structure = None;
+        if verify::is_safetensors(&path) {
+            let checked = verify::check_safetensors(staged.file(), job.file.size);
+            let fail = |error| {
+                crate::store::StoreError::io("read back", std::path::Path::new(&path), error)
+            };
+            structure = Some(match checked.map_err(fail)? {
+                Structure::Valid => "valid".to_owned(),
+                Structure::Unchecked(why) => {
+                    self.screen
+                        .warn(&format!("the structure of `{path}` was not checked: {why}"));
+                    format!("unchecked: {why}")
+                }
+                Structure::Invalid(why) => return Err(TransferError::Structure { path, why }),
+            });
+        }
+        if let Err(error) = staged.sync() {
+            // The page cache now lies about this file: nobody may use it again.
+            self.attempt.discard(job.n)?;
+            return Err(error.into());
+        }
+        {
+            let mut state = job.state();
+            state.proof = Some(Proof { sha256, structure });
+            state.staged = None;
+            if let Some(shown) = state.shown.take() {
+                self.progress.end_file(&shown);
+            }
+        }
+        self.progress.done_files.fetch_add(1, Relaxed);
+        if self.queue.finish_file() {
+            self.hashing.close();
+        }
+        Ok(())
+    }
+
+    fn fetch_again(
+        &self,
+        job: &Job,
+        staged: &StagedFile,
+        mismatch: Mismatch,
+    ) -> Result<(), TransferError> {
+        let path = job.file.path.to_string();
+        let (resumed, wrong) = {
+            let mut state = job.state();
+            if !state.resumed {
+                state.wrong_fetches += 1;
+            }
+            (state.resumed, state.wrong_fetches)
+        };
+        if wrong >= MAX_WRONG_FETCHES {
+            let hint = hint(staged, job.file.size);
+            self.attempt.discard(job.n)?;
+            return Err(TransferError::Integrity {
+                path,
+                fetches: wrong,
+                mismatch,
+                hint,
+            });
+        }
+        let cause = if resumed {
+            "what an earlier run had left is damaged"
+        } else {
+            "wrong bytes"
+        };
+        self.screen.warn(&format!(
+            "`{path}`: {cause} ({mismatch}); fetching it again from the start"
+        ));
+        self.begin_anew(job, false)
+    }
+}
+
+/// What wrong content looks like, where that tells the cause.
+fn hint(staged: &StagedFile, size: u64) -> &'static str {
+    let mut start = [0; 16];
+    let len = start.len().min(size as usize);
+    if staged.read_at(&mut start[..len], 0).is_err() {
+        return "";
+    }
+    let text = String::from_utf8_lossy(&start[..len])
+        .trim_start()
+        .to_ascii_lowercase();
+    if text.starts_with("<!doctype") || text.starts_with("<html") {
+        "; the content looks like a web page: is there a proxy or a portal in between?"
+    } else if text.starts_with("version https://") {
+        "; the content is a Git LFS pointer: the mirror does not serve the large files"
+    } else {
+        ""
+    }
+}

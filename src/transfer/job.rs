@@ -1,0 +1,180 @@
+//! One file on its way: what of it is written, how far it is hashed, and what proves it.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Proof;
+use super::ranges::Ranges;
+use crate::model::RemoteFile;
+use crate::progress::ActiveFile;
+use crate::store::StagedFile;
+use crate::verify::FileHasher;
+
+/// A file of the plan. Bytes arrive in any order; they are hashed in order, either by the worker
+/// that happens to hold the next ones or by a thread that follows behind.
+pub struct Job {
+    pub n: usize,
+    pub file: RemoteFile,
+    state: Mutex<State>,
+}
+
+pub struct State {
+    pub written: Ranges,
+    /// Absent while somebody is hashing.
+    hasher: Option<Box<FileHasher>>,
+    /// Bytes from the start that are hashed.
+    hashed: u64,
+    /// Counts the new beginnings, so that nobody brings back what belongs to an earlier one.
+    generation: u32,
+    /// The file waits for a hashing thread, or has one.
+    queued: bool,
+    /// Workers that are writing to it.
+    pub active: usize,
+    /// It must begin anew once nobody writes to it, in one stream if true.
+    pub restart: Option<bool>,
+    /// How often it was complete and wrong. A first fetch that used bytes of an earlier attempt
+    /// does not count.
+    pub wrong_fetches: u32,
+    pub resumed: bool,
+    /// How often it began anew because the server sends no ranges.
+    pub streams: u32,
+    pub staged: Option<Arc<StagedFile>>,
+    pub shown: Option<Arc<ActiveFile>>,
+    pub proof: Option<Proof>,
+}
+
+/// The right to hash the bytes from `at` on; whoever has it gives it back.
+pub struct Frontier {
+    pub hasher: Box<FileHasher>,
+    pub at: u64,
+    generation: u32,
+}
+
+impl Job {
+    /// `missing` are the ranges that are not on the volume yet.
+    pub fn new(n: usize, file: RemoteFile, missing: &[Range<u64>]) -> Self {
+        let mut written = Ranges::default();
+        let mut at = 0;
+        for range in missing {
+            written.insert(at..range.start);
+            at = range.end;
+        }
+        written.insert(at..file.size);
+        let resumed = written.total() > 0;
+        let state = State {
+            written,
+            hasher: Some(Box::new(FileHasher::new(file.size, file.digest.as_ref()))),
+            hashed: 0,
+            generation: 0,
+            queued: false,
+            active: 0,
+            restart: None,
+            wrong_fetches: 0,
+            resumed,
+            streams: 0,
+            staged: None,
+            shown: None,
+            proof: None,
+        };
+        Self {
+            n,
+            file,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a hashing thread should look at the file; the caller must then tell one.
+    pub fn is_ready_to_hash(&self) -> bool {
+        let mut state = self.state();
+        let idle = state.hasher.is_some() && !state.queued && state.restart.is_none();
+        let behind = state.written.end_of(state.hashed) > state.hashed;
+        let complete = state.hashed == self.file.size && state.proof.is_none();
+        let ready = idle && (behind || complete);
+        state.queued |= ready;
+        ready
+    }
+
+    /// Lets a worker hash on its own, if the next byte to hash is the first that it will write.
+    pub fn frontier_at(&self, start: u64) -> Option<Frontier> {
+        let mut state = self.state();
+        if state.hashed != start || state.queued {
+            return None;
+        }
+        let generation = state.generation;
+        state.hasher.take().map(|hasher| Frontier {
+            hasher,
+            at: start,
+            generation,
+        })
+    }
+
+    /// For a hashing thread: the next bytes to hash, or `None` when there are none for now.
+    pub fn next_to_hash(&self) -> Option<(Frontier, Range<u64>)> {
+        let mut state = self.state();
+        let range = state.hashed..state.written.end_of(state.hashed);
+        if range.is_empty() || state.restart.is_some() {
+            state.queued = false;
+            return None;
+        }
+        let (at, generation) = (state.hashed, state.generation);
+        let hasher = state.hasher.take()?;
+        Some((
+            Frontier {
+                hasher,
+                at,
+                generation,
+            },
+            range,
+        ))
+    }
+
+    /// Gives the right to hash back.
+    pub fn return_frontier(&self, frontier: Frontier) {
+        let mut state = self.state();
+        if state.generation == frontier.generation {
+            state.hashed = frontier.at;
+            state.hasher = Some(frontier.hasher);
+        }
+    }
+
+    /// The hasher of a file whose last byte is hashed; only once.
+    pub fn take_complete(&self) -> Option<Box<FileHasher>> {
+        let mut state = self.state();
+        let complete = state.hashed == self.file.size && state.proof.is_none();
+        if complete && state.restart.is_none() {
+            state.hasher.take()
+        } else {
+            None
+        }
+    }
+
+    /// Forgets everything, for a new beginning. Nobody may be writing.
+    pub fn reset(&self) {
+        let mut state = self.state();
+        state.written = Ranges::default();
+        state.hasher = Some(Box::new(FileHasher::new(
+            self.file.size,
+            self.file.digest.as_ref(),
+        )));
+        state.hashed = 0;
+        state.generation += 1;
+        state.queued = false;
+        state.restart = None;
+        state.resumed = false;
+        state.staged = None;
+    }
+
+    pub fn into_proof(self) -> Proof {
+        let state = self
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        state
+            .proof
+            .expect("a transfer without failure has proved every file")
+    }
+}

@@ -1,0 +1,304 @@
+//! A worker: takes a chunk, reads it, writes it where it belongs, and tries again until it is
+//! complete.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use reqwest::Client;
+
+use super::floor::Floor;
+use super::job::{Frontier, Job};
+use super::queue::Chunk;
+use super::{Retry, Shared, TransferError};
+use crate::model::text;
+use crate::progress::ActiveFile;
+use crate::source::SourceError;
+use crate::store::{StagedFile, StoreError};
+
+/// How a chunk ended.
+enum Outcome {
+    Written,
+    /// The server sends only whole files: this one begins anew, in one stream.
+    NeedsOneStream,
+}
+
+/// A killed run loses at most this much of each connection.
+const NOTE_BYTES: u64 = 16 << 20;
+/// How often a file is streamed from its start before a server without ranges is given up.
+const MAX_STREAMS: u32 = 10;
+
+/// Works until the queue is empty. Runs on a thread of its own.
+pub fn work(shared: &Shared<'_>) -> Result<(), TransferError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(TransferError::Thread)?;
+    let client = shared.http.client().map_err(TransferError::Setup)?;
+    runtime.block_on(async {
+        while let Some(chunk) = shared.queue.next().await {
+            shared.take_chunk(&client, chunk).await?;
+        }
+        Ok(())
+    })
+}
+
+impl Shared<'_> {
+    async fn take_chunk(&self, client: &Client, chunk: Chunk) -> Result<(), TransferError> {
+        let job = &self.jobs[chunk.file];
+        let staged = {
+            let mut state = job.state();
+            if state.restart.is_some() {
+                // Withdrawn while it was on its way to us.
+                return Ok(());
+            }
+            state.active += 1;
+            self.staged(job, &mut state)?
+        };
+        let mut written = Written::new(chunk.range.start, job.frontier_at(chunk.range.start));
+        let fetched = tokio::select! {
+            fetched = self.fetch(client, job, &staged.0, &staged.1, &chunk, &mut written) => fetched,
+            () = self.stop.wait() => Err(TransferError::Stopped),
+        };
+        // However it ended, what has arrived is kept for this run or the next.
+        self.record(job, &mut written)?;
+        if let Some(frontier) = written.frontier.take() {
+            job.return_frontier(frontier);
+        }
+        let outcome = fetched?;
+        let restart = {
+            let mut state = job.state();
+            state.active -= 1;
+            match outcome {
+                Outcome::Written => state.written.insert(chunk.range.clone()),
+                Outcome::NeedsOneStream => state.restart = Some(true),
+            }
+            if state.restart.is_some() && state.active == 0 {
+                state.restart
+            } else {
+                None
+            }
+        };
+        if matches!(outcome, Outcome::NeedsOneStream) {
+            self.queue.withdraw(job.n);
+        }
+        if let Some(in_one) = restart {
+            return self.begin_anew(job, in_one);
+        }
+        if job.is_ready_to_hash() {
+            self.hashing.push(job.n);
+        }
+        Ok(())
+    }
+
+    /// Notes in the journal what has been written since the last note.
+    fn record(&self, job: &Job, written: &mut Written) -> Result<(), TransferError> {
+        let range = written.noted..written.at;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let crc = std::mem::replace(&mut written.crc, new_crc());
+        written.noted = written.at;
+        Ok(self.attempt.wrote(job.n, range, crc.finalize())?)
+    }
+
+    /// The open file, opened by whoever comes first.
+    fn staged(
+        &self,
+        job: &Job,
+        state: &mut super::job::State,
+    ) -> Result<(Arc<StagedFile>, Arc<ActiveFile>), TransferError> {
+        let staged = match &state.staged {
+            Some(staged) => staged.clone(),
+            None => {
+                let staged = Arc::new(self.attempt.open(job.n)?);
+                state.staged = Some(staged.clone());
+                staged
+            }
+        };
+        let shown = state.shown.get_or_insert_with(|| {
+            self.progress
+                .start_file(job.file.path.as_str(), job.file.size, state.written.total())
+        });
+        Ok((staged, shown.clone()))
+    }
+
+    /// The one retry loop: around the whole chunk, body included, going on after the last byte
+    /// that was written.
+    async fn fetch(
+        &self,
+        client: &Client,
+        job: &Job,
+        staged: &StagedFile,
+        shown: &ActiveFile,
+        chunk: &Chunk,
+        written: &mut Written,
+    ) -> Result<Outcome, TransferError> {
+        let mut retry = Retry::new(self.options.retry);
+        loop {
+            let before = written.at;
+            let error = match self
+                .attempt_once(client, job, staged, shown, chunk, written)
+                .await
+            {
+                Ok(()) => return Ok(Outcome::Written),
+                Err(Failure::Transfer(error)) => return Err(error),
+                Err(Failure::Source(SourceError::NoRanges { host, file })) => {
+                    self.say_sometimes(|| format!("`{host}` sends no ranges; streaming `{file}`"));
+                    return Ok(Outcome::NeedsOneStream);
+                }
+                Err(Failure::Source(error)) => error,
+            };
+            if written.at > before {
+                retry.progressed();
+            }
+            let path = job.file.path.to_string();
+            let (delay, error) = retry.after(error).map_err(|source| {
+                if source.is_transient() {
+                    TransferError::GaveUp {
+                        path,
+                        tried_for: retry.tried_for(),
+                        source,
+                    }
+                } else {
+                    TransferError::Source { path, source }
+                }
+            })?;
+            for warning in self.source.warnings() {
+                self.screen.warn(&warning);
+            }
+            self.say_sometimes(|| {
+                format!(
+                    "retrying `{}` from byte {}: {error}",
+                    job.file.path, written.at
+                )
+            });
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// One request for what the chunk still lacks.
+    async fn attempt_once(
+        &self,
+        client: &Client,
+        job: &Job,
+        staged: &StagedFile,
+        shown: &ActiveFile,
+        chunk: &Chunk,
+        written: &mut Written,
+    ) -> Result<(), Failure> {
+        let range = written.at..chunk.range.end;
+        let mut body = self.source.read(client, &job.file, range).await?;
+        let all = &self.progress.fetched_bytes;
+        let window = self.http.deadlines.stall;
+        let mut floor = Floor::new(window, Instant::now(), all.load(Relaxed));
+        while let Some(piece) = body.next().await? {
+            staged.write_at(&piece, written.at)?;
+            written.add(&piece);
+            if written.at - written.noted >= NOTE_BYTES {
+                self.record(job, written)?;
+            }
+            let len = piece.len() as u64;
+            self.progress.done_bytes.fetch_add(len, Relaxed);
+            shown.done.fetch_add(len, Relaxed);
+            let all = all.fetch_add(len, Relaxed) + len;
+            let connections = self.options.connections as u64;
+            if let Some(rate) = floor.too_slow(len, Instant::now(), all, connections) {
+                return Err(Failure::Source(SourceError::Unreachable(format!(
+                    "the connection brought only {}/s while others are faster",
+                    text::size(rate)
+                ))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws a file away and queues it again. Nobody is writing to it.
+    pub fn begin_anew(&self, job: &Job, in_one: bool) -> Result<(), TransferError> {
+        let lost = {
+            let mut state = job.state();
+            if in_one {
+                state.streams += 1;
+                if state.streams > MAX_STREAMS {
+                    return Err(TransferError::Source {
+                        path: job.file.path.to_string(),
+                        source: SourceError::Protocol(format!(
+                            "the server sends no ranges and broke off {MAX_STREAMS} times"
+                        )),
+                    });
+                }
+            }
+            if let Some(shown) = &state.shown {
+                let lost = shown.done.swap(0, Relaxed);
+                self.progress.done_bytes.fetch_sub(lost, Relaxed);
+            }
+            state.staged.is_some() || state.written.total() > 0
+        };
+        if lost {
+            self.attempt.discard(job.n)?;
+        }
+        job.reset();
+        self.queue.again(job.n, job.file.size, in_one);
+        Ok(())
+    }
+}
+
+/// What of a chunk is in the file.
+struct Written {
+    /// Everything before is written.
+    at: u64,
+    /// Everything before is in the journal as well.
+    noted: u64,
+    /// Of the bytes between the two.
+    crc: crc_fast::Digest,
+    /// The right to hash, if this chunk began where the hash stood.
+    frontier: Option<Frontier>,
+}
+
+impl Written {
+    fn new(start: u64, frontier: Option<Frontier>) -> Self {
+        Self {
+            at: start,
+            noted: start,
+            crc: new_crc(),
+            frontier,
+        }
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        self.crc.update(piece);
+        self.at += piece.len() as u64;
+        if let Some(frontier) = &mut self.frontier {
+            frontier.hasher.update(piece);
+            frontier.at = self.at;
+        }
+    }
+}
+
+/// The checksum that the journal keeps of each piece.
+fn new_crc() -> crc_fast::Digest {
+    crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme)
+}
+
+enum Failure {
+    Source(SourceError),
+    Transfer(TransferError),
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Transfer(error.into())
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
