@@ -1,8 +1,20 @@
 //! weightlift fetches model weights onto a volume: once, verified, resumable.
+//!
+//! The rooms, from the bottom: [`model`] is pure; [`source`] knows the network, [`store`] the
+//! volume, [`verify`] what the bytes must be, [`progress`] the person; [`transfer`] brings them
+//! together; [`commands`] tells the stories; `cli` and [`error`] face the outside.
 
+mod cli;
+pub mod commands;
+pub mod error;
 pub mod model;
 pub mod progress;
+mod run;
+mod signals;
 pub mod source;
 pub mod store;
 pub mod transfer;
 pub mod verify;
+
+pub use error::Error;
+pub use run::main;

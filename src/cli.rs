@@ -1,0 +1,369 @@
+//! Arguments and environment: what the user wants, parsed once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{Family, Selection, SourceUri, text};
+use crate::store::Destination;
+use crate::{Error, transfer};
+
+/// Fetches model weights onto a volume: once, verified, resumable.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 complete; not worth a retry: 2 usage, 10 not found, 11 access, 12 integrity, 13 unsafe,
+14 volume or environment unusable, 15 no space, 16 conflict; worth a retry: 20 unreachable,
+21 rate limited, 22 local I/O, 23 waited too long, 70 bug, 130 SIGINT, 143 SIGTERM.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Puts a model onto the volume, or finds that it is there already
+    Fetch(Box<FetchArgs>),
+    /// Re-checks published models offline: every byte against the sentinel
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// What standard output gets for each model: the path to load, or one line of JSON
+    #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// File that gets one line of JSON at every exit, if it exists
+    #[arg(
+        long,
+        global = true,
+        env = "WEIGHTLIFT_TERMINATION_LOG",
+        value_name = "FILE",
+        default_value = "/dev/termination-log"
+    )]
+    pub termination_log: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors.
+DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
+case. Several models: SOURCE DEST SOURCE DEST …
+
+Hub: HF_TOKEN, HF_TOKEN_PATH, HF_HOME/token, HF_ENDPOINT and HF_HUB_OFFLINE work as for `hf`.
+S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3.
+Both: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; SSL_CERT_FILE and SSL_CERT_DIR add to the built-in roots.")]
+pub struct FetchArgs {
+    /// What to fetch, and where to: SOURCE [DEST], or pairs of them
+    #[arg(required = true, value_name = "SOURCE [DEST]")]
+    pub models: Vec<String>,
+
+    /// Directory that holds the models
+    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Fetch only files that match; as `hf download`: the whole path, `*` crosses `/` [repeatable]
+    #[arg(
+        long,
+        env = "WEIGHTLIFT_INCLUDE",
+        value_name = "GLOB",
+        value_delimiter = ','
+    )]
+    pub include: Vec<String>,
+
+    /// Leave out files that match, after --include [repeatable]
+    #[arg(
+        long,
+        env = "WEIGHTLIFT_EXCLUDE",
+        value_name = "GLOB",
+        value_delimiter = ','
+    )]
+    pub exclude: Vec<String>,
+
+    /// Take every format of the weights, also where a complete safetensors set is there
+    #[arg(long, env = "WEIGHTLIFT_ALL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub all: bool,
+
+    /// Refuse (exit 13) to fetch files in pickle formats, which can run code when loaded
+    #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub deny_pickle: bool,
+
+    /// Connections that fetch at the same time
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: u16,
+
+    /// Bytes asked for in one request: 64MiB, 64M, 67108864
+    #[arg(long, env = "WEIGHTLIFT_CHUNK_SIZE", value_name = "SIZE", default_value = "64MiB",
+          value_parser = parse_chunk_size)]
+    pub chunk_size: u64,
+
+    /// Wait this long for another fetcher of the same model: 90s, 5m, 2h
+    #[arg(long, env = "WEIGHTLIFT_LOCK_TIMEOUT", value_name = "DURATION", default_value = "2h",
+          value_parser = text::parse_duration)]
+    pub lock_timeout: Duration,
+
+    /// Stop waiting for a fetcher that makes no progress for this long, and fetch as well
+    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_AFTER", value_name = "DURATION", default_value = "60s",
+          value_parser = text::parse_duration)]
+    pub takeover_after: Duration,
+
+    /// Give up when no byte has arrived for this long, retries included
+    #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",
+          value_parser = text::parse_duration)]
+    pub retry_timeout: Duration,
+
+    /// Replace a connection that brings nothing, or far less than the others, for this long
+    #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
+          value_parser = parse_stall_timeout)]
+    pub stall_timeout: Duration,
+
+    /// Fail (exit 16) unless SOURCE resolves to this revision; one for each SOURCE [repeatable]
+    #[arg(
+        long,
+        env = "WEIGHTLIFT_EXPECT_REVISION",
+        value_name = "SHA",
+        value_delimiter = ','
+    )]
+    pub expect_revision: Vec<String>,
+
+    /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL)
+    #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+
+    /// Address buckets as https://endpoint/bucket
+    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub s3_path_style: bool,
+
+    /// Send no credentials to S3
+    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub s3_anonymous: bool,
+
+    /// On a volume that can neither exchange, rename nor link: fill the directory file by file
+    #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub allow_degraded: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Directories of published models
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Where models go if nobody says otherwise.
+const DEFAULT_ROOT: &str = "/data/models";
+
+/// One model to fetch.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub uri: SourceUri,
+    pub destination: Destination,
+    pub expect_revision: Option<String>,
+}
+
+impl FetchArgs {
+    /// The models that the arguments name.
+    pub fn models(&self) -> Result<Vec<Model>, Error> {
+        let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
+            [source] => vec![(source, None)],
+            all if all.len() % 2 == 0 => all
+                .chunks_exact(2)
+                .map(|pair| (&pair[0], Some(&pair[1])))
+                .collect(),
+            _ => {
+                return Err(Error::Usage(
+                    "several models are given as pairs: SOURCE DEST SOURCE DEST …".into(),
+                ));
+            }
+        };
+        if !self.expect_revision.is_empty() && self.expect_revision.len() != pairs.len() {
+            return Err(Error::Usage(format!(
+                "--expect-revision is given {} times for {} models; give one for each SOURCE",
+                self.expect_revision.len(),
+                pairs.len()
+            )));
+        }
+        let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
+            let uri = SourceUri::parse(source)?;
+            let destination = match dest {
+                Some(dest) => self.destination(dest)?,
+                None => self.destination(&uri.default_family())?,
+            };
+            let expect_revision = self
+                .expect_revision
+                .get(n)
+                .map(|sha| sha.to_ascii_lowercase());
+            Ok(Model {
+                uri,
+                destination,
+                expect_revision,
+            })
+        });
+        models.collect()
+    }
+
+    /// A relative DEST is below the root. An absolute one may be as well; where nobody has named a
+    /// root, it is a place of its own.
+    fn destination(&self, dest: &str) -> Result<Destination, Error> {
+        let named = self.root.is_some();
+        let root = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
+        let root = std::path::absolute(&root)
+            .map_err(|_| Error::Usage("--root is no usable directory name".into()))?;
+        let shown = text::inert(dest, 200);
+        let refuse = |why: &str| Error::Usage(format!("DEST `{shown}` {why}"));
+        if dest.contains("://") {
+            return Err(refuse(
+                "looks like a SOURCE; write SOURCE DEST SOURCE DEST …",
+            ));
+        }
+        if !dest.starts_with('/') {
+            let family = Family::parse(dest).map_err(refuse)?;
+            return Ok(Destination { root, family });
+        }
+        let inside = root
+            .to_str()
+            .and_then(|root| dest.strip_prefix(root.trim_end_matches('/')));
+        if let Some(inside) = inside.and_then(|rest| rest.strip_prefix('/')) {
+            let family = Family::parse(inside.trim_start_matches('/')).map_err(refuse)?;
+            return Ok(Destination { root, family });
+        }
+        if named {
+            return Err(refuse(&format!("leaves the root `{}`", root.display())));
+        }
+        let (parent, name) = dest
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .unwrap_or_default();
+        if parent.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(refuse("is not a plain absolute path"));
+        }
+        let family = Family::parse(name).map_err(refuse)?;
+        let root = if parent.is_empty() {
+            PathBuf::from("/")
+        } else {
+            PathBuf::from(parent)
+        };
+        Ok(Destination { root, family })
+    }
+
+    pub fn selection(&self) -> Selection {
+        let patterns = |list: &[String]| list.iter().filter(|p| !p.is_empty()).cloned().collect();
+        Selection {
+            include: patterns(&self.include),
+            exclude: patterns(&self.exclude),
+            all: self.all,
+        }
+    }
+
+    pub fn transfer_options(&self) -> transfer::Options {
+        transfer::Options {
+            connections: usize::from(self.connections),
+            chunk_size: self.chunk_size,
+            retry: transfer::RetryPolicy {
+                budget: self.retry_timeout,
+                ..transfer::RetryPolicy::default()
+            },
+        }
+    }
+}
+
+fn parse_chunk_size(text: &str) -> Result<u64, String> {
+    match text::parse_size(text)? {
+        size @ 0x10_0000..=0x4000_0000 => Ok(size),
+        _ => Err("use 1MiB to 1GiB".into()),
+    }
+}
+
+fn parse_stall_timeout(text: &str) -> Result<Duration, String> {
+    match text::parse_duration(text)? {
+        time if time >= Duration::from_secs(1) => Ok(time),
+        _ => Err("use at least 1s".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn destination(arguments: &[&str]) -> Result<PathBuf, Error> {
+        let cli =
+            Cli::try_parse_from([&["weightlift", "fetch"], arguments].concat()).expect("parses");
+        let Command::Fetch(args) = cli.command else {
+            panic!("is fetch")
+        };
+        Ok(args.models()?.pop().expect("one").destination.path())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_a_description() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command
+                .get_arguments()
+                .filter(|argument| !argument.is_positional())
+            {
+                let name = argument.get_long().expect("has a long name");
+                if matches!(name, "help" | "version") {
+                    continue;
+                }
+                let variable = format!("WEIGHTLIFT_{}", name.replace('-', "_").to_uppercase());
+                assert_eq!(
+                    argument.get_env().and_then(|env| env.to_str()),
+                    Some(variable.as_str())
+                );
+                assert!(argument.get_help().is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn dest_is_below_the_root_or_a_place_of_its_own() {
+        let path =
+            |arguments: &[&str]| destination(arguments).expect("valid").display().to_string();
+        assert_eq!(path(&["hf://org/BGE-Large"]), "/data/models/bge-large");
+        assert_eq!(
+            path(&["hf://org/x", "embeddings/bge"]),
+            "/data/models/embeddings/bge"
+        );
+        assert_eq!(path(&["hf://org/x", "/data/models/a"]), "/data/models/a");
+        assert_eq!(path(&["hf://org/x", "/mnt/models"]), "/mnt/models");
+        assert_eq!(path(&["--root", "/r", "hf://org/x", "/r/a/b/"]), "/r/a/b");
+    }
+
+    #[test]
+    fn a_dest_that_leaves_the_root_is_a_usage_error() {
+        for dest in [
+            "../x",
+            "a/../../x",
+            ".weightlift",
+            "/",
+            "/a/../b",
+            "a/.weightlift/b",
+            "hf://a/b",
+        ] {
+            let error = destination(&["hf://org/x", dest]).expect_err(dest);
+            assert_eq!(error.class().exit_code(), 2, "{dest}");
+        }
+        for dest in ["/elsewhere", "/rx", "/r/../x", "/r"] {
+            let error = destination(&["--root", "/r", "hf://org/x", dest]).expect_err(dest);
+            assert_eq!(error.class().exit_code(), 2, "{dest}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The first and the last line of a fetch.
+
+use std::time::Duration;
+
+use super::Outcome;
+use crate::cli::Model;
+use crate::model::{LeftOut, Plan, Snapshot, text};
+
+/// What will be fetched, what is left out and why, and the room there is.
+pub fn start(
+    model: &Model,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    left_out: &[LeftOut],
+    free: u64,
+) -> String {
+    let missing = plan.missing_bytes();
+    let mut line = format!(
+        "fetching {} at {} to `{}`: {}, {}",
+        snapshot.place,
+        snapshot.revision.get(..12).unwrap_or(&snapshot.revision),
+        model.destination.path().display(),
+        text::files(plan.files.len()),
+        text::size(plan.total_bytes()),
+    );
+    let reused = plan.total_bytes() - missing;
+    if reused > 0 {
+        line += &format!(" ({} are here already)", text::size(reused));
+    }
+    for why in ["duplicate format", "not included", "excluded"] {
+        let of_this_kind = left_out.iter().filter(|file| file.why == why);
+        let (count, bytes) = of_this_kind.fold((0, 0_u64), |(n, sum), file| {
+            (n + 1, sum.saturating_add(file.size))
+        });
+        if count > 0 {
+            let hint = if why == "duplicate format" {
+                ", --all takes them"
+            } else {
+                ""
+            };
+            line += &format!(
+                "; left out: {} ({}, {why}{hint})",
+                text::files(count),
+                text::size(bytes)
+            );
+        }
+    }
+    if free < u64::MAX {
+        line += &format!("; {} free", text::size(free));
+    }
+    line
+}
+
+/// What was done, in which time.
+pub fn end(outcome: &Outcome, took: Duration) -> String {
+    let what = format!(
+        "{}, {}",
+        text::files(outcome.files),
+        text::size(outcome.total_bytes)
+    );
+    let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
+    let Outcome {
+        path,
+        source,
+        status,
+        fetched_bytes,
+        ..
+    } = outcome;
+    if *status == "present" {
+        return format!("complete: `{path}` holds {source} at {revision} ({what})");
+    }
+    let rate = *fetched_bytes as f64 / took.as_secs_f64().max(0.001);
+    format!(
+        "complete: `{path}` {status} from {source} at {revision} ({what}; {} over the network in {}, {}/s; all verified)",
+        text::size(*fetched_bytes),
+        text::duration(took),
+        text::size(rate as u64),
+    )
+}

@@ -1,0 +1,474 @@
+//! `weightlift fetch`: is it there? may I? what is missing? get it, prove it, publish it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Outcome, announce, rest};
+use crate::cli::{FetchArgs, Model};
+use crate::model::{Selected, Sentinel, SentinelFile, Snapshot, SourceUri, is_pickle, text};
+use crate::progress::{Progress, Screen};
+use crate::source::credentials::{Token, is_true, text_of};
+use crate::source::http::{Deadlines, Http};
+use crate::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
+use crate::store::{Attempt, Existing, Lock, LockAttempt, Published, Store};
+use crate::transfer::{self, Proof, Retry, RetryPolicy, Stop};
+use crate::{Error, verify};
+
+/// An unreachable source is given this long before a complete copy of an earlier revision is used.
+const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(45);
+
+/// What all models of one run share.
+pub struct Fetch<'a> {
+    args: &'a FetchArgs,
+    http: Http,
+    screen: &'a Screen,
+    stop: &'a Stop,
+}
+
+impl<'a> Fetch<'a> {
+    pub fn new(args: &'a FetchArgs, screen: &'a Screen, stop: &'a Stop) -> Result<Self, Error> {
+        let deadlines = Deadlines {
+            stall: args.stall_timeout,
+            ..Deadlines::default()
+        };
+        Ok(Self {
+            args,
+            http: Http::new(deadlines)?,
+            screen,
+            stop,
+        })
+    }
+
+    /// Makes sure that `model` is on the volume.
+    pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let store = Store::open(model.destination.clone())?;
+        let existing = store.existing()?;
+        let known = match &existing {
+            Existing::Complete(sentinel) if sentinel.is_for(&model.uri, &self.args.selection()) => {
+                Some(sentinel.as_ref())
+            }
+            _ => None,
+        };
+        // A pinned revision that is complete: nobody needs to be asked.
+        if let (Some(sentinel), Some(commit)) = (known, model.uri.pinned_commit())
+            && sentinel.revision == commit
+        {
+            return self.present(model, &store, sentinel, started);
+        }
+        if self.is_offline(&model.uri) {
+            return self.offline(model, &store, known, started);
+        }
+        let source = self.source(&model.uri)?;
+        let mut revision = None;
+        if let Some(sentinel) = known {
+            match self
+                .ask_revision(source.as_ref(), PATIENCE_WITH_A_COPY)
+                .await
+            {
+                Ok(current) if current == sentinel.revision => {
+                    return self.present(model, &store, sentinel, started);
+                }
+                Ok(current) => revision = Some(current),
+                Err(Error::Source(error))
+                    if error.is_transient() && model.uri.pinned_commit().is_none() =>
+                {
+                    self.screen
+                        .warn(&format!("{error}; using the last complete copy"));
+                    return self.present(model, &store, sentinel, started);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self
+            .turn(model, store, &existing, revision.as_deref())
+            .await?
+        {
+            Turn::Ours { store, _lock } => self.fill(model, &store, source.as_ref(), started).await,
+            Turn::DoneByOther { store, sentinel } => {
+                self.present(model, &store, &sentinel, started)
+            }
+        }
+    }
+
+    /// Fetches under the lock.
+    async fn fill(
+        &self,
+        model: &Model,
+        store: &Store,
+        source: &dyn Source,
+        started: Instant,
+    ) -> Result<Outcome, Error> {
+        let budget = self.args.retry_timeout;
+        let revision = self.ask_revision(source, budget).await?;
+        self.check_expectation(model, &revision)?;
+        let snapshot = self.retried(budget, || source.snapshot()).await?;
+        for warning in source.warnings() {
+            self.screen.warn(&warning);
+        }
+        let Snapshot {
+            place,
+            revision,
+            files,
+        } = snapshot;
+        let selection = self.args.selection();
+        let Selected { files, left_out } = selection.apply(files)?;
+        self.check_pickles(&files)?;
+        let snapshot = Snapshot {
+            place,
+            revision,
+            files: Vec::new(),
+        };
+        let mut attempt = Attempt::begin(store, &snapshot, files)?;
+        let say = |line: String| self.screen.say(&line);
+        let reused = attempt.adopt(store, &say)?;
+        let plan = attempt.plan();
+        if let Err(error) = attempt.check_space(&plan) {
+            if reused == 0 {
+                attempt.end()?;
+            }
+            return Err(error.into());
+        }
+        self.screen.say(&announce::start(
+            model,
+            &snapshot,
+            &plan,
+            &left_out,
+            attempt.free_bytes()?,
+        ));
+
+        let progress = Arc::new(Progress::default());
+        progress.enter("fetching");
+        progress.total_bytes.store(plan.total_bytes(), Relaxed);
+        progress
+            .done_bytes
+            .store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
+        progress.total_files.store(plan.files.len() as u64, Relaxed);
+        let report = {
+            let progress = progress.clone();
+            Arc::new(move || {
+                let (done, total) = (&progress.done_bytes, &progress.total_bytes);
+                (
+                    progress.phase().to_owned(),
+                    done.load(Relaxed),
+                    total.load(Relaxed),
+                )
+            })
+        };
+        let heartbeat = attempt.heartbeat(report)?;
+        let follower = self.screen.follow(progress.clone());
+        let options = self.args.transfer_options();
+        // Blocks this thread: the transfer has threads of its own, signals have theirs.
+        let proofs = transfer::run(
+            source,
+            &self.http,
+            &attempt,
+            &plan,
+            &options,
+            &progress,
+            self.screen,
+            self.stop,
+        )?;
+        progress.enter("publishing");
+        let files = self.finished_files(&attempt, &plan.files, &proofs)?;
+        let sentinel = Sentinel::new(
+            &model.uri,
+            snapshot.place,
+            snapshot.revision,
+            selection,
+            rfc3339(SystemTime::now()),
+            files,
+            left_out,
+        );
+        let fetched = progress.fetched_bytes.load(Relaxed);
+        drop(heartbeat);
+        let published = attempt.publish(store, &sentinel, self.args.allow_degraded)?;
+        drop(follower);
+        for warning in source.warnings() {
+            self.screen.warn(&warning);
+        }
+        if let Published::Replaced { previous } = &published {
+            self.screen.say(&format!(
+                "the previous revision is kept at `{}`; remove it when no server reads it any more",
+                previous.display()
+            ));
+        }
+        let status = match published {
+            Published::New | Published::ByOther => "fetched",
+            Published::Replaced { .. } | Published::Refilled => "updated",
+        };
+        let mut outcome = Outcome::of(status, &store.family_path(), &sentinel);
+        outcome.fetched_bytes = fetched;
+        outcome.seconds = started.elapsed().as_secs_f64();
+        outcome.summary = announce::end(&outcome, started.elapsed());
+        Ok(outcome)
+    }
+
+    /// Waits for the lock of the family, or for somebody else to finish.
+    async fn turn(
+        &self,
+        model: &Model,
+        mut store: Store,
+        before: &Existing,
+        wanted: Option<&str>,
+    ) -> Result<Turn, Error> {
+        let selection = self.args.selection();
+        let before = match before {
+            Existing::Complete(sentinel) | Existing::Damaged(sentinel, _) => Some(sentinel.clone()),
+            Existing::Nothing => None,
+        };
+        if let Existing::Damaged(sentinel, difference) = &store.existing()? {
+            self.screen.warn(&format!(
+                "`{}` is damaged ({difference}); fetching {} again",
+                store.family_path().display(),
+                sentinel.source
+            ));
+        } else if let Some(sentinel) = before.as_ref().filter(|s| s.source != model.uri.place()) {
+            self.screen.warn(&format!(
+                "`{}` holds {} and will be replaced",
+                store.family_path().display(),
+                sentinel.source
+            ));
+        }
+        let mut rest = rest::Rest::new(self.args.lock_timeout, self.args.takeover_after);
+        loop {
+            let lock = match Lock::attempt(&store, "")? {
+                LockAttempt::Held(lock) => Some(Some(lock)),
+                LockAttempt::Unsupported(why) => {
+                    self.screen.warn(&format!(
+                        "this volume has no usable locks ({why}); replicas may fetch the same bytes"
+                    ));
+                    Some(None)
+                }
+                LockAttempt::Busy => None,
+            };
+            // Looked at after the lock: whoever held it before may have finished.
+            store = Store::open(model.destination.clone())?;
+            if let Existing::Complete(sentinel) = store.existing()? {
+                let is_news = before.as_ref().is_none_or(|before| **before != *sentinel);
+                let is_wanted = match (model.uri.pinned_commit(), wanted) {
+                    (Some(commit), _) => sentinel.revision == commit,
+                    (None, Some(wanted)) => sentinel.revision == wanted,
+                    // Published while we waited: as fresh as an answer of the source would be.
+                    (None, None) => is_news,
+                };
+                if is_wanted && sentinel.is_for(&model.uri, &selection) {
+                    return Ok(Turn::DoneByOther { store, sentinel });
+                }
+            }
+            if let Some(lock) = lock {
+                return Ok(Turn::Ours { store, _lock: lock });
+            }
+            if let Some(extra) = rest.take_over(&store, self.screen)? {
+                return Ok(Turn::Ours {
+                    store,
+                    _lock: Some(extra),
+                });
+            }
+            rest.wait(&store, self.screen, self.stop).await?;
+        }
+    }
+
+    fn present(
+        &self,
+        model: &Model,
+        store: &Store,
+        sentinel: &Sentinel,
+        started: Instant,
+    ) -> Result<Outcome, Error> {
+        self.check_expectation(model, &sentinel.revision)?;
+        let mut outcome = Outcome::of("present", &store.family_path(), sentinel);
+        outcome.seconds = started.elapsed().as_secs_f64();
+        outcome.summary = announce::end(&outcome, started.elapsed());
+        Ok(outcome)
+    }
+
+    fn offline(
+        &self,
+        model: &Model,
+        store: &Store,
+        known: Option<&Sentinel>,
+        started: Instant,
+    ) -> Result<Outcome, Error> {
+        let path = store.family_path();
+        match known {
+            Some(sentinel) if model.uri.pinned_commit().is_none() => {
+                self.screen
+                    .warn("HF_HUB_OFFLINE is set: using the last complete copy");
+                self.present(model, store, sentinel, started)
+            }
+            Some(sentinel) => Err(Error::NotFound(format!(
+                "HF_HUB_OFFLINE is set, and `{}` holds commit {} instead",
+                path.display(),
+                sentinel.revision
+            ))),
+            None => Err(Error::NotFound(format!(
+                "HF_HUB_OFFLINE is set, and `{}` holds no complete copy of {}",
+                path.display(),
+                model.uri
+            ))),
+        }
+    }
+
+    fn is_offline(&self, uri: &SourceUri) -> bool {
+        let offline = is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE");
+        matches!(uri, SourceUri::Hub(_)) && offline
+    }
+
+    fn source(&self, uri: &SourceUri) -> Result<Box<dyn Source>, Error> {
+        Ok(match uri {
+            SourceUri::Hub(repo) => {
+                let endpoint =
+                    text_of("HF_ENDPOINT").unwrap_or_else(|| HubSettings::DEFAULT_ENDPOINT.into());
+                let settings = HubSettings::new(&endpoint, Token::find()?)?;
+                Box::new(Hub::new(repo.clone(), settings, self.http.clone())?)
+            }
+            SourceUri::S3(location) => {
+                let settings = S3Settings {
+                    endpoint: self.args.s3_endpoint.clone(),
+                    path_style: self.args.s3_path_style,
+                    anonymous: self.args.s3_anonymous,
+                };
+                Box::new(S3::new(location.clone(), settings, self.http.clone())?)
+            }
+        })
+    }
+
+    async fn ask_revision(&self, source: &dyn Source, patience: Duration) -> Result<String, Error> {
+        let revision = self
+            .retried(patience.min(self.args.retry_timeout), || source.revision())
+            .await;
+        for warning in source.warnings() {
+            self.screen.warn(&warning);
+        }
+        revision
+    }
+
+    /// Tries a call to the source again as long as that makes sense.
+    async fn retried<T>(
+        &self,
+        budget: Duration,
+        call: impl AsyncFn() -> Result<T, SourceError>,
+    ) -> Result<T, Error> {
+        let policy = RetryPolicy {
+            budget,
+            max_delay: Duration::from_secs(10),
+        };
+        let mut retry = Retry::new(policy);
+        let calls = async {
+            loop {
+                let error = match call().await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                };
+                let (delay, error) = retry.after(error)?;
+                if retry.is_worth_a_line() {
+                    self.screen.say(&format!("retrying: {error}"));
+                }
+                tokio::time::sleep(delay).await;
+            }
+        };
+        // A bound for the whole, so that slow failures do not add up.
+        let bound = budget.saturating_mul(4) + Duration::from_secs(30);
+        tokio::select! {
+            answer = calls => answer,
+            () = self.stop.wait() => Err(Error::Signal(0)),
+            () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(format!(
+                "the source did not answer within {}", text::duration(bound)
+            )).into()),
+        }
+    }
+
+    fn check_expectation(&self, model: &Model, revision: &str) -> Result<(), Error> {
+        match &model.expect_revision {
+            Some(expected) if expected != revision => Err(Error::Conflict(format!(
+                "{} is at revision {revision}, --expect-revision says {}",
+                model.uri,
+                text::inert(expected, 64)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_pickles(&self, files: &[crate::model::RemoteFile]) -> Result<(), Error> {
+        let pickles: Vec<&str> = files
+            .iter()
+            .map(|file| file.path.as_str())
+            .filter(|path| is_pickle(path))
+            .collect();
+        let Some(first) = pickles.first() else {
+            return Ok(());
+        };
+        let named = match pickles.len() {
+            1 => format!("`{first}`"),
+            count => format!("`{first}` and {} more", count - 1),
+        };
+        if self.args.deny_pickle {
+            return Err(Error::Policy(format!(
+                "{named} can run code when loaded, and --deny-pickle is set; leave out with --exclude"
+            )));
+        }
+        self.screen.warn(&format!(
+            "{named} can run code when loaded; --deny-pickle refuses such files"
+        ));
+        Ok(())
+    }
+
+    /// What the sentinel says of each file; and every shard that an index names must be there.
+    fn finished_files(
+        &self,
+        attempt: &Attempt,
+        files: &[crate::model::RemoteFile],
+        proofs: &[Proof],
+    ) -> Result<Vec<SentinelFile>, Error> {
+        for (n, file) in files.iter().enumerate() {
+            if verify::is_index(file.path.as_str()) {
+                let staged = attempt.open(n)?;
+                verify::check_index(staged.file(), &file.path, |path| {
+                    files.iter().any(|file| file.path.as_str() == path)
+                })
+                .or_else(|problem| match problem {
+                    // The user has chosen: it is their model without a shard.
+                    verify::IndexProblem::Missing(shard) if !self.args.selection().is_plain() => {
+                        self.screen.warn(&format!(
+                            "`{}` names `{shard}`, which the selection leaves out",
+                            file.path
+                        ));
+                        Ok(())
+                    }
+                    problem => Err(Error::Integrity(format!("`{}` {problem}", file.path))),
+                })?;
+            }
+        }
+        Ok(files
+            .iter()
+            .zip(proofs)
+            .map(|(file, proof)| {
+                SentinelFile::new(
+                    file,
+                    verify::sha256_hex(&proof.sha256),
+                    proof.structure.clone(),
+                )
+            })
+            .collect())
+    }
+}
+
+/// Whose turn it is.
+enum Turn {
+    /// Ours, with the lock if the volume has any.
+    Ours { store: Store, _lock: Option<Lock> },
+    DoneByOther {
+        store: Store,
+        sentinel: Box<Sentinel>,
+    },
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    let time = aws_smithy_types::DateTime::from(time);
+    let seconds = aws_smithy_types::DateTime::from_secs(time.secs());
+    seconds
+        .fmt(aws_smithy_types::date_time::Format::DateTime)
+        .unwrap_or_default()
+}

@@ -1,0 +1,42 @@
+//! The stories: what happens from an argument to an exit code.
+
+mod announce;
+pub mod fetch;
+mod rest;
+pub mod verify;
+
+use crate::model::Sentinel;
+
+/// What a command did for one model.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Outcome {
+    /// The directory that a server should load.
+    pub path: String,
+    /// `fetched`, `updated`, `present`, `verified`.
+    pub status: &'static str,
+    pub source: String,
+    pub revision: String,
+    pub files: usize,
+    pub total_bytes: u64,
+    pub fetched_bytes: u64,
+    pub seconds: f64,
+    /// For people: the last line of the run.
+    #[serde(skip)]
+    pub summary: String,
+}
+
+impl Outcome {
+    fn of(status: &'static str, path: &std::path::Path, sentinel: &Sentinel) -> Self {
+        Self {
+            path: path.display().to_string(),
+            status,
+            source: sentinel.source.clone(),
+            revision: sentinel.revision.clone(),
+            files: sentinel.files.len(),
+            total_bytes: sentinel.total_bytes,
+            fetched_bytes: 0,
+            seconds: 0.0,
+            summary: String::new(),
+        }
+    }
+}

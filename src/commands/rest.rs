@@ -1,0 +1,106 @@
+//! Waiting for another fetcher of the same family, without trusting that it is alive.
+
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::model::text;
+use crate::progress::Screen;
+use crate::store::{Lock, LockAttempt, Owner, Store, StoreError};
+use crate::transfer::Stop;
+
+/// How often a waiter says what it waits for.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+/// Names of the locks under which waiters fetch beside a holder that makes no progress: at most so
+/// many, however many wait.
+const EXTRA_SLOTS: [&str; 2] = [".extra-1", ".extra-2"];
+
+/// One wait, as long as it lasts.
+pub struct Rest {
+    lock_timeout: Duration,
+    takeover_after: Duration,
+    started: Instant,
+    last_line: Option<Instant>,
+    /// The holder's progress as last seen, and since when it has not moved by our own clock.
+    seen: Option<(u64, String, String)>,
+    unmoved_since: Instant,
+    holder: String,
+}
+
+impl Rest {
+    pub fn new(lock_timeout: Duration, takeover_after: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            lock_timeout,
+            takeover_after,
+            started: now,
+            last_line: None,
+            seen: None,
+            unmoved_since: now,
+            holder: "another fetcher of this model".into(),
+        }
+    }
+
+    /// Says whom we wait for, then waits for about a second. Many waiters do not come at once.
+    pub async fn wait(&mut self, store: &Store, screen: &Screen, stop: &Stop) -> Result<(), Error> {
+        self.look(store)?;
+        let waited = self.started.elapsed();
+        if waited >= self.lock_timeout {
+            return Err(StoreError::LockTimeout {
+                waited,
+                holder: self.holder.clone(),
+            }
+            .into());
+        }
+        if self
+            .last_line
+            .is_none_or(|last| last.elapsed() >= LINE_EVERY)
+        {
+            self.last_line = Some(Instant::now());
+            let left = text::duration(self.lock_timeout - waited);
+            screen.say(&format!("waiting up to {left} for {}", self.holder));
+        }
+        let pause =
+            Duration::from_millis(fastrand::u64(300..1_200)).min(self.lock_timeout - waited);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = stop.wait() => Err(Error::Signal(0)),
+        }
+    }
+
+    /// The right to fetch beside a holder that has made no progress for too long.
+    pub fn take_over(&mut self, store: &Store, screen: &Screen) -> Result<Option<Lock>, Error> {
+        self.look(store)?;
+        if self.unmoved_since.elapsed() < self.takeover_after {
+            return Ok(None);
+        }
+        for slot in EXTRA_SLOTS {
+            if let LockAttempt::Held(lock) = Lock::attempt(store, slot)? {
+                screen.warn(&format!(
+                    "{} has made no progress for {}; fetching as well",
+                    self.holder,
+                    text::duration(self.takeover_after)
+                ));
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    fn look(&mut self, store: &Store) -> Result<(), Error> {
+        let owners = store
+            .make_state()?
+            .make_child("owners")
+            .map_err(Error::Store)?;
+        let Some(owner) = Owner::read(&owners, &format!("{}.json", store.state_name())) else {
+            return Ok(());
+        };
+        let (bytes, phase, attempt) = owner.progress();
+        let now = (bytes, phase.to_owned(), attempt.to_owned());
+        if self.seen.as_ref() != Some(&now) {
+            self.seen = Some(now);
+            self.unmoved_since = Instant::now();
+        }
+        self.holder = owner.describe();
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! `weightlift verify`: is what was published still what the sentinel vouches for?
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use rustix::fs::Advice;
+
+use super::Outcome;
+use crate::Error;
+use crate::model::{RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, text};
+use crate::progress::Screen;
+use crate::store::{Dir, Kind, StoreError};
+use crate::transfer::Stop;
+use crate::verify::{self, FileHasher, Structure};
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Reads every byte of the model at `path` and compares it with the sentinel.
+pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Error> {
+    let started = Instant::now();
+    let missing = || {
+        Error::NotFound(format!(
+            "`{}` holds no complete model: there is no {SENTINEL}",
+            path.display()
+        ))
+    };
+    let dir = Dir::open(path)?.ok_or_else(missing)?;
+    let json = dir.read(SENTINEL, 256 << 20)?.ok_or_else(missing)?;
+    let sentinel = Sentinel::parse(&json).map_err(|problem| match problem {
+        SentinelProblem::UnknownFormat(_) => Error::Store(StoreError::Sentinel {
+            path: dir.path_of(SENTINEL),
+            problem,
+        }),
+        problem => Error::Integrity(format!("`{}`: {problem}", dir.path_of(SENTINEL).display())),
+    })?;
+    let bad = damaged(&dir, &sentinel, stop)?;
+    for (file, why) in &bad {
+        screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));
+    }
+    for extra in unlisted(&dir, &sentinel)? {
+        screen.warn(&format!(
+            "`{}` is not in the sentinel",
+            dir.path_of(&extra).display()
+        ));
+    }
+    if !bad.is_empty() {
+        let names: Vec<String> = bad
+            .iter()
+            .take(5)
+            .map(|(file, _)| format!("`{file}`"))
+            .collect();
+        let more = if bad.len() > 5 {
+            format!(" and {} more", bad.len() - 5)
+        } else {
+            String::new()
+        };
+        return Err(Error::Integrity(format!(
+            "`{}` is damaged in {} of {}: {}{more}; fetch it again",
+            path.display(),
+            bad.len(),
+            text::files(sentinel.files.len()),
+            names.join(", ")
+        )));
+    }
+    let mut outcome = Outcome::of("verified", path, &sentinel);
+    outcome.seconds = started.elapsed().as_secs_f64();
+    outcome.summary = format!(
+        "complete: `{}` holds {} at {} ({}, {}; every byte verified in {})",
+        path.display(),
+        sentinel.source,
+        sentinel.revision.get(..12).unwrap_or(&sentinel.revision),
+        text::files(sentinel.files.len()),
+        text::size(sentinel.total_bytes),
+        text::duration(started.elapsed())
+    );
+    Ok(outcome)
+}
+
+/// The files that differ, in the sentinel's order, and how. As many at once as there are cores.
+fn damaged(dir: &Dir, sentinel: &Sentinel, stop: &Stop) -> Result<Vec<(String, String)>, Error> {
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<(usize, String)>> = Mutex::default();
+    let failed: Mutex<Option<Error>> = Mutex::default();
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(sentinel.files.len());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut buffer = vec![0; BUFFER_BYTES];
+                loop {
+                    let n = next.fetch_add(1, Relaxed);
+                    let Some(file) = sentinel.files.get(n) else {
+                        return;
+                    };
+                    match check(dir, file, &mut buffer, stop) {
+                        Ok(None) => {}
+                        Ok(Some(why)) => lock(&found).push((n, why)),
+                        Err(error) => {
+                            lock(&failed).get_or_insert(error);
+                            return;
+                        }
+                    }
+                    if stop.is_set() || lock(&failed).is_some() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = lock(&failed).take() {
+        return Err(error);
+    }
+    if stop.is_set() {
+        return Err(Error::Signal(0));
+    }
+    let mut found = std::mem::take(&mut *lock(&found));
+    found.sort();
+    let name = |(n, why): (usize, String)| (sentinel.files[n].path.clone(), why);
+    Ok(found.into_iter().map(name).collect())
+}
+
+/// What is wrong with one file, if anything.
+fn check(
+    dir: &Dir,
+    listed: &SentinelFile,
+    buffer: &mut [u8],
+    stop: &Stop,
+) -> Result<Option<String>, Error> {
+    let Ok(path) = RelPath::parse(&listed.path) else {
+        return Ok(Some("no safe path".into()));
+    };
+    let parent = path
+        .parent()
+        .into_iter()
+        .flat_map(|parent| parent.split('/'));
+    let gone = || Ok(Some("missing".to_owned()));
+    let parent = match dir.descend(parent) {
+        Ok(Some(parent)) => parent,
+        Ok(None) => return gone(),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let file = match parent.read_file(path.name()) {
+        Ok(Some(file)) => file,
+        Ok(None) => return gone(),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let fail = |error| Error::Store(StoreError::io("read", &parent.path_of(path.name()), error));
+    let size = file.metadata().map_err(fail)?.len();
+    if size != listed.size {
+        return Ok(Some(format!("{size} bytes instead of {}", listed.size)));
+    }
+    // What the disk holds is asked, not what the page cache remembers.
+    let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+    let sha256 = match hash(&file, size, buffer, stop) {
+        Ok(sha256) => sha256,
+        Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
+    };
+    if sha256 != listed.sha256 {
+        return Ok(Some(format!(
+            "sha256 {sha256} instead of {}",
+            text::inert(&listed.sha256, 64)
+        )));
+    }
+    if listed.structure.as_deref() == Some("valid")
+        && let Structure::Invalid(why) = verify::check_safetensors(&file, size).map_err(fail)?
+    {
+        return Ok(Some(format!("no valid safetensors: {why}")));
+    }
+    Ok(None)
+}
+
+fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Result<String> {
+    let mut hasher = FileHasher::new(size, None);
+    let mut at = 0;
+    while at < size && !stop.is_set() {
+        let len = buffer.len().min((size - at) as usize);
+        file.read_exact_at(&mut buffer[..len], at)?;
+        hasher.update(&buffer[..len]);
+        at += len as u64;
+    }
+    Ok(hasher
+        .finish()
+        .map(|sha256| verify::sha256_hex(&sha256))
+        .unwrap_or_default())
+}
+
+/// Files in the directory that the sentinel does not list.
+fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
+    let listed: std::collections::HashSet<&str> = sentinel
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
+    let mut found = Vec::new();
+    let mut to_see = vec![String::new()];
+    while let Some(above) = to_see.pop() {
+        let Some(at) = dir.descend(above.split('/').filter(|part| !part.is_empty()))? else {
+            continue;
+        };
+        for name in at.names()? {
+            let path = if above.is_empty() {
+                name.clone()
+            } else {
+                format!("{above}/{name}")
+            };
+            if path == SENTINEL || path == STATE_DIR || path == "lost+found" {
+                continue;
+            }
+            match at.kind(&name)? {
+                Some(Kind::Directory) => to_see.push(path),
+                Some(_) if !listed.contains(path.as_str()) => found.push(text::inert(&path, 200)),
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,203 @@
+//! Every way to fail, and its exit code. The codes are an interface: a Job's `podFailurePolicy`
+//! reads them.
+
+use crate::model::{SelectionError, SourceUriError};
+use crate::source::SourceError;
+use crate::store::StoreError;
+use crate::transfer::TransferError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    SourceUri(#[from] SourceUriError),
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error("{0}")]
+    NotFound(String),
+    /// `verify` found damage, or a model is not what it says.
+    #[error("{0}")]
+    Integrity(String),
+    #[error("{0}")]
+    Policy(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("stopped by {}; the next run goes on from here", if *.0 == 2 { "SIGINT" } else { "SIGTERM" })]
+    Signal(i32),
+    #[error("this is a bug in weightlift, please report it: {0}")]
+    Bug(String),
+}
+
+/// A class of failures: one exit code, one answer to "does it make sense to retry".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Complete,
+    Usage,
+    NotFound,
+    Access,
+    Integrity,
+    Unsafe,
+    Unusable,
+    NoSpace,
+    Conflict,
+    Unreachable,
+    RateLimited,
+    LocalIo,
+    Deadline,
+    Bug,
+    Interrupted,
+    Terminated,
+}
+
+impl Class {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::Usage => 2,
+            Self::NotFound => 10,
+            Self::Access => 11,
+            Self::Integrity => 12,
+            Self::Unsafe => 13,
+            Self::Unusable => 14,
+            Self::NoSpace => 15,
+            Self::Conflict => 16,
+            Self::Unreachable => 20,
+            Self::RateLimited => 21,
+            Self::LocalIo => 22,
+            Self::Deadline => 23,
+            Self::Bug => 70,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+
+    /// As the termination message names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Access => "access",
+            Self::Integrity => "integrity",
+            Self::Unsafe => "unsafe",
+            Self::Unusable => "unusable",
+            Self::NoSpace => "no_space",
+            Self::Conflict => "conflict",
+            Self::Unreachable => "unreachable",
+            Self::RateLimited => "rate_limited",
+            Self::LocalIo => "local_io",
+            Self::Deadline => "deadline",
+            Self::Bug => "bug",
+            Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
+        }
+    }
+}
+
+impl Error {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Usage(_) | Self::SourceUri(_) | Self::Selection(_) => Class::Usage,
+            Self::Source(error) => of_source(error),
+            Self::Store(error) => of_store(error),
+            Self::Transfer(error) => of_transfer(error),
+            Self::NotFound(_) => Class::NotFound,
+            Self::Integrity(_) => Class::Integrity,
+            Self::Policy(_) => Class::Unsafe,
+            Self::Conflict(_) => Class::Conflict,
+            Self::Signal(2) => Class::Interrupted,
+            Self::Signal(_) => Class::Terminated,
+            Self::Bug(_) => Class::Bug,
+        }
+    }
+}
+
+fn of_source(error: &SourceError) -> Class {
+    match error {
+        SourceError::NotFound(_) => Class::NotFound,
+        SourceError::Access(_) => Class::Access,
+        SourceError::Changed(_) => Class::Conflict,
+        SourceError::Unsafe(_) | SourceError::UnsafePath(_) | SourceError::NoTree(_) => {
+            Class::Unsafe
+        }
+        SourceError::Trust(_) | SourceError::Unusable(_) => Class::Unusable,
+        SourceError::Settings(_) => Class::Usage,
+        SourceError::RateLimited { .. } => Class::RateLimited,
+        SourceError::Unreachable(_)
+        | SourceError::Protocol(_)
+        | SourceError::Again(_)
+        | SourceError::NoRanges { .. } => Class::Unreachable,
+    }
+}
+
+fn of_store(error: &StoreError) -> Class {
+    match error {
+        StoreError::Io { .. } => of_errno(error.errno()),
+        StoreError::Foreign(_)
+        | StoreError::InTheWay { .. }
+        | StoreError::InsideFamily { .. }
+        | StoreError::Sentinel { .. } => Class::Conflict,
+        StoreError::NoSpace { .. } | StoreError::NoInodes { .. } => Class::NoSpace,
+        StoreError::LockTimeout { .. } => Class::Deadline,
+        StoreError::NoAtomicPublication(_) => Class::Unusable,
+    }
+}
+
+fn of_errno(errno: Option<rustix::io::Errno>) -> Class {
+    use rustix::io::Errno;
+    match errno {
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Class::NoSpace,
+        Some(
+            Errno::ACCESS
+            | Errno::PERM
+            | Errno::ROFS
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::OPNOTSUPP
+            | Errno::NOSYS,
+        ) => Class::Unusable,
+        _ => Class::LocalIo,
+    }
+}
+
+fn of_transfer(error: &TransferError) -> Class {
+    match error {
+        TransferError::Source { source, .. } | TransferError::GaveUp { source, .. } => {
+            of_source(source)
+        }
+        TransferError::Integrity { .. } | TransferError::Structure { .. } => Class::Integrity,
+        TransferError::Store(error) => of_store(error),
+        TransferError::Thread(_) => Class::LocalIo,
+        TransferError::Setup(error) => of_source(error),
+        TransferError::Stopped => Class::Terminated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_a_read_only_disk_and_a_broken_disk_differ() {
+        let io = |errno: rustix::io::Errno| {
+            Error::from(StoreError::io("write", std::path::Path::new("/x"), errno))
+                .class()
+                .exit_code()
+        };
+        use rustix::io::Errno;
+        assert_eq!(io(Errno::NOSPC), 15);
+        assert_eq!(io(Errno::DQUOT), 15);
+        assert_eq!(io(Errno::ROFS), 14);
+        assert_eq!(io(Errno::ACCESS), 14);
+        assert_eq!(io(Errno::IO), 22);
+        assert_eq!(io(Errno::STALE), 22);
+    }
+}

@@ -1,0 +1,220 @@
+//! From arguments to an exit code: the last line, the termination message, and nothing lost
+//! between.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use rustix::fs::{Mode, OFlags};
+
+use crate::cli::{Cli, Command, Output};
+use crate::commands::fetch::Fetch;
+use crate::commands::{Outcome, verify};
+use crate::error::{Class, Error};
+use crate::model::text;
+use crate::progress::Screen;
+use crate::signals;
+use crate::transfer::Stop;
+
+/// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// Runs the command line `arguments`, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let ending = Ending {
+        termination_log: cli.global.termination_log.clone(),
+        screen: Screen::new(),
+    };
+    ending.catch_panics();
+    let stop = Stop::default();
+    let last = ending.clone();
+    let give_up = move |number| {
+        let code = last.report(&Err(Error::Signal(number)));
+        std::process::exit(i32::from(code));
+    };
+    let received = match signals::listen(stop.clone(), give_up) {
+        Ok(received) => received,
+        Err(error) => {
+            let error = Error::Bug(format!("signals cannot be handled: {error}"));
+            return ExitCode::from(ending.report(&Err(error)));
+        }
+    };
+    let result = command(&cli, &ending.screen, &stop);
+    // Whatever failed after a signal failed because of it.
+    let result = match (result, received.number()) {
+        (Err(_), Some(number)) => Err(Error::Signal(number)),
+        (result, _) => result,
+    };
+    ExitCode::from(ending.report(&result))
+}
+
+fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Error> {
+    let mut done = Vec::new();
+    let mut finish = |outcome: Outcome, is_last: bool| {
+        print(&outcome, cli.global.output)?;
+        if !is_last {
+            screen.say(&outcome.summary);
+        }
+        done.push(outcome);
+        Ok::<(), Error>(())
+    };
+    match &cli.command {
+        Command::Fetch(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Error::Bug(format!("no runtime: {error}")))?;
+            let models = args.models()?;
+            let fetch = Fetch::new(args, screen, stop)?;
+            for (n, model) in models.iter().enumerate() {
+                finish(runtime.block_on(fetch.model(model))?, n + 1 == models.len())?;
+            }
+        }
+        Command::Verify(args) => {
+            let mut first_error = None;
+            for (n, path) in args.paths.iter().enumerate() {
+                match verify::family(path, screen, stop) {
+                    Ok(outcome) => {
+                        finish(outcome, n + 1 == args.paths.len() && first_error.is_none())?;
+                    }
+                    Err(error @ Error::Signal(_)) => return Err(error),
+                    // All of them are looked at; the first finding decides.
+                    Err(error) => {
+                        if n + 1 < args.paths.len() {
+                            screen.say(&format!("error: {error}"));
+                        }
+                        first_error.get_or_insert(error);
+                    }
+                }
+            }
+            if let Some(error) = first_error {
+                return Err(error);
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// The one line on standard output.
+fn print(outcome: &Outcome, output: Output) -> Result<(), Error> {
+    let line = match output {
+        Output::Text => outcome.path.clone(),
+        Output::Json => {
+            serde_json::to_string(outcome).map_err(|error| Error::Bug(error.to_string()))?
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        // Nobody listens: the model is there all the same.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::Store(crate::store::StoreError::io(
+            "write to",
+            Path::new("standard output"),
+            error,
+        ))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// How the process says goodbye.
+#[derive(Clone)]
+struct Ending {
+    termination_log: PathBuf,
+    screen: Screen,
+}
+
+impl Ending {
+    /// The last line on standard error, the termination message, and the exit code.
+    fn report(&self, result: &Result<Vec<Outcome>, Error>) -> u8 {
+        let (class, message, path) = match result {
+            Ok(done) => {
+                let last = done.last();
+                let summary = last
+                    .map(|outcome| outcome.summary.clone())
+                    .unwrap_or_default();
+                (
+                    Class::Complete,
+                    summary,
+                    last.map(|outcome| outcome.path.clone()),
+                )
+            }
+            Err(error) => (error.class(), error.to_string(), None),
+        };
+        let message = text::inert(&message, 2_000);
+        let line = match class {
+            Class::Complete => message.clone(),
+            class => format!(
+                "error: {message} [exit {}, {}]",
+                class.exit_code(),
+                class.name()
+            ),
+        };
+        self.screen.say(&line);
+        self.write_termination_message(class, &message, path.as_deref());
+        class.exit_code()
+    }
+
+    fn write_termination_message(&self, class: Class, message: &str, path: Option<&str>) {
+        let mut chars = 600;
+        let json = loop {
+            let message = text::inert(message, chars);
+            let mut facts = serde_json::json!({
+                "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
+            });
+            if let Some(path) = path {
+                facts["path"] = path.into();
+            }
+            let json = format!("{facts}\n");
+            if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {
+                break json;
+            }
+            chars /= 2;
+        };
+        // Only an existing file, and never through a link: the kubelet has made it.
+        let flags =
+            OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        if let Ok(fd) = rustix::fs::open(&self.termination_log, flags, Mode::empty()) {
+            let _ = std::fs::File::from(fd).write_all(json.as_bytes());
+        }
+    }
+
+    /// A panic on any thread is reported like every other end, with exit code 70.
+    fn catch_panics(&self) {
+        let ending = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            let code = ending.report(&Err(Error::Bug(panic.to_string())));
+            std::process::exit(i32::from(code));
+        }));
+    }
+}
+
+/// What clap has to say: help and version on standard output, mistakes as exit code 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let rendered = error.render().to_string();
+    let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
+    let screen = Screen::new();
+    screen.say(rest.trim());
+    let message = first.trim_start_matches("error: ").to_owned();
+    // The flag could not be read; its variable can.
+    let log =
+        std::env::var_os("WEIGHTLIFT_TERMINATION_LOG").unwrap_or("/dev/termination-log".into());
+    let ending = Ending {
+        termination_log: log.into(),
+        screen,
+    };
+    ExitCode::from(ending.report(&Err(Error::Usage(message))))
+}
