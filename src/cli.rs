@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::model::{Family, Selection, SourceUri, text};
 use crate::store::Destination;
@@ -24,6 +24,22 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 complete; not worth a retry: 2 usage, 10 not found, 11 access, 12 integrity, 13 unsafe,
 14 volume or environment unusable, 15 no space, 16 conflict; worth a retry: 20 unreachable,
 21 rate limited, 22 local I/O, 23 waited too long, 70 bug, 130 SIGINT, 143 SIGTERM.";
+
+impl Cli {
+    /// Parses `arguments` and the environment. A variable that is set to nothing, as templates
+    /// leave them, is one that is not set.
+    pub fn parse_from_outside(
+        arguments: impl IntoIterator<Item = std::ffi::OsString>,
+    ) -> Result<Self, clap::Error> {
+        let without_empty = |argument: clap::Arg| {
+            let value = argument.get_env().and_then(std::env::var_os);
+            if value.is_some_and(|value| value.is_empty()) { argument.env(None) } else { argument }
+        };
+        let command = Self::command().mut_args(without_empty);
+        let command = command.mut_subcommands(|command| command.mut_args(without_empty));
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -74,21 +90,11 @@ pub struct FetchArgs {
     pub root: Option<PathBuf>,
 
     /// Fetch only files that match; as `hf download`: the whole path, `*` crosses `/` [repeatable]
-    #[arg(
-        long,
-        env = "WEIGHTLIFT_INCLUDE",
-        value_name = "GLOB",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',')]
     pub include: Vec<String>,
 
     /// Leave out files that match, after --include [repeatable]
-    #[arg(
-        long,
-        env = "WEIGHTLIFT_EXCLUDE",
-        value_name = "GLOB",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',')]
     pub exclude: Vec<String>,
 
     /// Take every format of the weights, also where a complete safetensors set is there
@@ -130,12 +136,7 @@ pub struct FetchArgs {
     pub stall_timeout: Duration,
 
     /// Fail (exit 16) unless SOURCE resolves to this revision; one for each SOURCE [repeatable]
-    #[arg(
-        long,
-        env = "WEIGHTLIFT_EXPECT_REVISION",
-        value_name = "SHA",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
     pub expect_revision: Vec<String>,
 
     /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL)
@@ -178,10 +179,9 @@ impl FetchArgs {
     pub fn models(&self) -> Result<Vec<Model>, Error> {
         let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
             [source] => vec![(source, None)],
-            all if all.len() % 2 == 0 => all
-                .chunks_exact(2)
-                .map(|pair| (&pair[0], Some(&pair[1])))
-                .collect(),
+            all if all.len() % 2 == 0 => {
+                all.chunks_exact(2).map(|pair| (&pair[0], Some(&pair[1]))).collect()
+            }
             _ => {
                 return Err(Error::Usage(
                     "several models are given as pairs: SOURCE DEST SOURCE DEST …".into(),
@@ -201,17 +201,17 @@ impl FetchArgs {
                 Some(dest) => self.destination(dest)?,
                 None => self.destination(&uri.default_family())?,
             };
-            let expect_revision = self
-                .expect_revision
-                .get(n)
-                .map(|sha| sha.to_ascii_lowercase());
-            Ok(Model {
-                uri,
-                destination,
-                expect_revision,
-            })
+            let expect_revision = self.expect_revision.get(n).map(|sha| sha.to_ascii_lowercase());
+            Ok(Model { uri, destination, expect_revision })
         });
-        models.collect()
+        let models = models.collect::<Result<Vec<Model>, Error>>()?;
+        for (n, model) in models.iter().enumerate() {
+            let path = model.destination.path();
+            if models[..n].iter().any(|other| other.destination.path() == path) {
+                return Err(Error::Usage(format!("two models have the DEST `{}`", path.display())));
+            }
+        }
+        Ok(models)
     }
 
     /// A relative DEST is below the root. An absolute one may be as well; where nobody has named a
@@ -221,20 +221,19 @@ impl FetchArgs {
         let root = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
         let root = std::path::absolute(&root)
             .map_err(|_| Error::Usage("--root is no usable directory name".into()))?;
+        if root.to_str().is_none_or(|root| root.chars().any(text::is_control)) {
+            return Err(Error::Usage("--root is no usable directory name".into()));
+        }
         let shown = text::inert(dest, 200);
         let refuse = |why: &str| Error::Usage(format!("DEST `{shown}` {why}"));
         if dest.contains("://") {
-            return Err(refuse(
-                "looks like a SOURCE; write SOURCE DEST SOURCE DEST …",
-            ));
+            return Err(refuse("looks like a SOURCE; write SOURCE DEST SOURCE DEST …"));
         }
         if !dest.starts_with('/') {
             let family = Family::parse(dest).map_err(refuse)?;
             return Ok(Destination { root, family });
         }
-        let inside = root
-            .to_str()
-            .and_then(|root| dest.strip_prefix(root.trim_end_matches('/')));
+        let inside = root.to_str().and_then(|root| dest.strip_prefix(root.trim_end_matches('/')));
         if let Some(inside) = inside.and_then(|rest| rest.strip_prefix('/')) {
             let family = Family::parse(inside.trim_start_matches('/')).map_err(refuse)?;
             return Ok(Destination { root, family });
@@ -242,19 +241,13 @@ impl FetchArgs {
         if named {
             return Err(refuse(&format!("leaves the root `{}`", root.display())));
         }
-        let (parent, name) = dest
-            .trim_end_matches('/')
-            .rsplit_once('/')
-            .unwrap_or_default();
-        if parent.split('/').any(|part| matches!(part, "." | "..")) {
+        let (parent, name) = dest.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+        let is_odd = |part: &str| matches!(part, "." | "..") || part.chars().any(text::is_control);
+        if parent.split('/').any(is_odd) {
             return Err(refuse("is not a plain absolute path"));
         }
         let family = Family::parse(name).map_err(refuse)?;
-        let root = if parent.is_empty() {
-            PathBuf::from("/")
-        } else {
-            PathBuf::from(parent)
-        };
+        let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
     }
 
@@ -296,14 +289,11 @@ fn parse_stall_timeout(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn destination(arguments: &[&str]) -> Result<PathBuf, Error> {
         let cli =
             Cli::try_parse_from([&["weightlift", "fetch"], arguments].concat()).expect("parses");
-        let Command::Fetch(args) = cli.command else {
-            panic!("is fetch")
-        };
+        let Command::Fetch(args) = cli.command else { panic!("is fetch") };
         Ok(args.models()?.pop().expect("one").destination.path())
     }
 
@@ -315,10 +305,7 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable_and_a_description() {
         for command in Cli::command().get_subcommands() {
-            for argument in command
-                .get_arguments()
-                .filter(|argument| !argument.is_positional())
-            {
+            for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
                 let name = argument.get_long().expect("has a long name");
                 if matches!(name, "help" | "version") {
                     continue;
@@ -338,10 +325,7 @@ mod tests {
         let path =
             |arguments: &[&str]| destination(arguments).expect("valid").display().to_string();
         assert_eq!(path(&["hf://org/BGE-Large"]), "/data/models/bge-large");
-        assert_eq!(
-            path(&["hf://org/x", "embeddings/bge"]),
-            "/data/models/embeddings/bge"
-        );
+        assert_eq!(path(&["hf://org/x", "embeddings/bge"]), "/data/models/embeddings/bge");
         assert_eq!(path(&["hf://org/x", "/data/models/a"]), "/data/models/a");
         assert_eq!(path(&["hf://org/x", "/mnt/models"]), "/mnt/models");
         assert_eq!(path(&["--root", "/r", "hf://org/x", "/r/a/b/"]), "/r/a/b");
@@ -349,15 +333,9 @@ mod tests {
 
     #[test]
     fn a_dest_that_leaves_the_root_is_a_usage_error() {
-        for dest in [
-            "../x",
-            "a/../../x",
-            ".weightlift",
-            "/",
-            "/a/../b",
-            "a/.weightlift/b",
-            "hf://a/b",
-        ] {
+        for dest in
+            ["../x", "a/../../x", ".weightlift", "/", "/a/../b", "a/.weightlift/b", "hf://a/b"]
+        {
             let error = destination(&["hf://org/x", dest]).expect_err(dest);
             assert_eq!(error.class().exit_code(), 2, "{dest}");
         }

@@ -14,6 +14,7 @@ use crate::model::text;
 /// How often a log gets a line, and a terminal a picture.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const DRAW_EVERY: Duration = Duration::from_millis(200);
+const MAX_LINE_CHARS: usize = 4_000;
 /// Files that are shown one by one.
 const MAX_FILE_BARS: usize = 8;
 
@@ -50,11 +51,7 @@ impl Progress {
     }
 
     pub fn start_file(&self, name: &str, size: u64, done: u64) -> Arc<ActiveFile> {
-        let file = Arc::new(ActiveFile {
-            name: name.into(),
-            size,
-            done: AtomicU64::new(done),
-        });
+        let file = Arc::new(ActiveFile { name: name.into(), size, done: AtomicU64::new(done) });
         self.active().push(file.clone());
         file
     }
@@ -78,8 +75,10 @@ impl Screen {
         Self(std::io::stderr().is_terminal().then(MultiProgress::new))
     }
 
-    /// One line for the user. Whoever has closed our standard error does not stop the work.
+    /// One line for the user, inert whatever is in it. Whoever has closed our standard error does
+    /// not stop the work.
     pub fn say(&self, line: &str) {
+        let line = text::inert(line, MAX_LINE_CHARS);
         let write = || {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         };
@@ -97,24 +96,15 @@ impl Screen {
     pub fn follow(&self, progress: Arc<Progress>) -> Follower {
         let (stop, stopped) = channel::<()>();
         let screen = self.clone();
-        let thread = std::thread::Builder::new()
-            .name("progress".into())
-            .spawn(move || {
-                let mut view = View::new(&screen, &progress);
-                let every = if screen.0.is_some() {
-                    DRAW_EVERY
-                } else {
-                    LINE_EVERY
-                };
-                while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                    view.draw();
-                }
-                view.clear();
-            });
-        Follower {
-            stop: Some(stop),
-            thread: thread.ok(),
-        }
+        let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
+            let mut view = View::new(&screen, &progress);
+            let every = if screen.0.is_some() { DRAW_EVERY } else { LINE_EVERY };
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                view.draw();
+            }
+            view.clear();
+        });
+        Follower { stop: Some(stop), thread: thread.ok() }
     }
 }
 
@@ -147,13 +137,7 @@ impl<'a> View<'a> {
             "{bar:30} {percent:>3}% {decimal_bytes:>9}/{decimal_total_bytes} {decimal_bytes_per_sec:>11} eta {eta} {msg}",
         )));
         let last = (Instant::now(), progress.done_bytes.load(Relaxed));
-        Self {
-            screen,
-            progress,
-            total,
-            files: Vec::new(),
-            last,
-        }
+        Self { screen, progress, total, files: Vec::new(), last }
     }
 
     fn draw(&mut self) {
@@ -207,14 +191,9 @@ impl<'a> View<'a> {
             if self.files.len() >= MAX_FILE_BARS {
                 break;
             }
-            if !self
-                .files
-                .iter()
-                .any(|(known, _)| Arc::ptr_eq(known, &file))
-            {
-                let bar = bars.add(bar(
-                    "  {bar:28} {percent:>3}% {decimal_total_bytes:>9} {wide_msg}",
-                ));
+            if !self.files.iter().any(|(known, _)| Arc::ptr_eq(known, &file)) {
+                let bar =
+                    bars.add(bar("  {bar:28} {percent:>3}% {decimal_total_bytes:>9} {wide_msg}"));
                 bar.set_length(file.size);
                 bar.set_message(file.name.clone());
                 self.files.push((file, bar));

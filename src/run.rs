@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use rustix::fs::{Mode, OFlags};
 
@@ -24,14 +23,12 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// Runs the command line `arguments`, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::parse_from_outside(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let ending = Ending {
-        termination_log: cli.global.termination_log.clone(),
-        screen: Screen::new(),
-    };
+    let ending =
+        Ending { termination_log: cli.global.termination_log.clone(), screen: Screen::new() };
     ending.catch_panics();
     let stop = Stop::default();
     let last = ending.clone();
@@ -106,9 +103,9 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
 fn print(outcome: &Outcome, output: Output) -> Result<(), Error> {
     let line = match output {
         Output::Text => outcome.path.clone(),
-        Output::Json => {
-            serde_json::to_string(outcome).map_err(|error| Error::Bug(error.to_string()))?
-        }
+        Output::Json => text::inert_json(
+            &serde_json::to_string(outcome).map_err(|error| Error::Bug(error.to_string()))?,
+        ),
     };
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -136,25 +133,15 @@ impl Ending {
         let (class, message, path) = match result {
             Ok(done) => {
                 let last = done.last();
-                let summary = last
-                    .map(|outcome| outcome.summary.clone())
-                    .unwrap_or_default();
-                (
-                    Class::Complete,
-                    summary,
-                    last.map(|outcome| outcome.path.clone()),
-                )
+                let summary = last.map(|outcome| outcome.summary.clone()).unwrap_or_default();
+                (Class::Complete, summary, last.map(|outcome| outcome.path.clone()))
             }
             Err(error) => (error.class(), error.to_string(), None),
         };
         let message = text::inert(&message, 2_000);
         let line = match class {
             Class::Complete => message.clone(),
-            class => format!(
-                "error: {message} [exit {}, {}]",
-                class.exit_code(),
-                class.name()
-            ),
+            class => format!("error: {message} [exit {}, {}]", class.exit_code(), class.name()),
         };
         self.screen.say(&line);
         self.write_termination_message(class, &message, path.as_deref());
@@ -168,10 +155,11 @@ impl Ending {
             let mut facts = serde_json::json!({
                 "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
             });
-            if let Some(path) = path {
+            // A path that leaves no room for the message is dropped: the log has it.
+            if let Some(path) = path.filter(|path| path.len() < MAX_MESSAGE_BYTES / 2) {
                 facts["path"] = path.into();
             }
-            let json = format!("{facts}\n");
+            let json = text::inert_json(&facts.to_string()) + "\n";
             if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {
                 break json;
             }
@@ -197,24 +185,18 @@ impl Ending {
 
 /// What clap has to say: help and version on standard output, mistakes as exit code 2.
 fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let rendered = error.render().to_string();
     let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
     let screen = Screen::new();
-    screen.say(rest.trim());
+    rest.trim().lines().for_each(|line| screen.say(line));
     let message = first.trim_start_matches("error: ").to_owned();
     // The flag could not be read; its variable can.
     let log =
         std::env::var_os("WEIGHTLIFT_TERMINATION_LOG").unwrap_or("/dev/termination-log".into());
-    let ending = Ending {
-        termination_log: log.into(),
-        screen,
-    };
+    let ending = Ending { termination_log: log.into(), screen };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))
 }

@@ -26,33 +26,26 @@ impl Received {
 pub fn listen(stop: Stop, give_up: impl Fn(i32) + Send + 'static) -> std::io::Result<Received> {
     let received = Received::default();
     let seen = received.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                let number = tokio::select! {
-                    _ = interrupt.recv() => 2,
-                    _ = terminate.recv() => 15,
-                };
-                seen.0.store(number, SeqCst);
-                stop.set();
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    () = tokio::time::sleep(TIME_TO_STOP) => {}
-                }
-                give_up(number);
-            });
-        })?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            let number = tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            };
+            seen.0.store(number, SeqCst);
+            stop.set();
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                () = tokio::time::sleep(TIME_TO_STOP) => {}
+            }
+            give_up(number);
+        });
+    })?;
     Ok(received)
 }

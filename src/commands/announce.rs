@@ -29,20 +29,12 @@ pub fn start(
     }
     for why in ["duplicate format", "not included", "excluded"] {
         let of_this_kind = left_out.iter().filter(|file| file.why == why);
-        let (count, bytes) = of_this_kind.fold((0, 0_u64), |(n, sum), file| {
-            (n + 1, sum.saturating_add(file.size))
-        });
+        let (count, bytes) =
+            of_this_kind.fold((0, 0_u64), |(n, sum), file| (n + 1, sum.saturating_add(file.size)));
         if count > 0 {
-            let hint = if why == "duplicate format" {
-                ", --all takes them"
-            } else {
-                ""
-            };
-            line += &format!(
-                "; left out: {} ({}, {why}{hint})",
-                text::files(count),
-                text::size(bytes)
-            );
+            let hint = if why == "duplicate format" { ", --all takes them" } else { "" };
+            line +=
+                &format!("; left out: {} ({}, {why}{hint})", text::files(count), text::size(bytes));
         }
     }
     if free < u64::MAX {
@@ -53,27 +45,23 @@ pub fn start(
 
 /// What was done, in which time.
 pub fn end(outcome: &Outcome, took: Duration) -> String {
-    let what = format!(
-        "{}, {}",
-        text::files(outcome.files),
-        text::size(outcome.total_bytes)
-    );
+    let what = format!("{}, {}", text::files(outcome.files), text::size(outcome.total_bytes));
     let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
-    let Outcome {
-        path,
-        source,
-        status,
-        fetched_bytes,
-        ..
-    } = outcome;
+    let Outcome { path, source, status, fetched_bytes, .. } = outcome;
+    let took = text::duration(took);
     if *status == "present" {
-        return format!("complete: `{path}` holds {source} at {revision} ({what})");
+        return format!(
+            "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took})"
+        );
     }
-    let rate = *fetched_bytes as f64 / took.as_secs_f64().max(0.001);
+    let rate = *fetched_bytes as f64 / outcome.seconds.max(0.001);
+    let verified = match outcome.unpublished {
+        0 => "all verified".to_owned(),
+        count => format!("{} without a published digest", text::files(count)),
+    };
     format!(
-        "complete: `{path}` {status} from {source} at {revision} ({what}; {} over the network in {}, {}/s; all verified)",
+        "complete: `{path}` {status} from {source} at {revision} ({what}; {} over the network in {took}, {}/s; {verified})",
         text::size(*fetched_bytes),
-        text::duration(took),
         text::size(rate as u64),
     )
 }

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Outcome, announce, rest};
 use crate::cli::{FetchArgs, Model};
-use crate::model::{Selected, Sentinel, SentinelFile, Snapshot, SourceUri, is_pickle, text};
+use crate::error::Class;
+use crate::model::{
+    RemoteFile, Selected, Sentinel, SentinelFile, Snapshot, SourceUri, is_pickle, text,
+};
 use crate::progress::{Progress, Screen};
 use crate::source::credentials::{Token, is_true, text_of};
 use crate::source::http::{Deadlines, Http};
@@ -15,8 +18,8 @@ use crate::store::{Attempt, Existing, Lock, LockAttempt, Published, Store};
 use crate::transfer::{self, Proof, Retry, RetryPolicy, Stop};
 use crate::{Error, verify};
 
-/// An unreachable source is given this long before a complete copy of an earlier revision is used.
-const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(45);
+/// A source is given this long in all before a complete copy of an earlier revision is used.
+const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
 
 /// What all models of one run share.
 pub struct Fetch<'a> {
@@ -28,16 +31,11 @@ pub struct Fetch<'a> {
 
 impl<'a> Fetch<'a> {
     pub fn new(args: &'a FetchArgs, screen: &'a Screen, stop: &'a Stop) -> Result<Self, Error> {
-        let deadlines = Deadlines {
-            stall: args.stall_timeout,
-            ..Deadlines::default()
-        };
-        Ok(Self {
-            args,
-            http: Http::new(deadlines)?,
-            screen,
-            stop,
-        })
+        let usual = Deadlines::default();
+        // One silent server must leave room for a second try.
+        let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
+        let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
+        Ok(Self { args, http: Http::new(deadlines)?, screen, stop })
     }
 
     /// Makes sure that `model` is on the volume.
@@ -63,29 +61,33 @@ impl<'a> Fetch<'a> {
         let source = self.source(&model.uri)?;
         let mut revision = None;
         if let Some(sentinel) = known {
-            match self
-                .ask_revision(source.as_ref(), PATIENCE_WITH_A_COPY)
-                .await
-            {
+            let patience = PATIENCE_WITH_A_COPY.min(self.args.retry_timeout);
+            match self.ask_revision(source.as_ref(), patience, patience).await {
                 Ok(current) if current == sentinel.revision => {
                     return self.present(model, &store, sentinel, started);
                 }
                 Ok(current) => revision = Some(current),
-                Err(Error::Source(error))
-                    if error.is_transient() && model.uri.pinned_commit().is_none() =>
-                {
-                    self.screen
-                        .warn(&format!("{error}; using the last complete copy"));
+                Err(error) if is_outage(&error) && model.uri.pinned_commit().is_none() => {
+                    self.screen.warn(&format!("{error}; using the last complete copy"));
                     return self.present(model, &store, sentinel, started);
                 }
                 Err(error) => return Err(error),
             }
         }
-        match self
-            .turn(model, store, &existing, revision.as_deref())
-            .await?
-        {
-            Turn::Ours { store, _lock } => self.fill(model, &store, source.as_ref(), started).await,
+        match self.turn(model, store, &existing, revision.as_deref()).await? {
+            Turn::Ours { store, _lock } => {
+                let filled = self.fill(model, &store, source.as_ref(), started).await;
+                match (filled, known) {
+                    // An outage in the middle of an update takes the copy away as little.
+                    (Err(error), Some(sentinel))
+                        if is_outage(&error) && model.uri.pinned_commit().is_none() =>
+                    {
+                        self.screen.warn(&format!("{error}; using the last complete copy"));
+                        self.present(model, &store, sentinel, started)
+                    }
+                    (filled, _) => filled,
+                }
+            }
             Turn::DoneByOther { store, sentinel } => {
                 self.present(model, &store, &sentinel, started)
             }
@@ -101,25 +103,18 @@ impl<'a> Fetch<'a> {
         started: Instant,
     ) -> Result<Outcome, Error> {
         let budget = self.args.retry_timeout;
-        let revision = self.ask_revision(source, budget).await?;
+        let bound = budget.saturating_mul(4) + Duration::from_secs(30);
+        let revision = self.ask_revision(source, budget, bound).await?;
         self.check_expectation(model, &revision)?;
-        let snapshot = self.retried(budget, || source.snapshot()).await?;
+        let snapshot = self.retried(budget, bound, || source.snapshot()).await?;
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
-        let Snapshot {
-            place,
-            revision,
-            files,
-        } = snapshot;
+        let Snapshot { place, revision, files } = snapshot;
         let selection = self.args.selection();
         let Selected { files, left_out } = selection.apply(files)?;
-        self.check_pickles(&files)?;
-        let snapshot = Snapshot {
-            place,
-            revision,
-            files: Vec::new(),
-        };
+        let pickles = self.check_pickles(&files)?;
+        let snapshot = Snapshot { place, revision, files: Vec::new() };
         let mut attempt = Attempt::begin(store, &snapshot, files)?;
         let say = |line: String| self.screen.say(&line);
         let reused = attempt.adopt(store, &say)?;
@@ -138,22 +133,20 @@ impl<'a> Fetch<'a> {
             attempt.free_bytes()?,
         ));
 
+        if let Some(pickles) = pickles {
+            self.screen.warn(&pickles);
+        }
+
         let progress = Arc::new(Progress::default());
         progress.enter("fetching");
         progress.total_bytes.store(plan.total_bytes(), Relaxed);
-        progress
-            .done_bytes
-            .store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
+        progress.done_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
         progress.total_files.store(plan.files.len() as u64, Relaxed);
         let report = {
             let progress = progress.clone();
             Arc::new(move || {
                 let (done, total) = (&progress.done_bytes, &progress.total_bytes);
-                (
-                    progress.phase().to_owned(),
-                    done.load(Relaxed),
-                    total.load(Relaxed),
-                )
+                (progress.phase().to_owned(), done.load(Relaxed), total.load(Relaxed))
             })
         };
         let heartbeat = attempt.heartbeat(report)?;
@@ -261,10 +254,7 @@ impl<'a> Fetch<'a> {
                 return Ok(Turn::Ours { store, _lock: lock });
             }
             if let Some(extra) = rest.take_over(&store, self.screen)? {
-                return Ok(Turn::Ours {
-                    store,
-                    _lock: Some(extra),
-                });
+                return Ok(Turn::Ours { store, _lock: Some(extra) });
             }
             rest.wait(&store, self.screen, self.stop).await?;
         }
@@ -294,8 +284,7 @@ impl<'a> Fetch<'a> {
         let path = store.family_path();
         match known {
             Some(sentinel) if model.uri.pinned_commit().is_none() => {
-                self.screen
-                    .warn("HF_HUB_OFFLINE is set: using the last complete copy");
+                self.screen.warn("HF_HUB_OFFLINE is set: using the last complete copy");
                 self.present(model, store, sentinel, started)
             }
             Some(sentinel) => Err(Error::NotFound(format!(
@@ -335,27 +324,30 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    async fn ask_revision(&self, source: &dyn Source, patience: Duration) -> Result<String, Error> {
-        let revision = self
-            .retried(patience.min(self.args.retry_timeout), || source.revision())
-            .await;
+    async fn ask_revision(
+        &self,
+        source: &dyn Source,
+        budget: Duration,
+        bound: Duration,
+    ) -> Result<String, Error> {
+        let revision = self.retried(budget, bound, || source.revision()).await;
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
         revision
     }
 
-    /// Tries a call to the source again as long as that makes sense.
+    /// Tries a call to the source again as long as that makes sense, and not longer than `bound`
+    /// in all: slow failures and asked-for waits must not add up.
     async fn retried<T>(
         &self,
         budget: Duration,
+        bound: Duration,
         call: impl AsyncFn() -> Result<T, SourceError>,
     ) -> Result<T, Error> {
-        let policy = RetryPolicy {
-            budget,
-            max_delay: Duration::from_secs(10),
-        };
-        let mut retry = Retry::new(policy);
+        let policy = RetryPolicy { budget, max_delay: Duration::from_secs(10) };
+        let mut retry = Retry::new(policy, self.http.pace.clone());
+        let started = Instant::now();
         let calls = async {
             loop {
                 let error = match call().await {
@@ -363,14 +355,17 @@ impl<'a> Fetch<'a> {
                     Err(error) => error,
                 };
                 let (delay, error) = retry.after(error)?;
+                if let SourceError::RateLimited { wait, .. } = &error
+                    && started.elapsed() + *wait > bound
+                {
+                    return Err(error.into());
+                }
                 if retry.is_worth_a_line() {
                     self.screen.say(&format!("retrying: {error}"));
                 }
                 tokio::time::sleep(delay).await;
             }
         };
-        // A bound for the whole, so that slow failures do not add up.
-        let bound = budget.saturating_mul(4) + Duration::from_secs(30);
         tokio::select! {
             answer = calls => answer,
             () = self.stop.wait() => Err(Error::Signal(0)),
@@ -391,14 +386,12 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    fn check_pickles(&self, files: &[crate::model::RemoteFile]) -> Result<(), Error> {
-        let pickles: Vec<&str> = files
-            .iter()
-            .map(|file| file.path.as_str())
-            .filter(|path| is_pickle(path))
-            .collect();
+    /// The warning about files that can run code, if there are any and they are not refused.
+    fn check_pickles(&self, files: &[RemoteFile]) -> Result<Option<String>, Error> {
+        let pickles: Vec<&str> =
+            files.iter().map(|file| file.path.as_str()).filter(|path| is_pickle(path)).collect();
         let Some(first) = pickles.first() else {
-            return Ok(());
+            return Ok(None);
         };
         let named = match pickles.len() {
             1 => format!("`{first}`"),
@@ -409,17 +402,14 @@ impl<'a> Fetch<'a> {
                 "{named} can run code when loaded, and --deny-pickle is set; leave out with --exclude"
             )));
         }
-        self.screen.warn(&format!(
-            "{named} can run code when loaded; --deny-pickle refuses such files"
-        ));
-        Ok(())
+        Ok(Some(format!("{named} can run code when loaded; --deny-pickle refuses such files")))
     }
 
     /// What the sentinel says of each file; and every shard that an index names must be there.
     fn finished_files(
         &self,
         attempt: &Attempt,
-        files: &[crate::model::RemoteFile],
+        files: &[RemoteFile],
         proofs: &[Proof],
     ) -> Result<Vec<SentinelFile>, Error> {
         for (n, file) in files.iter().enumerate() {
@@ -445,11 +435,7 @@ impl<'a> Fetch<'a> {
             .iter()
             .zip(proofs)
             .map(|(file, proof)| {
-                SentinelFile::new(
-                    file,
-                    verify::sha256_hex(&proof.sha256),
-                    proof.structure.clone(),
-                )
+                SentinelFile::new(file, verify::sha256_hex(&proof.sha256), proof.structure.clone())
             })
             .collect())
     }
@@ -458,17 +444,23 @@ impl<'a> Fetch<'a> {
 /// Whose turn it is.
 enum Turn {
     /// Ours, with the lock if the volume has any.
-    Ours { store: Store, _lock: Option<Lock> },
+    Ours {
+        store: Store,
+        _lock: Option<Lock>,
+    },
     DoneByOther {
         store: Store,
         sentinel: Box<Sentinel>,
     },
 }
 
+/// Whether `error` says that the source cannot be reached now, rather than that it refuses.
+fn is_outage(error: &Error) -> bool {
+    matches!(error.class(), Class::Unreachable | Class::RateLimited)
+}
+
 fn rfc3339(time: SystemTime) -> String {
     let time = aws_smithy_types::DateTime::from(time);
     let seconds = aws_smithy_types::DateTime::from_secs(time.secs());
-    seconds
-        .fmt(aws_smithy_types::date_time::Format::DateTime)
-        .unwrap_or_default()
+    seconds.fmt(aws_smithy_types::date_time::Format::DateTime).unwrap_or_default()
 }

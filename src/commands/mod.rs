@@ -18,6 +18,8 @@ pub struct Outcome {
     pub revision: String,
     pub files: usize,
     pub total_bytes: u64,
+    /// Files for which the source published no digest.
+    pub unpublished: usize,
     pub fetched_bytes: u64,
     pub seconds: f64,
     /// For people: the last line of the run.
@@ -34,6 +36,7 @@ impl Outcome {
             revision: sentinel.revision.clone(),
             files: sentinel.files.len(),
             total_bytes: sentinel.total_bytes,
+            unpublished: sentinel.files.iter().filter(|file| !file.is_proved()).count(),
             fetched_bytes: 0,
             seconds: 0.0,
             summary: String::new(),

@@ -45,16 +45,9 @@ impl Rest {
         self.look(store)?;
         let waited = self.started.elapsed();
         if waited >= self.lock_timeout {
-            return Err(StoreError::LockTimeout {
-                waited,
-                holder: self.holder.clone(),
-            }
-            .into());
+            return Err(StoreError::LockTimeout { waited, holder: self.holder.clone() }.into());
         }
-        if self
-            .last_line
-            .is_none_or(|last| last.elapsed() >= LINE_EVERY)
-        {
+        if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
             self.last_line = Some(Instant::now());
             let left = text::duration(self.lock_timeout - waited);
             screen.say(&format!("waiting up to {left} for {}", self.holder));
@@ -87,10 +80,7 @@ impl Rest {
     }
 
     fn look(&mut self, store: &Store) -> Result<(), Error> {
-        let owners = store
-            .make_state()?
-            .make_child("owners")
-            .map_err(Error::Store)?;
+        let owners = store.make_state()?.make_child("owners").map_err(Error::Store)?;
         let Some(owner) = Owner::read(&owners, &format!("{}.json", store.state_name())) else {
             return Ok(());
         };

@@ -31,10 +31,9 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
     let dir = Dir::open(path)?.ok_or_else(missing)?;
     let json = dir.read(SENTINEL, 256 << 20)?.ok_or_else(missing)?;
     let sentinel = Sentinel::parse(&json).map_err(|problem| match problem {
-        SentinelProblem::UnknownFormat(_) => Error::Store(StoreError::Sentinel {
-            path: dir.path_of(SENTINEL),
-            problem,
-        }),
+        SentinelProblem::UnknownFormat(_) => {
+            Error::Store(StoreError::Sentinel { path: dir.path_of(SENTINEL), problem })
+        }
         problem => Error::Integrity(format!("`{}`: {problem}", dir.path_of(SENTINEL).display())),
     })?;
     let bad = damaged(&dir, &sentinel, stop)?;
@@ -42,22 +41,12 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
         screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));
     }
     for extra in unlisted(&dir, &sentinel)? {
-        screen.warn(&format!(
-            "`{}` is not in the sentinel",
-            dir.path_of(&extra).display()
-        ));
+        screen.warn(&format!("`{}` is not in the sentinel", dir.path_of(&extra).display()));
     }
     if !bad.is_empty() {
-        let names: Vec<String> = bad
-            .iter()
-            .take(5)
-            .map(|(file, _)| format!("`{file}`"))
-            .collect();
-        let more = if bad.len() > 5 {
-            format!(" and {} more", bad.len() - 5)
-        } else {
-            String::new()
-        };
+        let names: Vec<String> = bad.iter().take(5).map(|(file, _)| format!("`{file}`")).collect();
+        let more =
+            if bad.len() > 5 { format!(" and {} more", bad.len() - 5) } else { String::new() };
         return Err(Error::Integrity(format!(
             "`{}` is damaged in {} of {}: {}{more}; fetch it again",
             path.display(),
@@ -85,9 +74,8 @@ fn damaged(dir: &Dir, sentinel: &Sentinel, stop: &Stop) -> Result<Vec<(String, S
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, String)>> = Mutex::default();
     let failed: Mutex<Option<Error>> = Mutex::default();
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(sentinel.files.len());
+    let threads =
+        std::thread::available_parallelism().map_or(1, usize::from).min(sentinel.files.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -134,10 +122,7 @@ fn check(
     let Ok(path) = RelPath::parse(&listed.path) else {
         return Ok(Some("no safe path".into()));
     };
-    let parent = path
-        .parent()
-        .into_iter()
-        .flat_map(|parent| parent.split('/'));
+    let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
     let gone = || Ok(Some("missing".to_owned()));
     let parent = match dir.descend(parent) {
         Ok(Some(parent)) => parent,
@@ -161,10 +146,7 @@ fn check(
         Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
     };
     if sha256 != listed.sha256 {
-        return Ok(Some(format!(
-            "sha256 {sha256} instead of {}",
-            text::inert(&listed.sha256, 64)
-        )));
+        return Ok(Some(format!("sha256 {sha256} instead of {}", text::inert(&listed.sha256, 64))));
     }
     if listed.structure.as_deref() == Some("valid")
         && let Structure::Invalid(why) = verify::check_safetensors(&file, size).map_err(fail)?
@@ -183,19 +165,13 @@ fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Resu
         hasher.update(&buffer[..len]);
         at += len as u64;
     }
-    Ok(hasher
-        .finish()
-        .map(|sha256| verify::sha256_hex(&sha256))
-        .unwrap_or_default())
+    Ok(hasher.finish().map(|sha256| verify::sha256_hex(&sha256)).unwrap_or_default())
 }
 
 /// Files in the directory that the sentinel does not list.
 fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
-    let listed: std::collections::HashSet<&str> = sentinel
-        .files
-        .iter()
-        .map(|file| file.path.as_str())
-        .collect();
+    let listed: std::collections::HashSet<&str> =
+        sentinel.files.iter().map(|file| file.path.as_str()).collect();
     let mut found = Vec::new();
     let mut to_see = vec![String::new()];
     while let Some(above) = to_see.pop() {
@@ -203,11 +179,7 @@ fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
             continue;
         };
         for name in at.names()? {
-            let path = if above.is_empty() {
-                name.clone()
-            } else {
-                format!("{above}/{name}")
-            };
+            let path = if above.is_empty() { name.clone() } else { format!("{above}/{name}") };
             if path == SENTINEL || path == STATE_DIR || path == "lost+found" {
                 continue;
             }
@@ -223,7 +195,5 @@ fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

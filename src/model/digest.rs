@@ -14,11 +14,7 @@ pub enum Digest {
     /// An S3 checksum over the whole object; the value big-endian, as S3 sends it.
     Full { checksum: Checksum, value: Vec<u8> },
     /// An S3 checksum over the checksums of the parts of a multipart upload.
-    Composite {
-        checksum: Checksum,
-        part_sizes: Vec<u64>,
-        value: Vec<u8>,
-    },
+    Composite { checksum: Checksum, part_sizes: Vec<u64>, value: Vec<u8> },
 }
 
 /// The algorithms that S3 offers for additional checksums and that are computed here.
@@ -91,11 +87,7 @@ impl Checksum {
 
     /// The CRC of `data` in one go; only for the CRCs, which the journal and names use.
     pub fn of(self, data: &[u8]) -> u64 {
-        crc_fast::checksum(
-            self.crc_algorithm()
-                .unwrap_or(crc_fast::CrcAlgorithm::Crc64Nvme),
-            data,
-        )
+        crc_fast::checksum(self.crc_algorithm().unwrap_or(crc_fast::CrcAlgorithm::Crc64Nvme), data)
     }
 
     /// The same algorithm in the terms of the CRC library; `None` for the cryptographic ones.
@@ -137,12 +129,7 @@ mod tests {
         let text = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let digest = Digest::sha256_from_hex(text).expect("64 digits");
         assert_eq!(digest.to_string(), format!("sha256:{text}"));
-        for wrong in [
-            "",
-            &text[1..],
-            "../../../../etc/passwd",
-            &text.replace('9', "g"),
-        ] {
+        for wrong in ["", &text[1..], "../../../../etc/passwd", &text.replace('9', "g")] {
             assert_eq!(Digest::sha256_from_hex(wrong), None);
         }
         // Multi-byte characters must not split.

@@ -107,11 +107,7 @@ mod tests {
             ("onnx/", "onnx/model.onnx", true),
             ("onnx/", "onnx", false),
             ("onnx", "onnx/model.onnx", false),
-            (
-                "model-0000?-of-*.safetensors",
-                "model-00001-of-00002.safetensors",
-                true,
-            ),
+            ("model-0000?-of-*.safetensors", "model-00001-of-00002.safetensors", true),
             ("[!a]*", "b.txt", true),
             ("[!a]*", "a.txt", false),
             ("[a-c]x", "bx", true),
@@ -122,11 +118,7 @@ mod tests {
             ("", "", true),
             ("", "a", false),
             ("**", "a/b/c", true),
-            (
-                "*a*a*a*b",
-                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-                false,
-            ),
+            ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
             ("?", "é", true),
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} on {path}");

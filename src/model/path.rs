@@ -27,12 +27,7 @@ pub struct UnsafePath {
 impl RelPath {
     /// Accepts `path` as it is, or says why it is not safe to create a file of that name.
     pub fn parse(path: &str) -> Result<Self, UnsafePath> {
-        let refuse = |why| {
-            Err(UnsafePath {
-                name: text::inert(path, 200),
-                why,
-            })
-        };
+        let refuse = |why| Err(UnsafePath { name: text::inert(path, 200), why });
         if path.is_empty() {
             return refuse("is empty");
         }
@@ -102,11 +97,7 @@ impl Family {
     pub fn parse(dest: &str) -> Result<Self, &'static str> {
         let trimmed = dest.trim_end_matches('/');
         match RelPath::parse(trimmed) {
-            Ok(path)
-                if path
-                    .parts()
-                    .any(|part| part.eq_ignore_ascii_case(STATE_DIR)) =>
-            {
+            Ok(path) if path.parts().any(|part| part.eq_ignore_ascii_case(STATE_DIR)) => {
                 Err("is reserved for weightlift itself")
             }
             Ok(path) => Ok(Self(path)),
@@ -128,10 +119,7 @@ impl Family {
             return name;
         }
         let checksum = super::Checksum::Crc64Nvme.of(name.as_bytes());
-        let cut = (0..=150)
-            .rev()
-            .find(|at| name.is_char_boundary(*at))
-            .unwrap_or(0);
+        let cut = (0..=150).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
         format!("{}~{checksum:016x}", &name[..cut])
     }
 }
@@ -148,13 +136,8 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_kept_as_they_are() {
-        for name in [
-            "config.json",
-            "1_Pooling/config.json",
-            ".gitattributes",
-            "a b/ü%.bin",
-            "a..b",
-        ] {
+        for name in ["config.json", "1_Pooling/config.json", ".gitattributes", "a b/ü%.bin", "a..b"]
+        {
             assert_eq!(RelPath::parse(name).expect(name).as_str(), name);
         }
     }

@@ -25,11 +25,7 @@ impl Plan {
 
     /// Bytes to fetch.
     pub fn missing_bytes(&self) -> u64 {
-        self.missing
-            .iter()
-            .flatten()
-            .map(|range| range.end - range.start)
-            .sum()
+        self.missing.iter().flatten().map(|range| range.end - range.start).sum()
     }
 
     /// Bytes of the finished tree.
@@ -59,10 +55,7 @@ pub fn chunks(range: Range<u64>, chunk_size: u64) -> impl Iterator<Item = Range<
         if start >= range.end {
             return None;
         }
-        let end = (start / chunk_size)
-            .saturating_add(1)
-            .saturating_mul(chunk_size)
-            .min(range.end);
+        let end = (start / chunk_size).saturating_add(1).saturating_mul(chunk_size).min(range.end);
         Some(std::mem::replace(&mut start, end)..end)
     })
 }
@@ -87,19 +80,14 @@ fn gaps(size: u64, present: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 
     #[test]
     fn chunks_cover_a_range_without_gap_or_overlap() {
-        for (range, size) in [
-            (0..10, 3),
-            (4..10, 3),
-            (0..9, 3),
-            (0..1, 100),
-            (7..7, 3),
-            (5..6, 1),
-        ] {
+        for (range, size) in [(0..10, 3), (4..10, 3), (0..9, 3), (0..1, 100), (7..7, 3), (5..6, 1)]
+        {
             let pieces: Vec<_> = chunks(range.clone(), size).collect();
             let mut at = range.start;
             for piece in &pieces {

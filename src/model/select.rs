@@ -91,9 +91,7 @@ impl Selection {
 
 /// Whether loading a file of this name may run code that is inside it.
 pub fn is_pickle(path: &str) -> bool {
-    let extension = path
-        .rsplit_once('.')
-        .map(|(_, extension)| extension.to_ascii_lowercase());
+    let extension = path.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     matches!(
         extension.as_deref(),
         Some("bin" | "pt" | "pth" | "ckpt" | "pkl" | "pickle" | "joblib" | "dill")
@@ -107,10 +105,7 @@ pub fn is_pickle(path: &str) -> bool {
 fn duplicate_formats(files: &[RemoteFile]) -> BTreeSet<String> {
     let mut by_directory: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for file in files {
-        by_directory
-            .entry(file.path.parent().unwrap_or(""))
-            .or_default()
-            .push(file.path.name());
+        by_directory.entry(file.path.parent().unwrap_or("")).or_default().push(file.path.name());
     }
     let complete: BTreeSet<&str> = by_directory
         .iter()
@@ -125,12 +120,7 @@ fn duplicate_formats(files: &[RemoteFile]) -> BTreeSet<String> {
             // Whole directories that repeat what lies beside them.
             let within = file.path.parts().rev().skip(1).collect::<Vec<_>>();
             let repeated = within.iter().enumerate().any(|(n, part)| {
-                let above = within[n + 1..]
-                    .iter()
-                    .rev()
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join("/");
+                let above = within[n + 1..].iter().rev().copied().collect::<Vec<_>>().join("/");
                 matches!(*part, "original" | "onnx" | "openvino")
                     && complete.contains(above.as_str())
             });
@@ -142,27 +132,15 @@ fn duplicate_formats(files: &[RemoteFile]) -> BTreeSet<String> {
 
 fn is_other_format(name: &str) -> bool {
     name.starts_with("consolidated")
-        || [
-            ".bin",
-            ".pth",
-            ".pt",
-            ".h5",
-            ".msgpack",
-            ".gguf",
-            ".ot",
-            ".bin.index.json",
-        ]
-        .iter()
-        .any(|suffix| name.ends_with(suffix))
+        || [".bin", ".pth", ".pt", ".h5", ".msgpack", ".gguf", ".ot", ".bin.index.json"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
 }
 
 /// Whether `names` hold at least one safetensors set with no shard missing.
 fn has_complete_safetensors(names: &[&str]) -> bool {
     let mut sets: BTreeMap<(&str, u32), BTreeSet<u32>> = BTreeMap::new();
-    for name in names
-        .iter()
-        .filter(|name| !name.starts_with("consolidated"))
-    {
+    for name in names.iter().filter(|name| !name.starts_with("consolidated")) {
         let Some(stem) = name.strip_suffix(".safetensors") else {
             continue;
         };
@@ -173,8 +151,7 @@ fn has_complete_safetensors(names: &[&str]) -> bool {
             None => return true,
         };
     }
-    sets.iter()
-        .any(|((_, count), numbers)| numbers.len() as u64 == u64::from(*count))
+    sets.iter().any(|((_, count), numbers)| numbers.len() as u64 == u64::from(*count))
 }
 
 /// `model-00001-of-00004` → (`model`, 1, 4).
@@ -182,9 +159,7 @@ fn shard(stem: &str) -> Option<(&str, u32, u32)> {
     let (rest, count) = stem.rsplit_once("-of-")?;
     let (base, number) = rest.rsplit_once('-')?;
     let (number, count) = (number.parse().ok()?, count.parse().ok()?);
-    (1..=count)
-        .contains(&number)
-        .then_some((base, number, count))
+    (1..=count).contains(&number).then_some((base, number, count))
 }
 
 #[cfg(test)]
@@ -204,11 +179,7 @@ mod tests {
             .collect();
         let selected = selection.apply(files).expect("something is selected");
         assert_eq!(selected.files.len() + selected.left_out.len(), paths.len());
-        selected
-            .files
-            .iter()
-            .map(|file| file.path.to_string())
-            .collect()
+        selected.files.iter().map(|file| file.path.to_string()).collect()
     }
 
     #[test]
@@ -257,12 +228,7 @@ mod tests {
     fn the_rule_works_in_each_directory_of_a_pipeline() {
         let kept = select(
             &Selection::default(),
-            &[
-                "unet/model.safetensors",
-                "unet/model.bin",
-                "vae/model.bin",
-                "unet/onnx/model.onnx",
-            ],
+            &["unet/model.safetensors", "unet/model.bin", "vae/model.bin", "unet/onnx/model.onnx"],
         );
         assert_eq!(kept, ["unet/model.safetensors", "vae/model.bin"]);
     }
@@ -276,28 +242,19 @@ mod tests {
             all: false,
         };
         assert_eq!(select(&selection, &paths), ["pytorch_model.bin"]);
-        let all = Selection {
-            all: true,
-            ..Selection::default()
-        };
+        let all = Selection { all: true, ..Selection::default() };
         assert_eq!(select(&all, &paths), paths);
     }
 
     #[test]
     fn a_pattern_that_selects_nothing_is_an_error() {
-        let selection = Selection {
-            include: vec!["*.nope".into()],
-            ..Selection::default()
-        };
+        let selection = Selection { include: vec!["*.nope".into()], ..Selection::default() };
         let files = vec![RemoteFile {
             path: RelPath::parse("a").expect("a"),
             size: 0,
             digest: None,
             validator: None,
         }];
-        assert_eq!(
-            selection.apply(files).err(),
-            Some(SelectionError::NothingSelected(1))
-        );
+        assert_eq!(selection.apply(files).err(), Some(SelectionError::NothingSelected(1)));
     }
 }

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, SourceUri};
+use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, SourceUri, text};
 
 /// Name of the sentinel inside a family directory.
 pub const SENTINEL: &str = ".weightlift-complete.json";
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u32 = 1;
+
+/// What `verified_by` says where there was nothing to compare with.
+const UNPUBLISHED: &str = "unpublished";
 
 /// The snapshot that a family directory holds, complete and verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,8 @@ pub enum SentinelProblem {
         "the sentinel has format {0}, which this version does not know; use a newer weightlift"
     )]
     UnknownFormat(u64),
+    #[error("the sentinel holds control characters, which weightlift does not write")]
+    ControlCharacters,
     #[error("the sentinel names an unsafe path")]
     UnsafePath(#[source] super::UnsafePath),
 }
@@ -97,6 +102,14 @@ impl Sentinel {
             return Err(SentinelProblem::UnknownFormat(head.format));
         }
         let sentinel: Self = serde_json::from_slice(json).map_err(SentinelProblem::Unreadable)?;
+        let told = [&sentinel.source, &sentinel.revision, &sentinel.tool];
+        if told
+            .into_iter()
+            .chain(&sentinel.renamed_to)
+            .any(|text| text.chars().any(text::is_control))
+        {
+            return Err(SentinelProblem::ControlCharacters);
+        }
         for file in &sentinel.files {
             RelPath::parse(&file.path).map_err(SentinelProblem::UnsafePath)?;
         }
@@ -117,15 +130,17 @@ impl Sentinel {
 }
 
 impl SentinelFile {
+    /// Whether the bytes were compared with something that the source had published.
+    pub fn is_proved(&self) -> bool {
+        self.verified_by != UNPUBLISHED
+    }
+
     pub fn new(file: &RemoteFile, sha256: String, structure: Option<String>) -> Self {
         Self {
             path: file.path.to_string(),
             size: file.size,
             sha256,
-            verified_by: file
-                .digest
-                .as_ref()
-                .map_or_else(|| "unpublished".into(), Digest::kind),
+            verified_by: file.digest.as_ref().map_or_else(|| UNPUBLISHED.into(), Digest::kind),
             structure,
         }
     }
@@ -159,10 +174,7 @@ mod tests {
     #[test]
     fn a_sentinel_reads_back_as_it_was_written() {
         let written = sentinel();
-        assert_eq!(
-            Sentinel::parse(&written.to_json()).expect("parses"),
-            written
-        );
+        assert_eq!(Sentinel::parse(&written.to_json()).expect("parses"), written);
     }
 
     #[test]
@@ -173,13 +185,17 @@ mod tests {
             Sentinel::parse(&later.to_json()),
             Err(SentinelProblem::UnknownFormat(2))
         ));
+        assert!(matches!(Sentinel::parse(b"{\"format\":1"), Err(SentinelProblem::Unreadable(_))));
+        assert!(matches!(Sentinel::parse(b""), Err(SentinelProblem::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_forged_name_that_could_draw_on_a_terminal_is_refused() {
+        let mut forged = sentinel();
+        forged.source = "hf://a\u{1b}[2J\u{202e}".into();
         assert!(matches!(
-            Sentinel::parse(b"{\"format\":1"),
-            Err(SentinelProblem::Unreadable(_))
-        ));
-        assert!(matches!(
-            Sentinel::parse(b""),
-            Err(SentinelProblem::Unreadable(_))
+            Sentinel::parse(&forged.to_json()),
+            Err(SentinelProblem::ControlCharacters)
         ));
     }
 
@@ -187,9 +203,6 @@ mod tests {
     fn a_forged_path_in_a_sentinel_is_refused() {
         let mut forged = sentinel();
         forged.files[0].path = "../../etc/passwd".into();
-        assert!(matches!(
-            Sentinel::parse(&forged.to_json()),
-            Err(SentinelProblem::UnsafePath(_))
-        ));
+        assert!(matches!(Sentinel::parse(&forged.to_json()), Err(SentinelProblem::UnsafePath(_))));
     }
 }

@@ -58,11 +58,7 @@ impl Snapshot {
                 return Err(SnapshotError::FileAndDirectory(first.clone()));
             }
         }
-        Ok(Self {
-            place,
-            revision,
-            files,
-        })
+        Ok(Self { place, revision, files })
     }
 
     /// Puts digests from a better source (a `SHA256SUMS` beside the files) in the place of those
@@ -81,10 +77,7 @@ impl RemoteFile {
     pub fn published_sha256(&self) -> Option<&[u8]> {
         match &self.digest {
             Some(Digest::Sha256(value)) => Some(value),
-            Some(Digest::Full {
-                checksum: Checksum::Sha256,
-                value,
-            }) => Some(value),
+            Some(Digest::Full { checksum: Checksum::Sha256, value }) => Some(value),
             _ => None,
         }
     }
@@ -96,12 +89,7 @@ mod tests {
 
     fn file(path: &str) -> RemoteFile {
         let path = RelPath::parse(path).expect(path);
-        RemoteFile {
-            path,
-            size: 1,
-            digest: None,
-            validator: None,
-        }
+        RemoteFile { path, size: 1, digest: None, validator: None }
     }
 
     fn snapshot(paths: &[&str]) -> Result<Snapshot, SnapshotError> {
@@ -111,14 +99,8 @@ mod tests {
 
     #[test]
     fn a_listing_that_is_no_tree_is_refused() {
-        assert!(matches!(
-            snapshot(&["a", "b", "a"]),
-            Err(SnapshotError::Duplicate(_))
-        ));
-        assert!(matches!(
-            snapshot(&["a/b", "a.b", "a"]),
-            Err(SnapshotError::FileAndDirectory(_))
-        ));
+        assert!(matches!(snapshot(&["a", "b", "a"]), Err(SnapshotError::Duplicate(_))));
+        assert!(matches!(snapshot(&["a/b", "a.b", "a"]), Err(SnapshotError::FileAndDirectory(_))));
         assert!(snapshot(&["a.b", "a/b", "a/c", "ab"]).is_ok());
     }
 }

@@ -38,14 +38,8 @@ pub struct SourceUriError {
 
 impl SourceUri {
     pub fn parse(uri: &str) -> Result<Self, SourceUriError> {
-        let refuse = |why| SourceUriError {
-            uri: shown(uri),
-            why,
-        };
-        if uri
-            .chars()
-            .any(|c| text::is_control(c) || c.is_whitespace())
-        {
+        let refuse = |why| SourceUriError { uri: shown(uri), why };
+        if uri.chars().any(|c| text::is_control(c) || c.is_whitespace()) {
             return Err(refuse("contains white space or control characters"));
         }
         let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
@@ -99,9 +93,7 @@ impl HubRepo {
         let named = |part: &str| {
             !part.is_empty()
                 && !part.starts_with('.')
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         };
         id.split('/').count() <= 2 && id.split('/').all(named)
     }
@@ -117,22 +109,14 @@ impl HubRepo {
             return Err("does not name a repo as org/name");
         }
         if revision.is_empty()
-            || revision
-                .split('/')
-                .any(|part| matches!(part, "" | "." | ".."))
+            || revision.split('/').any(|part| matches!(part, "" | "." | ".."))
             || revision.contains(['?', '#', '%', '\\', '@'])
         {
             return Err("has no usable revision after `@`");
         }
-        let revision = if is_commit(revision) {
-            revision.to_ascii_lowercase()
-        } else {
-            revision.to_owned()
-        };
-        Ok(Self {
-            id: id.to_owned(),
-            revision,
-        })
+        let revision =
+            if is_commit(revision) { revision.to_ascii_lowercase() } else { revision.to_owned() };
+        Ok(Self { id: id.to_owned(), revision })
     }
 }
 
@@ -149,10 +133,7 @@ impl S3Location {
         if key.split('/').any(|part| matches!(part, "." | "..")) {
             return Err("has `.` or `..` in its prefix");
         }
-        Ok(Self {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-        })
+        Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
     }
 }
 
@@ -195,14 +176,8 @@ mod tests {
         let parse = |uri: &str| SourceUri::parse(uri).expect(uri);
         assert_eq!(parse("s3://models/llama/70B/").default_family(), "70b");
         assert_eq!(parse("s3://models").default_family(), "models");
-        assert_eq!(
-            parse("s3://models/a/One.safetensors").default_family(),
-            "one.safetensors"
-        );
-        assert_ne!(
-            parse("s3://models/llama").place(),
-            parse("s3://models/llama/").place()
-        );
+        assert_eq!(parse("s3://models/a/One.safetensors").default_family(), "one.safetensors");
+        assert_ne!(parse("s3://models/llama").place(), parse("s3://models/llama/").place());
     }
 
     #[test]

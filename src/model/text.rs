@@ -27,16 +27,25 @@ pub fn inert(text: &str, max_chars: usize) -> String {
     out
 }
 
+/// Valid JSON with what could act on a terminal escaped: JSON itself escapes only the ASCII part.
+pub fn inert_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if is_control(c) => out += &format!("\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Parses `64MiB`, `64M` (the same), `1GB` (decimal), `67108864`.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` is not a size such as 64MiB or 67108864"))?;
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` is not a size such as 64MiB or 67108864"))?;
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "ki" | "kib" => 1 << 10,
@@ -48,14 +57,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "gb" => 1_000_000_000,
         "tb" => 1_000_000_000_000,
         _ => {
-            return Err(format!(
-                "`{text}` has an unknown unit; use KiB, MiB, GiB or bytes"
-            ));
+            return Err(format!("`{text}` has an unknown unit; use KiB, MiB, GiB or bytes"));
         }
     };
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| format!("`{text}` is too large"))
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
 }
 
 /// Parses `90s`, `5m`, `2h`, `250ms`, `1h30m`; a bare number is seconds.
@@ -67,14 +72,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
         rest = &rest[digits..];
-        let letters = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let millis: u64 = match &rest[..letters] {
             "ms" => 1,
             "" | "s" => 1_000,
@@ -85,9 +86,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         };
         rest = &rest[letters..];
         let part = number.checked_mul(millis).ok_or_else(wrong)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(wrong)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
     }
     Ok(total)
 }
@@ -133,33 +132,19 @@ mod tests {
             assert_eq!(parse_size(text), Ok(64 << 20), "{text}");
         }
         assert_eq!(parse_size("2GB"), Ok(2_000_000_000));
-        for text in [
-            "",
-            "M",
-            "-1",
-            "1.5G",
-            "64 parsecs",
-            "99999999999999999999",
-            "18014398509481984K",
-        ] {
+        for text in
+            ["", "M", "-1", "1.5G", "64 parsecs", "99999999999999999999", "18014398509481984K"]
+        {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn durations_are_read_with_and_without_units() {
-        for (text, millis) in [
-            ("90s", 90_000),
-            ("5m", 300_000),
-            ("90", 90_000),
-            ("1h30m", 5_400_000),
-            ("250ms", 250),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+        for (text, millis) in
+            [("90s", 90_000), ("5m", 300_000), ("90", 90_000), ("1h30m", 5_400_000), ("250ms", 250)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "s", "5 minutes", "-5s", "99999999999999999999s"] {
             assert!(parse_duration(text).is_err(), "{text}");
@@ -168,11 +153,14 @@ mod tests {
 
     #[test]
     fn foreign_text_cannot_move_the_cursor_or_start_a_line() {
-        assert_eq!(
-            inert("a\u{1b}[31m\nb\u{202e}c", 100),
-            "a\\u{1b}[31m b\\u{202e}c"
-        );
+        assert_eq!(inert("a\u{1b}[31m\nb\u{202e}c", 100), "a\\u{1b}[31m b\\u{202e}c");
         assert_eq!(inert("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_without_what_acts_on_a_terminal() {
+        let json = inert_json("{\"a\":\"x\u{202e}\u{9b}é\"}");
+        assert_eq!(json, "{\"a\":\"x\\u202e\\u009bé\"}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Token {
             }
         }
         let (path, named) = match text_of("HF_TOKEN_PATH") {
-            Some(path) => (PathBuf::from(path), true),
+            Some(path) => (expand_home(&path), true),
             None => match home() {
                 Some(home) => (home.join("token"), false),
                 None => return Ok(None),
@@ -31,7 +31,8 @@ impl Token {
         };
         match std::fs::read_to_string(&path) {
             Ok(value) => Self::parse(&value, &path.display().to_string()),
-            // A path that somebody named must be readable; the usual place may be empty.
+            // As for `hf`: an optional Secret may be absent, but what is there must be readable.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) if named => Err(SourceError::Access(format!(
                 "the token file `{}` of HF_TOKEN_PATH cannot be read: {error}",
                 path.display()
@@ -46,9 +47,7 @@ impl Token {
             return Ok(None);
         }
         let usable = value.bytes().all(|byte| byte.is_ascii_graphic());
-        let header = HeaderValue::from_str(&format!("Bearer {value}"))
-            .ok()
-            .filter(|_| usable);
+        let header = HeaderValue::from_str(&format!("Bearer {value}")).ok().filter(|_| usable);
         let Some(mut header) = header else {
             return Err(SourceError::Access(format!(
                 "the token in `{place}` contains blanks or control characters; check the Secret"
@@ -73,10 +72,7 @@ impl std::fmt::Debug for Token {
 /// Whether a variable is set to what `huggingface_hub` takes for true.
 pub fn is_true(variable: &str) -> bool {
     text_of(variable).is_some_and(|value| {
-        matches!(
-            value.to_ascii_uppercase().as_str(),
-            "1" | "ON" | "YES" | "TRUE"
-        )
+        matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
     })
 }
 
@@ -87,9 +83,17 @@ pub fn text_of(variable: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
+/// `~/x` as a shell would read it.
+fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), text_of("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
 fn home() -> Option<PathBuf> {
     if let Some(home) = text_of("HF_HOME") {
-        return Some(PathBuf::from(home));
+        return Some(expand_home(&home));
     }
     let cache = text_of("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -103,9 +107,7 @@ mod tests {
 
     #[test]
     fn a_token_is_trimmed_and_never_shown() {
-        let token = Token::parse("\u{feff}hf_secret\r\n", "x")
-            .expect("parses")
-            .expect("is there");
+        let token = Token::parse("\u{feff}hf_secret\r\n", "x").expect("parses").expect("is there");
         assert_eq!(token.header().to_str().expect("ascii"), "Bearer hf_secret");
         assert!(!format!("{token:?} {:?}", token.header()).contains("secret"));
         assert!(Token::parse("  \n", "x").expect("parses").is_none());
@@ -114,13 +116,8 @@ mod tests {
     #[test]
     fn a_broken_token_is_an_error_that_does_not_repeat_it() {
         for value in ["hf_a b", "hf_ä", "hf_\u{1}"] {
-            let error = Token::parse(value, "the-place")
-                .expect_err("unusable")
-                .to_string();
-            assert!(
-                error.contains("the-place") && !error.contains("hf_"),
-                "{error}"
-            );
+            let error = Token::parse(value, "the-place").expect_err("unusable").to_string();
+            assert!(error.contains("the-place") && !error.contains("hf_"), "{error}");
         }
     }
 }

@@ -30,11 +30,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self {
-            connect: seconds(10),
-            first_byte: seconds(30),
-            stall: seconds(20),
-        }
+        Self { connect: seconds(10), first_byte: seconds(30), stall: seconds(20) }
     }
 }
 
@@ -74,11 +70,7 @@ impl Http {
             .map_err(|error| SourceError::Settings(format!("TLS cannot be set up: {error}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self {
-            tls: Arc::new(tls),
-            deadlines,
-            pace: Arc::default(),
-        })
+        Ok(Self { tls: Arc::new(tls), deadlines, pace: Arc::default() })
     }
 
     /// A client with a connection pool of its own.
@@ -86,20 +78,14 @@ impl Http {
     /// HTTP/1.1 only: with HTTP/2 all ranges would share one TCP connection.
     pub fn client(&self) -> Result<Client, SourceError> {
         self.builder().build().map_err(|error| {
-            SourceError::Settings(format!(
-                "the HTTP client cannot be set up: {}",
-                chain(&error)
-            ))
+            SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
         })
     }
 
     /// A client that ignores proxy variables, for addresses of the node itself.
     pub fn direct_client(&self) -> Result<Client, SourceError> {
         self.builder().no_proxy().build().map_err(|error| {
-            SourceError::Settings(format!(
-                "the HTTP client cannot be set up: {}",
-                chain(&error)
-            ))
+            SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
         })
     }
 
@@ -158,45 +144,51 @@ pub fn origin(url: &Url) -> String {
 
 /// Where a redirect leads, with the rules that hold for every one of them.
 pub fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, SourceError> {
-    if !response.status().is_redirection() {
+    let status = response.status();
+    if !status.is_redirection() {
         return Ok(None);
     }
-    let location = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok());
-    let Some(target) = location.and_then(|location| from.join(location).ok()) else {
-        return Err(SourceError::Protocol(format!(
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    match location.and_then(|location| from.join(location).ok()) {
+        Some(target) => safe_target(from, target).map(Some),
+        None => Err(SourceError::Protocol(format!(
             "`{}` answered {} without a usable Location",
             origin(from),
-            response.status().as_u16()
-        )));
+            status.as_u16()
+        ))),
+    }
+}
+
+/// Never from https to anything else, never to a file or to the services of a node.
+fn safe_target(from: &Url, target: Url) -> Result<Url, SourceError> {
+    let is_safe_scheme = match target.scheme() {
+        "https" => true,
+        "http" => from.scheme() == "http",
+        _ => false,
     };
-    let safe_scheme =
-        target.scheme() == "https" || (target.scheme() == "http" && from.scheme() == "http");
-    if !safe_scheme || target.host().is_none() {
+    let (from, to) = (origin(from), text::inert(&origin(&target), 100));
+    if !is_safe_scheme || target.host().is_none() {
         return Err(SourceError::Unsafe(format!(
-            "`{}` redirects to `{}`, which is not as safe; not followed",
-            origin(from),
-            text::inert(&origin(&target), 100)
+            "`{from}` redirects to `{to}`, which is not as safe; not followed"
         )));
     }
     if is_link_local(&target) {
         return Err(SourceError::Unsafe(format!(
-            "`{}` redirects to the link-local address `{}`; not followed",
-            origin(from),
-            origin(&target)
+            "`{from}` redirects to the link-local address `{to}`; not followed"
         )));
     }
-    Ok(Some(target))
+    Ok(target)
 }
 
 /// Addresses of cloud metadata services; nothing that holds models lives there.
-fn is_link_local(url: &Url) -> bool {
+pub fn is_link_local(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_link_local(),
         Some(url::Host::Ipv6(ip)) => {
-            ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
+            ip.is_unicast_link_local()
+                // AWS's own range for the same services.
+                || ip.segments()[..2] == [0xfd00, 0x0ec2]
+                || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
         }
         _ => false,
     }
@@ -251,9 +243,7 @@ pub async fn small_body(
 pub fn transport_error(origin: &str, error: &reqwest::Error) -> SourceError {
     let what = chain(error);
     if is_untrusted(error) {
-        return SourceError::Trust(format!(
-            "the certificate of `{origin}` is not trusted: {what}"
-        ));
+        return SourceError::Trust(format!("the certificate of `{origin}` is not trusted: {what}"));
     }
     SourceError::Unreachable(format!("`{origin}`: {what}"))
 }
@@ -263,9 +253,7 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
     while let Some(error) = cause {
         // An I/O error does not count what it carries among its sources, and may carry another one.
         let mut carried = error;
-        while let Some(inner) = carried
-            .downcast_ref::<std::io::Error>()
-            .and_then(|io| io.get_ref())
+        while let Some(inner) = carried.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref())
         {
             carried = inner;
         }
@@ -289,11 +277,7 @@ fn chain(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     if parts.is_empty() {
-        parts.push(if error.is_timeout() {
-            "timed out".into()
-        } else {
-            "request failed".into()
-        });
+        parts.push(if error.is_timeout() { "timed out".into() } else { "request failed".into() });
     }
     text::inert(&parts.join(": "), 300)
 }
@@ -309,12 +293,23 @@ mod tests {
             "http://[::ffff:169.254.169.254]/",
             "http://[fe80::1]/",
             "http://0xA9FEA9FE/",
+            "http://[fd00:ec2::254]/",
         ] {
             assert!(is_link_local(&Url::parse(url).expect(url)), "{url}");
         }
-        assert!(!is_link_local(
-            &Url::parse("http://127.0.0.1:1/").expect("url")
-        ));
+        assert!(!is_link_local(&Url::parse("http://127.0.0.1:1/").expect("url")));
+    }
+
+    #[test]
+    fn a_redirect_never_leads_to_less_safety() {
+        let url = |url: &str| Url::parse(url).expect(url);
+        let safe = |from: &str, to: &str| safe_target(&url(from), url(to)).is_ok();
+        assert!(safe("https://a/", "https://b/"));
+        assert!(safe("http://a/", "http://b/"));
+        assert!(safe("http://a/", "https://b/"));
+        assert!(!safe("https://a/", "http://a/"));
+        assert!(!safe("http://a/", "file:///etc/passwd"));
+        assert!(!safe("http://a/", "http://169.254.169.254/latest"));
     }
 
     #[test]

@@ -26,11 +26,7 @@ const MAX_INFO_BYTES: usize = 64 << 20;
 /// More entries than this is no model; it bounds memory and disk.
 const MAX_FILES: usize = 1_000_000;
 /// Python's `quote(…, safe="")`.
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Python's `quote(…)`, which keeps `/`.
 const QUOTED_PATH: &AsciiSet = &QUOTED.remove(b'/');
 
@@ -181,11 +177,9 @@ impl Hub {
                     pinned.id
                 )));
             }
-            let followed = self
-                .follow(&self.client, Method::GET, url.clone(), None)
-                .await?;
+            let followed = self.follow(&self.client, Method::GET, url.clone(), None).await?;
             let response = self.accepted(followed.response, &Asked::Tree).await?;
-            next = self.next_page(&url, response.headers())?;
+            next = self.next_page(response.url(), response.headers())?;
             let body =
                 http::small_body(response, MAX_PAGE_BYTES, self.http.deadlines.stall).await?;
             let entries: Vec<hub_answers::TreeEntry> = self.json(&body, "the listing")?;
@@ -204,19 +198,20 @@ impl Hub {
         Ok(files)
     }
 
-    /// `Link: <…>; rel="next"`, which must stay at the origin that sent it.
+    /// `Link: <…>; rel="next"`, which must stay at the origin that sent it. A Link that cannot be
+    /// read is an error: a listing that is cut short must not look complete.
     fn next_page(&self, at: &Url, headers: &HeaderMap) -> Result<Option<Url>, SourceError> {
-        let link = headers
-            .get_all(LINK)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let next = link.flat_map(|value| value.split(',')).find_map(|part| {
-            let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
-            let is_next = parameters
-                .split(';')
-                .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
-            is_next.then(|| target.to_owned())
-        });
+        let broken =
+            || SourceError::Protocol("the listing has a Link that is not understood".into());
+        let mut next = None;
+        for value in headers.get_all(LINK) {
+            let links = value.to_str().map_err(|_| broken())?;
+            for (target, rel) in hub_answers::links(links).ok_or_else(broken)? {
+                if rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")) {
+                    next = Some(target);
+                }
+            }
+        }
         let Some(next) = next else { return Ok(None) };
         match at.join(&next) {
             Ok(url) if url.origin() == at.origin() => Ok(Some(url)),
@@ -224,9 +219,7 @@ impl Hub {
                 "the listing continues at another host, `{}`; not followed",
                 text::inert(&http::origin(&url), 100)
             ))),
-            Err(_) => Err(SourceError::Protocol(
-                "the listing continues at no valid URL".into(),
-            )),
+            Err(_) => Err(broken()),
         }
     }
 
@@ -315,10 +308,7 @@ impl Hub {
     }
 
     fn warn(&self, warning: String) {
-        self.warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(warning);
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
     }
 
     /// Reads through `/resolve`, redirects included.
@@ -331,19 +321,16 @@ impl Hub {
     ) -> Result<Body, SourceError> {
         let url = self.resolve_url(pinned, &file.path)?;
         let whole = range == (0..file.size);
-        let followed = self
-            .follow(client, Method::GET, url, (!whole).then_some(&range))
-            .await?;
+        let followed = self.follow(client, Method::GET, url, (!whole).then_some(&range)).await?;
         let final_url = followed.response.url().clone();
         if final_url.origin() == self.settings.endpoint.origin() {
-            let response = self
-                .accepted(followed.response, &Asked::File(&file.path))
-                .await?;
+            let response = self.accepted(followed.response, &Asked::File(&file.path)).await?;
             return Body::open(response, file, range, self.http.deadlines.stall);
         }
         if !followed.response.status().is_success() {
-            return Err(self.storage_refusal(followed.response, file, true).await);
+            return Err(self.storage_refusal(followed.response, file, None).await);
         }
+        self.links.worked(&file.path);
         Body::open(followed.response, file, range, self.http.deadlines.stall)
     }
 
@@ -355,12 +342,13 @@ impl Hub {
         url: &Url,
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
-        let response = self.send(client, Method::GET, url, Some(&range)).await?;
+        // A mirror's link may be another Hub, which redirects once more.
+        let response = self.follow(client, Method::GET, url.clone(), Some(&range)).await?.response;
         if response.status().is_success() {
             self.links.worked(&file.path);
             return Body::open(response, file, range, self.http.deadlines.stall);
         }
-        Err(self.storage_refusal(response, file, false).await)
+        Err(self.storage_refusal(response, file, Some(url)).await)
     }
 
     /// What a refusal by the storage means: a link that has expired, ranges that are signed one by
@@ -369,22 +357,15 @@ impl Hub {
         &self,
         response: Response,
         file: &RemoteFile,
-        minted_for_this_range: bool,
+        link: Option<&Url>,
     ) -> SourceError {
         let status = response.status();
         let origin = http::origin(response.url());
         let body = http::error_body(response, self.http.deadlines.stall).await;
-        let told = format!(
-            "`{origin}` answered {} for `{}`: {body}",
-            status.as_u16(),
-            file.path
-        );
+        let told = format!("`{origin}` answered {} for `{}`: {body}", status.as_u16(), file.path);
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                if self
-                    .links
-                    .refused(&file.path, &origin, minted_for_this_range)
-                {
+                if self.links.refused(&file.path, &origin, link) {
                     SourceError::Again(told)
                 } else {
                     SourceError::Access(told)
@@ -426,7 +407,7 @@ impl Hub {
             let Some(target) = http::redirect_target(&url, &response)? else {
                 // A mirror that serves the bytes itself; or a refusal.
                 self.accepted(response, &Asked::File(&file.path)).await?;
-                return Ok(Route::Resolve);
+                return Ok(self.links.keep(&file.path, Route::Resolve));
             };
             if target.origin() != self.settings.endpoint.origin() {
                 return Ok(self.links.minted(&file.path, target));
@@ -449,11 +430,7 @@ impl Source for Hub {
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let pinned = self.pinned().await?;
         let files = self.list(pinned).await?;
-        Ok(Snapshot::new(
-            format!("hf://{}", pinned.id),
-            pinned.commit.clone(),
-            files,
-        )?)
+        Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files)?)
     }
 
     async fn read(

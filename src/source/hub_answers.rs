@@ -18,7 +18,7 @@ pub struct TreeEntry {
     kind: String,
     path: String,
     #[serde(default)]
-    size: u64,
+    size: Option<u64>,
     #[serde(default)]
     oid: Option<String>,
     #[serde(default)]
@@ -55,11 +55,12 @@ impl TreeEntry {
                 let digest = oid
                     .map(|oid| Digest::sha256_from_hex(oid).ok_or_else(|| unusable("LFS oid", oid)))
                     .transpose()?;
-                let size = lfs.size.unwrap_or(self.size);
-                if self.size != 0 && size != self.size {
-                    return Err(unusable("two sizes", &format!("{size}, {}", self.size)));
+                if let (Some(size), Some(other)) = (lfs.size, self.size)
+                    && size != other
+                {
+                    return Err(unusable("sizes", &format!("{size}, {other}")));
                 }
-                (size, digest)
+                (lfs.size.or(self.size), digest)
             }
             None => {
                 let digest = self
@@ -70,12 +71,10 @@ impl TreeEntry {
                 (self.size, digest)
             }
         };
-        Ok(Some(RemoteFile {
-            path,
-            size,
-            digest,
-            validator: None,
-        }))
+        let Some(size) = size else {
+            return Err(unusable("size", "nothing"));
+        };
+        Ok(Some(RemoteFile { path, size, digest, validator: None }))
     }
 }
 
@@ -103,13 +102,8 @@ pub async fn refusal(
 ) -> SourceError {
     let status = response.status();
     let header = |name: &str| {
-        let value = response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok());
-        value
-            .map(|value| text::inert(value, 200))
-            .unwrap_or_default()
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+        value.map(|value| text::inert(value, 200)).unwrap_or_default()
     };
     let (code, message) = (header("x-error-code"), header("x-error-message"));
     let request = ["x-request-id", "x-amzn-trace-id", "x-amz-cf-id"]
@@ -119,21 +113,17 @@ pub async fn refusal(
     let origin = http::origin(response.url());
     let body = http::error_body(response, deadline).await;
     // What the Hub itself said, for the cases that have no sentence of their own.
-    let mut told = if message.is_empty() {
-        body
-    } else {
-        message.clone()
-    };
+    let mut told = if message.is_empty() { body } else { message.clone() };
     if let Some(request) = request {
         told = format!("{told} (request {request})");
     }
-    let Context {
-        endpoint,
-        repo,
-        revision,
-        has_token,
-    } = context;
+    let Context { repo, revision, has_token, .. } = context;
+    let endpoint = context.endpoint.as_str().trim_end_matches('/');
     match status {
+        StatusCode::UNAUTHORIZED if code == "GatedRepo" => SourceError::Access(format!(
+            "`{repo}` is gated; accept its licence at {endpoint}/{repo} and give that account's token \
+             in HF_TOKEN or HF_TOKEN_PATH"
+        )),
         StatusCode::UNAUTHORIZED if *has_token && message.contains("Invalid credentials") => {
             SourceError::Access(format!(
                 "the Hub does not accept the token; renew it or unset it: {told}"
@@ -146,9 +136,6 @@ pub async fn refusal(
         StatusCode::FORBIDDEN if code == "GatedRepo" => SourceError::Access(format!(
             "`{repo}` is gated and the account of this token has no access; accept its licence at \
              {endpoint}/{repo}"
-        )),
-        StatusCode::UNAUTHORIZED if code == "GatedRepo" => SourceError::Access(format!(
-            "`{repo}` is gated; accept its licence at {endpoint}/{repo} and give that account's token"
         )),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             SourceError::Access(format!("the Hub refuses access to `{repo}`: {told}"))
@@ -172,6 +159,40 @@ pub async fn refusal(
     }
 }
 
+/// The targets of a `Link` header with the relation of each; `None` if it is not well-formed.
+/// Targets and quoted values may hold commas and semicolons.
+pub fn links(header: &str) -> Option<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut rest = header.trim();
+    while !rest.is_empty() {
+        let (target, mut parameters) = rest.strip_prefix('<')?.split_once('>')?;
+        let mut rel = String::new();
+        loop {
+            parameters = parameters.trim_start();
+            let Some(parameter) = parameters.strip_prefix(';') else {
+                break;
+            };
+            let (name, value) = parameter.split_once('=')?;
+            let value = value.trim_start();
+            let (value, after) = match value.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => value.split_at(value.find([';', ',']).unwrap_or(value.len())),
+            };
+            if name.trim().eq_ignore_ascii_case("rel") {
+                rel = value.trim().to_owned();
+            }
+            parameters = after;
+        }
+        found.push((target.to_owned(), rel));
+        rest = match parameters.strip_prefix(',') {
+            Some(next) => next.trim_start(),
+            None if parameters.is_empty() => "",
+            None => return None,
+        };
+    }
+    Some(found)
+}
+
 /// The commit that an answer belongs to; mirrors leave it out.
 pub fn commit_header(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("x-repo-commit")?.to_str().ok()?;
@@ -183,9 +204,7 @@ mod tests {
     use super::*;
 
     fn file(json: &str) -> Result<Option<RemoteFile>, SourceError> {
-        serde_json::from_str::<TreeEntry>(json)
-            .expect("is an entry")
-            .into_file()
+        serde_json::from_str::<TreeEntry>(json).expect("is an entry").into_file()
     }
 
     #[test]
@@ -205,8 +224,26 @@ mod tests {
             r#"{"type":"file","path":"a","size":5,"oid":"../../x"}"#,
             r#"{"type":"file","path":"a","size":5,"lfs":{"oid":"xyz","size":5}}"#,
             r#"{"type":"file","path":"a","size":5,"lfs":{"size":6}}"#,
+            r#"{"type":"file","path":"a"}"#,
         ] {
             assert!(file(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn links_may_hold_commas_and_what_is_no_link_is_seen() {
+        let one = |target: &str, rel: &str| Some(vec![(target.to_owned(), rel.to_owned())]);
+        assert_eq!(
+            links(r#"<https://a/b?cursor=x,y;z>; rel="next""#),
+            one("https://a/b?cursor=x,y;z", "next")
+        );
+        assert_eq!(links("</x>; title=\"a, b\" ; Rel=next"), one("/x", "next"));
+        let two = links(r#"</a>; rel="prev", </b>; rel="next last""#).expect("well-formed");
+        assert_eq!(two[1], ("/b".to_owned(), "next last".to_owned()));
+        for broken in
+            ["https://a/b; rel=next", "</a; rel=next", r#"</a>; rel="next"#, "</a> rel=next"]
+        {
+            assert_eq!(links(broken), None, "{broken}");
         }
     }
 

@@ -6,13 +6,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// Longest and shortest wait that a server can ask for in one answer.
-const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Shortest wait that is made of what a server asks for, and the longest that is believed.
 const MIN_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(86_400);
 
 /// Until when each origin asked not to be called.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<HashMap<String, Instant>>);
+pub struct Pace(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    until: HashMap<String, Instant>,
+    /// Until when any origin is left alone, and how long that has been in all, that end included.
+    last: Option<Instant>,
+    total: Duration,
+}
 
 impl Pace {
     /// Waits until `origin` may be called again.
@@ -25,21 +33,31 @@ impl Pace {
 
     /// How long `origin` must still be left alone.
     pub fn remaining(&self, origin: &str) -> Option<Duration> {
-        let until = *self.until().get(origin)?;
-        until
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
+        let until = *self.state().until.get(origin)?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     /// Keeps everybody off `origin` for `wait`.
     pub fn pause(&self, origin: &str, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut all = self.until();
-        let entry = all.entry(origin.to_owned()).or_insert(until);
+        let now = Instant::now();
+        let until = now + wait;
+        let mut state = self.state();
+        let entry = state.until.entry(origin.to_owned()).or_insert(until);
         *entry = until.max(*entry);
+        // Pauses that overlap count once.
+        let from = state.last.map_or(now, |last| last.max(now));
+        state.total += until.saturating_duration_since(from);
+        state.last = Some(until.max(from));
     }
 
-    fn until(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+    /// How long this process has been asked to wait so far.
+    pub fn paused(&self) -> Duration {
+        let state = self.state();
+        let ahead = state.last.map(|last| last.saturating_duration_since(Instant::now()));
+        state.total.saturating_sub(ahead.unwrap_or_default())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -47,22 +65,17 @@ impl Pace {
 /// How long the headers of a 429 or 503 ask to wait: `Retry-After` in seconds or as a date, or the
 /// Hub's `RateLimit: "api";r=0;t=55`.
 pub fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-    };
-    let from_limit = text("ratelimit").and_then(|value| {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let exhausted = |limit: &str| {
         let field = |name: &str| {
-            value
-                .split(';')
-                .find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok())
+            limit.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok())
         };
         // One second more: the window is full seconds, and the edge is the busiest moment.
-        (field("r=") == Some(0))
-            .then(|| field("t=").map(|t| Duration::from_secs(t.saturating_add(1))))?
-    });
+        let wait = || field("t=").map(|t| Duration::from_secs(t.saturating_add(1)));
+        (field("r=") == Some(0)).then(wait).flatten()
+    };
+    // Several limits are separated by commas; the one that is used up longest counts.
+    let from_limit = text("ratelimit").and_then(|all| all.split(',').filter_map(exhausted).max());
     let from_retry_after = || {
         let value = text(RETRY_AFTER.as_str())?;
         if let Ok(seconds) = value.parse::<u64>() {
@@ -75,9 +88,7 @@ pub fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
             .unwrap_or(now);
         Some(at.duration_since(now).unwrap_or_default())
     };
-    from_limit
-        .or_else(from_retry_after)
-        .map(|wait| wait.clamp(MIN_WAIT, MAX_WAIT))
+    from_limit.or_else(from_retry_after).map(|wait| wait.clamp(MIN_WAIT, MAX_WAIT))
 }
 
 #[cfg(test)]
@@ -95,10 +106,7 @@ mod tests {
     #[test]
     fn each_way_to_ask_for_a_wait_is_understood() {
         assert_eq!(wait(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
-        assert_eq!(
-            wait(&[("ratelimit", "\"api\";r=0;t=55")]),
-            Some(Duration::from_secs(56))
-        );
+        assert_eq!(wait(&[("ratelimit", "\"api\";r=0;t=55")]), Some(Duration::from_secs(56)));
         assert_eq!(
             wait(&[("ratelimit", "\"api\";r=7;t=55"), ("retry-after", "2")]),
             Some(Duration::from_secs(2))
@@ -110,7 +118,25 @@ mod tests {
             ]),
             Some(Duration::from_secs(20))
         );
+        assert_eq!(
+            wait(&[("ratelimit", "\"api\";r=9;t=5, \"resolvers\";r=0;t=20")]),
+            Some(Duration::from_secs(21))
+        );
+        assert_eq!(wait(&[("retry-after", "3600")]), Some(Duration::from_secs(3600)));
         assert_eq!(wait(&[]), None);
+    }
+
+    #[test]
+    fn pauses_that_overlap_count_once() {
+        let pace = Pace::default();
+        pace.pause("https://a", Duration::from_millis(60));
+        pace.pause("https://b", Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(80));
+        let paused = pace.paused();
+        assert!(
+            paused >= Duration::from_millis(59) && paused < Duration::from_millis(79),
+            "{paused:?}"
+        );
     }
 
     #[test]
@@ -119,10 +145,7 @@ mod tests {
         assert_eq!(wait(&[("retry-after", "0")]), Some(MIN_WAIT));
         assert_eq!(wait(&[("retry-after", "-5")]), None);
         assert_eq!(wait(&[("retry-after", "soon")]), None);
-        assert_eq!(
-            wait(&[("ratelimit", "\"api\";r=0;t=18446744073709551615")]),
-            Some(MAX_WAIT)
-        );
+        assert_eq!(wait(&[("ratelimit", "\"api\";r=0;t=18446744073709551615")]), Some(MAX_WAIT));
     }
 
     #[test]

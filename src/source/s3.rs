@@ -47,11 +47,7 @@ impl S3 {
         settings: S3Settings,
         http: Http,
     ) -> Result<Self, SourceError> {
-        let bucket = Arc::new(Bucket::new(
-            location.bucket.clone(),
-            settings,
-            http.clone(),
-        )?);
+        let bucket = Arc::new(Bucket::new(location.bucket.clone(), settings, http.clone())?);
         Ok(Self {
             location,
             bucket,
@@ -63,9 +59,7 @@ impl S3 {
     }
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
-        self.pinned
-            .get_or_try_init(|| Listing::of(&self.bucket, &self.location))
-            .await
+        self.pinned.get_or_try_init(|| Listing::of(&self.bucket, &self.location)).await
     }
 
     /// Asks for the checksums of all objects that `sums` does not cover.
@@ -90,11 +84,7 @@ impl S3 {
             self.published().first_key_value(),
             Some((n, Published::Nothing | Published::Denied)) if !listing.objects[*n].has_checksum
         );
-        if no_checksums {
-            Ok(())
-        } else {
-            self.ask_at_once(listing, open).await
-        }
+        if no_checksums { Ok(()) } else { self.ask_at_once(listing, open).await }
     }
 
     async fn ask_at_once(&self, listing: &Listing, wanted: Vec<usize>) -> Result<(), SourceError> {
@@ -123,22 +113,15 @@ impl S3 {
     fn warn_of_unproven(&self, listing: &Listing) {
         let warn = |what: Published, why: &str| {
             let published = self.published();
-            let mut such = published
-                .iter()
-                .filter(|(_, published)| **published == what);
+            let mut such = published.iter().filter(|(_, published)| **published == what);
             let Some((first, _)) = such.next() else {
                 return;
             };
             let (count, path) = (text::files(such.count() + 1), &listing.objects[*first].path);
-            self.warn(format!(
-                "no published checksum for {count}, such as `{path}`: {why}"
-            ));
+            self.warn(format!("no published checksum for {count}, such as `{path}`: {why}"));
         };
         warn(Published::Denied, "HEAD is not allowed (403)");
-        warn(
-            Published::UnknownParts,
-            "it is one by part, and S3 does not tell the parts' sizes",
-        );
+        warn(Published::UnknownParts, "it is one by part, and S3 does not tell the parts' sizes");
     }
 
     /// What a refused read means, after what can be put right has been.
@@ -146,10 +129,7 @@ impl S3 {
         if refusal.is_slow_down() {
             let host = http::origin(&signed.url);
             self.http.pace.pause(&host, SLOW_DOWN);
-            return SourceError::RateLimited {
-                host,
-                wait: SLOW_DOWN,
-            };
+            return SourceError::RateLimited { host, wait: SLOW_DOWN };
         }
         if self.bucket.amend(&signed.by, &refusal).await {
             let (key, told) = (shown(key), refusal.told());
@@ -165,16 +145,11 @@ impl S3 {
     }
 
     fn published(&self) -> MutexGuard<'_, BTreeMap<usize, Published>> {
-        self.published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warn(&self, warning: String) {
-        self.warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(warning);
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
     }
 }
 
@@ -187,10 +162,7 @@ impl Source for S3 {
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let listing = self.pinned().await?;
         let beside = Beside::read(&self.bucket, listing).await?;
-        beside
-            .warnings
-            .into_iter()
-            .for_each(|warning| self.warn(warning));
+        beside.warnings.into_iter().for_each(|warning| self.warn(warning));
         let sums = beside.sums;
         self.ask_for_checksums(listing, &sums).await?;
         self.warn_of_unproven(listing);
@@ -206,11 +178,7 @@ impl Source for S3 {
             validator: object.stamp.etag.clone(),
         };
         let files = listing.objects.iter().enumerate().map(file).collect();
-        Ok(Snapshot::new(
-            self.place(),
-            listing.revision.clone(),
-            files,
-        )?)
+        Ok(Snapshot::new(self.place(), listing.revision.clone(), files)?)
     }
 
     async fn read(
@@ -225,30 +193,19 @@ impl Source for S3 {
         // Not part of the signature. An empty object has no range that could be asked for.
         if !range.is_empty() {
             let value = format!("bytes={}-{}", range.start, range.end - 1);
-            headers.insert(
-                RANGE,
-                HeaderValue::from_str(&value).expect("digits and a dash are ASCII"),
-            );
+            headers
+                .insert(RANGE, HeaderValue::from_str(&value).expect("digits and a dash are ASCII"));
         }
-        let response = self
-            .http
-            .send(client, Method::GET, &signed.url, headers)
-            .await?;
+        let response = self.http.send(client, Method::GET, &signed.url, headers).await?;
         if !response.status().is_success() {
             let refusal = Refusal::read(response, self.http.deadlines.stall).await;
             return Err(self.refused(&signed, refusal, &key).await);
         }
         // Some servers do not know If-Match.
-        let etag = response
-            .headers()
-            .get(ETAG)
-            .and_then(|etag| etag.to_str().ok());
+        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
         let bare = |etag: &str| etag.trim_matches('"').to_owned();
         let (found, listed) = (etag.map(bare), file.validator.as_deref().map(bare));
-        if found
-            .zip(listed)
-            .is_some_and(|(found, listed)| found != listed)
-        {
+        if found.zip(listed).is_some_and(|(found, listed)| found != listed) {
             return Err(changed(&self.bucket.name, &key));
         }
         Body::open(response, file, range, self.http.deadlines.stall)

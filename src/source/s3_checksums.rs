@@ -57,10 +57,7 @@ pub async fn published(
     };
     if !told.composite {
         let whole = <[u8; 32]>::try_from(told.value.as_slice()).map(Digest::Sha256);
-        let digest = whole.unwrap_or(Digest::Full {
-            checksum: told.checksum,
-            value: told.value,
-        });
+        let digest = whole.unwrap_or(Digest::Full { checksum: told.checksum, value: told.value });
         return Ok(Published::Digest(digest));
     }
     let part_sizes = match s3_parts::listed(bucket, key, stamp).await? {
@@ -70,14 +67,8 @@ pub async fn published(
             .filter(|sizes| fit(sizes, &told, stamp)),
     };
     Ok(part_sizes.map_or(Published::UnknownParts, |part_sizes| {
-        let Told {
-            checksum, value, ..
-        } = told;
-        Published::Digest(Digest::Composite {
-            checksum,
-            part_sizes,
-            value,
-        })
+        let Told { checksum, value, .. } = told;
+        Published::Digest(Digest::Composite { checksum, part_sizes, value })
     }))
 }
 
@@ -85,9 +76,7 @@ pub async fn published(
 fn strongest(head: &HeadObjectOutput) -> Option<Told> {
     // `"9b2cf5…-3"`: uploaded in three parts.
     let etag = head.e_tag().unwrap_or_default().trim_matches('"');
-    let uploaded_parts = etag
-        .rsplit_once('-')
-        .and_then(|(_, parts)| parts.parse().ok());
+    let uploaded_parts = etag.rsplit_once('-').and_then(|(_, parts)| parts.parse().ok());
     let in_order = [
         (Checksum::Sha256, head.checksum_sha256()),
         (Checksum::Crc64Nvme, head.checksum_crc64_nvme()),
@@ -95,9 +84,8 @@ fn strongest(head: &HeadObjectOutput) -> Option<Told> {
         (Checksum::Crc32c, head.checksum_crc32_c()),
         (Checksum::Crc32, head.checksum_crc32()),
     ];
-    let (checksum, text) = in_order
-        .into_iter()
-        .find_map(|(checksum, text)| Some((checksum, text?)))?;
+    let (checksum, text) =
+        in_order.into_iter().find_map(|(checksum, text)| Some((checksum, text?)))?;
     let by_part = match head.checksum_type() {
         Some(ChecksumType::Composite) => true,
         // Servers that know no types know no other checksum of a multipart upload.
@@ -114,23 +102,13 @@ fn told(checksum: Checksum, text: &str, by_part: Option<Option<usize>>) -> Optio
         Some((value, parts)) => (value, Some(parts.parse().ok()?)),
         None => (text, None),
     };
-    let value = STANDARD
-        .decode(value)
-        .ok()
-        .filter(|value| value.len() == checksum.len_bytes())?;
+    let value = STANDARD.decode(value).ok().filter(|value| value.len() == checksum.len_bytes())?;
     let composite = parts.is_some() || by_part.is_some();
-    Some(Told {
-        checksum,
-        value,
-        composite,
-        parts: parts.or(by_part.flatten()),
-    })
+    Some(Told { checksum, value, composite, parts: parts.or(by_part.flatten()) })
 }
 
 fn fit(sizes: &[u64], told: &Told, stamp: &Stamp) -> bool {
-    let total = sizes
-        .iter()
-        .try_fold(0_u64, |total, size| total.checked_add(*size));
+    let total = sizes.iter().try_fold(0_u64, |total, size| total.checked_add(*size));
     total == Some(stamp.size) && told.parts.is_none_or(|parts| parts == sizes.len())
 }
 
@@ -149,10 +127,7 @@ mod tests {
         assert_eq!(told.checksum, Checksum::Crc64Nvme);
         assert_eq!(told.value, 0xae8b_1486_0a79_9888_u64.to_be_bytes());
         assert!(!told.composite);
-        assert_eq!(
-            strongest(&HeadObjectOutput::builder().checksum_sha256("AA==").build()),
-            None
-        );
+        assert_eq!(strongest(&HeadObjectOutput::builder().checksum_sha256("AA==").build()), None);
     }
 
     #[test]
@@ -166,16 +141,10 @@ mod tests {
         assert!(!fit(&[5, 5], &by_suffix, &stamp(10)));
         assert!(!fit(&[5, 5, 1], &by_suffix, &stamp(12)));
         assert!(!fit(&[u64::MAX, 1, 0], &by_suffix, &stamp(0)));
-        assert!(
-            told(Checksum::Sha256, &value, Some(None))
-                .expect("told")
-                .composite
-        );
+        assert!(told(Checksum::Sha256, &value, Some(None)).expect("told").composite);
         assert_eq!(told(Checksum::Sha256, &format!("{value}-x"), None), None);
 
-        let head = HeadObjectOutput::builder()
-            .checksum_sha256(&value)
-            .e_tag("\"9b2cf5-3\"");
+        let head = HeadObjectOutput::builder().checksum_sha256(&value).e_tag("\"9b2cf5-3\"");
         let untyped = strongest(&head.clone().build()).expect("told");
         assert_eq!((untyped.composite, untyped.parts), (true, Some(3)));
         let typed = strongest(&head.checksum_type(ChecksumType::FullObject).build()).expect("told");

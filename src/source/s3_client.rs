@@ -28,6 +28,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::SourceError;
+use super::credentials::text_of;
 use super::http::Http;
 use super::s3_errors::{Asked, Refusal, shown};
 use super::s3_failures::{self, Failed};
@@ -82,16 +83,17 @@ pub struct Signed {
 
 impl Bucket {
     pub fn new(name: String, settings: S3Settings, http: Http) -> Result<Self, SourceError> {
-        if let Some(endpoint) = &settings.endpoint {
-            check_endpoint(endpoint)?;
+        match &settings.endpoint {
+            Some(endpoint) => check_endpoint(endpoint, "--s3-endpoint")?,
+            // The SDK reads these itself, and would repeat a bad one whole in its error.
+            None => {
+                ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().try_for_each(|name| {
+                    text_of(name).map_or(Ok(()), |endpoint| check_endpoint(&endpoint, name))
+                })?
+            }
         }
         let transport = Transport::new(http)?;
-        Ok(Self {
-            name,
-            settings,
-            transport,
-            connection: Mutex::default(),
-        })
+        Ok(Self { name, settings, transport, connection: Mutex::default() })
     }
 
     /// Makes a call of the SDK, and once more where a refusal says what to do better.
@@ -101,9 +103,7 @@ impl Bucket {
         Answer: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
-        self.try_call(send)
-            .await
-            .map_err(|failed| failed.explain(&self.name, asked))
+        self.try_call(send).await.map_err(|failed| failed.explain(&self.name, asked))
     }
 
     /// As [`call`](Self::call), for a caller who makes something of a refusal.
@@ -134,16 +134,12 @@ impl Bucket {
     /// Puts right what `refusal` says is wrong with the region or the age of the credentials;
     /// whether that was possible, and the same request is worth sending again.
     pub async fn amend(&self, refused: &Arc<Connection>, refusal: &Refusal) -> bool {
-        let region = refusal
-            .region_instead_of(&refused.region)
-            .map(str::to_owned);
+        let region = refusal.region_instead_of(&refused.region).map(str::to_owned);
         if region.is_none() && !refusal.is_expired() {
             return false;
         }
         let mut connection = self.connection.lock().await;
-        let current = connection
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, refused));
+        let current = connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, refused));
         if !current {
             // Somebody else was refused too, and has dealt with it.
             return true;
@@ -215,9 +211,7 @@ impl Bucket {
 
     async fn connect(&self, region: Option<String>, redirected: bool) -> Connection {
         let retries = RetryConfig::disabled();
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(CALL_TIMEOUT)
-            .build();
+        let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
         let http = SharedHttpClient::new(self.transport.clone());
         let providers = ProviderConfig::without_region()
             .with_behavior_version(Some(BehaviorVersion::latest()))
@@ -296,7 +290,7 @@ impl Bucket {
 }
 
 /// An endpoint such as `https://minio.example:9000`.
-fn check_endpoint(endpoint: &str) -> Result<(), SourceError> {
+fn check_endpoint(endpoint: &str, named: &str) -> Result<(), SourceError> {
     let usable = |url: &Url| {
         matches!(url.scheme(), "https" | "http")
             && url.has_host()
@@ -307,9 +301,9 @@ fn check_endpoint(endpoint: &str) -> Result<(), SourceError> {
     };
     match Url::parse(endpoint).ok().filter(usable) {
         Some(_) => Ok(()),
-        None => Err(SourceError::Settings(
-            "`--s3-endpoint` is not a plain URL such as https://minio.example:9000".into(),
-        )),
+        None => Err(SourceError::Settings(format!(
+            "`{named}` is not a plain URL such as https://minio.example:9000"
+        ))),
     }
 }
 
@@ -319,20 +313,12 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_a_plain_url_and_a_bad_one_is_not_repeated() {
-        for good in [
-            "https://minio.example:9000",
-            "http://127.0.0.1:9000/",
-            "https://host/s3",
-        ] {
-            assert!(check_endpoint(good).is_ok(), "{good}");
+        for good in ["https://minio.example:9000", "http://127.0.0.1:9000/", "https://host/s3"] {
+            assert!(check_endpoint(good, "x").is_ok(), "{good}");
         }
-        for bad in [
-            "minio:9000",
-            "ftp://x",
-            "https://user:hunter2@host",
-            "https://host/?a=hunter2",
-        ] {
-            let error = check_endpoint(bad).expect_err(bad).to_string();
+        for bad in ["minio:9000", "ftp://x", "https://user:hunter2@host", "https://host/?a=hunter2"]
+        {
+            let error = check_endpoint(bad, "x").expect_err(bad).to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

@@ -44,14 +44,9 @@ impl Refusal {
     /// Reads the refusal of a request that the SDK only signed.
     pub async fn read(response: Response, stall: Duration) -> Self {
         let status = response.status().as_u16();
-        let header = response
-            .headers()
-            .get(BUCKET_REGION)
-            .and_then(|value| value.to_str().ok());
+        let header = response.headers().get(BUCKET_REGION).and_then(|value| value.to_str().ok());
         let region = header.map(str::to_owned);
-        let body = http::small_body(response, MAX_ERROR_BYTES, stall)
-            .await
-            .unwrap_or_default();
+        let body = http::small_body(response, MAX_ERROR_BYTES, stall).await.unwrap_or_default();
         let body = String::from_utf8_lossy(&body);
         let [code, message] = ["Code", "Message"].map(|name| tag(&body, name).unwrap_or_default());
         Self::new(status, &code, &message, region.as_deref(), &body)
@@ -64,14 +59,9 @@ impl Refusal {
         // It becomes part of a host name that is sent signatures.
         let plausible = |region: &&str| {
             (1..=40).contains(&region.len())
-                && region
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
-        self.region
-            .as_deref()
-            .filter(|region| about_region && *region != current)
-            .filter(plausible)
+        self.region.as_deref().filter(|region| about_region && *region != current).filter(plausible)
     }
 
     /// Whether other credentials would have been accepted.
@@ -178,12 +168,7 @@ impl Refusal {
 
     /// `S3 answered 403 AccessDenied: Access Denied`
     pub fn told(&self) -> String {
-        let Self {
-            status,
-            code,
-            message,
-            ..
-        } = self;
+        let Self { status, code, message, .. } = self;
         match (code.is_empty(), message.is_empty()) {
             (true, _) => format!("S3 answered {status}"),
             (false, true) => format!("S3 answered {status} {code}"),
@@ -206,12 +191,7 @@ fn tag(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (value, _) = rest.split_once(&format!("</{name}>"))?;
     let value = value.replace("&lt;", "<").replace("&gt;", ">");
-    Some(
-        value
-            .replace("&quot;", "\"")
-            .replace("&apos;", "'")
-            .replace("&amp;", "&"),
-    )
+    Some(value.replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&"))
 }
 
 #[cfg(test)]
@@ -219,12 +199,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16, code: &str, message: &str) -> Refusal {
-        Refusal {
-            status,
-            code: code.into(),
-            message: message.into(),
-            region: None,
-        }
+        Refusal { status, code: code.into(), message: message.into(), region: None }
     }
 
     #[test]
@@ -246,42 +221,15 @@ mod tests {
     fn each_refusal_has_its_class() {
         let explain =
             |status, code, message| refusal(status, code, message).explain("b", Asked::Object("k"));
-        assert!(matches!(
-            explain(412, "PreconditionFailed", ""),
-            SourceError::Changed(_)
-        ));
-        assert!(matches!(
-            explain(404, "NoSuchKey", ""),
-            SourceError::Changed(_)
-        ));
-        assert!(matches!(
-            explain(404, "NoSuchBucket", ""),
-            SourceError::NotFound(_)
-        ));
-        assert!(matches!(
-            explain(403, "InvalidObjectState", ""),
-            SourceError::NotFound(_)
-        ));
-        assert!(matches!(
-            explain(403, "RequestTimeTooSkewed", ""),
-            SourceError::Unusable(_)
-        ));
-        assert!(matches!(
-            explain(400, "ExpiredToken", ""),
-            SourceError::Access(_)
-        ));
-        assert!(matches!(
-            explain(400, "RequestTimeout", ""),
-            SourceError::Unreachable(_)
-        ));
-        assert!(matches!(
-            explain(503, "SlowDown", ""),
-            SourceError::Unreachable(_)
-        ));
-        assert!(matches!(
-            explain(500, "InternalError", ""),
-            SourceError::Unreachable(_)
-        ));
+        assert!(matches!(explain(412, "PreconditionFailed", ""), SourceError::Changed(_)));
+        assert!(matches!(explain(404, "NoSuchKey", ""), SourceError::Changed(_)));
+        assert!(matches!(explain(404, "NoSuchBucket", ""), SourceError::NotFound(_)));
+        assert!(matches!(explain(403, "InvalidObjectState", ""), SourceError::NotFound(_)));
+        assert!(matches!(explain(403, "RequestTimeTooSkewed", ""), SourceError::Unusable(_)));
+        assert!(matches!(explain(400, "ExpiredToken", ""), SourceError::Access(_)));
+        assert!(matches!(explain(400, "RequestTimeout", ""), SourceError::Unreachable(_)));
+        assert!(matches!(explain(503, "SlowDown", ""), SourceError::Unreachable(_)));
+        assert!(matches!(explain(500, "InternalError", ""), SourceError::Unreachable(_)));
         assert!(matches!(explain(400, "", ""), SourceError::Protocol(_)));
         let unknown = explain(403, "InvalidAccessKeyId", "");
         assert!(!unknown.to_string().contains("is missing"), "{unknown}");
@@ -293,18 +241,11 @@ mod tests {
             region: Some(region.into()),
             ..refusal(status, "PermanentRedirect", "")
         };
-        assert_eq!(
-            at(301, "eu-west-1").region_instead_of("us-east-1"),
-            Some("eu-west-1")
-        );
+        assert_eq!(at(301, "eu-west-1").region_instead_of("us-east-1"), Some("eu-west-1"));
         assert_eq!(at(301, "eu-west-1").region_instead_of("eu-west-1"), None);
         assert_eq!(at(403, "eu-west-1").region_instead_of("us-east-1"), None);
         for forged in ["", "evil.example/", "a@b", "x y"] {
-            assert_eq!(
-                at(301, forged).region_instead_of("us-east-1"),
-                None,
-                "{forged}"
-            );
+            assert_eq!(at(301, forged).region_instead_of("us-east-1"), None, "{forged}");
         }
     }
 
@@ -313,10 +254,7 @@ mod tests {
         let xml =
             "<?xml?><Error><Code>AccessDenied</Code><Message>a &amp; b\u{1b}[2J</Message></Error>";
         assert_eq!(tag(xml, "Code").as_deref(), Some("AccessDenied"));
-        assert_eq!(
-            text::inert(&tag(xml, "Message").expect("there"), 99),
-            "a & b\\u{1b}[2J"
-        );
+        assert_eq!(text::inert(&tag(xml, "Message").expect("there"), 99), "a & b\\u{1b}[2J");
         assert_eq!(tag("<Code>half", "Code"), None);
     }
 }

@@ -71,10 +71,9 @@ pub fn failure(error: &(dyn Error + 'static)) -> SourceError {
                 .into(),
         ),
         // What the transport had to say.
-        (Some(SourceError::RateLimited { host, wait }), _) => SourceError::RateLimited {
-            host: host.clone(),
-            wait: *wait,
-        },
+        (Some(SourceError::RateLimited { host, wait }), _) => {
+            SourceError::RateLimited { host: host.clone(), wait: *wait }
+        }
         (Some(SourceError::Trust(what)), _) => SourceError::Trust(what.clone()),
         (Some(SourceError::Unsafe(what)), _) => SourceError::Unsafe(what.clone()),
         (Some(SourceError::Protocol(what)), None) => SourceError::Protocol(what.clone()),
@@ -119,9 +118,7 @@ mod tests {
     fn having_no_credentials_is_said_before_what_was_tried_last() {
         let last = SourceError::Unreachable("`http://169.254.169.254` did not answer".into());
         let missing = failure(&CredentialsError::not_loaded(last));
-        let SourceError::Access(what) = &missing else {
-            panic!("{missing:?}")
-        };
+        let SourceError::Access(what) = &missing else { panic!("{missing:?}") };
         assert!(what.contains("`--s3-anonymous`"), "{what}");
     }
 
@@ -130,9 +127,7 @@ mod tests {
         let refused = || SourceError::Unreachable("`https://sts`: connection refused".into());
         let sts = failure(&CredentialsError::provider_error(refused()));
         assert!(matches!(&sts, SourceError::Unreachable(what) if what.contains("https://sts")));
-        let trust = failure(&CredentialsError::provider_error(SourceError::Trust(
-            "x".into(),
-        )));
+        let trust = failure(&CredentialsError::provider_error(SourceError::Trust("x".into())));
         assert!(matches!(trust, SourceError::Trust(_)));
         let rejected = failure(&CredentialsError::provider_error("InvalidIdentityToken"));
         assert!(matches!(rejected, SourceError::Access(_)));

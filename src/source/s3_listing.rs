@@ -45,22 +45,15 @@ pub struct Stamp {
 
 impl Stamp {
     pub fn new(size: Option<i64>, etag: Option<&str>, key: &str) -> Result<Self, SourceError> {
-        let size = size
-            .and_then(|size| u64::try_from(size).ok())
-            .ok_or_else(|| {
-                SourceError::Protocol(format!("S3 lists `{}` without a size", shown(key)))
-            })?;
+        let size = size.and_then(|size| u64::try_from(size).ok()).ok_or_else(|| {
+            SourceError::Protocol(format!("S3 lists `{}` without a size", shown(key)))
+        })?;
         let bare = etag.unwrap_or_default().trim().trim_matches('"');
         // A weak one never matches; one with quotes or control characters inside cannot be sent.
-        let usable = !bare.is_empty()
-            && bare
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        let usable =
+            !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
         let usable = usable && !bare.starts_with("W/");
-        Ok(Self {
-            size,
-            etag: usable.then(|| format!("\"{bare}\"")),
-        })
+        Ok(Self { size, etag: usable.then(|| format!("\"{bare}\"")) })
     }
 
     /// Refuses what cannot be the same version of `key`; an ETag that is missing contradicts nothing.
@@ -111,11 +104,7 @@ impl Listing {
         };
         let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
         let stamp = Stamp::new(head.content_length(), head.e_tag(), key)?;
-        let object = Listed {
-            path: RelPath::parse(name)?,
-            stamp,
-            has_checksum: true,
-        };
+        let object = Listed { path: RelPath::parse(name)?, stamp, has_checksum: true };
         Ok(Ok(Self::new(base.to_owned(), vec![object], None)))
     }
 
@@ -130,10 +119,7 @@ impl Listing {
                     // Keys may hold characters that XML cannot.
                     let request = request.encoding_type(EncodingType::Url);
                     let prefix = (!base.is_empty()).then(|| base.clone());
-                    request
-                        .set_prefix(prefix)
-                        .set_continuation_token(next.clone())
-                        .send()
+                    request.set_prefix(prefix).set_continuation_token(next.clone()).send()
                 })
                 .await?;
             let encoded = page.encoding_type() == Some(&EncodingType::Url);
@@ -175,10 +161,8 @@ impl Listing {
 
     fn new(base: String, mut objects: Vec<Listed>, sentinel: Option<Stamp>) -> Self {
         objects.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut lines: Vec<(&str, &Stamp)> = objects
-            .iter()
-            .map(|object| (object.path.as_str(), &object.stamp))
-            .collect();
+        let mut lines: Vec<(&str, &Stamp)> =
+            objects.iter().map(|object| (object.path.as_str(), &object.stamp)).collect();
         if let Some(stamp) = &sentinel {
             let at = lines.partition_point(|(path, _)| *path < SENTINEL);
             lines.insert(at, (SENTINEL, stamp));
@@ -189,19 +173,11 @@ impl Listing {
             hash.update(format!("{base}{path}\t{}\t{etag}\n", stamp.size));
         }
         let revision = hex::encode(&hash.finalize());
-        Self {
-            base,
-            objects,
-            sentinel,
-            revision,
-        }
+        Self { base, objects, sentinel, revision }
     }
 
     pub fn find(&self, path: &str) -> Option<&Listed> {
-        let at = self
-            .objects
-            .binary_search_by(|object| object.path.as_str().cmp(path))
-            .ok()?;
+        let at = self.objects.binary_search_by(|object| object.path.as_str().cmp(path)).ok()?;
         self.objects.get(at)
     }
 
@@ -219,11 +195,7 @@ enum Entry {
 
 fn entry(base: &str, object: &Object, encoded: bool) -> Result<Entry, SourceError> {
     let key = object.key().unwrap_or_default();
-    let key = if encoded {
-        decoded(key)?
-    } else {
-        key.to_owned()
-    };
+    let key = if encoded { decoded(key)? } else { key.to_owned() };
     let path = key.strip_prefix(base).ok_or_else(|| {
         SourceError::Protocol(format!(
             "S3 lists `{}`, which is not below `{}`",
@@ -245,21 +217,14 @@ fn entry(base: &str, object: &Object, encoded: bool) -> Result<Entry, SourceErro
         return Ok(Entry::Sentinel(stamp));
     }
     let has_checksum = !object.checksum_algorithm().is_empty();
-    Ok(Entry::File(Listed {
-        path: RelPath::parse(path)?,
-        stamp,
-        has_checksum,
-    }))
+    Ok(Entry::File(Listed { path: RelPath::parse(path)?, stamp, has_checksum }))
 }
 
 /// A key out of a listing with `encoding-type=url`, where a space is `+`.
 fn decoded(key: &str) -> Result<String, SourceError> {
     let spaced = key.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().map_err(|_| {
-        SourceError::Unsafe(format!(
-            "the bucket holds a key that is not UTF-8: `{}`",
-            shown(key)
-        ))
+        SourceError::Unsafe(format!("the bucket holds a key that is not UTF-8: `{}`", shown(key)))
     })?;
     Ok(decoded.into_owned())
 }
@@ -278,40 +243,21 @@ mod tests {
         assert!(matches!(entry("m/", 0), Entry::Marker));
         assert!(matches!(entry("m/sub/", 0), Entry::Marker));
         assert!(matches!(entry("m/empty", 0), Entry::File(_)));
-        assert!(matches!(
-            entry("m/.weightlift-complete.json", 9),
-            Entry::Sentinel(_)
-        ));
+        assert!(matches!(entry("m/.weightlift-complete.json", 9), Entry::Sentinel(_)));
     }
 
     #[test]
     fn keys_that_are_no_safe_path_are_refused() {
-        for key in [
-            "m/../x",
-            "m//x",
-            "m/a\\b",
-            "m/a\nb",
-            "m/.weightlift/x",
-            "m//",
-        ] {
+        for key in ["m/../x", "m//x", "m/a\\b", "m/a\nb", "m/.weightlift/x", "m//"] {
             let refused = entry("m/", &object(key, 1), false).err().expect(key);
             assert!(
                 matches!(refused, SourceError::UnsafePath(_) | SourceError::Unsafe(_)),
                 "{key}"
             );
         }
-        assert!(matches!(
-            entry("m/", &object("m/sub/", 1), false),
-            Err(SourceError::Unsafe(_))
-        ));
-        assert!(matches!(
-            entry("m/", &object("m/a%FF", 1), true),
-            Err(SourceError::Unsafe(_))
-        ));
-        assert!(matches!(
-            entry("m/", &object("m-2/a", 1), false),
-            Err(SourceError::Protocol(_))
-        ));
+        assert!(matches!(entry("m/", &object("m/sub/", 1), false), Err(SourceError::Unsafe(_))));
+        assert!(matches!(entry("m/", &object("m/a%FF", 1), true), Err(SourceError::Unsafe(_))));
+        assert!(matches!(entry("m/", &object("m-2/a", 1), false), Err(SourceError::Protocol(_))));
     }
 
     #[test]
@@ -337,11 +283,8 @@ mod tests {
             has_checksum: false,
         };
         let sentinel = Stamp::new(Some(3), Some("s"), "").expect("size");
-        let one = Listing::new(
-            "m/".into(),
-            vec![listed("b", "y"), listed("a", "x")],
-            Some(sentinel),
-        );
+        let one =
+            Listing::new("m/".into(), vec![listed("b", "y"), listed("a", "x")], Some(sentinel));
         let text = "m/.weightlift-complete.json\t3\ts\nm/a\t3\tx\nm/b\t3\ty\n";
         assert_eq!(one.revision, hex::encode(&Sha256::digest(text)));
         let other = Listing::new("m/".into(), vec![listed("a", "x"), listed("b", "z")], None);

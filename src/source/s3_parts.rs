@@ -71,10 +71,7 @@ pub async fn asked(
     let Some((first, counted)) = one_part(bucket, key, 1).await? else {
         return Ok(None);
     };
-    let Some(count) = counted
-        .or(parts)
-        .filter(|count| (1..=MAX_PARTS).contains(count))
-    else {
+    let Some(count) = counted.or(parts).filter(|count| (1..=MAX_PARTS).contains(count)) else {
         return Ok(None);
     };
     if count == 1 {
@@ -113,12 +110,7 @@ async fn one_part(
         return Ok(None);
     };
     let asking = bucket.try_call(|client| {
-        client
-            .head_object()
-            .bucket(&bucket.name)
-            .key(key)
-            .part_number(number)
-            .send()
+        client.head_object().bucket(&bucket.name).key(key).part_number(number).send()
     });
     let head = match asking.await {
         Ok(head) => head,
@@ -127,11 +119,7 @@ async fn one_part(
         }
         Err(failed) => return Err(failed.explain(&bucket.name, Asked::Object(key))),
     };
-    let count = head
-        .parts_count()
-        .and_then(|count| usize::try_from(count).ok());
-    let size = head
-        .content_length()
-        .and_then(|size| u64::try_from(size).ok());
+    let count = head.parts_count().and_then(|count| usize::try_from(count).ok());
+    let size = head.content_length().and_then(|size| u64::try_from(size).ok());
     Ok(size.map(|size| (size, count)))
 }

@@ -28,16 +28,14 @@ impl Beside {
     pub async fn read(bucket: &Bucket, listing: &Listing) -> Result<Self, SourceError> {
         let mut beside = Self::default();
         if let Some(object) = listing.find(SHA256SUMS)
-            && let Some(content) = beside
-                .content(bucket, listing, SHA256SUMS, &object.stamp, MAX_SUMS_BYTES)
-                .await?
+            && let Some(content) =
+                beside.content(bucket, listing, SHA256SUMS, &object.stamp, MAX_SUMS_BYTES).await?
         {
             beside.add_sums(listing, &String::from_utf8_lossy(&content));
         }
         if let Some(stamp) = &listing.sentinel
-            && let Some(content) = beside
-                .content(bucket, listing, SENTINEL, stamp, MAX_ANSWER_BYTES as u64)
-                .await?
+            && let Some(content) =
+                beside.content(bucket, listing, SENTINEL, stamp, MAX_ANSWER_BYTES as u64).await?
         {
             beside.add_sentinel(listing, &content)?;
         }
@@ -55,8 +53,7 @@ impl Beside {
     ) -> Result<Option<Vec<u8>>, SourceError> {
         if stamp.size > max_bytes {
             let size = text::size(stamp.size);
-            self.warnings
-                .push(format!("`{name}` is not used to verify: it has {size}"));
+            self.warnings.push(format!("`{name}` is not used to verify: it has {size}"));
             return Ok(None);
         }
         let key = listing.key(name);
@@ -91,8 +88,7 @@ impl Beside {
             Ok(sentinel) => sentinel,
             Err(SentinelProblem::UnsafePath(refused)) => return Err(refused.into()),
             Err(problem) => {
-                self.warnings
-                    .push(format!("`{SENTINEL}` is not used to verify: {problem}"));
+                self.warnings.push(format!("`{SENTINEL}` is not used to verify: {problem}"));
                 return Ok(());
             }
         };
@@ -106,14 +102,9 @@ impl Beside {
                 )));
             }
         }
-        self.warn_of_missing(
-            listing,
-            SENTINEL,
-            sentinel.files.iter().map(|file| &file.path),
-        );
+        self.warn_of_missing(listing, SENTINEL, sentinel.files.iter().map(|file| &file.path));
         let sums = sentinel.files.into_iter();
-        self.sums
-            .extend(sums.filter_map(|file| Some((file.path, hex::decode(&file.sha256)?))));
+        self.sums.extend(sums.filter_map(|file| Some((file.path, hex::decode(&file.sha256)?))));
         Ok(())
     }
 
@@ -137,10 +128,7 @@ impl Beside {
 fn sha256sums(text: &str) -> (BTreeMap<String, [u8; 32]>, usize) {
     let mut sums = BTreeMap::new();
     let mut strange = 0;
-    for line in text
-        .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
-    {
+    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
         match sum(line) {
             Some((path, sum)) => {
                 sums.insert(path.to_owned(), sum);
@@ -156,10 +144,7 @@ fn sum(line: &str) -> Option<(&str, [u8; 32])> {
     let (digits, rest) = line.split_at_checked(64)?;
     let path = rest.strip_prefix(' ')?;
     let path = path.strip_prefix([' ', '*']).unwrap_or(path);
-    let path = path
-        .strip_prefix("./")
-        .unwrap_or(path)
-        .trim_end_matches('\r');
+    let path = path.strip_prefix("./").unwrap_or(path).trim_end_matches('\r');
     Some((path, hex::decode(digits)?)).filter(|(path, _)| !path.is_empty())
 }
 

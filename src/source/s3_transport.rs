@@ -1,7 +1,6 @@
 //! Carries the requests of the AWS SDK over the HTTP client that everything else uses, so that
 //! proxies, trust, deadlines and pace are the same. Knows nothing of S3 but how it says "slow down".
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -41,11 +40,7 @@ struct Connector {
 
 impl Transport {
     pub fn new(http: Http) -> Result<Self, SourceError> {
-        Ok(Self {
-            client: http.client()?,
-            direct: http.direct_client()?,
-            http,
-        })
+        Ok(Self { client: http.client()?, direct: http.direct_client()?, http })
     }
 
     async fn carry(
@@ -60,17 +55,10 @@ impl Transport {
         let mut headers = HeaderMap::new();
         for (name, value) in request.headers() {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken("header"))?;
-            headers.append(
-                name,
-                HeaderValue::from_str(value).map_err(|_| broken("header"))?,
-            );
+            headers.append(name, HeaderValue::from_str(value).map_err(|_| broken("header"))?);
         }
         let body = request.body().bytes().unwrap_or_default().to_vec();
-        let client = if is_local(&url) {
-            &self.direct
-        } else {
-            &self.client
-        };
+        let client = if http::is_link_local(&url) { &self.direct } else { &self.client };
         let answering = self.answer(client, method, &url, headers, body);
         let response = match deadline {
             Some(deadline) => tokio::time::timeout(deadline, answering)
@@ -93,11 +81,7 @@ impl Transport {
             return self.http.send(client, method, url, headers).await;
         }
         // Only the token services are sent a body; they are asked once in an hour.
-        let sending = client
-            .request(method, url.clone())
-            .headers(headers)
-            .body(body)
-            .send();
+        let sending = client.request(method, url.clone()).headers(headers).body(body).send();
         let origin = http::origin(url);
         let first_byte = self.http.deadlines.first_byte;
         let response = match tokio::time::timeout(first_byte, sending).await {
@@ -107,9 +91,7 @@ impl Transport {
         if response.status().is_server_error() {
             // The SDK would tell it from bad credentials no more.
             let status = response.status().as_u16();
-            return Err(SourceError::Unreachable(format!(
-                "`{origin}` answered {status}"
-            )));
+            return Err(SourceError::Unreachable(format!("`{origin}` answered {status}")));
         }
         Ok(response)
     }
@@ -126,24 +108,16 @@ impl Transport {
         if status == StatusCode::SERVICE_UNAVAILABLE && contains(&body, b"SlowDown") {
             let host = http::origin(url);
             self.http.pace.pause(&host, SLOW_DOWN);
-            return Err(SourceError::RateLimited {
-                host,
-                wait: SLOW_DOWN,
-            });
+            return Err(SourceError::RateLimited { host, wait: SLOW_DOWN });
         }
         let status = status.as_u16().try_into().map_err(|_| {
-            SourceError::Protocol(format!(
-                "`{}` answered an impossible status",
-                http::origin(url)
-            ))
+            SourceError::Protocol(format!("`{}` answered an impossible status", http::origin(url)))
         })?;
         let mut answer = HttpResponse::new(status, SdkBody::from(body));
         for (name, value) in &headers {
             // What is no text means nothing to the SDK either.
             if let Ok(value) = value.to_str() {
-                let _ = answer
-                    .headers_mut()
-                    .try_append(name.as_str().to_owned(), value.to_owned());
+                let _ = answer.headers_mut().try_append(name.as_str().to_owned(), value.to_owned());
             }
         }
         Ok(answer)
@@ -172,10 +146,7 @@ impl HttpClient for Transport {
         // The connect timeout of S3 is the one of the client; the metadata services, which may be a
         // black hole, set a read timeout of a second, and it counts from the start of the request.
         let deadline = settings.read_timeout();
-        SharedHttpConnector::new(Connector {
-            transport: self.clone(),
-            deadline,
-        })
+        SharedHttpConnector::new(Connector { transport: self.clone(), deadline })
     }
 }
 
@@ -191,22 +162,6 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// Whether `url` is at the node itself: loopback, IMDS, the Pod Identity and ECS agents.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_link_local(),
-        Some(url::Host::Ipv6(ip)) => {
-            ip == Ipv6Addr::LOCALHOST
-                || ip.segments()[..2] == [0xfd00, 0x0ec2]
-                || ip
-                    .to_ipv4_mapped()
-                    .is_some_and(|ip: Ipv4Addr| ip.is_loopback() || ip.is_link_local())
-        }
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
 fn silent(origin: &str, deadline: Duration) -> SourceError {
     let deadline = text::duration(deadline);
     SourceError::Unreachable(format!("`{origin}` did not answer within {deadline}"))
@@ -214,29 +169,4 @@ fn silent(origin: &str, deadline: Duration) -> SourceError {
 
 fn contains(body: &[u8], word: &[u8]) -> bool {
     body.windows(word.len()).any(|window| window == word)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_services_of_the_node_are_asked_without_a_proxy() {
-        for url in [
-            "http://169.254.169.254/latest/api/token",
-            "http://169.254.170.23/v1/credentials",
-            "http://[fd00:ec2::254]/",
-            "http://127.0.0.1:9000/",
-            "http://[::1]:9000/",
-        ] {
-            assert!(is_local(&Url::parse(url).expect(url)), "{url}");
-        }
-        for url in [
-            "https://s3.eu-west-1.amazonaws.com/",
-            "http://10.0.0.1/",
-            "http://[fd00:ec3::1]/",
-        ] {
-            assert!(!is_local(&Url::parse(url).expect(url)), "{url}");
-        }
-    }
 }

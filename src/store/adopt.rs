@@ -19,9 +19,7 @@ use super::{Dir, Store, StoreError, node};
 use crate::model::{Checksum, RelPath};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
-const SILENT: Duration = BEAT
-    .saturating_mul(2)
-    .saturating_add(Duration::from_secs(2));
+const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// How another attempt's bytes may be used.
@@ -61,12 +59,7 @@ impl Attempt {
                 attempts.remove_tree(&name)?;
             }
         }
-        Ok(self
-            .present
-            .iter()
-            .flatten()
-            .map(|chunk| chunk.range.end - chunk.range.start)
-            .sum())
+        Ok(self.present.iter().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
     }
 
     /// Removes attempts for this family whose writers are certainly gone.
@@ -108,11 +101,7 @@ impl Attempt {
         say: &dyn Fn(String),
     ) -> Result<Trust, StoreError> {
         if !self.writer.same_boot(&header.writer) {
-            return Ok(if is_local(old) {
-                Trust::MoveChecked
-            } else {
-                Trust::Copy
-            });
+            return Ok(if is_local(old) { Trust::MoveChecked } else { Trust::Copy });
         }
         if journal::is_held(old)? {
             return Ok(Trust::Copy);
@@ -163,10 +152,7 @@ impl Attempt {
         if file.chunks.is_empty() {
             return Ok(());
         }
-        let parent = path
-            .parent()
-            .into_iter()
-            .flat_map(|parent| parent.split('/'));
+        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
         let Some(from) = tree.descend(parent)? else {
             return Ok(());
         };
@@ -257,10 +243,8 @@ impl Attempt {
             return Ok(());
         };
         let list: Vec<PublishingFile> = serde_json::from_slice(&list).unwrap_or_default();
-        let by_identity: HashMap<&str, &PublishingFile> = list
-            .iter()
-            .map(|file| (file.identity.as_str(), file))
-            .collect();
+        let by_identity: HashMap<&str, &PublishingFile> =
+            list.iter().map(|file| (file.identity.as_str(), file)).collect();
         for n in 0..self.files.len() {
             let Some(moved) = by_identity.get(self.identities[n].as_str()) else {
                 continue;
@@ -268,10 +252,7 @@ impl Attempt {
             let Ok(path) = RelPath::parse(&moved.path) else {
                 continue;
             };
-            let parent = path
-                .parent()
-                .into_iter()
-                .flat_map(|parent| parent.split('/'));
+            let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
             let Some(from) = family.descend(parent)? else {
                 continue;
             };

@@ -28,23 +28,16 @@ pub enum Kind {
     Other,
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOFOLLOW);
-const FILE: OFlags = OFlags::CLOEXEC
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+const FILE: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
 
 impl Dir {
     /// Opens a directory that the operator named; links in this path are the operator's own.
     pub fn open(path: &Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self {
-                fd,
-                path: path.to_owned(),
-            })),
+            Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(StoreError::io("open the directory", path, error)),
         }
@@ -75,16 +68,9 @@ impl Dir {
     /// Opens the directory `name`, or `None` if there is nothing of that name.
     pub fn child(&self, name: &str) -> Result<Option<Self>, StoreError> {
         match rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self {
-                fd,
-                path: self.path_of(name),
-            })),
+            Ok(fd) => Ok(Some(Self { fd, path: self.path_of(name) })),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::io(
-                "open the directory",
-                &self.path_of(name),
-                error,
-            )),
+            Err(error) => Err(StoreError::io("open the directory", &self.path_of(name), error)),
         }
     }
 
@@ -96,11 +82,7 @@ impl Dir {
         match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => {
-                return Err(StoreError::io(
-                    "create the directory",
-                    &self.path_of(name),
-                    error,
-                ));
+                return Err(StoreError::io("create the directory", &self.path_of(name), error));
             }
         }
         self.child(name)?
@@ -133,14 +115,8 @@ impl Dir {
 
     /// The same directory once more.
     pub fn again(&self) -> Result<Self, StoreError> {
-        let fd = self
-            .fd
-            .try_clone()
-            .map_err(|error| StoreError::io("open", &self.path, error))?;
-        Ok(Self {
-            fd,
-            path: self.path.clone(),
-        })
+        let fd = self.fd.try_clone().map_err(|error| StoreError::io("open", &self.path, error))?;
+        Ok(Self { fd, path: self.path.clone() })
     }
 
     /// Creates a file that must not be there yet.
@@ -233,11 +209,7 @@ impl Dir {
     pub fn remove_dir(&self, name: &str) -> Result<(), StoreError> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(StoreError::io(
-                "remove the directory",
-                &self.path_of(name),
-                error,
-            )),
+            Err(error) => Err(StoreError::io("remove the directory", &self.path_of(name), error)),
         }
     }
 
@@ -262,11 +234,7 @@ impl Dir {
         let fail = |error: Errno| StoreError::io("list", &self.path, error);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
-            let name = entry
-                .map_err(fail)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
+            let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
             }

@@ -11,11 +11,7 @@ use crate::model::{SentinelProblem, text};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot {doing} `{}`: {source}", path.display())]
-    Io {
-        doing: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "`{}` holds files that weightlift did not put there; choose another DEST or move them away",
         .0.display()
@@ -26,10 +22,7 @@ pub enum StoreError {
     #[error("`{}` lies inside the published model `{}`; choose another DEST", inner.display(), outer.display())]
     InsideFamily { inner: PathBuf, outer: PathBuf },
     #[error("`{}`: {problem}", path.display())]
-    Sentinel {
-        path: PathBuf,
-        problem: SentinelProblem,
-    },
+    Sentinel { path: PathBuf, problem: SentinelProblem },
     #[error(
         "`{}` has {} free, {} more {} needed; enlarge the volume or remove old models",
         path.display(), text::size(*free), text::size(need.saturating_sub(*free)),
@@ -50,11 +43,7 @@ pub enum StoreError {
 
 impl StoreError {
     pub fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io {
-            doing,
-            path: path.to_owned(),
-            source: source.into(),
-        }
+        Self::Io { doing, path: path.to_owned(), source: source.into() }
     }
 
     /// The system's error number, where there is one.

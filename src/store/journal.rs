@@ -37,20 +37,10 @@ pub struct Header {
 enum Record {
     /// What file number `n` is, before its first chunk.
     #[serde(rename = "file")]
-    File {
-        n: usize,
-        path: String,
-        size: u64,
-        identity: String,
-    },
+    File { n: usize, path: String, size: u64, identity: String },
     /// A chunk of it has been written; `crc64` is the CRC64NVME of its bytes.
     #[serde(rename = "chunk")]
-    Chunk {
-        n: usize,
-        start: u64,
-        end: u64,
-        crc64: u64,
-    },
+    Chunk { n: usize, start: u64, end: u64, crc64: u64 },
     /// Nothing of it may be used any more.
     #[serde(rename = "discard")]
     Discard { n: usize },
@@ -89,32 +79,19 @@ impl Journal {
             .ok_or_else(|| StoreError::io("create", &path, rustix::io::Errno::NOENT))?;
         // Nobody else can hold it; a filesystem without locks just does not have this proof.
         let _ = fs2::FileExt::try_lock_exclusive(&file);
-        let journal = Self {
-            file: Mutex::new(file),
-            path,
-        };
+        let journal = Self { file: Mutex::new(file), path };
         journal.append(&header)?;
         Ok(journal)
     }
 
     pub fn file(&self, n: usize, file: &RemoteFile, identity: &str) -> Result<(), StoreError> {
         let (path, size) = (file.path.to_string(), file.size);
-        self.append(&Record::File {
-            n,
-            path,
-            size,
-            identity: identity.to_owned(),
-        })
+        self.append(&Record::File { n, path, size, identity: identity.to_owned() })
     }
 
     pub fn chunk(&self, n: usize, chunk: &WrittenChunk) -> Result<(), StoreError> {
         let Range { start, end } = chunk.range;
-        self.append(&Record::Chunk {
-            n,
-            start,
-            end,
-            crc64: chunk.crc64,
-        })
+        self.append(&Record::Chunk { n, start, end, crc64: chunk.crc64 })
     }
 
     pub fn discard(&self, n: usize) -> Result<(), StoreError> {
@@ -159,36 +136,18 @@ fn parse(content: &[u8]) -> Option<(Header, Vec<JournalFile>)> {
     let mut files: Vec<Option<JournalFile>> = Vec::new();
     for record in lines.map_while(|line| serde_json::from_str::<Record>(line).ok()) {
         match record {
-            Record::File {
-                n,
-                path,
-                size,
-                identity,
-            } if n <= MAX_FILES => {
+            Record::File { n, path, size, identity } if n <= MAX_FILES => {
                 if files.len() <= n {
                     files.resize(n + 1, None);
                 }
-                files[n] = Some(JournalFile {
-                    path,
-                    size,
-                    identity,
-                    chunks: Vec::new(),
-                });
+                files[n] = Some(JournalFile { path, size, identity, chunks: Vec::new() });
             }
-            Record::Chunk {
-                n,
-                start,
-                end,
-                crc64,
-            } => {
+            Record::Chunk { n, start, end, crc64 } => {
                 if let Some(Some(file)) = files.get_mut(n)
                     && start < end
                     && end <= file.size
                 {
-                    file.chunks.push(WrittenChunk {
-                        range: start..end,
-                        crc64,
-                    });
+                    file.chunks.push(WrittenChunk { range: start..end, crc64 });
                 }
             }
             Record::Discard { n } => {
@@ -235,13 +194,7 @@ mod tests {
 
     fn ranges(content: &[u8]) -> Option<Vec<Range<u64>>> {
         let (_, files) = parse(content)?;
-        Some(
-            files
-                .into_iter()
-                .flat_map(|file| file.chunks)
-                .map(|chunk| chunk.range)
-                .collect(),
-        )
+        Some(files.into_iter().flat_map(|file| file.chunks).map(|chunk| chunk.range).collect())
     }
 
     #[test]
@@ -261,10 +214,7 @@ mod tests {
             let mut damaged = content.clone();
             damaged[at] ^= 0x01;
             let found = ranges(&damaged).unwrap_or_default();
-            assert!(
-                found.iter().all(|r| *r == (0..4) || *r == (4..10)),
-                "byte {at}: {found:?}"
-            );
+            assert!(found.iter().all(|r| *r == (0..4) || *r == (4..10)), "byte {at}: {found:?}");
         }
     }
 

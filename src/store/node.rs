@@ -21,23 +21,12 @@ pub struct NodeIdentity {
 
 impl NodeIdentity {
     pub fn current() -> Self {
-        let read = |path: &str| {
-            std::fs::read_to_string(path)
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         Self {
             boot_id: read("/proc/sys/kernel/random/boot_id"),
-            host: std::env::var("POD_NAME")
-                .ok()
-                .filter(|name| !name.is_empty())
-                .unwrap_or(host),
+            host: std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or(host),
             node: std::env::var("NODE_NAME").unwrap_or_default(),
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             pid_namespace: namespace.to_string_lossy().into_owned(),

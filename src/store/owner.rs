@@ -86,31 +86,20 @@ impl Heartbeat {
                 total_bytes,
             };
             let json = serde_json::to_vec(&owner).expect("strings and numbers always serialise");
-            files
-                .iter()
-                .try_for_each(|(dir, name)| dir.replace(name, &json))
+            files.iter().try_for_each(|(dir, name)| dir.replace(name, &json))
         };
         beat()?;
         let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new()
-            .name("heartbeat".into())
-            .spawn(move || {
-                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                    // A beat that fails (a full disk) makes us look slow, never wrong.
-                    let _ = beat();
-                }
-            });
+        let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
+            while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                // A beat that fails (a full disk) makes us look slow, never wrong.
+                let _ = beat();
+            }
+        });
         let thread = thread.map_err(|error| {
-            StoreError::io(
-                "start a thread for",
-                std::path::Path::new("heartbeat"),
-                error,
-            )
+            StoreError::io("start a thread for", std::path::Path::new("heartbeat"), error)
         })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 

@@ -50,10 +50,7 @@ pub enum Existing {
 
 impl Store {
     pub fn open(destination: Destination) -> Result<Self, StoreError> {
-        let mut store = Self {
-            destination,
-            in_place: false,
-        };
+        let mut store = Self { destination, in_place: false };
         let Some(parent) = store.parent()? else {
             return Ok(store);
         };
@@ -70,9 +67,7 @@ impl Store {
                 };
                 let names = family.names()?;
                 let has_state = names.iter().any(|name| name == STATE_DIR);
-                let is_empty = names
-                    .iter()
-                    .all(|name| NOT_FOREIGN.contains(&name.as_str()));
+                let is_empty = names.iter().all(|name| NOT_FOREIGN.contains(&name.as_str()));
                 store.in_place = has_state || is_empty || is_mount_point(&parent, &family, name)?;
             }
             Some(_) => return Err(store.in_the_way("no directory")),
@@ -106,15 +101,13 @@ impl Store {
         let Some(root) = Dir::open(&self.destination.root)? else {
             return Ok(None);
         };
-        root.descend(self.parent_parts())
-            .map_err(|error| self.blocked_above(error))
+        root.descend(self.parent_parts()).map_err(|error| self.blocked_above(error))
     }
 
     /// The same, made where it is missing.
     pub(super) fn make_parent(&self) -> Result<Dir, StoreError> {
         let root = self.make_root()?;
-        root.make_path(self.parent_parts())
-            .map_err(|error| self.blocked_above(error))
+        root.make_path(self.parent_parts()).map_err(|error| self.blocked_above(error))
     }
 
     /// The directory that a server is given, if there is one.
@@ -140,8 +133,7 @@ impl Store {
     /// The working area, made if it is missing.
     pub fn make_state(&self) -> Result<Dir, StoreError> {
         let base = if self.in_place {
-            self.make_parent()?
-                .make_child(self.destination.family.path().name())?
+            self.make_parent()?.make_child(self.destination.family.path().name())?
         } else {
             self.make_root()?
         };
@@ -150,11 +142,7 @@ impl Store {
 
     /// Name of the family inside the working area.
     pub fn state_name(&self) -> String {
-        if self.in_place {
-            "self".into()
-        } else {
-            self.destination.family.file_name()
-        }
+        if self.in_place { "self".into() } else { self.destination.family.file_name() }
     }
 
     fn make_root(&self) -> Result<Dir, StoreError> {
@@ -180,10 +168,7 @@ impl Store {
         for _ in self.parent_parts() {
             inside = inside.strip_prefix("../").unwrap_or("");
         }
-        let expected = format!(
-            "{STATE_DIR}/revisions/{}/",
-            self.destination.family.file_name()
-        );
+        let expected = format!("{STATE_DIR}/revisions/{}/", self.destination.family.file_name());
         match inside.strip_prefix(&expected) {
             Some(id) if !id.is_empty() && !id.contains('/') && !id.starts_with('.') => {
                 Ok(inside.to_owned())
@@ -193,10 +178,7 @@ impl Store {
     }
 
     fn in_the_way(&self, what: &'static str) -> StoreError {
-        StoreError::InTheWay {
-            path: self.family_path(),
-            what,
-        }
+        StoreError::InTheWay { path: self.family_path(), what }
     }
 
     /// A file or a link where a directory above the family should be.
@@ -205,10 +187,7 @@ impl Store {
             Some(Errno::NOTDIR | Errno::LOOP) => {
                 let above = self.destination.family.path().parent().unwrap_or_default();
                 let path = self.destination.root.join(above);
-                StoreError::InTheWay {
-                    path,
-                    what: "no directory",
-                }
+                StoreError::InTheWay { path, what: "no directory" }
             }
             _ => error,
         }
@@ -248,11 +227,7 @@ impl Store {
         let foreign = family.names()?.into_iter().any(|name| {
             name != STATE_DIR && !NOT_FOREIGN.contains(&name.as_str()) && !ours.contains(&name)
         });
-        if foreign {
-            Err(StoreError::Foreign(family.path().to_owned()))
-        } else {
-            Ok(())
-        }
+        if foreign { Err(StoreError::Foreign(family.path().to_owned())) } else { Ok(()) }
     }
 }
 
@@ -265,10 +240,7 @@ pub fn read_sentinel(family: &Dir) -> Result<Option<Sentinel>, StoreError> {
     };
     match Sentinel::parse(&json) {
         Ok(sentinel) => Ok(Some(sentinel)),
-        Err(problem) => Err(StoreError::Sentinel {
-            path: family.path_of(SENTINEL),
-            problem,
-        }),
+        Err(problem) => Err(StoreError::Sentinel { path: family.path_of(SENTINEL), problem }),
     }
 }
 
@@ -298,10 +270,7 @@ fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<String>,
         match size {
             Some(size) if size == file.size => {}
             Some(size) => {
-                return Ok(Some(format!(
-                    "`{path}` has {size} bytes instead of {}",
-                    file.size
-                )));
+                return Ok(Some(format!("`{path}` has {size} bytes instead of {}", file.size)));
             }
             None => return Ok(Some(format!("`{path}` is missing"))),
         }
@@ -313,9 +282,7 @@ fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<String>,
 fn is_mount_point(parent: &Dir, child: &Dir, name: &str) -> Result<bool, StoreError> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     if let Ok(stat) = rustix::fs::statx(parent, name, flags, StatxFlags::empty())
-        && stat
-            .stx_attributes_mask
-            .contains(StatxAttributes::MOUNT_ROOT)
+        && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
     {
         return Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     }

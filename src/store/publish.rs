@@ -85,15 +85,13 @@ impl Attempt {
         for _ in 0..2 {
             let exchange_works = self.exchange_works()?;
             let done = match parent.kind(name)? {
-                None if exchange_works => self
-                    .dir
-                    .rename(TREE, &parent, name)
-                    .map(|()| Published::New),
+                None if exchange_works => {
+                    self.dir.rename(TREE, &parent, name).map(|()| Published::New)
+                }
                 None => match self.link_to_revision(&parent, family, None) {
-                    Err(error) if cannot_link(&error) => self
-                        .dir
-                        .rename(TREE, &parent, name)
-                        .map(|()| Published::New),
+                    Err(error) if cannot_link(&error) => {
+                        self.dir.rename(TREE, &parent, name).map(|()| Published::New)
+                    }
                     done => done.map(|()| Published::New),
                 },
                 Some(kind) => {
@@ -166,14 +164,11 @@ impl Attempt {
                     self.link_to_revision(parent, family, Some(&kept))?;
                 }
                 revisions.sync()?;
-                Ok(Published::Replaced {
-                    previous: revisions.path_of(&kept),
-                })
+                Ok(Published::Replaced { previous: revisions.path_of(&kept) })
             }
-            Kind::File | Kind::Other => Err(StoreError::InTheWay {
-                path: store.family_path(),
-                what: "no directory",
-            }),
+            Kind::File | Kind::Other => {
+                Err(StoreError::InTheWay { path: store.family_path(), what: "no directory" })
+            }
         }
     }
 
@@ -213,10 +208,7 @@ impl Attempt {
     }
 
     fn random_part(&self) -> &str {
-        self.id
-            .rsplit(super::staging::ID_SEPARATOR)
-            .next()
-            .unwrap_or(&self.id)
+        self.id.rsplit(super::staging::ID_SEPARATOR).next().unwrap_or(&self.id)
     }
 
     /// Asks the filesystem, once, whether it exchanges directories.
@@ -238,19 +230,14 @@ impl Attempt {
     /// Moves the files into a family directory that must stay, the sentinel last. A reader that
     /// honours the sentinel never sees a mixture.
     fn fill_in_place(&self, store: &Store, sentinel: &Sentinel) -> Result<Published, StoreError> {
-        let family = store
-            .make_parent()?
-            .make_child(store.destination.family.path().name())?;
+        let family = store.make_parent()?.make_child(store.destination.family.path().name())?;
         let old = read_sentinel(&family)?;
         if is_published(store, sentinel)? {
             return Ok(Published::ByOther);
         }
         let mut list: Vec<PublishingFile> = Vec::new();
         for (file, identity) in self.files.iter().zip(&self.identities) {
-            list.push(PublishingFile {
-                path: file.path.to_string(),
-                identity: identity.clone(),
-            });
+            list.push(PublishingFile { path: file.path.to_string(), identity: identity.clone() });
         }
         let new: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let mut left_over: BTreeSet<String> = BTreeSet::new();
@@ -258,16 +245,10 @@ impl Attempt {
             Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
             None => Vec::new(),
         };
-        let old_paths = old
-            .iter()
-            .flat_map(|old| &old.files)
-            .map(|file| file.path.clone());
+        let old_paths = old.iter().flat_map(|old| &old.files).map(|file| file.path.clone());
         for path in old_paths.chain(interrupted.into_iter().map(|file| file.path)) {
             if !new.contains(path.as_str()) && left_over.insert(path.clone()) {
-                list.push(PublishingFile {
-                    path,
-                    identity: String::new(),
-                });
+                list.push(PublishingFile { path, identity: String::new() });
             }
         }
         let json = serde_json::to_vec(&list).expect("strings always serialise");
@@ -276,36 +257,26 @@ impl Attempt {
 
         family.remove_file(SENTINEL)?;
         family.sync()?;
-        for path in left_over
-            .iter()
-            .filter_map(|path| RelPath::parse(path).ok())
-        {
+        for path in left_over.iter().filter_map(|path| RelPath::parse(path).ok()) {
             if let Some(dir) = family.descend(above(&path))? {
                 dir.remove_file(path.name())?;
             }
         }
         for (n, file) in self.files.iter().enumerate() {
             let to = family.make_path(above(&file.path))?;
-            self.directory_of(n)?
-                .rename(file.path.name(), &to, file.path.name())?;
+            self.directory_of(n)?.rename(file.path.name(), &to, file.path.name())?;
         }
         sync_tree_but_state(&family)?;
         self.tree.rename(SENTINEL, &family, SENTINEL)?;
         family.sync()?;
         self.state.remove_file(PUBLISHING)?;
         self.state.sync()?;
-        Ok(if old.is_some() {
-            Published::Refilled
-        } else {
-            Published::New
-        })
+        Ok(if old.is_some() { Published::Refilled } else { Published::New })
     }
 }
 
 fn above(path: &RelPath) -> impl Iterator<Item = &str> {
-    path.parent()
-        .into_iter()
-        .flat_map(|parent| parent.split('/'))
+    path.parent().into_iter().flat_map(|parent| parent.split('/'))
 }
 
 /// Whether the family is complete with the same content already, whoever fetched it and when.

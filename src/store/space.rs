@@ -18,20 +18,14 @@ pub fn check(dir: &Dir, bytes: u64, inodes: u64) -> Result<(), StoreError> {
     let (free, free_inodes) = statvfs(dir)?;
     let need = bytes.saturating_add(if bytes == 0 { 0 } else { SLACK_BYTES });
     if need > free {
-        return Err(StoreError::NoSpace {
-            path: dir.path().to_owned(),
-            free,
-            need,
-        });
+        return Err(StoreError::NoSpace { path: dir.path().to_owned(), free, need });
     }
     // Filesystems without a fixed number of inodes (btrfs, many network ones) report none at all.
     let need = inodes.saturating_add(SLACK_INODES);
     match free_inodes {
-        Some(free) if need > free => Err(StoreError::NoInodes {
-            path: dir.path().to_owned(),
-            free,
-            need,
-        }),
+        Some(free) if need > free => {
+            Err(StoreError::NoInodes { path: dir.path().to_owned(), free, need })
+        }
         _ => Ok(()),
     }
 }
@@ -44,10 +38,6 @@ fn statvfs(dir: &Dir) -> Result<(u64, Option<u64>), StoreError> {
         }
         // Some FUSE filesystems do not tell; then the write itself will.
         Err(Errno::NOSYS | Errno::NOTSUP) => Ok((u64::MAX, None)),
-        Err(error) => Err(StoreError::io(
-            "ask for the free space of",
-            dir.path(),
-            error,
-        )),
+        Err(error) => Err(StoreError::io("ask for the free space of", dir.path(), error)),
     }
 }

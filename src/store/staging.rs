@@ -139,10 +139,7 @@ impl Attempt {
         let created = dir.create_file(name)?;
         self.set_exists(n, true);
         allocate(&created, file.size).map_err(|error| StoreError::io("allocate", &path, error))?;
-        Ok(StagedFile {
-            file: created,
-            path,
-        })
+        Ok(StagedFile { file: created, path })
     }
 
     /// Records that a chunk of file `n` is written.
@@ -154,16 +151,14 @@ impl Attempt {
     /// one writes into a file without a name.
     pub fn discard(&self, n: usize) -> Result<(), StoreError> {
         self.journal.discard(n)?;
-        self.directory_of(n)?
-            .remove_file(self.files[n].path.name())?;
+        self.directory_of(n)?.remove_file(self.files[n].path.name())?;
         self.set_exists(n, false);
         Ok(())
     }
 
     pub(super) fn directory_of(&self, n: usize) -> Result<Dir, StoreError> {
         let parent = self.files[n].path.parent();
-        self.tree
-            .make_path(parent.into_iter().flat_map(|parent| parent.split('/')))
+        self.tree.make_path(parent.into_iter().flat_map(|parent| parent.split('/')))
     }
 
     pub(super) fn exists(&self, n: usize) -> bool {

@@ -24,11 +24,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub fn push(&self, file: usize) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .push_back(file);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(file);
         self.changed.notify_one();
     }
 
@@ -47,10 +43,7 @@ impl Inbox {
             if let Some(file) = state.0.pop_front() {
                 return Some(file);
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -116,8 +109,7 @@ impl Shared<'_> {
             structure = Some(match checked.map_err(fail)? {
                 Structure::Valid => "valid".to_owned(),
                 Structure::Unchecked(why) => {
-                    self.screen
-                        .warn(&format!("the structure of `{path}` was not checked: {why}"));
+                    self.screen.warn(&format!("the structure of `{path}` was not checked: {why}"));
                     format!("unchecked: {why}")
                 }
                 Structure::Invalid(why) => return Err(TransferError::Structure { path, why }),
@@ -160,21 +152,11 @@ impl Shared<'_> {
         if wrong >= MAX_WRONG_FETCHES {
             let hint = hint(staged, job.file.size);
             self.attempt.discard(job.n)?;
-            return Err(TransferError::Integrity {
-                path,
-                fetches: wrong,
-                mismatch,
-                hint,
-            });
+            return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });
         }
-        let cause = if resumed {
-            "what an earlier run had left is damaged"
-        } else {
-            "wrong bytes"
-        };
-        self.screen.warn(&format!(
-            "`{path}`: {cause} ({mismatch}); fetching it again from the start"
-        ));
+        let cause = if resumed { "what an earlier run had left is damaged" } else { "wrong bytes" };
+        self.screen
+            .warn(&format!("`{path}`: {cause} ({mismatch}); fetching it again from the start"));
         self.begin_anew(job, false)
     }
 }
@@ -186,9 +168,7 @@ fn hint(staged: &StagedFile, size: u64) -> &'static str {
     if staged.read_at(&mut start[..len], 0).is_err() {
         return "";
     }
-    let text = String::from_utf8_lossy(&start[..len])
-        .trim_start()
-        .to_ascii_lowercase();
+    let text = String::from_utf8_lossy(&start[..len]).trim_start().to_ascii_lowercase();
     if text.starts_with("<!doctype") || text.starts_with("<html") {
         "; the content looks like a web page: is there a proxy or a portal in between?"
     } else if text.starts_with("version https://") {

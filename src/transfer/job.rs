@@ -76,11 +76,7 @@ impl Job {
             shown: None,
             proof: None,
         };
-        Self {
-            n,
-            file,
-            state: Mutex::new(state),
-        }
+        Self { n, file, state: Mutex::new(state) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -105,11 +101,7 @@ impl Job {
             return None;
         }
         let generation = state.generation;
-        state.hasher.take().map(|hasher| Frontier {
-            hasher,
-            at: start,
-            generation,
-        })
+        state.hasher.take().map(|hasher| Frontier { hasher, at: start, generation })
     }
 
     /// For a hashing thread: the next bytes to hash, or `None` when there are none for now.
@@ -122,14 +114,7 @@ impl Job {
         }
         let (at, generation) = (state.hashed, state.generation);
         let hasher = state.hasher.take()?;
-        Some((
-            Frontier {
-                hasher,
-                at,
-                generation,
-            },
-            range,
-        ))
+        Some((Frontier { hasher, at, generation }, range))
     }
 
     /// Gives the right to hash back.
@@ -145,21 +130,14 @@ impl Job {
     pub fn take_complete(&self) -> Option<Box<FileHasher>> {
         let mut state = self.state();
         let complete = state.hashed == self.file.size && state.proof.is_none();
-        if complete && state.restart.is_none() {
-            state.hasher.take()
-        } else {
-            None
-        }
+        if complete && state.restart.is_none() { state.hasher.take() } else { None }
     }
 
     /// Forgets everything, for a new beginning. Nobody may be writing.
     pub fn reset(&self) {
         let mut state = self.state();
         state.written = Ranges::default();
-        state.hasher = Some(Box::new(FileHasher::new(
-            self.file.size,
-            self.file.digest.as_ref(),
-        )));
+        state.hasher = Some(Box::new(FileHasher::new(self.file.size, self.file.digest.as_ref())));
         state.hashed = 0;
         state.generation += 1;
         state.queued = false;
@@ -169,12 +147,7 @@ impl Job {
     }
 
     pub fn into_proof(self) -> Proof {
-        let state = self
-            .state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        state
-            .proof
-            .expect("a transfer without failure has proved every file")
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.proof.expect("a transfer without failure has proved every file")
     }
 }

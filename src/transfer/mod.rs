@@ -51,18 +51,9 @@ pub enum TransferError {
     #[error("`{path}`: {source}")]
     Source { path: String, source: SourceError },
     #[error("`{path}`: no byte arrived for {}: {source}", crate::model::text::duration(*tried_for))]
-    GaveUp {
-        path: String,
-        tried_for: Duration,
-        source: SourceError,
-    },
+    GaveUp { path: String, tried_for: Duration, source: SourceError },
     #[error("`{path}` is still wrong after {fetches} complete fetches: {mismatch}{hint}")]
-    Integrity {
-        path: String,
-        fetches: u32,
-        mismatch: Mismatch,
-        hint: &'static str,
-    },
+    Integrity { path: String, fetches: u32, mismatch: Mismatch, hint: &'static str },
     #[error("`{path}` is what the source published, but no valid safetensors: {why}")]
     Structure { path: String, why: String },
     #[error(transparent)]
@@ -89,6 +80,7 @@ pub(crate) struct Shared<'a> {
     stop: &'a Stop,
     jobs: Vec<Job>,
     queue: Queue,
+    traffic: floor::Traffic,
     hashing: hashing::Inbox,
     failure: Mutex<Option<TransferError>>,
     /// When a line about a retry was last shown: a flapping network must not flood the log.
@@ -126,6 +118,7 @@ pub fn run(
         screen,
         stop,
         queue: Queue::new(plan, options.chunk_size),
+        traffic: floor::Traffic::default(),
         jobs,
         hashing: hashing::Inbox::default(),
         failure: Mutex::default(),
@@ -138,19 +131,15 @@ pub fn run(
         }
     }
     let missing = plan.missing.iter().flatten().count() as u64;
-    let chunks = plan
-        .missing_bytes()
-        .div_ceil(options.chunk_size)
-        .max(missing);
+    let chunks = plan.missing_bytes().div_ceil(options.chunk_size).max(missing);
     let workers = (chunks.min(options.connections as u64) as usize).max(1);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let hashers = cores.min(workers.max(2)).min(plan.files.len()).max(1);
     let shared_by_all = &shared;
     std::thread::scope(|scope| {
-        for (name, count, body) in [
-            ("hash", hashers, hashing::follow as Body),
-            ("fetch", workers, worker::work as Body),
-        ] {
+        for (name, count, body) in
+            [("hash", hashers, hashing::follow as Body), ("fetch", workers, worker::work as Body)]
+        {
             for n in 0..count {
                 let thread = std::thread::Builder::new().name(format!("{name}-{n}"));
                 let started = thread.spawn_scoped(scope, move || {
@@ -165,12 +154,7 @@ pub fn run(
             }
         }
     });
-    if let Some(failure) = shared
-        .failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-    {
+    if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
     }
     if stop.is_set() {
@@ -195,10 +179,7 @@ impl Shared<'_> {
 
     /// One line about something that will be tried again, not more often than every five seconds.
     fn say_sometimes(&self, line: impl FnOnce() -> String) {
-        let mut last = self
-            .last_said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > Duration::from_secs(5)) {
             *last = Some(std::time::Instant::now());
             self.screen.say(&line());

@@ -49,16 +49,8 @@ impl Queue {
                 })
             })
             .collect();
-        let state = State {
-            missing,
-            open_files: plan.files.len(),
-            is_closed: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Notify::new(),
-            chunk_size,
-        }
+        let state = State { missing, open_files: plan.files.len(), is_closed: false };
+        Self { state: Mutex::new(state), changed: Notify::new(), chunk_size }
     }
 
     /// The next chunk; waits while files may still come back; `None` when all are done.
@@ -91,11 +83,7 @@ impl Queue {
         {
             let mut state = self.state();
             state.missing.retain(|missing| missing.file != file);
-            state.missing.push_front(Missing {
-                file,
-                range: 0..size,
-                in_one,
-            });
+            state.missing.push_front(Missing { file, range: 0..size, in_one });
         }
         self.changed.notify_waiters();
     }
@@ -153,17 +141,12 @@ mod tests {
             digest: None,
             validator: None,
         };
-        Queue::new(
-            &Plan::new(sizes.iter().enumerate().map(file).collect(), &[]),
-            4,
-        )
+        Queue::new(&Plan::new(sizes.iter().enumerate().map(file).collect(), &[]), 4)
     }
 
     fn take_all(queue: &Queue) -> Vec<(usize, Range<u64>)> {
         let mut state = queue.state();
-        std::iter::from_fn(|| state.take(4))
-            .map(|chunk| (chunk.file, chunk.range))
-            .collect()
+        std::iter::from_fn(|| state.take(4)).map(|chunk| (chunk.file, chunk.range)).collect()
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The one place that decides whether and when something is tried again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::source::SourceError;
+use crate::source::{Pace, SourceError};
 
 /// How patient we are.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +18,15 @@ pub struct RetryPolicy {
 #[derive(Debug)]
 pub struct Retry {
     policy: RetryPolicy,
+    pace: Arc<Pace>,
     since_progress: Instant,
+    /// What the hosts had asked to wait by then; waiting for them is not held against the budget.
+    paused_before: Duration,
     failures: u32,
     /// Answers in a row that broke the protocol; another try rarely mends a server.
     broken: u32,
     renewals: u32,
-    /// Time spent waiting because a host asked for it; not held against the budget.
+    /// What was asked for in answers to this request.
     limited: Duration,
 }
 
@@ -34,17 +38,17 @@ const LIMITED_FACTOR: u32 = 3;
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            budget: Duration::from_secs(300),
-            max_delay: Duration::from_secs(30),
-        }
+        Self { budget: Duration::from_secs(300), max_delay: Duration::from_secs(30) }
     }
 }
 
 impl Retry {
-    pub fn new(policy: RetryPolicy) -> Self {
+    /// `pace` is what the request waits for.
+    pub fn new(policy: RetryPolicy, pace: Arc<Pace>) -> Self {
         Self {
             policy,
+            paused_before: pace.paused(),
+            pace,
             since_progress: Instant::now(),
             failures: 0,
             broken: 0,
@@ -55,12 +59,13 @@ impl Retry {
 
     /// Something arrived: the budget starts anew.
     pub fn progressed(&mut self) {
-        *self = Self::new(self.policy);
+        *self = Self::new(self.policy, self.pace.clone());
     }
 
     /// How long nothing has arrived, asked-for waits left out.
     pub fn tried_for(&self) -> Duration {
-        self.since_progress.elapsed().saturating_sub(self.limited)
+        let paused = self.pace.paused().saturating_sub(self.paused_before);
+        self.since_progress.elapsed().saturating_sub(paused)
     }
 
     /// Whether this failure should be shown: the first, and then ever more rarely.
@@ -109,9 +114,7 @@ impl Retry {
     fn backoff(&mut self) -> Duration {
         let exponent = self.failures.min(16);
         self.failures += 1;
-        let ceiling = FIRST_DELAY
-            .saturating_mul(1 << exponent)
-            .min(self.policy.max_delay);
+        let ceiling = FIRST_DELAY.saturating_mul(1 << exponent).min(self.policy.max_delay);
         ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }
@@ -127,10 +130,8 @@ mod tests {
     #[test]
     fn delays_grow_to_their_bound_and_progress_resets_them() {
         let budget = Duration::from_secs(3_600);
-        let mut retry = Retry::new(RetryPolicy {
-            budget,
-            max_delay: Duration::from_secs(30),
-        });
+        let mut retry =
+            Retry::new(RetryPolicy { budget, max_delay: Duration::from_secs(30) }, Arc::default());
         let mut delays = Vec::new();
         for _ in 0..12 {
             delays.push(retry.after(unreachable()).expect("within the budget").0);
@@ -143,32 +144,36 @@ mod tests {
 
     #[test]
     fn a_permanent_error_is_not_tried_again() {
-        let mut retry = Retry::new(RetryPolicy::default());
+        let mut retry = Retry::new(RetryPolicy::default(), Arc::default());
         assert!(retry.after(SourceError::Access("no".into())).is_err());
     }
 
     #[test]
     fn every_kind_of_transient_error_ends_some_time() {
-        let policy = RetryPolicy {
-            budget: Duration::from_millis(300),
-            max_delay: Duration::from_secs(1),
-        };
+        let policy =
+            RetryPolicy { budget: Duration::from_millis(300), max_delay: Duration::from_secs(1) };
         for make in [
             unreachable as fn() -> SourceError,
             || SourceError::Protocol("x".into()),
             || SourceError::Again("x".into()),
-            || SourceError::NoRanges {
-                host: "h".into(),
-                file: "f".into(),
-            },
-            || SourceError::RateLimited {
-                host: "h".into(),
-                wait: Duration::from_millis(100),
-            },
+            || SourceError::NoRanges { host: "h".into(), file: "f".into() },
+            || SourceError::RateLimited { host: "h".into(), wait: Duration::from_millis(100) },
         ] {
-            let mut retry = Retry::new(policy);
+            let mut retry = Retry::new(policy, Arc::default());
             let ended = (0..1_000).any(|_| retry.after(make()).is_err());
             assert!(ended, "{:?}", make());
         }
+    }
+
+    #[test]
+    fn a_pause_that_another_request_was_asked_for_is_no_failure_of_ours() {
+        let pace = Arc::new(Pace::default());
+        let budget = Duration::from_millis(200);
+        let mut retry = Retry::new(RetryPolicy { budget, max_delay: budget }, pace.clone());
+        pace.pause("https://a", Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(410));
+        assert!(retry.tried_for() < Duration::from_millis(200), "{:?}", retry.tried_for());
+        let limited = SourceError::RateLimited { host: "h".into(), wait: Duration::from_millis(1) };
+        assert!(retry.after(limited).is_ok());
     }
 }

@@ -25,6 +25,9 @@ enum Outcome {
 
 /// A killed run loses at most this much of each connection.
 const NOTE_BYTES: u64 = 16 << 20;
+/// Less than this between two failures is no progress: a server that drips for ever must not keep
+/// us for ever.
+const PROGRESS_BYTES: u64 = 16 << 10;
 /// How often a file is streamed from its start before a server without ranges is given up.
 const MAX_STREAMS: u32 = 10;
 
@@ -73,11 +76,7 @@ impl Shared<'_> {
                 Outcome::Written => state.written.insert(chunk.range.clone()),
                 Outcome::NeedsOneStream => state.restart = Some(true),
             }
-            if state.restart.is_some() && state.active == 0 {
-                state.restart
-            } else {
-                None
-            }
+            if state.restart.is_some() && state.active == 0 { state.restart } else { None }
         };
         if matches!(outcome, Outcome::NeedsOneStream) {
             self.queue.withdraw(job.n);
@@ -117,8 +116,7 @@ impl Shared<'_> {
             }
         };
         let shown = state.shown.get_or_insert_with(|| {
-            self.progress
-                .start_file(job.file.path.as_str(), job.file.size, state.written.total())
+            self.progress.start_file(job.file.path.as_str(), job.file.size, state.written.total())
         });
         Ok((staged, shown.clone()))
     }
@@ -134,13 +132,10 @@ impl Shared<'_> {
         chunk: &Chunk,
         written: &mut Written,
     ) -> Result<Outcome, TransferError> {
-        let mut retry = Retry::new(self.options.retry);
+        let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
         loop {
             let before = written.at;
-            let error = match self
-                .attempt_once(client, job, staged, shown, chunk, written)
-                .await
-            {
+            let error = match self.attempt_once(client, job, staged, shown, chunk, written).await {
                 Ok(()) => return Ok(Outcome::Written),
                 Err(Failure::Transfer(error)) => return Err(error),
                 Err(Failure::Source(SourceError::NoRanges { host, file })) => {
@@ -149,17 +144,13 @@ impl Shared<'_> {
                 }
                 Err(Failure::Source(error)) => error,
             };
-            if written.at > before {
+            if written.at - before >= PROGRESS_BYTES {
                 retry.progressed();
             }
             let path = job.file.path.to_string();
             let (delay, error) = retry.after(error).map_err(|source| {
                 if source.is_transient() {
-                    TransferError::GaveUp {
-                        path,
-                        tried_for: retry.tried_for(),
-                        source,
-                    }
+                    TransferError::GaveUp { path, tried_for: retry.tried_for(), source }
                 } else {
                     TransferError::Source { path, source }
                 }
@@ -168,10 +159,7 @@ impl Shared<'_> {
                 self.screen.warn(&warning);
             }
             self.say_sometimes(|| {
-                format!(
-                    "retrying `{}` from byte {}: {error}",
-                    job.file.path, written.at
-                )
+                format!("retrying `{}` from byte {}: {error}", job.file.path, written.at)
             });
             tokio::time::sleep(delay).await;
         }
@@ -189,9 +177,7 @@ impl Shared<'_> {
     ) -> Result<(), Failure> {
         let range = written.at..chunk.range.end;
         let mut body = self.source.read(client, &job.file, range).await?;
-        let all = &self.progress.fetched_bytes;
-        let window = self.http.deadlines.stall;
-        let mut floor = Floor::new(window, Instant::now(), all.load(Relaxed));
+        let mut floor = Floor::new(&self.traffic, self.http.deadlines.stall, Instant::now());
         while let Some(piece) = body.next().await? {
             staged.write_at(&piece, written.at)?;
             written.add(&piece);
@@ -201,12 +187,11 @@ impl Shared<'_> {
             let len = piece.len() as u64;
             self.progress.done_bytes.fetch_add(len, Relaxed);
             shown.done.fetch_add(len, Relaxed);
-            let all = all.fetch_add(len, Relaxed) + len;
-            let connections = self.options.connections as u64;
-            if let Some(rate) = floor.too_slow(len, Instant::now(), all, connections) {
+            self.progress.fetched_bytes.fetch_add(len, Relaxed);
+            if let Some(rate) = floor.too_slow(len, Instant::now()) {
+                let rate = text::size(rate);
                 return Err(Failure::Source(SourceError::Unreachable(format!(
-                    "the connection brought only {}/s while others are faster",
-                    text::size(rate)
+                    "the connection brought only {rate}/s"
                 ))));
             }
         }
@@ -257,12 +242,7 @@ struct Written {
 
 impl Written {
     fn new(start: u64, frontier: Option<Frontier>) -> Self {
-        Self {
-            at: start,
-            noted: start,
-            crc: new_crc(),
-            frontier,
-        }
+        Self { at: start, noted: start, crc: new_crc(), frontier }
     }
 
     fn add(&mut self, piece: &[u8]) {

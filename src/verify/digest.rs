@@ -49,30 +49,18 @@ impl FileHasher {
     pub fn new(size: u64, published: Option<&Digest>) -> Self {
         let other = match published {
             None | Some(Digest::Sha256(_)) => None,
-            Some(Digest::Full {
-                checksum: Checksum::Sha256,
-                ..
-            }) => None,
+            Some(Digest::Full { checksum: Checksum::Sha256, .. }) => None,
             Some(Digest::GitSha1(_)) => {
                 let mut sha1 = Sha1::new();
                 sha1.update(format!("blob {size}\0"));
                 Some(Other::Plain(Hash::Sha1(Box::new(sha1))))
             }
             Some(Digest::Full { checksum, .. }) => Some(Other::Plain(Hash::new(*checksum))),
-            Some(Digest::Composite {
-                checksum,
-                part_sizes,
-                ..
-            }) => Some(Other::Composite(Composite::new(
-                *checksum,
-                part_sizes.clone(),
-            ))),
+            Some(Digest::Composite { checksum, part_sizes, .. }) => {
+                Some(Other::Composite(Composite::new(*checksum, part_sizes.clone())))
+            }
         };
-        Self {
-            sha256: Sha256::new(),
-            published: published.cloned(),
-            other,
-        }
+        Self { sha256: Sha256::new(), published: published.cloned(), other }
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
@@ -95,26 +83,19 @@ impl FileHasher {
             (Digest::GitSha1(_), Some(Other::Plain(hash))) => {
                 Digest::GitSha1(hash.finish().try_into().unwrap_or_default())
             }
-            (Digest::Full { checksum, .. }, Some(Other::Plain(hash))) => Digest::Full {
-                checksum: *checksum,
-                value: hash.finish(),
-            },
-            (Digest::Full { checksum, .. }, _) => Digest::Full {
-                checksum: *checksum,
-                value: sha256.to_vec(),
-            },
-            (
+            (Digest::Full { checksum, .. }, Some(Other::Plain(hash))) => {
+                Digest::Full { checksum: *checksum, value: hash.finish() }
+            }
+            (Digest::Full { checksum, .. }, _) => {
+                Digest::Full { checksum: *checksum, value: sha256.to_vec() }
+            }
+            (Digest::Composite { checksum, part_sizes, .. }, Some(Other::Composite(composite))) => {
                 Digest::Composite {
-                    checksum,
-                    part_sizes,
-                    ..
-                },
-                Some(Other::Composite(composite)),
-            ) => Digest::Composite {
-                checksum: *checksum,
-                part_sizes: part_sizes.clone(),
-                value: composite.finish(),
-            },
+                    checksum: *checksum,
+                    part_sizes: part_sizes.clone(),
+                    value: composite.finish(),
+                }
+            }
             (Digest::GitSha1(_) | Digest::Composite { .. }, _) => {
                 unreachable!("`new` made the hash that the published digest needs")
             }
@@ -122,10 +103,7 @@ impl FileHasher {
         if found == published {
             Ok(sha256)
         } else {
-            Err(Mismatch {
-                expected: published.to_string(),
-                found: found.to_string(),
-            })
+            Err(Mismatch { expected: published.to_string(), found: found.to_string() })
         }
     }
 }
@@ -133,10 +111,9 @@ impl FileHasher {
 impl Hash {
     fn new(checksum: Checksum) -> Self {
         match checksum.crc_algorithm() {
-            Some(algorithm) => Self::Crc(
-                Box::new(crc_fast::Digest::new(algorithm)),
-                checksum.len_bytes(),
-            ),
+            Some(algorithm) => {
+                Self::Crc(Box::new(crc_fast::Digest::new(algorithm)), checksum.len_bytes())
+            }
             None if checksum == Checksum::Sha1 => Self::Sha1(Box::new(Sha1::new())),
             None => Self::Sha256(Box::new(Sha256::new())),
         }
@@ -178,9 +155,7 @@ impl Composite {
                 self.is_broken = true;
                 return;
             }
-            let len = bytes
-                .len()
-                .min(usize::try_from(self.part_left).unwrap_or(usize::MAX));
+            let len = bytes.len().min(usize::try_from(self.part_left).unwrap_or(usize::MAX));
             self.part.update(&bytes[..len]);
             self.part_left -= len as u64;
             bytes = &bytes[len..];
@@ -224,27 +199,15 @@ mod tests {
     #[test]
     fn each_kind_of_digest_accepts_the_right_bytes_and_no_others() {
         let sha256: [u8; 32] = Sha256::digest(b"hello").into();
-        let full = |checksum, value: &[u8]| Digest::Full {
-            checksum,
-            value: value.to_vec(),
-        };
+        let full = |checksum, value: &[u8]| Digest::Full { checksum, value: value.to_vec() };
         for published in [
             Digest::Sha256(sha256),
             // `printf hello | git hash-object --stdin`
             Digest::git_sha1_from_hex("b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0").expect("hex"),
             full(Checksum::Sha256, &sha256),
-            full(
-                Checksum::Crc32,
-                &Checksum::Crc32.of(b"hello").to_be_bytes()[4..],
-            ),
-            full(
-                Checksum::Crc32c,
-                &Checksum::Crc32c.of(b"hello").to_be_bytes()[4..],
-            ),
-            full(
-                Checksum::Crc64Nvme,
-                &Checksum::Crc64Nvme.of(b"hello").to_be_bytes(),
-            ),
+            full(Checksum::Crc32, &Checksum::Crc32.of(b"hello").to_be_bytes()[4..]),
+            full(Checksum::Crc32c, &Checksum::Crc32c.of(b"hello").to_be_bytes()[4..]),
+            full(Checksum::Crc64Nvme, &Checksum::Crc64Nvme.of(b"hello").to_be_bytes()),
             full(Checksum::Sha1, &Sha1::digest(b"hello")),
         ] {
             assert_eq!(
@@ -252,33 +215,22 @@ mod tests {
                 Ok(sha256),
                 "{published}"
             );
-            assert!(
-                run(5, Some(published.clone()), &[b"hellp"]).is_err(),
-                "{published}"
-            );
+            assert!(run(5, Some(published.clone()), &[b"hellp"]).is_err(), "{published}");
         }
         assert_eq!(run(5, None, &[b"hello"]), Ok(sha256));
     }
 
     #[test]
     fn a_composite_checksum_is_one_over_the_checksums_of_the_parts() {
-        for checksum in [
-            Checksum::Sha256,
-            Checksum::Crc32c,
-            Checksum::Sha1,
-            Checksum::Crc64Nvme,
-        ] {
+        for checksum in [Checksum::Sha256, Checksum::Crc32c, Checksum::Sha1, Checksum::Crc64Nvme] {
             let mut whole = Hash::new(checksum);
             for part in [b"abc".as_slice(), b"def", b"g"] {
                 let mut hash = Hash::new(checksum);
                 hash.update(part);
                 whole.update(&hash.finish());
             }
-            let digest = Digest::Composite {
-                checksum,
-                part_sizes: vec![3, 3, 1],
-                value: whole.finish(),
-            };
+            let digest =
+                Digest::Composite { checksum, part_sizes: vec![3, 3, 1], value: whole.finish() };
             // Cut differently on the way: the parts are found all the same.
             assert!(run(7, Some(digest.clone()), &[b"a", b"bcdef", b"g"]).is_ok());
             assert!(run(7, Some(digest.clone()), &[b"abcdefx"]).is_err());

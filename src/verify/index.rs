@@ -51,12 +51,7 @@ fn shards_of(index: impl Read) -> Result<BTreeSet<RelPath>, IndexProblem> {
     }
     let reader = BufReader::new(index.take(MAX_INDEX_BYTES));
     let index: Index = serde_json::from_reader(reader)?;
-    Ok(index
-        .weight_map
-        .0
-        .iter()
-        .map(|name| RelPath::parse(name))
-        .collect::<Result<_, _>>()?)
+    Ok(index.weight_map.0.iter().map(|name| RelPath::parse(name)).collect::<Result<_, _>>()?)
 }
 
 /// The distinct values of a map whose keys nobody needs.
@@ -92,21 +87,13 @@ mod tests {
     fn the_shards_of_an_index_are_its_distinct_files() {
         let json = br#"{"metadata":{"total_size":1},"weight_map":{"a":"m-1","b":"m-2","c":"m-1"}}"#;
         let shards = shards_of(json.as_slice()).expect("valid");
-        assert_eq!(
-            shards.iter().map(RelPath::as_str).collect::<Vec<_>>(),
-            ["m-1", "m-2"]
-        );
+        assert_eq!(shards.iter().map(RelPath::as_str).collect::<Vec<_>>(), ["m-1", "m-2"]);
     }
 
     #[test]
     fn an_index_that_points_elsewhere_or_is_none_is_an_error() {
-        for json in [
-            r#"{"weight_map":{"a":"../x"}}"#,
-            r#"{"weight_map":{"a":1}}"#,
-            "[]",
-            "{}",
-            "",
-        ] {
+        for json in [r#"{"weight_map":{"a":"../x"}}"#, r#"{"weight_map":{"a":1}}"#, "[]", "{}", ""]
+        {
             assert!(shards_of(json.as_bytes()).is_err(), "{json}");
         }
     }

@@ -35,9 +35,7 @@ pub fn check(file: &File, size: u64) -> std::io::Result<Structure> {
         return invalid(format!("its header claims {length} bytes of {size}"));
     }
     if length > MAX_PARSED_BYTES {
-        return Ok(Structure::Unchecked(format!(
-            "header of {length} bytes not parsed"
-        )));
+        return Ok(Structure::Unchecked(format!("header of {length} bytes not parsed")));
     }
     let mut header = vec![0; length as usize];
     file.read_exact_at(&mut header, 8)?;
@@ -51,10 +49,7 @@ pub fn check(file: &File, size: u64) -> std::io::Result<Structure> {
             return Ok(Structure::Unchecked("unknown dtype".into()));
         }
         Err(error) => {
-            return invalid(format!(
-                "its header: {}",
-                text::inert(&error.to_string(), 160)
-            ));
+            return invalid(format!("its header: {}", text::inert(&error.to_string(), 160)));
         }
     };
     let data = metadata.data_len() as u64;
