@@ -1,0 +1,77 @@
+//! Serves folders as repositories of a model hub until killed.
+
+use std::path::Path;
+use std::time::Duration;
+use std::{env, fs, process, thread};
+
+use weightlift_fakes::{FakeHub, FakeHubBuilder, Tree};
+
+const USAGE: &str = "usage: fake-hub --repo ORG/NAME=FOLDER … [--token TOKEN] [--private ORG/NAME]
+                [--gated ORG/NAME] [--granted ORG/NAME] [--renamed OLD=NEW]
+                [--hub-port N] [--cdn-port N] [--page-size N] [--sign-ranges] [--port-file FILE]";
+
+fn main() {
+    if let Err(message) = run() {
+        eprintln!("fake-hub: {message}\n{USAGE}");
+        process::exit(2);
+    }
+}
+
+fn run() -> Result<(), String> {
+    let mut builder = FakeHub::builder();
+    let mut port_file = None;
+    let mut arguments = env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        if flag == "--sign-ranges" {
+            builder = builder.sign_ranges();
+            continue;
+        }
+        let value = arguments.next().ok_or_else(|| format!("`{flag}` needs a value"))?;
+        if flag == "--port-file" {
+            port_file = Some(value);
+        } else {
+            builder = apply(builder, &flag, &value)?;
+        }
+    }
+    let hub = builder.try_start().map_err(|error| format!("cannot listen: {error}"))?;
+    if let Some(file) = port_file {
+        // Renamed into place, so that whoever waits for it never reads half of it.
+        let unfinished = format!("{file}.new");
+        let port = hub.url().rsplit(':').next().unwrap_or_default().to_owned();
+        fs::write(&unfinished, port)
+            .and_then(|()| fs::rename(&unfinished, &file))
+            .map_err(|error| format!("cannot write `{file}`: {error}"))?;
+    }
+    println!("HF_ENDPOINT={}", hub.url());
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+fn apply(builder: FakeHubBuilder, flag: &str, value: &str) -> Result<FakeHubBuilder, String> {
+    let number = || value.parse().map_err(|_| format!("`{flag}` needs a number"));
+    Ok(match flag {
+        "--repo" => {
+            let (id, folder) = pair(flag, value)?;
+            let tree = Tree::from_dir(Path::new(folder))
+                .map_err(|error| format!("cannot read `{folder}`: {error}"))?;
+            builder.repo(id, tree)
+        }
+        "--renamed" => {
+            let (old, new) = pair(flag, value)?;
+            builder.renamed(old, new)
+        }
+        "--token" => builder.token(value),
+        "--private" => builder.private(value),
+        "--gated" => builder.gated(value),
+        "--granted" => builder.granted(value),
+        "--hub-port" => builder.hub_port(number()?),
+        "--cdn-port" => builder.cdn_port(number()?),
+        "--page-size" => builder.page_size(number()?.into()),
+        _ => return Err(format!("unknown flag `{flag}`")),
+    })
+}
+
+fn pair<'a>(flag: &str, value: &'a str) -> Result<(&'a str, &'a str), String> {
+    value.split_once('=').ok_or_else(|| format!("`{flag}` needs NAME=VALUE"))
+}

@@ -1,0 +1,75 @@
+//! Local stand-ins for the places model weights come from, with faults injected at the wire.
+//!
+//! Knows nothing of the program under test: it speaks HTTP/1.1 over plain sockets on
+//! `127.0.0.1`, one thread per connection, and everything stops when the value is dropped.
+//!
+//! ```
+//! use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
+//!
+//! let tree = Tree::new()
+//!     .with("config.json", "{}")
+//!     .with_blob("model.safetensors", Blob::synthetic(1 << 20, 7));
+//! let hub = FakeHub::serving("org/tiny", tree);
+//! hub.script(Rule::on("GET", "model.safetensors").at("cdn").once().then(Fault::CutAfter(1_000)));
+//! // … run something with HF_ENDPOINT set to `hub.url()` …
+//! assert_eq!(hub.log().count("*", ""), 0);
+//! ```
+//!
+//! # In brief
+//!
+//! ```text
+//! Blob::bytes(b) synthetic(size, seed) zeros(size) file(&Path)  .announcing_sha256(hex)
+//!     .len() .read_at(offset, &mut buf) .to_vec() .sha256() .git_sha1() .checksum(Checksum) …
+//! Tree::new() from_dir(&Path)  .with(path, bytes) .with_blob(path, blob) .without(path)
+//!     .total_bytes() .len() .blob(path) .iter()
+//! FakeHub::serving(repo, tree) | FakeHub::builder().repo(repo, tree)….start()
+//!     .url() .cdn_url() .script(rule) .log() .commit(repo) .move_branch(repo, branch, tree)
+//! FakeS3::builder().object(bucket, key, blob)….start()
+//!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
+//! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
+//!     .when_range_starts_at(offset) .then(fault)
+//! Log: .requests() .count(method, substring) .body_bytes() .bytes_sent_for(substring)
+//!     .bytes_sent_twice() .clear()
+//! Server::start(|request| Response::json(200, &value))  .url()
+//! script.observed(origin, &log, handler)   puts a script and a log around such a closure
+//! ```
+//!
+//! # What is here
+//!
+//! | Type | Stands for |
+//! |---|---|
+//! | [`FakeHub`] | the hub (API, `resolve`) and, on a second port, the CDN it redirects to |
+//! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking |
+//! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
+//! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
+//! | [`Rule`], [`Fault`], [`Script`] | what goes wrong, when, how often |
+//! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
+
+mod blob;
+mod date;
+pub mod http;
+mod hub;
+mod hub_api;
+mod hub_cdn;
+mod hub_repos;
+mod hub_resolve;
+mod hub_routes;
+mod log;
+mod response;
+mod s3;
+mod s3_list;
+mod s3_object;
+mod s3_xml;
+mod script;
+mod sigv4;
+mod text;
+mod tree;
+mod wire;
+
+pub use blob::{Blob, Checksum};
+pub use http::{Body, Request, Response, Server};
+pub use hub::{FakeHub, FakeHubBuilder};
+pub use log::{Log, Logged};
+pub use s3::{FakeS3, FakeS3Builder, ObjectOptions};
+pub use script::{Fault, Rule, Script};
+pub use tree::Tree;
