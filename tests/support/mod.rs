@@ -1,0 +1,308 @@
+//! Runs the built binary as a user would, in a clean environment, on a volume of its own.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use weightlift_fakes::{FakeHub, FakeS3, Tree};
+
+pub const REPO: &str = "org/tiny";
+pub const TOKEN: &str = "hf_CANARYcanaryCANARYcanary";
+pub const ACCESS_KEY: &str = "AKIDCANARYCANARY";
+pub const SECRET_KEY: &str = "secretCANARYsecretCANARYsecretCANARY";
+
+/// The fixture model, every format of it.
+pub fn tiny() -> Tree {
+    Tree::from_dir(&fixture("tiny")).unwrap()
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A directory that is removed at the end, with a root below it.
+pub struct Volume {
+    dir: tempfile::TempDir,
+}
+
+impl Volume {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("models")
+    }
+
+    pub fn family(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What attempts have left in the working area.
+    pub fn attempts(&self) -> Vec<PathBuf> {
+        list(&self.root().join(".weightlift/attempts"))
+    }
+
+    /// Fails unless the family holds exactly `tree` and a sentinel.
+    pub fn assert_holds(&self, name: &str, tree: &Tree) {
+        assert_tree(&self.family(name), tree);
+    }
+
+    /// Fails if anything of an attempt is left.
+    pub fn assert_clean(&self) {
+        assert_eq!(self.attempts(), Vec::<PathBuf>::new());
+        assert_eq!(list(&self.root().join(".weightlift/owners")), Vec::<PathBuf>::new());
+    }
+}
+
+pub fn list(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The files below `dir` with their content, the sentinel and the working area left out.
+pub fn files_below(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(dir: &Path, above: &str, found: &mut BTreeMap<String, Vec<u8>>) {
+        for path in list(dir) {
+            let name = format!("{above}{}", path.file_name().unwrap().to_str().unwrap());
+            if name == ".weightlift-complete.json" || name == ".weightlift" || name == "lost+found"
+            {
+                continue;
+            }
+            if path.is_dir() {
+                walk(&path, &format!("{name}/"), found);
+            } else {
+                found.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(dir, "", &mut found);
+    found
+}
+
+/// Fails unless `dir` holds exactly the files of `tree`, byte for byte, and a sentinel.
+pub fn assert_tree(dir: &Path, tree: &Tree) {
+    let found = files_below(dir);
+    let names: Vec<&str> = found.keys().map(String::as_str).collect();
+    let expected: Vec<&str> = tree.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, expected, "files in {}", dir.display());
+    for (name, blob) in tree.iter() {
+        assert!(found[name] == blob.to_vec(), "{name} differs");
+    }
+    assert!(dir.join(".weightlift-complete.json").is_file(), "no sentinel");
+}
+
+/// The fixture as the default selection takes it.
+pub fn tiny_selected() -> Tree {
+    ["pytorch_model.bin", "onnx/model.onnx", "original/consolidated.00.pth"]
+        .into_iter()
+        .fold(tiny(), |tree, path| tree.without(path))
+}
+
+/// The binary with nothing of the caller's environment.
+pub fn weightlift() -> Command {
+    let mut command = Command::new(binary());
+    command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
+    command
+}
+
+/// The binary under test: the one that cargo has just built, or a release build to be checked.
+pub fn binary() -> PathBuf {
+    std::env::var_os("WEIGHTLIFT_TEST_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_weightlift").into(), PathBuf::from)
+}
+
+/// `weightlift fetch --root <volume> <arguments>` against a fake Hub.
+pub fn fetch(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
+    let mut command = weightlift();
+    command.arg("fetch").arg("--root").arg(volume.root()).args(arguments);
+    command.env("HF_ENDPOINT", hub.url());
+    command.env("WEIGHTLIFT_RETRY_TIMEOUT", "20s");
+    command
+}
+
+/// The same against a fake S3, with credentials.
+pub fn fetch_s3(s3: &FakeS3, volume: &Volume, arguments: &[&str]) -> Command {
+    let mut command = weightlift();
+    command.arg("fetch").arg("--root").arg(volume.root()).args(arguments);
+    command.args(["--s3-path-style", "--s3-endpoint", &s3.url()]);
+    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    command.env("AWS_REGION", "us-east-1");
+    command.env("WEIGHTLIFT_RETRY_TIMEOUT", "20s");
+    command
+}
+
+pub fn hub_of_tiny() -> FakeHub {
+    FakeHub::serving(REPO, tiny())
+}
+
+/// A finished run.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    pub fn from(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let run = Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        };
+        run.assert_inert();
+        run
+    }
+
+    #[track_caller]
+    pub fn assert_code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn assert_success(self) -> Self {
+        self.assert_code(0)
+    }
+
+    /// The last line of standard error, which a person reads first.
+    pub fn last_line(&self) -> &str {
+        self.stderr.lines().last().unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn assert_says(self, what: &str) -> Self {
+        assert!(self.stderr.contains(what), "`{what}` is not in: {}", self.stderr);
+        self
+    }
+
+    /// What every run owes: no control characters but line ends, and no secret.
+    fn assert_inert(&self) {
+        for text in [&self.stdout, &self.stderr] {
+            let acts = |c: &char| {
+                c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            };
+            let control = text.chars().find(|c| acts(c) && *c != '\n');
+            assert_eq!(control, None, "{text:?}");
+            for secret in [TOKEN, SECRET_KEY, "X-Amz-Signature", "Signature="] {
+                assert!(!text.contains(secret), "{text}");
+            }
+        }
+    }
+}
+
+pub trait Runs {
+    fn run(&mut self) -> Run;
+    /// Starts it in the background.
+    fn start(&mut self) -> Running;
+}
+
+impl Runs for Command {
+    fn run(&mut self) -> Run {
+        Run::from(&self.output().unwrap())
+    }
+
+    fn start(&mut self) -> Running {
+        let child = self.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running { child: Some(child) }
+    }
+}
+
+/// A process that is killed if the test ends first.
+pub struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id() as i32
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    pub fn wait(mut self) -> Run {
+        let child = self.child.take().unwrap();
+        Run::from(&child.wait_with_output().unwrap())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits until `condition` holds; fails after half a minute.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(30), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a tool is there; where it is not, the test says so and is skipped. CI has them all, and
+/// says so by `WEIGHTLIFT_TEST_NO_SKIP`.
+pub fn has(tool: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
+    found || skip(&format!("`{tool}` is not installed"))
+}
+
+pub fn is_root() -> bool {
+    // The owner of our own process directory.
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0) || skip("this needs root")
+}
+
+/// Prints why a test is skipped; always false.
+pub fn skip(why: &str) -> bool {
+    assert!(std::env::var_os("WEIGHTLIFT_TEST_NO_SKIP").is_none(), "must not be skipped: {why}");
+    eprintln!("skipped: {why}");
+    false
+}
+
+/// Runs `command` and returns its peak resident memory in bytes beside the result.
+pub fn with_peak_memory(command: &mut Command) -> (Run, u64) {
+    // The high-water mark that the kernel keeps, read until the end.
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    // The pipes are small, and so is what we print: the child does not block on them.
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) =
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        {
+            peak = peak.max(kib << 10);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(peak > 0, "the high-water mark was never read");
+    (Run::from(&child.wait_with_output().unwrap()), peak)
+}

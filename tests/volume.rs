@@ -1,0 +1,574 @@
+//! The volume: publication, conflicts, space, several processes, and what a killed run leaves.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::*;
+use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
+
+fn large(seed: u64) -> Tree {
+    Tree::new().with("config.json", "{}").with_blob("big.bin", Blob::synthetic(24 << 20, seed))
+}
+
+#[test]
+fn an_empty_directory_is_filled_and_stays_the_same_directory() {
+    // As an emptyDir at /mnt/models, or a subPath, is handed to an init container.
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = volume.path("mnt-models");
+    std::fs::create_dir(&family).unwrap();
+    let inode = std::fs::metadata(&family).unwrap().ino();
+    let fetch_there = || {
+        let mut command = weightlift();
+        command.args(["fetch", "hf://org/tiny"]).arg(&family).env("HF_ENDPOINT", hub.url());
+        command.run()
+    };
+    let run = fetch_there().assert_success();
+    assert_eq!(run.stdout, format!("{}\n", family.display()));
+    assert_tree(&family, &tiny_selected());
+    assert_eq!(list(&family.join(".weightlift/attempts")), Vec::<std::path::PathBuf>::new());
+    hub.log().clear();
+    fetch_there().assert_success();
+    assert_eq!(hub.requests().len(), 1);
+    let new =
+        tiny_selected().with("new/file.json", "{}").without("README.md").without("modules.json");
+    hub.move_branch(REPO, "main", new.clone());
+    fetch_there().assert_success();
+    assert_tree(&family, &new);
+    assert_eq!(std::fs::metadata(&family).unwrap().ino(), inode);
+    assert_eq!(list(volume.path("").as_path()).len(), 1, "something beside the directory");
+}
+
+#[test]
+fn a_mount_point_is_filled() {
+    if !is_root() {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = volume.family("tiny");
+    std::fs::create_dir_all(&family).unwrap();
+    let mounted = Mounted::tmpfs(&family, "size=64m");
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    assert_tree(&family, &tiny_selected());
+    drop(mounted);
+    assert_eq!(list(&family), Vec::<std::path::PathBuf>::new(), "written below the mount");
+}
+
+#[test]
+fn a_publication_file_by_file_that_was_cut_off_is_finished() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = volume.family("tiny");
+    for when in [1, 3, 6, 9, 13, 16] {
+        let _ = std::fs::remove_dir_all(volume.root());
+        std::fs::create_dir_all(&family).unwrap();
+        let inject = format!("renameat:signal=KILL:when={when}");
+        let killed = strace(&fetch(&hub, &volume, &["hf://org/tiny"]), "renameat", &inject);
+        assert_ne!(killed.code, 0, "not killed at {when}");
+        let run = fetch(&hub, &volume, &["hf://org/tiny"]).run();
+        assert_eq!(run.code, 0, "after a kill at {when}: {}", run.stderr);
+        volume.assert_holds("tiny", &tiny_selected());
+    }
+}
+
+#[test]
+fn foreign_files_at_the_family_path_are_a_conflict_and_untouched() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = volume.family("tiny");
+    std::fs::create_dir_all(&family).unwrap();
+    std::fs::write(family.join("mine.txt"), "mine").unwrap();
+    let before = std::fs::metadata(&family).unwrap().mtime_nsec();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
+    assert_eq!(std::fs::read_to_string(family.join("mine.txt")).unwrap(), "mine");
+    assert_eq!(list(&family).len(), 1);
+    assert_eq!(std::fs::metadata(&family).unwrap().mtime_nsec(), before);
+
+    std::fs::remove_dir_all(&family).unwrap();
+    std::fs::write(&family, "a file").unwrap();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
+    assert_eq!(std::fs::read_to_string(&family).unwrap(), "a file");
+
+    std::fs::remove_file(&family).unwrap();
+    let elsewhere = volume.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, &family).unwrap();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
+    assert_eq!(list(&elsewhere).len(), 0);
+    assert_eq!(hub.requests().len(), 0, "conflicts are seen before anybody is asked");
+}
+
+#[test]
+fn a_model_is_not_published_into_another_model() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny", "a"]).run().assert_success();
+    fetch(&hub, &volume, &["hf://org/tiny", "a/b"]).run().assert_code(16);
+    fetch(&hub, &volume, &["hf://org/tiny", "c/d"]).run().assert_success();
+    fetch(&hub, &volume, &["hf://org/tiny", "c"]).run().assert_code(16);
+    volume.assert_holds("a", &tiny_selected());
+    volume.assert_holds("c/d", &tiny_selected());
+}
+
+#[test]
+fn links_that_somebody_planted_are_not_followed() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let outside = volume.path("outside");
+    std::fs::create_dir_all(volume.root()).unwrap();
+    std::fs::create_dir(&outside).unwrap();
+    symlink(&outside, volume.root().join(".weightlift")).unwrap();
+    assert_ne!(fetch(&hub, &volume, &["hf://org/tiny"]).run().code, 0);
+    assert_eq!(list(&outside).len(), 0);
+    std::fs::remove_file(volume.root().join(".weightlift")).unwrap();
+    symlink(&outside, volume.root().join("embeddings")).unwrap();
+    fetch(&hub, &volume, &["hf://org/tiny", "embeddings/x"]).run().assert_code(16);
+    std::fs::create_dir(volume.root().join(".weightlift")).unwrap();
+    symlink(&outside, volume.root().join(".weightlift/attempts")).unwrap();
+    assert_ne!(fetch(&hub, &volume, &["hf://org/tiny"]).run().code, 0);
+    assert_eq!(list(&outside).len(), 0);
+}
+
+#[test]
+fn a_sentinel_of_a_later_version_is_refused_and_kept() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let sentinel = volume.family("tiny/.weightlift-complete.json");
+    std::fs::write(&sentinel, "{\"format\": 99}").unwrap();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16).assert_says("format 99");
+    assert_eq!(std::fs::read_to_string(&sentinel).unwrap(), "{\"format\": 99}");
+}
+
+#[test]
+fn a_damaged_model_is_fetched_again() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    std::fs::remove_file(volume.family("tiny/config.json")).unwrap();
+    fetch(&hub, &volume, &["hf://org/tiny"])
+        .run()
+        .assert_success()
+        .assert_says("`config.json` is missing");
+    volume.assert_holds("tiny", &tiny_selected());
+}
+
+#[test]
+fn another_source_replaces_a_model_with_a_warning() {
+    let hub =
+        FakeHub::builder().repo(REPO, tiny()).repo("org/b", Tree::new().with("b", "b")).start();
+    let volume = Volume::new();
+    fetch(&hub, &volume, &["hf://org/tiny", "x"]).run().assert_success();
+    fetch(&hub, &volume, &["hf://org/b", "x"])
+        .run()
+        .assert_success()
+        .assert_says("will be replaced");
+    volume.assert_holds("x", &Tree::new().with("b", "b"));
+}
+
+#[test]
+fn without_exchange_the_family_is_a_relative_link_replaced_in_one_step() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let inject = "renameat2:error=EINVAL";
+    let run = |source: &str, dest: &str| {
+        strace(&fetch(&hub, &volume, &[source, dest]), "renameat2", inject).assert_success()
+    };
+    run("hf://org/tiny", "emb/tiny");
+    let link = volume.family("emb/tiny");
+    let first = std::fs::read_link(&link).unwrap();
+    assert!(first.starts_with("../.weightlift/revisions"), "{}", first.display());
+    volume.assert_holds("emb/tiny", &tiny_selected());
+    hub.log().clear();
+    run("hf://org/tiny", "emb/tiny");
+    assert_eq!(hub.requests().len(), 1);
+    let new = Tree::new().with("config.json", "{}");
+    hub.move_branch(REPO, "main", new.clone());
+    run("hf://org/tiny", "emb/tiny");
+    volume.assert_holds("emb/tiny", &new);
+    assert_tree(&volume.family("emb").join(first), &tiny_selected());
+}
+
+#[test]
+fn a_volume_that_cannot_publish_in_one_step_is_refused_unless_allowed() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    // An update where directories can be neither exchanged nor linked.
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let new = Tree::new().with("config.json", "{}");
+    hub.move_branch(REPO, "main", new.clone());
+    let calls = "renameat2,symlinkat";
+    let run = |arguments: &[&str]| {
+        let command = fetch(&hub, &volume, arguments);
+        strace_all(&command, calls, &["renameat2:error=EINVAL", "symlinkat:error=EPERM"])
+    };
+    run(&["hf://org/tiny"]).assert_code(14).assert_says("--allow-degraded");
+    volume.assert_holds("tiny", &tiny_selected());
+    run(&["hf://org/tiny", "--allow-degraded"]).assert_success();
+    volume.assert_holds("tiny", &new);
+}
+
+#[test]
+fn space_is_checked_before_the_first_byte() {
+    if !is_root() {
+        return;
+    }
+    let (hub, volume) = (FakeHub::serving(REPO, large(1)), Volume::new());
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let _mounted = Mounted::tmpfs(&volume.root(), "size=16m");
+    let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(15);
+    assert!(run.last_line().contains("free"), "{}", run.stderr);
+    assert_eq!(hub.count("*", "/resolve/"), 0);
+    volume.assert_clean();
+    // It fits after a while.
+    assert!(
+        Command::new("mount")
+            .args(["-o", "remount,size=64m"])
+            .arg(volume.root())
+            .status()
+            .unwrap()
+            .success()
+    );
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    volume.assert_holds("tiny", &large(1));
+}
+
+#[test]
+fn inodes_are_checked_before_the_first_byte() {
+    if !is_root() {
+        return;
+    }
+    let tree = (0..100).fold(Tree::new(), |tree, n| tree.with(&format!("f{n}"), "x"));
+    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let _mounted = Mounted::tmpfs(&volume.root(), "size=64m,nr_inodes=80");
+    let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(15);
+    assert!(run.last_line().contains("inodes"), "{}", run.stderr);
+    assert_eq!(hub.count("*", "/resolve/"), 0);
+}
+
+#[test]
+fn a_disk_that_fills_up_meanwhile_is_no_space_and_nothing_is_published() {
+    if !has("strace") {
+        return;
+    }
+    for (calls, inject) in [
+        ("pwrite64", "pwrite64:error=ENOSPC:when=20+"),
+        ("fallocate", "fallocate:error=EDQUOT"),
+        ("fsync", "fsync:error=ENOSPC:when=2"),
+    ] {
+        let (hub, volume) = (FakeHub::serving(REPO, large(1)), Volume::new());
+        strace(&fetch(&hub, &volume, &["hf://org/tiny"]), calls, inject).assert_code(15);
+        assert!(!volume.family("tiny").exists(), "{inject}");
+    }
+}
+
+#[test]
+fn a_failed_sync_is_never_success_and_the_file_is_not_trusted_again() {
+    if !has("strace") {
+        return;
+    }
+    for when in 1..=6 {
+        let (hub, volume) = (hub_of_tiny(), Volume::new());
+        let inject = format!("fsync:error=EIO:when={when}");
+        strace(&fetch(&hub, &volume, &["hf://org/tiny"]), "fsync", &inject).assert_code(22);
+        assert!(!volume.family("tiny").exists(), "fsync {when}");
+        fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+        volume.assert_holds("tiny", &tiny_selected());
+    }
+}
+
+#[test]
+fn filesystems_without_fallocate_work() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (FakeHub::serving(REPO, large(1)), Volume::new());
+    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    strace(&command, "fallocate", "fallocate:error=EOPNOTSUPP").assert_success();
+    volume.assert_holds("tiny", &large(1));
+}
+
+#[test]
+fn a_killed_run_is_continued() {
+    let tree = large(1);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 4 << 20 }));
+    let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "2"];
+    let mut kills = 0;
+    for _ in 0..3 {
+        let before = hub.bytes_sent_for("xet-bridge");
+        let running = fetch(&hub, &volume, &arguments).start();
+        eventually("some megabytes arrive", || {
+            hub.bytes_sent_for("xet-bridge") > before + (5 << 20)
+        });
+        running.signal("-KILL");
+        assert_eq!(running.wait().code, -1);
+        assert!(!volume.family("tiny").exists());
+        kills += 1;
+    }
+    hub.clear_script();
+    // Other connections and another chunk size do not lose what is there.
+    let run =
+        fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "2MiB"]).run().assert_success();
+    assert!(run.stderr.contains("are here already"), "{}", run.stderr);
+    volume.assert_holds("tiny", &tree);
+    volume.assert_clean();
+    // Per kill at most connections × chunk are lost, and what was on its way in socket buffers.
+    let lost = hub.bytes_sent_for("xet-bridge") - (24 << 20);
+    assert!(lost <= kills * (2 + 6) * (1 << 20), "{lost} bytes were fetched twice");
+}
+
+#[test]
+fn what_a_killed_run_left_is_not_trusted_blindly() {
+    let tree = large(1);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 6 << 20 }));
+    let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "2"];
+    let running = fetch(&hub, &volume, &arguments).start();
+    eventually("some megabytes arrive", || hub.bytes_sent_for("xet-bridge") > 6 << 20);
+    running.signal("-KILL");
+    drop(running.wait());
+    hub.clear_script();
+    let file = volume.attempts()[0].join("tree/big.bin");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    fetch(&hub, &volume, &arguments)
+        .run()
+        .assert_success()
+        .assert_says("an earlier run had left is damaged");
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
+fn after_a_reboot_only_chunks_that_match_their_checksum_are_used() {
+    let tree = large(1);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 6 << 20 }));
+    let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "2"];
+    let running = fetch(&hub, &volume, &arguments).start();
+    eventually("some megabytes arrive", || hub.bytes_sent_for("xet-bridge") > 8 << 20);
+    running.signal("-KILL");
+    drop(running.wait());
+    hub.clear_script();
+    // The journal as a run before the last boot would have left it, and a chunk that never
+    // reached the disk.
+    let attempt = volume.attempts()[0].clone();
+    let journal = std::fs::read_to_string(attempt.join("journal")).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let (head, rest) = journal.split_once('\n').unwrap();
+    let json = head[9..].replace(boot.trim(), "an-earlier-boot");
+    assert_ne!(json, head[9..]);
+    let checksum = Blob::bytes(json.clone()).crc32c();
+    std::fs::write(attempt.join("journal"), format!("{checksum:08x} {json}\n{rest}")).unwrap();
+    let mut bytes = std::fs::read(attempt.join("tree/big.bin")).unwrap();
+    bytes[..1 << 20].fill(0);
+    std::fs::write(attempt.join("tree/big.bin"), bytes).unwrap();
+    let before = hub.bytes_sent_for("xet-bridge");
+    let run = fetch(&hub, &volume, &arguments).run().assert_success();
+    assert!(run.stderr.contains("are here already"), "{}", run.stderr);
+    assert!(!run.stderr.contains("damaged"), "the zeros were not seen in time: {}", run.stderr);
+    assert!(hub.bytes_sent_for("xet-bridge") - before < 24 << 20);
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
+fn sixteen_processes_cause_one_download() {
+    let tree = large(3);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 8 << 20 }));
+    let runs: Vec<_> = (0..16).map(|_| fetch(&hub, &volume, &["hf://org/tiny"]).start()).collect();
+    let mut waited = 0;
+    for run in runs {
+        let run = run.wait().assert_success();
+        assert_eq!(run.stdout, format!("{}\n", volume.family("tiny").display()));
+        waited += usize::from(run.stderr.contains("waiting up to"));
+    }
+    volume.assert_holds("tiny", &tree);
+    volume.assert_clean();
+    let sent = hub.body_bytes();
+    assert!(sent as f64 <= 1.02 * tree.total_bytes() as f64, "{sent} bytes");
+    assert!(waited >= 10, "only {waited} said that they wait");
+}
+
+#[test]
+fn without_any_lock_eight_processes_all_succeed() {
+    if !has("strace") {
+        return;
+    }
+    let tree = large(4);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let start = |_| {
+            scope.spawn(|| {
+                let command = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]);
+                strace(&command, "flock", "flock:retval=0")
+            })
+        };
+        let threads: Vec<_> = (0..8).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for run in runs {
+        run.assert_success();
+    }
+    volume.assert_holds("tiny", &tree);
+    weightlift().arg("verify").arg(volume.family("tiny")).run().assert_success();
+}
+
+#[test]
+fn a_volume_without_locks_works_with_a_warning() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    strace(&command, "flock", "flock:error=ENOLCK").assert_success().assert_says("no usable locks");
+    volume.assert_holds("tiny", &tiny_selected());
+}
+
+#[test]
+fn a_waiter_takes_over_at_once_from_a_holder_that_died() {
+    let tree = large(5);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
+    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 3 << 20);
+    let waiter = fetch(&hub, &volume, &["hf://org/tiny"]).start();
+    std::thread::sleep(Duration::from_secs(2));
+    hub.clear_script();
+    holder.signal("-KILL");
+    let killed = Instant::now();
+    let run = waiter.wait().assert_success();
+    assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
+    assert!(run.stderr.contains("waiting up to"), "{}", run.stderr);
+    assert!(run.stderr.contains("are here already"), "{}", run.stderr);
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
+fn a_waiter_goes_on_alone_when_the_holder_is_frozen() {
+    let tree = large(6);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(
+        Rule::on("GET", "").at("cdn").times(8).then(Fault::Drip { bytes_per_second: 1 << 20 }),
+    );
+    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 3 << 20);
+    holder.signal("-STOP");
+    fetch(&hub, &volume, &["hf://org/tiny", "--takeover-after", "3s"])
+        .run()
+        .assert_success()
+        .assert_says("has made no progress");
+    volume.assert_holds("tiny", &tree);
+    // The zombie wakes up, finds the model, and does no harm.
+    holder.signal("-CONT");
+    holder.wait().assert_success();
+    volume.assert_holds("tiny", &tree);
+    weightlift().arg("verify").arg(volume.family("tiny")).run().assert_success();
+}
+
+#[test]
+fn a_waiter_does_not_wait_for_ever() {
+    let (hub, volume) = (FakeHub::serving(REPO, large(7)), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
+    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 1 << 20);
+    let run =
+        fetch(&hub, &volume, &["hf://org/tiny", "--lock-timeout", "2s"]).run().assert_code(23);
+    assert!(run.last_line().contains("--lock-timeout"), "{}", run.stderr);
+    drop(holder);
+}
+
+#[test]
+fn sigterm_saves_the_state_and_ends_in_time() {
+    let tree = large(8);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 2 << 20 }));
+    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+        let running = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+        let before = hub.bytes_sent_for("xet-bridge");
+        eventually("bytes arrive", || hub.bytes_sent_for("xet-bridge") > before + (3 << 20));
+        running.signal(signal);
+        let signalled = Instant::now();
+        let run = running.wait().assert_code(code);
+        assert!(signalled.elapsed() < Duration::from_secs(10));
+        assert!(run.last_line().contains("the next run goes on from here"), "{}", run.stderr);
+    }
+    hub.clear_script();
+    let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    assert!(run.stderr.contains("are here already"), "{}", run.stderr);
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
+fn verify_names_the_bad_files() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = volume.family("tiny");
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let verify = |paths: &[&Path]| weightlift().arg("verify").args(paths).run();
+    let run = verify(&[&family]).assert_success();
+    assert_eq!(run.stdout, format!("{}\n", family.display()));
+    let shard = family.join("model-00002-of-00002.safetensors");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x10;
+    std::fs::write(&shard, &bytes).unwrap();
+    std::fs::remove_file(family.join("1_Pooling/config.json")).unwrap();
+    let run = verify(&[&family]).assert_code(12);
+    assert_eq!(run.stdout, "");
+    for bad in ["model-00002-of-00002.safetensors", "1_Pooling/config.json"] {
+        assert!(run.last_line().contains(bad), "{}", run.stderr);
+    }
+    assert!(!run.stderr.contains("model-00001"), "{}", run.stderr);
+    verify(&[&volume.path("nothing")]).assert_code(10);
+    verify(&[&volume.root()]).assert_code(10);
+}
+
+/// Runs `command` under strace with one fault injected, in all its threads.
+fn strace(command: &Command, calls: &str, inject: &str) -> Run {
+    strace_all(command, calls, &[inject])
+}
+
+fn strace_all(command: &Command, calls: &str, injects: &[&str]) -> Run {
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    for inject in injects {
+        traced.args(["-e", &format!("inject={inject}")]);
+    }
+    traced.arg(command.get_program()).args(command.get_args()).env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            traced.env(name, value);
+        }
+    }
+    traced.env("PATH", std::env::var_os("PATH").unwrap());
+    traced.run()
+}
+
+/// A filesystem that is unmounted at the end.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn tmpfs(at: &Path, options: &str) -> Self {
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(at)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
