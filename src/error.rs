@@ -145,7 +145,7 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::InsideFamily { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::NoSpace { .. } | StoreError::NoInodes { .. } => Class::NoSpace,
-        StoreError::LockTimeout { .. } => Class::Deadline,
+        StoreError::LockTimeout { .. } | StoreError::Overtaken(_) => Class::Deadline,
         StoreError::NoAtomicPublication(_) => Class::Unusable,
     }
 }

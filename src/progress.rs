@@ -26,6 +26,8 @@ pub struct Progress {
     pub done_bytes: AtomicU64,
     /// Bytes that came over the network, thrown away ones included.
     pub fetched_bytes: AtomicU64,
+    /// Bytes that were read back: hashed, re-checked, copied. A sign of life for those who wait.
+    pub worked_bytes: AtomicU64,
     pub total_files: AtomicU64,
     pub done_files: AtomicU64,
     phase: Mutex<&'static str>,

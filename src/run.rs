@@ -21,6 +21,9 @@ use crate::transfer::Stop;
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
+/// How long a last line may take when time is up.
+const TIME_TO_TELL: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Runs the command line `arguments`, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::parse_from_outside(arguments) {
@@ -33,8 +36,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let stop = Stop::default();
     let last = ending.clone();
     let give_up = move |number| {
-        let code = last.report(&Err(Error::Signal(number)));
-        std::process::exit(i32::from(code));
+        let error = Error::Signal(number);
+        let (class, message) = (error.class(), error.to_string());
+        last.write_termination_message(class, &message, None);
+        // Whoever does not read our standard error must not keep us.
+        let telling = last.clone();
+        let told = std::thread::spawn(move || telling.say_last(class, &message));
+        let started = std::time::Instant::now();
+        while !told.is_finished() && started.elapsed() < TIME_TO_TELL {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        std::process::exit(i32::from(class.exit_code()));
     };
     let received = match signals::listen(stop.clone(), give_up) {
         Ok(received) => received,
@@ -139,13 +151,16 @@ impl Ending {
             Err(error) => (error.class(), error.to_string(), None),
         };
         let message = text::inert(&message, 2_000);
-        let line = match class {
-            Class::Complete => message.clone(),
-            class => format!("error: {message} [exit {}, {}]", class.exit_code(), class.name()),
-        };
-        self.screen.say(&line);
         self.write_termination_message(class, &message, path.as_deref());
+        self.say_last(class, &message);
         class.exit_code()
+    }
+
+    fn say_last(&self, class: Class, message: &str) {
+        self.screen.say(&match class {
+            Class::Complete => message.to_owned(),
+            class => format!("error: {message} [exit {}, {}]", class.exit_code(), class.name()),
+        });
     }
 
     fn write_termination_message(&self, class: Class, message: &str, path: Option<&str>) {

@@ -73,7 +73,7 @@ fn a_real_model_from_the_hub_is_equal_and_opens() {
 
 #[test]
 fn a_real_model_from_a_real_s3_server_is_equal_and_opens() {
-    if !has_packages("moto.server, boto3") {
+    if !has_packages("moto.server, boto3, awscrt") {
         return;
     }
     let Some(tree) = minilm() else { return };

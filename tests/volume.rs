@@ -531,6 +531,210 @@ fn verify_names_the_bad_files() {
     verify(&[&volume.root()]).assert_code(10);
 }
 
+/// A family directory that was handed to us empty, published into file by file.
+fn in_place(volume: &Volume) -> std::path::PathBuf {
+    let family = volume.family("tiny");
+    std::fs::create_dir_all(&family).unwrap();
+    family
+}
+
+#[test]
+fn a_finished_publication_in_place_is_not_taken_apart_by_the_next_update() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = in_place(&volume);
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    // As a kill right after the sentinel would leave it.
+    let list: Vec<_> = tiny_selected()
+        .iter()
+        .map(|(path, blob)| {
+            let identity = if path.ends_with(".safetensors") {
+                format!("sha256:{}", blob.sha256())
+            } else {
+                format!("git-sha1:{}", blob.git_sha1())
+            };
+            serde_json::json!({"path": path, "identity": identity})
+        })
+        .collect();
+    let publishing = serde_json::json!({"attempt": "self~gone", "files": list});
+    std::fs::write(family.join(".weightlift/publishing.json"), publishing.to_string()).unwrap();
+    let new =
+        tiny_selected().with("config.json", "{}").with_blob("big.onnx", Blob::synthetic(8 << 20, 1));
+    hub.move_branch(REPO, "main", new.clone());
+    hub.script(
+        Rule::on("GET", "big.onnx").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }),
+    );
+    let running = fetch(&hub, &volume, &["hf://org/tiny"]).start();
+    eventually("the update fetches", || hub.bytes_sent_for("xet-bridge") > 2 << 20);
+    assert_tree(&family, &tiny_selected());
+    running.signal("-KILL");
+    drop(running.wait());
+    weightlift().arg("verify").arg(&family).run().assert_success();
+    hub.clear_script();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    assert_tree(&family, &new);
+}
+
+#[test]
+fn a_zombie_cannot_mix_revisions_in_place() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = in_place(&volume);
+    // Frozen in the middle of its moves, by a stop that strace delivers.
+    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    let zombie = std::thread::scope(|scope| {
+        let inject = "renameat:signal=STOP:when=9";
+        let zombie = scope.spawn(|| strace(&command, "renameat", inject));
+        eventually("the zombie has moved some files", || list(&family).len() > 3);
+        std::thread::sleep(Duration::from_millis(500));
+        let new = Tree::new().with("config.json", "{}").with("README.md", "new");
+        hub.move_branch(REPO, "main", new.clone());
+        let mut second = fetch(&hub, &volume, &["hf://org/tiny", "--takeover-after", "2s"]);
+        // The lock of the publication is the frozen one's: it is waited for, but not for ever.
+        second.run().assert_success();
+        assert_tree(&family, &new);
+        let pid = zombie_pid(&volume);
+        assert!(Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
+        let run = zombie.join().unwrap();
+        assert_tree(&family, &new);
+        run
+    });
+    assert_ne!(zombie.code, 0, "{}", zombie.stderr);
+    weightlift().arg("verify").arg(&family).run().assert_success();
+}
+
+/// The stopped process that fetches into `volume`.
+fn zombie_pid(volume: &Volume) -> String {
+    let root = volume.root().display().to_string();
+    let stopped = |pid: &str| {
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let is_ours = read("cmdline").contains(&root) && !read("cmdline").starts_with("strace");
+        is_ours
+            && read("status")
+                .lines()
+                .any(|line| line.starts_with("State:\tT") || line.starts_with("State:\tt"))
+    };
+    let mut found = None;
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let pid = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if pid.bytes().all(|byte| byte.is_ascii_digit()) && stopped(&pid) {
+            found = Some(pid);
+        }
+    }
+    found.expect("a stopped process")
+}
+
+#[test]
+fn somebody_elses_file_in_a_filled_directory_is_not_overwritten() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = in_place(&volume);
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    std::fs::write(family.join("NOTES.md"), "mine").unwrap();
+    hub.move_branch(REPO, "main", tiny_selected().with("NOTES.md", "theirs"));
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
+    assert_eq!(std::fs::read_to_string(family.join("NOTES.md")).unwrap(), "mine");
+    assert_tree(&family, &tiny_selected().with("NOTES.md", "mine"));
+}
+
+#[test]
+fn an_empty_file_with_a_wrong_digest_ends_and_does_not_hang() {
+    let entry =
+        serde_json::json!({"type": "file", "path": "empty", "size": 0, "oid": "1".repeat(40)});
+    let hub = FakeHub::builder().repo(REPO, tiny()).raw_tree_entry(REPO, entry).start();
+    fetch(&hub, &Volume::new(), &["hf://org/tiny"]).run().assert_code(12);
+}
+
+#[test]
+fn many_small_files_need_few_descriptors() {
+    if !has("prlimit") {
+        return;
+    }
+    let tree = (0..1_500).fold(Tree::new(), |tree, n| tree.with(&format!("d/f{n}.json"), "{}"));
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=256", "--"]).arg(command.get_program()).args(command.get_args());
+    limited
+        .env_clear()
+        .env("HF_ENDPOINT", hub.url())
+        .env("PATH", std::env::var_os("PATH").unwrap());
+    limited.run().assert_success();
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
+fn a_link_publication_that_was_cut_off_is_finished_without_fetching_again() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (FakeHub::serving(REPO, large(9)), Volume::new());
+    // Links instead of exchanges, and a kill at each of the renames of the publication.
+    for when in 3..=4 {
+        let _ = std::fs::remove_dir_all(volume.root());
+        let kill = format!("renameat:signal=KILL:when={when}");
+        let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+        let killed = strace_all(&command, "renameat,renameat2", &["renameat2:error=EINVAL", &kill]);
+        assert_ne!(killed.code, 0, "not killed at {when}");
+        let before = hub.bytes_sent_for("xet-bridge");
+        fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+        volume.assert_holds("tiny", &large(9));
+        assert_eq!(
+            hub.bytes_sent_for("xet-bridge"),
+            before,
+            "fetched again after a kill at {when}"
+        );
+    }
+}
+
+#[test]
+fn a_stray_file_among_the_attempts_is_ignored() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    std::fs::create_dir_all(volume.root().join(".weightlift/attempts")).unwrap();
+    std::fs::write(volume.root().join(".weightlift/attempts/tiny~stray"), "x").unwrap();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    volume.assert_holds("tiny", &tiny_selected());
+}
+
+#[test]
+fn sigterm_ends_the_process_also_when_nobody_reads_its_output() {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(24 << 20, 1));
+    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
+    // A full pipe that nobody reads, as standard error.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let filler = std::thread::spawn(move || {
+        use std::io::Write;
+        let _ = writer.write_all(&vec![b'x'; 1 << 20]);
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let stderr = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader)));
+    let mut child = fetch(&hub, &volume, &["hf://org/tiny"])
+        .stdout(std::process::Stdio::null())
+        .stderr(stderr.unwrap())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let signalled = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if signalled.elapsed() > Duration::from_secs(15) {
+            let _ = child.kill();
+            panic!("still alive 15 s after SIGTERM");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(143));
+    drop(reader);
+    drop(filler.join());
+}
+
 /// Runs `command` under strace with one fault injected, in all its threads.
 fn strace(command: &Command, calls: &str, inject: &str) -> Run {
     strace_all(command, calls, &[inject])

@@ -14,7 +14,7 @@ use crate::progress::{Progress, Screen};
 use crate::source::credentials::{Token, is_true, text_of};
 use crate::source::http::{Deadlines, Http};
 use crate::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
-use crate::store::{Attempt, Existing, Lock, LockAttempt, Published, Store};
+use crate::store::{Attempt, Existing, Lock, LockAttempt, Published, Report, Store, Surroundings};
 use crate::transfer::{self, Proof, Retry, RetryPolicy, Stop};
 use crate::{Error, verify};
 
@@ -74,23 +74,34 @@ impl<'a> Fetch<'a> {
                 Err(error) => return Err(error),
             }
         }
-        match self.turn(model, store, &existing, revision.as_deref()).await? {
-            Turn::Ours { store, _lock } => {
-                let filled = self.fill(model, &store, source.as_ref(), started).await;
-                match (filled, known) {
-                    // An outage in the middle of an update takes the copy away as little.
-                    (Err(error), Some(sentinel))
-                        if is_outage(&error) && model.uri.pinned_commit().is_none() =>
-                    {
-                        self.screen.warn(&format!("{error}; using the last complete copy"));
-                        self.present(model, &store, sentinel, started)
-                    }
-                    (filled, _) => filled,
+        let mut may_take_over = true;
+        loop {
+            let store = Store::open(model.destination.clone())?;
+            let turn = self.turn(model, store, &existing, revision.as_deref(), may_take_over);
+            let (store, is_extra, _lock) = match turn.await? {
+                Turn::Ours { store, is_extra, lock } => (store, is_extra, lock),
+                Turn::DoneByOther { store, sentinel } => {
+                    return self.present(model, &store, &sentinel, started);
                 }
+            };
+            let error = match self.fill(model, &store, source.as_ref(), started).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            if is_extra && error.class() == Class::NoSpace {
+                // There is no room for two: the one who was first may still make it.
+                self.screen.warn(&format!("{error}; waiting on"));
+                may_take_over = false;
+                continue;
             }
-            Turn::DoneByOther { store, sentinel } => {
-                self.present(model, &store, &sentinel, started)
-            }
+            // An outage in the middle of an update takes the copy away as little.
+            return match known {
+                Some(sentinel) if is_outage(&error) && model.uri.pinned_commit().is_none() => {
+                    self.screen.warn(&format!("{error}; using the last complete copy"));
+                    self.present(model, &store, sentinel, started)
+                }
+                _ => Err(error),
+            };
         }
     }
 
@@ -116,10 +127,21 @@ impl<'a> Fetch<'a> {
         let pickles = self.check_pickles(&files)?;
         let snapshot = Snapshot { place, revision, files: Vec::new() };
         let mut attempt = Attempt::begin(store, &snapshot, files)?;
-        let say = |line: String| self.screen.say(&line);
-        let reused = attempt.adopt(store, &say)?;
+        let progress = Arc::new(Progress::default());
+        progress.enter("looking at earlier attempts");
+        let heartbeat = attempt.heartbeat({
+            let progress = progress.clone();
+            Arc::new(move || report(&progress))
+        })?;
+        let outside = Surroundings {
+            say: &|line| self.screen.say(&line),
+            go_on: &|| !self.stop.is_set(),
+            worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
+        };
+        let reused = attempt.adopt(store, &outside)?;
         let plan = attempt.plan();
         if let Err(error) = attempt.check_space(&plan) {
+            drop(heartbeat);
             if reused == 0 {
                 attempt.end()?;
             }
@@ -132,24 +154,13 @@ impl<'a> Fetch<'a> {
             &left_out,
             attempt.free_bytes()?,
         ));
-
         if let Some(pickles) = pickles {
             self.screen.warn(&pickles);
         }
-
-        let progress = Arc::new(Progress::default());
         progress.enter("fetching");
         progress.total_bytes.store(plan.total_bytes(), Relaxed);
         progress.done_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
         progress.total_files.store(plan.files.len() as u64, Relaxed);
-        let report = {
-            let progress = progress.clone();
-            Arc::new(move || {
-                let (done, total) = (&progress.done_bytes, &progress.total_bytes);
-                (progress.phase().to_owned(), done.load(Relaxed), total.load(Relaxed))
-            })
-        };
-        let heartbeat = attempt.heartbeat(report)?;
         let follower = self.screen.follow(progress.clone());
         let options = self.args.transfer_options();
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
@@ -175,9 +186,13 @@ impl<'a> Fetch<'a> {
             left_out,
         );
         let fetched = progress.fetched_bytes.load(Relaxed);
-        drop(heartbeat);
         let published = attempt.publish(store, &sentinel, self.args.allow_degraded)?;
+        drop(heartbeat);
         drop(follower);
+        if let Err(error) = attempt.end() {
+            // The model is there and durable; what is left over is swept by a later run.
+            self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
+        }
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
@@ -205,6 +220,7 @@ impl<'a> Fetch<'a> {
         mut store: Store,
         before: &Existing,
         wanted: Option<&str>,
+        may_take_over: bool,
     ) -> Result<Turn, Error> {
         let selection = self.args.selection();
         let before = match before {
@@ -251,10 +267,10 @@ impl<'a> Fetch<'a> {
                 }
             }
             if let Some(lock) = lock {
-                return Ok(Turn::Ours { store, _lock: lock });
+                return Ok(Turn::Ours { store, is_extra: false, lock });
             }
-            if let Some(extra) = rest.take_over(&store, self.screen)? {
-                return Ok(Turn::Ours { store, _lock: Some(extra) });
+            if may_take_over && let Some(extra) = rest.take_over(&store, self.screen)? {
+                return Ok(Turn::Ours { store, is_extra: true, lock: Some(extra) });
             }
             rest.wait(&store, self.screen, self.stop).await?;
         }
@@ -443,15 +459,26 @@ impl<'a> Fetch<'a> {
 
 /// Whose turn it is.
 enum Turn {
-    /// Ours, with the lock if the volume has any.
+    /// Ours, with the lock if the volume has any; extra, if beside somebody who has it.
     Ours {
         store: Store,
-        _lock: Option<Lock>,
+        is_extra: bool,
+        lock: Option<Lock>,
     },
     DoneByOther {
         store: Store,
         sentinel: Box<Sentinel>,
     },
+}
+
+/// What those who wait are told about us.
+fn report(progress: &Progress) -> Report {
+    Report {
+        phase: progress.phase(),
+        done_bytes: progress.done_bytes.load(Relaxed),
+        total_bytes: progress.total_bytes.load(Relaxed),
+        worked_bytes: progress.worked_bytes.load(Relaxed),
+    }
 }
 
 /// Whether `error` says that the source cannot be reached now, rather than that it refuses.

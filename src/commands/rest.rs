@@ -21,7 +21,7 @@ pub struct Rest {
     started: Instant,
     last_line: Option<Instant>,
     /// The holder's progress as last seen, and since when it has not moved by our own clock.
-    seen: Option<(u64, String, String)>,
+    seen: Option<(u64, u64, String, String)>,
     unmoved_since: Instant,
     holder: String,
 }
@@ -84,8 +84,8 @@ impl Rest {
         let Some(owner) = Owner::read(&owners, &format!("{}.json", store.state_name())) else {
             return Ok(());
         };
-        let (bytes, phase, attempt) = owner.progress();
-        let now = (bytes, phase.to_owned(), attempt.to_owned());
+        let (bytes, worked, phase, attempt) = owner.progress();
+        let now = (bytes, worked, phase.to_owned(), attempt.to_owned());
         if self.seen.as_ref() != Some(&now) {
             self.seen = Some(now);
             self.unmoved_since = Instant::now();

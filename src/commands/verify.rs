@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use rustix::fs::Advice;
+use rustix::io::Errno;
 
 use super::Outcome;
 use crate::Error;
@@ -127,12 +128,12 @@ fn check(
     let parent = match dir.descend(parent) {
         Ok(Some(parent)) => parent,
         Ok(None) => return gone(),
-        Err(error) => return Ok(Some(error.to_string())),
+        Err(error) => return other_kind(error),
     };
     let file = match parent.read_file(path.name()) {
         Ok(Some(file)) => file,
         Ok(None) => return gone(),
-        Err(error) => return Ok(Some(error.to_string())),
+        Err(error) => return other_kind(error),
     };
     let fail = |error| Error::Store(StoreError::io("read", &parent.path_of(path.name()), error));
     let size = file.metadata().map_err(fail)?.len();
@@ -141,10 +142,10 @@ fn check(
     }
     // What the disk holds is asked, not what the page cache remembers.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-    let sha256 = match hash(&file, size, buffer, stop) {
-        Ok(sha256) => sha256,
-        Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
-    };
+    let sha256 = hash(&file, size, buffer, stop).map_err(fail)?;
+    if stop.is_set() {
+        return Err(Error::Signal(0));
+    }
     if sha256 != listed.sha256 {
         return Ok(Some(format!("sha256 {sha256} instead of {}", text::inert(&listed.sha256, 64))));
     }
@@ -154,6 +155,16 @@ fn check(
         return Ok(Some(format!("no valid safetensors: {why}")));
     }
     Ok(None)
+}
+
+/// Something of another kind at the place of a file is damage; not being able to look is not.
+fn other_kind(error: StoreError) -> Result<Option<String>, Error> {
+    match error.errno() {
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NXIO) => {
+            Ok(Some("no regular file".to_owned()))
+        }
+        _ => Err(error.into()),
+    }
 }
 
 fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Result<String> {

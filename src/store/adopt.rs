@@ -5,22 +5,22 @@
 //! that inode.
 
 use std::collections::HashMap;
-use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::io::Errno;
 
-use super::journal::{self, JournalFile, WrittenChunk};
+use super::fill::Publishing;
+use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::owner::{BEAT, Owner};
-use super::place::PUBLISHING;
-use super::publish::PublishingFile;
+use super::place::read_sentinel;
+use super::publish::KEPT_PREFIX;
+use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::staging::{Attempt, ID_SEPARATOR, OWNER, TREE};
-use super::{Dir, Store, StoreError, node};
-use crate::model::{Checksum, RelPath};
+use super::{Dir, Kind, Store, StoreError, node, space};
+use crate::model::{RelPath, SENTINEL, STATE_DIR};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
 const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// How another attempt's bytes may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,27 +35,32 @@ enum Trust {
 
 impl Attempt {
     /// Takes over what can be trusted of other attempts for this family; returns the bytes that
-    /// need not be fetched again. `say` tells the user what is waited for.
-    pub fn adopt(&mut self, store: &Store, say: &dyn Fn(String)) -> Result<u64, StoreError> {
-        self.adopt_unfinished_publication(store)?;
+    /// need not be fetched again.
+    pub fn adopt(&mut self, store: &Store, outside: &Surroundings<'_>) -> Result<u64, StoreError> {
+        let mut wanted = Wanted::of(self);
+        self.adopt_unfinished_publication(store, &mut wanted, outside)?;
         let attempts = self.state.make_child("attempts")?;
+        // One wait for all of them together.
+        let give_up_at = Instant::now() + SILENT + BEAT;
         for name in self.other_attempts(&attempts)? {
-            let Some(old) = attempts.child(&name)? else {
-                continue;
-            };
-            let Some((header, files)) = journal::read(&old)? else {
-                continue;
-            };
+            if !(outside.go_on)() {
+                break;
+            }
+            let Some(old) = open_attempt(&attempts, &name)? else { continue };
+            let Some((header, files)) = journal::read(&old)? else { continue };
             if header.family != self.state_name {
                 continue;
             }
-            let trust = self.trust(&old, &header, say)?;
+            let trust = self.trust(&old, &header, give_up_at, outside)?;
+            if trust != Trust::Copy {
+                self.settle(store, &old, &name, &header)?;
+            }
             if let Some(tree) = old.child(TREE)? {
                 for file in files {
-                    self.adopt_file(&tree, &file, trust)?;
+                    self.adopt_file(&tree, &file, trust, &mut wanted, outside)?;
                 }
             }
-            if trust != Trust::Copy {
+            if trust != Trust::Copy && (outside.go_on)() {
                 attempts.remove_tree(&name)?;
             }
         }
@@ -64,23 +69,12 @@ impl Attempt {
 
     /// Removes attempts for this family whose writers are certainly gone.
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
-        let Some(attempts) = self.state.child("attempts")? else {
-            return Ok(());
-        };
+        let Some(attempts) = self.state.child("attempts")? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
-            let Some(old) = attempts.child(&name)? else {
-                continue;
-            };
+            let Some(old) = open_attempt(&attempts, &name)? else { continue };
             // Without a readable journal nobody can tell whose it is; it is small, and stays.
-            let Some((header, _)) = journal::read(&old)? else {
-                continue;
-            };
-            let gone = if self.writer.same_boot(&header.writer) {
-                !journal::is_held(&old)? && self.is_silent(&old, &header)
-            } else {
-                is_local(&old)
-            };
-            if header.family == self.state_name && gone {
+            let Some((header, _)) = journal::read(&old)? else { continue };
+            if header.family == self.state_name && self.is_gone(&old, &header)? == Some(true) {
                 attempts.remove_tree(&name)?;
             }
         }
@@ -94,31 +88,40 @@ impl Attempt {
         Ok(names)
     }
 
+    /// Whether the writer of `old` is certainly gone; `None` if it is of another node or boot and
+    /// nobody can tell.
+    fn is_gone(&self, old: &Dir, header: &Header) -> Result<Option<bool>, StoreError> {
+        let held = journal::is_held(old)?;
+        if self.writer.same_boot(&header.writer) {
+            // Where locks may lie, the process must be gone or silent as well.
+            return Ok(Some(!held && (header.locked || self.is_silent(old, header))));
+        }
+        // Only one node at a time has a local filesystem, and its kernel was another then.
+        Ok(if held { Some(false) } else { is_local(old).then_some(true) })
+    }
+
     fn trust(
         &self,
         old: &Dir,
-        header: &journal::Header,
-        say: &dyn Fn(String),
+        header: &Header,
+        give_up_at: Instant,
+        outside: &Surroundings<'_>,
     ) -> Result<Trust, StoreError> {
         if !self.writer.same_boot(&header.writer) {
-            return Ok(if is_local(old) { Trust::MoveChecked } else { Trust::Copy });
+            let is_gone = self.is_gone(old, header)? == Some(true);
+            return Ok(if is_gone { Trust::MoveChecked } else { Trust::Copy });
         }
-        if journal::is_held(old)? {
-            return Ok(Trust::Copy);
-        }
-        // The lock is free, but locks may lie: the process must be gone or silent as well.
         let mut told = false;
-        let started = std::time::Instant::now();
-        while !self.is_silent(old, header) {
+        while self.is_gone(old, header)? != Some(true) {
+            if journal::is_held(old)? || Instant::now() > give_up_at || !(outside.go_on)() {
+                return Ok(Trust::Copy);
+            }
             if !std::mem::replace(&mut told, true) {
-                say(format!(
+                (outside.say)(format!(
                     "waiting up to {}s to be sure that the earlier attempt of `{}` has ended",
                     SILENT.as_secs(),
                     header.writer.host
                 ));
-            }
-            if started.elapsed() > SILENT + BEAT {
-                return Ok(Trust::Copy);
             }
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -126,15 +129,48 @@ impl Attempt {
     }
 
     /// Whether the writer of `old`, of this boot, is gone or has not given a sign for long enough.
-    fn is_silent(&self, old: &Dir, header: &journal::Header) -> bool {
+    fn is_silent(&self, old: &Dir, header: &Header) -> bool {
         if self.writer.sees_gone(&header.writer) {
             return true;
         }
-        let Some(owner) = Owner::read(old, OWNER) else {
-            return false;
-        };
+        let Some(owner) = Owner::read(old, OWNER) else { return false };
         let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
         age > SILENT
+    }
+
+    /// An attempt that was killed between the renames of its publication: its finished tree may lie
+    /// in `revisions/` with nothing that points to it, or the tree that it replaced in its own.
+    fn settle(
+        &self,
+        store: &Store,
+        old: &Dir,
+        name: &str,
+        header: &Header,
+    ) -> Result<(), StoreError> {
+        if store.in_place {
+            return Ok(());
+        }
+        let id = name.rsplit(ID_SEPARATOR).next().unwrap_or(name);
+        match old.child(TREE)? {
+            None => {
+                let revisions = self.state.child("revisions")?;
+                let own = revisions.map(|dir| dir.child(&self.state_name)).transpose()?.flatten();
+                let is_live = store.link_target()?.is_some_and(|target| target.ends_with(id));
+                if let Some(own) = own.filter(|_| !is_live)
+                    && own.kind(id)? == Some(Kind::Directory)
+                {
+                    own.rename(id, old, TREE)?;
+                }
+            }
+            Some(tree) => {
+                let previous = read_sentinel(&tree).ok().flatten();
+                if previous.is_some_and(|previous| previous.revision != header.revision) {
+                    let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
+                    old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}"))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn adopt_file(
@@ -142,31 +178,30 @@ impl Attempt {
         tree: &Dir,
         file: &JournalFile,
         trust: Trust,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
-        let Some(n) = self.wanted(&file.identity, file.size) else {
-            return Ok(());
-        };
-        let Ok(path) = RelPath::parse(&file.path) else {
-            return Ok(());
-        };
+        let Some(n) = wanted.find(&file.identity, file.size) else { return Ok(()) };
+        let Ok(path) = RelPath::parse(&file.path) else { return Ok(()) };
         if file.chunks.is_empty() {
             return Ok(());
         }
         let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
-        let Some(from) = tree.descend(parent)? else {
+        let Some(from) = tree.descend(parent)? else { return Ok(()) };
+        let name = path.name();
+        if from.file_size(name)? != Some(file.size) {
             return Ok(());
-        };
-        if from.file_size(path.name())? != Some(file.size) {
-            return Ok(());
-        }
-        if trust == Trust::Copy {
-            return self.copy_chunks(n, &from, path.name(), &file.chunks);
         }
         let chunks = match trust {
-            Trust::MoveChecked => intact_chunks(&from, path.name(), &file.chunks)?,
-            _ => file.chunks.clone(),
+            Trust::Move => file.chunks.clone(),
+            Trust::MoveChecked => intact_chunks(&from, name, &file.chunks, outside)?,
+            Trust::Copy => return self.copy_chunks(n, &from, name, &file.chunks, wanted, outside),
         };
-        self.take_over(n, &from, path.name(), chunks)
+        if !chunks.is_empty() {
+            wanted.take(n);
+            self.take_over(n, &from, name, chunks)?;
+        }
+        Ok(())
     }
 
     /// Moves a file into this attempt. The journal comes first: a record without its file is
@@ -178,9 +213,6 @@ impl Attempt {
         name: &str,
         chunks: Vec<WrittenChunk>,
     ) -> Result<(), StoreError> {
-        if chunks.is_empty() {
-            return Ok(());
-        }
         self.journal.file(n, &self.files[n], &self.identities[n])?;
         for chunk in &chunks {
             self.journal.chunk(n, chunk)?;
@@ -197,26 +229,18 @@ impl Attempt {
         from: &Dir,
         name: &str,
         chunks: &[WrittenChunk],
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
-        let Some(source) = from.read_file(name)? else {
+        // Beside a writer that may still live, there must be room for all of both.
+        let all: u64 = self.files.iter().map(|file| file.size).sum();
+        if space::free_bytes(&self.dir)? < all {
             return Ok(());
-        };
+        }
+        wanted.take(n);
         let target = self.open(n)?;
-        let mut buffer = vec![0; BUFFER_BYTES];
         for chunk in chunks {
-            let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-            let mut at = chunk.range.start;
-            while at < chunk.range.end {
-                let len = buffer.len().min((chunk.range.end - at) as usize);
-                // A file that shrinks under us is simply not what the journal says.
-                if source.read_exact_at(&mut buffer[..len], at).is_err() {
-                    break;
-                }
-                crc.update(&buffer[..len]);
-                target.write_at(&buffer[..len], at)?;
-                at += len as u64;
-            }
-            if at == chunk.range.end && crc.finalize() == chunk.crc64 {
+            if copy_range(from, name, &chunk.range, &target, outside)? == Some(chunk.crc64) {
                 self.journal.chunk(n, chunk)?;
                 self.present[n].push(chunk.clone());
             }
@@ -224,84 +248,90 @@ impl Attempt {
         Ok(())
     }
 
-    /// Which file of this attempt has this content and nothing of it yet.
-    fn wanted(&self, identity: &str, size: u64) -> Option<usize> {
-        (0..self.files.len()).find(|n| {
-            self.identities[*n] == identity && self.files[*n].size == size && !self.exists(*n)
-        })
-    }
-
     /// A publication file by file was cut off: what it had moved already is taken back.
-    fn adopt_unfinished_publication(&mut self, store: &Store) -> Result<(), StoreError> {
-        if !store.in_place {
+    fn adopt_unfinished_publication(
+        &mut self,
+        store: &Store,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(family) = store.family_dir()? else { return Ok(()) };
+        let Some(list) = Publishing::read(&family)? else { return Ok(()) };
+        if family.kind(SENTINEL)?.is_some() {
+            // It was finished but for this: the files belong to the family.
+            return Publishing::remove(&family);
+        }
+        if self.may_still_publish(store, &list.attempt)? {
             return Ok(());
         }
-        let Some(list) = self.state.read(PUBLISHING, 256 << 20)? else {
-            return Ok(());
-        };
-        let Some(family) = store.family_dir()? else {
-            return Ok(());
-        };
-        let list: Vec<PublishingFile> = serde_json::from_slice(&list).unwrap_or_default();
-        let by_identity: HashMap<&str, &PublishingFile> =
-            list.iter().map(|file| (file.identity.as_str(), file)).collect();
-        for n in 0..self.files.len() {
-            let Some(moved) = by_identity.get(self.identities[n].as_str()) else {
-                continue;
-            };
-            let Ok(path) = RelPath::parse(&moved.path) else {
-                continue;
-            };
+        for file in list.files {
+            let Ok(path) = RelPath::parse(&file.path) else { continue };
             let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
-            let Some(from) = family.descend(parent)? else {
+            let Some(from) = family.descend(parent)? else { continue };
+            let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
                 continue;
             };
-            let size = self.files[n].size;
-            if size == 0 || from.file_size(path.name())? != Some(size) {
-                continue;
-            }
+            let Some(n) = wanted.find(&file.identity, size) else { continue };
             let range = 0..size;
-            let crc64 = crc_of(&from, path.name(), &range)?.unwrap_or_default();
-            self.take_over(n, &from, path.name(), vec![WrittenChunk { range, crc64 }])?;
+            if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
+                wanted.take(n);
+                self.take_over(n, &from, path.name(), vec![WrittenChunk { range, crc64 }])?;
+            }
         }
         Ok(())
     }
+
+    /// Whether the attempt `id`, which has begun to publish, may still be at it.
+    fn may_still_publish(&self, store: &Store, id: &str) -> Result<bool, StoreError> {
+        // One that was not begun in place has its attempt beside the family.
+        let root = Dir::open(&store.destination.root)?;
+        let beside = root.map(|root| root.child(STATE_DIR)).transpose()?.flatten();
+        for state in [Some(self.state.again()?), beside].into_iter().flatten() {
+            let Some(attempts) = state.child("attempts")? else { continue };
+            if let Some(old) = open_attempt(&attempts, id)?
+                && let Some((header, _)) = journal::read(&old)?
+            {
+                return Ok(self.is_gone(&old, &header)? != Some(true));
+            }
+        }
+        Ok(false)
+    }
 }
 
-/// Those of `chunks` whose bytes are still what the journal says.
-fn intact_chunks(
-    from: &Dir,
-    name: &str,
-    chunks: &[WrittenChunk],
-) -> Result<Vec<WrittenChunk>, StoreError> {
-    let mut intact = Vec::new();
-    for chunk in chunks {
-        if crc_of(from, name, &chunk.range)? == Some(chunk.crc64) {
-            intact.push(chunk.clone());
-        }
-    }
-    Ok(intact)
+/// Which files of the new attempt are still to be found, by their content.
+struct Wanted {
+    by_content: HashMap<(String, u64), Vec<usize>>,
+    content_of: Vec<(String, u64)>,
 }
 
-fn crc_of(dir: &Dir, name: &str, range: &std::ops::Range<u64>) -> Result<Option<u64>, StoreError> {
-    let Some(file) = dir.open_file(name, OFlags::RDONLY)? else {
-        return Ok(None);
-    };
-    let Some(algorithm) = Checksum::Crc64Nvme.crc_algorithm() else {
-        return Ok(None);
-    };
-    let mut crc = crc_fast::Digest::new(algorithm);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut at = range.start;
-    while at < range.end {
-        let len = buffer.len().min((range.end - at) as usize);
-        if file.read_exact_at(&mut buffer[..len], at).is_err() {
-            return Ok(None);
+impl Wanted {
+    fn of(attempt: &Attempt) -> Self {
+        let mut wanted = Self { by_content: HashMap::new(), content_of: Vec::new() };
+        for (n, (file, identity)) in attempt.files.iter().zip(&attempt.identities).enumerate() {
+            let content = (identity.clone(), file.size);
+            wanted.by_content.entry(content.clone()).or_default().push(n);
+            wanted.content_of.push(content);
         }
-        crc.update(&buffer[..len]);
-        at += len as u64;
+        wanted
     }
-    Ok(Some(crc.finalize()))
+
+    fn find(&self, identity: &str, size: u64) -> Option<usize> {
+        self.by_content.get(&(identity.to_owned(), size))?.last().copied()
+    }
+
+    fn take(&mut self, n: usize) {
+        if let Some(same) = self.by_content.get_mut(&self.content_of[n]) {
+            same.retain(|other| *other != n);
+        }
+    }
+}
+
+/// Opens an attempt; what is no directory is none.
+fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
+    match attempts.child(name) {
+        Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
+        opened => opened,
+    }
 }
 
 /// Whether only one node at a time can have this filesystem mounted, so that a writer of an earlier

@@ -162,10 +162,24 @@ impl Dir {
 
     /// Writes a small file in one step: whoever reads it sees the old content or the new one.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        self.replace_with(name, content, false)
+    }
+
+    /// The same, also after a power cut.
+    pub fn replace_durably(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        self.replace_with(name, content, true)?;
+        self.sync()
+    }
+
+    fn replace_with(&self, name: &str, content: &[u8], sync: bool) -> Result<(), StoreError> {
         let temporary = format!("{name}.{}", super::node::random_id());
         let written = self.create_file(&temporary).and_then(|mut file| {
-            file.write_all(content)
-                .map_err(|error| StoreError::io("write", &self.path_of(&temporary), error))
+            let path = self.path_of(&temporary);
+            file.write_all(content).map_err(|error| StoreError::io("write", &path, error))?;
+            if sync {
+                rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
+            }
+            Ok(())
         });
         let done = written.and_then(|()| self.rename(&temporary, self, name));
         if done.is_err() {
@@ -249,6 +263,15 @@ impl Dir {
         match rustix::fs::fsync(&self.fd) {
             Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::BADF) => Ok(()),
             Err(error) => Err(StoreError::io("sync the directory", &self.path, error)),
+        }
+    }
+
+    /// Inode of `name`, if it is there; of a link, the link's own.
+    pub fn inode(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_ino)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &self.path_of(name), error)),
         }
     }
 

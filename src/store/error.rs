@@ -31,6 +31,8 @@ pub enum StoreError {
     NoSpace { path: PathBuf, free: u64, need: u64 },
     #[error("`{}` has {free} free inodes, {need} are needed; remove small files or enlarge the volume", path.display())]
     NoInodes { path: PathBuf, free: u64, need: u64 },
+    #[error("another process publishes into `{}` at the same time; run again", .0.display())]
+    Overtaken(PathBuf),
     #[error("waited {} for {holder}; raise --lock-timeout to wait longer", text::duration(*waited))]
     LockTimeout { waited: Duration, holder: String },
     #[error(

@@ -29,6 +29,10 @@ pub struct Header {
     pub place: String,
     pub revision: String,
     pub writer: NodeIdentity,
+    /// The writer holds the lock of this file as long as it lives, and locks work here: if it is
+    /// free under the same kernel, the writer is gone.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 /// Every further line.
@@ -77,8 +81,9 @@ impl Journal {
         let file = attempt
             .open_file(JOURNAL, flags)?
             .ok_or_else(|| StoreError::io("create", &path, rustix::io::Errno::NOENT))?;
-        // Nobody else can hold it; a filesystem without locks just does not have this proof.
-        let _ = fs2::FileExt::try_lock_exclusive(&file);
+        // Nobody else can hold it; a filesystem without locks just does not have this proof, and
+        // one whose locks exclude nobody is seen by a second try.
+        header.locked = fs2::FileExt::try_lock_exclusive(&file).is_ok() && is_held(attempt)?;
         let journal = Self { file: Mutex::new(file), path };
         journal.append(&header)?;
         Ok(journal)

@@ -6,12 +6,14 @@
 mod adopt;
 mod dir;
 mod error;
+mod fill;
 mod journal;
 mod lock;
 mod node;
 mod owner;
 mod place;
 mod publish;
+mod recheck;
 mod space;
 mod staging;
 
@@ -19,7 +21,8 @@ pub use dir::{Dir, Kind};
 pub use error::StoreError;
 pub use lock::{Lock, LockAttempt};
 pub use node::NodeIdentity;
-pub use owner::{Heartbeat, Owner};
+pub use owner::{Heartbeat, Owner, Report};
 pub use place::{Destination, Existing, Store};
 pub use publish::Published;
+pub use recheck::Surroundings;
 pub use staging::{Attempt, StagedFile};

@@ -26,6 +26,9 @@ pub struct Owner {
     pub phase: String,
     pub done_bytes: u64,
     pub total_bytes: u64,
+    /// Grows with every kind of work, also where no new byte arrives.
+    #[serde(default)]
+    pub worked_bytes: u64,
 }
 
 impl Owner {
@@ -50,8 +53,8 @@ impl Owner {
     }
 
     /// What must move for the holder to count as making progress.
-    pub fn progress(&self) -> (u64, &str, &str) {
-        (self.done_bytes, &self.phase, &self.attempt)
+    pub fn progress(&self) -> (u64, u64, &str, &str) {
+        (self.done_bytes, self.worked_bytes, &self.phase, &self.attempt)
     }
 }
 
@@ -61,8 +64,17 @@ pub struct Heartbeat {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the heartbeat reports: phase, bytes done, bytes in all.
-pub type Report = Arc<dyn Fn() -> (String, u64, u64) + Send + Sync>;
+/// What the heartbeat reports.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub phase: &'static str,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    pub worked_bytes: u64,
+}
+
+/// Asked at every beat.
+pub type Reporter = Arc<dyn Fn() -> Report + Send + Sync>;
 
 impl Heartbeat {
     /// Writes at once and then every [`BEAT`] into each of `files`.
@@ -70,20 +82,21 @@ impl Heartbeat {
         attempt: String,
         writer: NodeIdentity,
         files: Vec<(Dir, String)>,
-        report: Report,
+        report: Reporter,
     ) -> Result<Self, StoreError> {
         let mut sequence = 0;
         let mut beat = move || -> Result<(), StoreError> {
-            let (phase, done_bytes, total_bytes) = report();
+            let Report { phase, done_bytes, total_bytes, worked_bytes } = report();
             sequence += 1;
             let owner = Owner {
                 attempt: attempt.clone(),
                 writer: writer.clone(),
                 sequence,
                 since_boot_ms: node::since_boot().as_millis() as u64,
-                phase,
+                phase: phase.to_owned(),
                 done_bytes,
                 total_bytes,
+                worked_bytes,
             };
             let json = serde_json::to_vec(&owner).expect("strings and numbers always serialise");
             files.iter().try_for_each(|(dir, name)| dir.replace(name, &json))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use super::fill::{Publishing, PublishingFile};
 use super::{Dir, Kind, StoreError};
 use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel};
 
@@ -12,8 +13,6 @@ use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel};
 const MAX_SENTINEL_BYTES: u64 = 256 << 20;
 /// Names that a fresh filesystem brings along.
 const NOT_FOREIGN: [&str; 1] = ["lost+found"];
-/// The list of files that an unfinished publication, file by file, has begun to move.
-pub(super) const PUBLISHING: &str = "publishing.json";
 
 /// Where a model is to be published.
 #[derive(Clone, Debug)]
@@ -81,19 +80,24 @@ impl Store {
 
     /// What is there now. Costs a few system calls and writes nothing.
     pub fn existing(&self) -> Result<Existing, StoreError> {
-        let Some(family) = self.family_dir()? else {
-            return Ok(Existing::Nothing);
-        };
-        match read_sentinel(&family)? {
-            Some(sentinel) => Ok(match first_difference(&family, &sentinel)? {
-                None => Existing::Complete(Box::new(sentinel)),
-                Some(difference) => Existing::Damaged(Box::new(sentinel), difference),
-            }),
-            None => {
-                self.refuse_foreign(&family)?;
-                Ok(Existing::Nothing)
+        let mut foreign = None;
+        // More than once before it is called foreign: while somebody publishes into it file by
+        // file, what is listed may be newer than what was read.
+        for _ in 0..3 {
+            let Some(family) = self.family_dir()? else { return Ok(Existing::Nothing) };
+            if let Some(sentinel) = read_sentinel(&family)? {
+                return Ok(match first_difference(&family, &sentinel)? {
+                    None => Existing::Complete(Box::new(sentinel)),
+                    Some(difference) => Existing::Damaged(Box::new(sentinel), difference),
+                });
             }
+            match self.refuse_foreign(&family) {
+                Ok(()) => return Ok(Existing::Nothing),
+                Err(error) => foreign = Some(error),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
         }
+        foreign.map_or(Ok(Existing::Nothing), Err)
     }
 
     /// The directory above the family, if it exists.
@@ -160,6 +164,15 @@ impl Store {
         parent.into_iter().flat_map(|parent| parent.split('/'))
     }
 
+    /// Where the family points to, if it is a link.
+    pub(super) fn link_target(&self) -> Result<Option<String>, StoreError> {
+        let Some(parent) = self.parent()? else { return Ok(None) };
+        match parent.kind(self.destination.family.path().name())? {
+            Some(Kind::Link) => self.revision_of_link(&parent).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Where a family that is a link of ours points to, relative to the root.
     fn revision_of_link(&self, parent: &Dir) -> Result<String, StoreError> {
         let family = self.destination.family.path();
@@ -214,20 +227,20 @@ impl Store {
     }
 
     fn refuse_foreign(&self, family: &Dir) -> Result<(), StoreError> {
-        let mut ours: Vec<super::publish::PublishingFile> = Vec::new();
-        if let Some(state) = family.child(STATE_DIR)?
-            && let Some(list) = state.read(PUBLISHING, MAX_SENTINEL_BYTES)?
-        {
-            ours = serde_json::from_slice(&list).unwrap_or_default();
-        }
-        let top = |file: &super::publish::PublishingFile| {
-            file.path.split('/').next().unwrap_or_default().to_owned()
+        let names = family.names()?;
+        let publishing = Publishing::read(family)?.map(|list| list.files).unwrap_or_default();
+        let top = |file: &PublishingFile| file.path.split('/').next().map(str::to_owned);
+        let ours: std::collections::BTreeSet<String> = publishing.iter().filter_map(top).collect();
+        let is_foreign = |name: &String| {
+            name != STATE_DIR
+                && name != SENTINEL
+                && !NOT_FOREIGN.contains(&name.as_str())
+                && !ours.contains(name)
         };
-        let ours: std::collections::BTreeSet<String> = ours.iter().map(top).collect();
-        let foreign = family.names()?.into_iter().any(|name| {
-            name != STATE_DIR && !NOT_FOREIGN.contains(&name.as_str()) && !ours.contains(&name)
-        });
-        if foreign { Err(StoreError::Foreign(family.path().to_owned())) } else { Ok(()) }
+        if names.iter().any(is_foreign) {
+            return Err(StoreError::Foreign(family.path().to_owned()));
+        }
+        Ok(())
     }
 }
 

@@ -1,16 +1,17 @@
 //! How a finished attempt becomes the family directory: the only place that knows.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-use super::place::{PUBLISHING, read_sentinel};
+use super::place::read_sentinel;
 use super::staging::{Attempt, TREE};
 use super::{Dir, Existing, Kind, Store, StoreError};
-use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel};
+use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel};
+
+/// Starts the name of a revision that was replaced by the attempt named after it.
+pub(super) const KEPT_PREFIX: &str = "before-";
 
 /// What publishing has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,31 +27,28 @@ pub enum Published {
     ByOther,
 }
 
-/// A file that a publication file by file puts into the family directory.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct PublishingFile {
-    pub path: String,
-    pub identity: String,
-}
-
 impl Attempt {
     /// Makes the tree the family directory and returns when that is durable.
     ///
     /// Every file must have been synced by whoever wrote it.
     pub fn publish(
-        self,
+        &self,
         store: &Store,
         sentinel: &Sentinel,
         allow_degraded: bool,
     ) -> Result<Published, StoreError> {
+        self.write_sentinel(sentinel)?;
         let published = if store.in_place {
-            self.write_sentinel(sentinel)?;
             self.fill_in_place(store, sentinel)?
         } else {
-            self.write_sentinel(sentinel)?;
             self.publish_beside(store, sentinel, allow_degraded)?
         };
-        self.end()?;
+        if published == Published::ByOther
+            && let Some(parent) = store.parent()?
+        {
+            // The other process may not have come so far yet.
+            parent.sync()?;
+        }
         Ok(published)
     }
 
@@ -156,7 +154,7 @@ impl Attempt {
                 {
                     return Err(StoreError::Foreign(store.family_path()));
                 }
-                let kept = format!("before-{}", self.random_part());
+                let kept = format!("{KEPT_PREFIX}{}", self.random_part());
                 if exchange_works {
                     self.dir.exchange(TREE, parent, name)?;
                     self.dir.rename(TREE, &revisions, &kept)?;
@@ -226,61 +224,10 @@ impl Attempt {
         self.dir.remove_dir("probe-b")?;
         Ok(works)
     }
-
-    /// Moves the files into a family directory that must stay, the sentinel last. A reader that
-    /// honours the sentinel never sees a mixture.
-    fn fill_in_place(&self, store: &Store, sentinel: &Sentinel) -> Result<Published, StoreError> {
-        let family = store.make_parent()?.make_child(store.destination.family.path().name())?;
-        let old = read_sentinel(&family)?;
-        if is_published(store, sentinel)? {
-            return Ok(Published::ByOther);
-        }
-        let mut list: Vec<PublishingFile> = Vec::new();
-        for (file, identity) in self.files.iter().zip(&self.identities) {
-            list.push(PublishingFile { path: file.path.to_string(), identity: identity.clone() });
-        }
-        let new: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
-        let mut left_over: BTreeSet<String> = BTreeSet::new();
-        let interrupted: Vec<PublishingFile> = match self.state.read(PUBLISHING, 256 << 20)? {
-            Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let old_paths = old.iter().flat_map(|old| &old.files).map(|file| file.path.clone());
-        for path in old_paths.chain(interrupted.into_iter().map(|file| file.path)) {
-            if !new.contains(path.as_str()) && left_over.insert(path.clone()) {
-                list.push(PublishingFile { path, identity: String::new() });
-            }
-        }
-        let json = serde_json::to_vec(&list).expect("strings always serialise");
-        self.state.replace(PUBLISHING, &json)?;
-        self.state.sync()?;
-
-        family.remove_file(SENTINEL)?;
-        family.sync()?;
-        for path in left_over.iter().filter_map(|path| RelPath::parse(path).ok()) {
-            if let Some(dir) = family.descend(above(&path))? {
-                dir.remove_file(path.name())?;
-            }
-        }
-        for (n, file) in self.files.iter().enumerate() {
-            let to = family.make_path(above(&file.path))?;
-            self.directory_of(n)?.rename(file.path.name(), &to, file.path.name())?;
-        }
-        sync_tree_but_state(&family)?;
-        self.tree.rename(SENTINEL, &family, SENTINEL)?;
-        family.sync()?;
-        self.state.remove_file(PUBLISHING)?;
-        self.state.sync()?;
-        Ok(if old.is_some() { Published::Refilled } else { Published::New })
-    }
-}
-
-fn above(path: &RelPath) -> impl Iterator<Item = &str> {
-    path.parent().into_iter().flat_map(|parent| parent.split('/'))
 }
 
 /// Whether the family is complete with the same content already, whoever fetched it and when.
-fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
+pub(super) fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
     Ok(match store.existing()? {
         Existing::Complete(there) => {
             there.source == ours.source
@@ -301,7 +248,7 @@ fn cannot_link(error: &StoreError) -> bool {
 }
 
 /// Makes the names in a tree durable, the deepest first.
-fn sync_tree(dir: &Dir) -> Result<(), StoreError> {
+pub(super) fn sync_tree(dir: &Dir) -> Result<(), StoreError> {
     for name in dir.names()? {
         if dir.kind(&name)? == Some(Kind::Directory)
             && let Some(child) = dir.child(&name)?
@@ -310,16 +257,4 @@ fn sync_tree(dir: &Dir) -> Result<(), StoreError> {
         }
     }
     dir.sync()
-}
-
-fn sync_tree_but_state(family: &Dir) -> Result<(), StoreError> {
-    for name in family.names()? {
-        if name != STATE_DIR
-            && family.kind(&name)? == Some(Kind::Directory)
-            && let Some(child) = family.child(&name)?
-        {
-            sync_tree(&child)?;
-        }
-    }
-    family.sync()
 }

@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::journal::{Header, Journal, WrittenChunk};
-use super::owner::Report;
+use super::owner::Reporter;
 use super::{Dir, Heartbeat, NodeIdentity, Store, StoreError, node, space};
 use crate::model::{Plan, RemoteFile, Snapshot};
 
@@ -65,6 +65,7 @@ impl Attempt {
             place: snapshot.place.clone(),
             revision: snapshot.revision.clone(),
             writer: writer.clone(),
+            locked: false,
         };
         let journal = Journal::create(&dir, header)?;
         let identities = files.iter().map(|file| identity(snapshot, file)).collect();
@@ -115,7 +116,7 @@ impl Attempt {
     }
 
     /// Starts telling the others how far we are.
-    pub fn heartbeat(&self, report: Report) -> Result<Heartbeat, StoreError> {
+    pub fn heartbeat(&self, report: Reporter) -> Result<Heartbeat, StoreError> {
         let owners = self.state.make_child("owners")?;
         let files = vec![
             (self.dir.again()?, OWNER.to_owned()),

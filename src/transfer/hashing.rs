@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::job::Job;
+use super::job::{Job, Open};
 use super::{Proof, Shared, TransferError};
 use crate::store::StagedFile;
 use crate::verify::{self, Mismatch, Structure};
@@ -23,7 +23,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    /// What has just arrived comes first: it is open, and in the page cache.
     pub fn push(&self, file: usize) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0.push_front(file);
+        self.changed.notify_one();
+    }
+
+    /// What was there before comes when there is time.
+    pub fn push_old(&self, file: usize) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(file);
         self.changed.notify_one();
     }
@@ -76,6 +83,7 @@ impl Shared<'_> {
                 staged.read_at(&mut buffer[..len], frontier.at)?;
                 frontier.hasher.update(&buffer[..len]);
                 frontier.at += len as u64;
+                self.progress.worked_bytes.fetch_add(len as u64, Relaxed);
             }
             job.return_frontier(frontier);
         }
@@ -84,12 +92,12 @@ impl Shared<'_> {
 
     fn staged_for_reading(&self, job: &Job) -> Result<Arc<StagedFile>, TransferError> {
         let mut state = job.state();
-        if let Some(staged) = &state.staged {
-            return Ok(staged.clone());
+        if let Some(open) = &state.staged {
+            return Ok(open.file.clone());
         }
-        let staged = Arc::new(self.attempt.open(job.n)?);
-        state.staged = Some(staged.clone());
-        Ok(staged)
+        let file = Arc::new(self.attempt.open(job.n)?);
+        state.staged = Some(Open { file: file.clone(), _permit: None });
+        Ok(file)
     }
 
     /// Compares digests, checks the structure and makes the file durable.
@@ -149,7 +157,8 @@ impl Shared<'_> {
             }
             (state.resumed, state.wrong_fetches)
         };
-        if wrong >= MAX_WRONG_FETCHES {
+        // Of an empty file there is nothing to fetch again.
+        if wrong >= MAX_WRONG_FETCHES || job.file.size == 0 {
             let hint = hint(staged, job.file.size);
             self.attempt.discard(job.n)?;
             return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });

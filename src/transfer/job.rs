@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Proof;
 use super::ranges::Ranges;
 use crate::model::RemoteFile;
@@ -18,14 +20,21 @@ pub struct Job {
     state: Mutex<State>,
 }
 
+/// An open file, and the right to have one open.
+#[derive(Clone)]
+pub struct Open {
+    pub file: Arc<StagedFile>,
+    /// Absent for files that are open only to be hashed, as many as there are threads for that.
+    pub _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
 pub struct State {
     pub written: Ranges,
-    /// Absent while somebody is hashing.
-    hasher: Option<Box<FileHasher>>,
+    hasher: Slot,
     /// Bytes from the start that are hashed.
     hashed: u64,
     /// Counts the new beginnings, so that nobody brings back what belongs to an earlier one.
-    generation: u32,
+    pub generation: u32,
     /// The file waits for a hashing thread, or has one.
     queued: bool,
     /// Workers that are writing to it.
@@ -38,9 +47,28 @@ pub struct State {
     pub resumed: bool,
     /// How often it began anew because the server sends no ranges.
     pub streams: u32,
-    pub staged: Option<Arc<StagedFile>>,
+    pub staged: Option<Open>,
     pub shown: Option<Arc<ActiveFile>>,
     pub proof: Option<Proof>,
+}
+
+/// Where the running hash of a file is.
+enum Slot {
+    /// Not made yet: a plan may have a hundred thousand files.
+    Fresh,
+    Idle(Box<FileHasher>),
+    /// Somebody is hashing, or the file is done.
+    Taken,
+}
+
+impl Slot {
+    fn take(&mut self, file: &RemoteFile) -> Option<Box<FileHasher>> {
+        match std::mem::replace(self, Self::Taken) {
+            Self::Fresh => Some(Box::new(FileHasher::new(file.size, file.digest.as_ref()))),
+            Self::Idle(hasher) => Some(hasher),
+            Self::Taken => None,
+        }
+    }
 }
 
 /// The right to hash the bytes from `at` on; whoever has it gives it back.
@@ -63,7 +91,7 @@ impl Job {
         let resumed = written.total() > 0;
         let state = State {
             written,
-            hasher: Some(Box::new(FileHasher::new(file.size, file.digest.as_ref()))),
+            hasher: Slot::Fresh,
             hashed: 0,
             generation: 0,
             queued: false,
@@ -86,7 +114,8 @@ impl Job {
     /// Whether a hashing thread should look at the file; the caller must then tell one.
     pub fn is_ready_to_hash(&self) -> bool {
         let mut state = self.state();
-        let idle = state.hasher.is_some() && !state.queued && state.restart.is_none();
+        let is_there = !matches!(state.hasher, Slot::Taken);
+        let idle = is_there && !state.queued && state.restart.is_none();
         let behind = state.written.end_of(state.hashed) > state.hashed;
         let complete = state.hashed == self.file.size && state.proof.is_none();
         let ready = idle && (behind || complete);
@@ -101,7 +130,7 @@ impl Job {
             return None;
         }
         let generation = state.generation;
-        state.hasher.take().map(|hasher| Frontier { hasher, at: start, generation })
+        state.hasher.take(&self.file).map(|hasher| Frontier { hasher, at: start, generation })
     }
 
     /// For a hashing thread: the next bytes to hash, or `None` when there are none for now.
@@ -113,7 +142,7 @@ impl Job {
             return None;
         }
         let (at, generation) = (state.hashed, state.generation);
-        let hasher = state.hasher.take()?;
+        let hasher = state.hasher.take(&self.file)?;
         Some((Frontier { hasher, at, generation }, range))
     }
 
@@ -122,7 +151,7 @@ impl Job {
         let mut state = self.state();
         if state.generation == frontier.generation {
             state.hashed = frontier.at;
-            state.hasher = Some(frontier.hasher);
+            state.hasher = Slot::Idle(frontier.hasher);
         }
     }
 
@@ -130,20 +159,21 @@ impl Job {
     pub fn take_complete(&self) -> Option<Box<FileHasher>> {
         let mut state = self.state();
         let complete = state.hashed == self.file.size && state.proof.is_none();
-        if complete && state.restart.is_none() { state.hasher.take() } else { None }
+        if complete && state.restart.is_none() { state.hasher.take(&self.file) } else { None }
     }
 
-    /// Forgets everything, for a new beginning. Nobody may be writing.
-    pub fn reset(&self) {
+    /// Forgets everything, for a new beginning, whose number is returned. Nobody may be writing.
+    pub fn reset(&self) -> u32 {
         let mut state = self.state();
         state.written = Ranges::default();
-        state.hasher = Some(Box::new(FileHasher::new(self.file.size, self.file.digest.as_ref())));
+        state.hasher = Slot::Fresh;
         state.hashed = 0;
         state.generation += 1;
         state.queued = false;
         state.restart = None;
         state.resumed = false;
         state.staged = None;
+        state.generation
     }
 
     pub fn into_proof(self) -> Proof {

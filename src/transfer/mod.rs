@@ -16,6 +16,8 @@ mod worker;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 pub use retry::{Retry, RetryPolicy};
 pub use stop::Stop;
 
@@ -27,6 +29,10 @@ use crate::store::{Attempt, StoreError};
 use crate::verify::Mismatch;
 use job::Job;
 use queue::Queue;
+
+/// Files that are open for writing at the same time, those that wait to be hashed and synced
+/// included. The usual limit of a process is 1024 descriptors.
+const MAX_OPEN_FILES: usize = 128;
 
 /// How a transfer is done.
 #[derive(Clone, Debug)]
@@ -81,6 +87,7 @@ pub(crate) struct Shared<'a> {
     jobs: Vec<Job>,
     queue: Queue,
     traffic: floor::Traffic,
+    open_files: Arc<Semaphore>,
     hashing: hashing::Inbox,
     failure: Mutex<Option<TransferError>>,
     /// When a line about a retry was last shown: a flapping network must not flood the log.
@@ -119,6 +126,7 @@ pub fn run(
         stop,
         queue: Queue::new(plan, options.chunk_size),
         traffic: floor::Traffic::default(),
+        open_files: Arc::new(Semaphore::new(MAX_OPEN_FILES)),
         jobs,
         hashing: hashing::Inbox::default(),
         failure: Mutex::default(),
@@ -127,7 +135,7 @@ pub fn run(
     // What is complete already, empty files among it, has only to be hashed.
     for job in &shared.jobs {
         if job.is_ready_to_hash() {
-            shared.hashing.push(job.n);
+            shared.hashing.push_old(job.n);
         }
     }
     let missing = plan.missing.iter().flatten().count() as u64;

@@ -13,6 +13,8 @@ use crate::model::{Plan, chunks};
 pub struct Chunk {
     pub file: usize,
     pub range: Range<u64>,
+    /// Which beginning of the file it belongs to.
+    pub generation: u32,
 }
 
 pub struct Queue {
@@ -31,6 +33,7 @@ struct State {
 struct Missing {
     file: usize,
     range: Range<u64>,
+    generation: u32,
     /// As one chunk, however long: the server sends no ranges.
     in_one: bool,
 }
@@ -45,6 +48,7 @@ impl Queue {
                 ranges.iter().map(move |range| Missing {
                     file,
                     range: range.clone(),
+                    generation: 0,
                     in_one: false,
                 })
             })
@@ -78,12 +82,12 @@ impl Queue {
         self.state().missing.retain(|missing| missing.file != file);
     }
 
-    /// Puts the whole of `file` to the front.
-    pub fn again(&self, file: usize, size: u64, in_one: bool) {
+    /// Puts the whole of `file` to the front, for its beginning number `generation`.
+    pub fn again(&self, file: usize, size: u64, generation: u32, in_one: bool) {
         {
             let mut state = self.state();
             state.missing.retain(|missing| missing.file != file);
-            state.missing.push_front(Missing { file, range: 0..size, in_one });
+            state.missing.push_front(Missing { file, range: 0..size, generation, in_one });
         }
         self.changed.notify_waiters();
     }
@@ -114,8 +118,11 @@ impl Queue {
 
 impl State {
     fn take(&mut self, chunk_size: u64) -> Option<Chunk> {
+        while self.missing.front().is_some_and(|first| first.range.is_empty()) {
+            self.missing.pop_front();
+        }
         let first = self.missing.front_mut()?;
-        let file = first.file;
+        let (file, generation) = (first.file, first.generation);
         let range = if first.in_one {
             first.range.clone()
         } else {
@@ -125,7 +132,7 @@ impl State {
         if first.range.is_empty() {
             self.missing.pop_front();
         }
-        Some(Chunk { file, range })
+        Some(Chunk { file, range, generation })
     }
 }
 
@@ -156,9 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_range_does_not_block_the_others() {
+        let queue = queue(&[5]);
+        queue.again(7, 0, 1, false);
+        assert_eq!(take_all(&queue), [(0, 0..4), (0, 4..5)]);
+    }
+
+    #[test]
     fn a_file_that_begins_anew_comes_first_and_only_once() {
         let queue = queue(&[5, 9]);
-        queue.again(1, 9, true);
+        queue.again(1, 9, 1, true);
         assert_eq!(take_all(&queue), [(1, 0..9), (0, 0..4), (0, 4..5)]);
     }
 }

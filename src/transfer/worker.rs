@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use reqwest::Client;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::floor::Floor;
-use super::job::{Frontier, Job};
+use super::job::{Frontier, Job, Open};
 use super::queue::Chunk;
 use super::{Retry, Shared, TransferError};
 use crate::model::text;
@@ -49,14 +50,23 @@ pub fn work(shared: &Shared<'_>) -> Result<(), TransferError> {
 impl Shared<'_> {
     async fn take_chunk(&self, client: &Client, chunk: Chunk) -> Result<(), TransferError> {
         let job = &self.jobs[chunk.file];
+        // As many files may be open as have a permit; those that wait for their proof have one.
+        let permit = if job.state().staged.is_none() {
+            tokio::select! {
+                permit = self.open_files.clone().acquire_owned() => permit.ok().map(Arc::new),
+                () = self.stop.wait() => return Err(TransferError::Stopped),
+            }
+        } else {
+            None
+        };
         let staged = {
             let mut state = job.state();
-            if state.restart.is_some() {
-                // Withdrawn while it was on its way to us.
+            if state.restart.is_some() || state.generation != chunk.generation {
+                // The file has begun anew while the chunk was on its way to us.
                 return Ok(());
             }
             state.active += 1;
-            self.staged(job, &mut state)?
+            self.staged(job, &mut state, permit)?
         };
         let mut written = Written::new(chunk.range.start, job.frontier_at(chunk.range.start));
         let fetched = tokio::select! {
@@ -106,13 +116,14 @@ impl Shared<'_> {
         &self,
         job: &Job,
         state: &mut super::job::State,
+        permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Result<(Arc<StagedFile>, Arc<ActiveFile>), TransferError> {
         let staged = match &state.staged {
-            Some(staged) => staged.clone(),
+            Some(open) => open.file.clone(),
             None => {
-                let staged = Arc::new(self.attempt.open(job.n)?);
-                state.staged = Some(staged.clone());
-                staged
+                let file = Arc::new(self.attempt.open(job.n)?);
+                state.staged = Some(Open { file: file.clone(), _permit: permit });
+                file
             }
         };
         let shown = state.shown.get_or_insert_with(|| {
@@ -213,17 +224,18 @@ impl Shared<'_> {
                     });
                 }
             }
-            if let Some(shown) = &state.shown {
-                let lost = shown.done.swap(0, Relaxed);
-                self.progress.done_bytes.fetch_sub(lost, Relaxed);
-            }
+            let lost = match &state.shown {
+                Some(shown) => shown.done.swap(0, Relaxed),
+                None => state.written.total(),
+            };
+            self.progress.done_bytes.fetch_sub(lost, Relaxed);
             state.staged.is_some() || state.written.total() > 0
         };
         if lost {
             self.attempt.discard(job.n)?;
         }
-        job.reset();
-        self.queue.again(job.n, job.file.size, in_one);
+        let generation = job.reset();
+        self.queue.again(job.n, job.file.size, generation, in_one);
         Ok(())
     }
 }

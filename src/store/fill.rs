@@ -1,0 +1,181 @@
+//! Publication file by file, into a family directory that must stay the directory it is: a mount
+//! point, or one that was handed to us empty. The sentinel goes first and comes last.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use fs2::FileExt;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::place::read_sentinel;
+use super::publish::{is_published, sync_tree};
+use super::staging::Attempt;
+use super::{Dir, Kind, Published, Store, StoreError};
+use crate::model::{RelPath, SENTINEL, STATE_DIR, Sentinel};
+
+/// The list of files that an unfinished publication has begun to move.
+const PUBLISHING: &str = "publishing.json";
+const MAX_LIST_BYTES: u64 = 256 << 20;
+/// Two publications into one directory would mix; but a frozen one must not stop the other.
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+
+/// What [`PUBLISHING`] holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Publishing {
+    pub attempt: String,
+    pub files: Vec<PublishingFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PublishingFile {
+    pub path: String,
+    /// Empty for a file of an earlier revision, which is on its way out.
+    pub identity: String,
+}
+
+impl Publishing {
+    /// The unfinished publication into `family`, if there is one.
+    pub fn read(family: &Dir) -> Result<Option<Self>, StoreError> {
+        let Some(state) = family.child(STATE_DIR)? else { return Ok(None) };
+        let list = state.read(PUBLISHING, MAX_LIST_BYTES)?;
+        Ok(list.and_then(|list| serde_json::from_slice(&list).ok()))
+    }
+
+    /// Forgets it.
+    pub fn remove(family: &Dir) -> Result<(), StoreError> {
+        let Some(state) = family.child(STATE_DIR)? else { return Ok(()) };
+        state.remove_file(PUBLISHING)?;
+        state.sync()
+    }
+}
+
+impl Attempt {
+    pub(super) fn fill_in_place(
+        &self,
+        store: &Store,
+        sentinel: &Sentinel,
+    ) -> Result<Published, StoreError> {
+        let family = store.make_parent()?.make_child(store.destination.family.path().name())?;
+        let state = family.make_child(STATE_DIR)?;
+        let _alone = lock(&state)?;
+        if is_published(store, sentinel)? {
+            return Ok(Published::ByOther);
+        }
+        let old = read_sentinel(&family)?;
+        let left_over = self.left_over(&family, old.as_ref())?;
+        let list = Publishing { attempt: self.id.clone(), files: self.list(&left_over) };
+        let json = serde_json::to_vec(&list).expect("strings always serialise");
+        state.replace_durably(PUBLISHING, &json)?;
+        // Whoever publishes after us, because we were frozen for too long, replaces this file.
+        let ours = state.inode(PUBLISHING)?;
+        let still_ours = || {
+            if state.inode(PUBLISHING)? == ours {
+                return Ok(());
+            }
+            Err(StoreError::Overtaken(family.path().to_owned()))
+        };
+
+        family.remove_file(SENTINEL)?;
+        family.sync()?;
+        for path in &left_over {
+            still_ours()?;
+            if let Some(dir) = family.descend(above(path))? {
+                dir.remove_file(path.name())?;
+            }
+        }
+        let mut inodes = Vec::with_capacity(self.files.len());
+        for (n, file) in self.files.iter().enumerate() {
+            let (from, to) = (self.directory_of(n)?, family.make_path(above(&file.path))?);
+            let name = file.path.name();
+            still_ours()?;
+            inodes.push(from.inode(name)?);
+            from.rename(name, &to, name)?;
+        }
+        sync_but_state(&family)?;
+        // The sentinel vouches for what is there, so it is looked at once more.
+        for (file, inode) in self.files.iter().zip(&inodes) {
+            let dir = family.descend(above(&file.path))?;
+            let there = dir.map(|dir| dir.inode(file.path.name())).transpose()?.flatten();
+            if there != *inode {
+                return Err(StoreError::Overtaken(family.path().to_owned()));
+            }
+        }
+        still_ours()?;
+        self.tree.rename(SENTINEL, &family, SENTINEL)?;
+        family.sync()?;
+        Publishing::remove(&family)?;
+        Ok(if old.is_some() { Published::Refilled } else { Published::New })
+    }
+
+    /// Files of an earlier revision, or of an unfinished publication, that the new one has not.
+    /// Fails if the new one has a file where somebody else's is.
+    fn left_over(
+        &self,
+        family: &Dir,
+        old: Option<&Sentinel>,
+    ) -> Result<BTreeSet<RelPath>, StoreError> {
+        let interrupted = Publishing::read(family)?.map(|list| list.files).unwrap_or_default();
+        let old = old.iter().flat_map(|old| &old.files).map(|file| &file.path);
+        let mut ours: BTreeSet<RelPath> = old
+            .chain(interrupted.iter().map(|file| &file.path))
+            .filter_map(|path| RelPath::parse(path).ok())
+            .collect();
+        for file in &self.files {
+            let is_ours = ours.remove(&file.path);
+            let dir = if is_ours { None } else { family.descend(above(&file.path))? };
+            if let Some(dir) = dir
+                && dir.kind(file.path.name())?.is_some()
+            {
+                return Err(StoreError::Foreign(dir.path_of(file.path.name())));
+            }
+        }
+        Ok(ours)
+    }
+
+    fn list(&self, left_over: &BTreeSet<RelPath>) -> Vec<PublishingFile> {
+        let new = self.files.iter().zip(&self.identities).map(|(file, identity)| PublishingFile {
+            path: file.path.to_string(),
+            identity: identity.clone(),
+        });
+        let old = left_over
+            .iter()
+            .map(|path| PublishingFile { path: path.to_string(), identity: String::new() });
+        new.chain(old).collect()
+    }
+}
+
+/// Keeps other publications out as long as it lives, where locks work.
+fn lock(state: &Dir) -> Result<Option<File>, StoreError> {
+    let locks = state.make_child("locks")?;
+    let Some(file) = locks.open_file("publish.lock", OFlags::RDWR | OFlags::CREATE)? else {
+        return Ok(None);
+    };
+    let started = Instant::now();
+    loop {
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => return Ok(Some(file)),
+            Err(error) if error.kind() != fs2::lock_contended_error().kind() => return Ok(None),
+            Err(_) if started.elapsed() > LOCK_WAIT => return Ok(None),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn above(path: &RelPath) -> impl Iterator<Item = &str> {
+    path.parent().into_iter().flat_map(|parent| parent.split('/'))
+}
+
+/// Makes the names below a family durable, the working area left out.
+fn sync_but_state(family: &Dir) -> Result<(), StoreError> {
+    for name in family.names()? {
+        if name != STATE_DIR
+            && family.kind(&name)? == Some(Kind::Directory)
+            && let Some(child) = family.child(&name)?
+        {
+            sync_tree(&child)?;
+        }
+    }
+    family.sync()
+}
