@@ -557,8 +557,9 @@ fn a_finished_publication_in_place_is_not_taken_apart_by_the_next_update() {
         .collect();
     let publishing = serde_json::json!({"attempt": "self~gone", "files": list});
     std::fs::write(family.join(".weightlift/publishing.json"), publishing.to_string()).unwrap();
-    let new =
-        tiny_selected().with("config.json", "{}").with_blob("big.onnx", Blob::synthetic(8 << 20, 1));
+    let new = tiny_selected()
+        .with("config.json", "{}")
+        .with_blob("big.onnx", Blob::synthetic(8 << 20, 1));
     hub.move_branch(REPO, "main", new.clone());
     hub.script(
         Rule::on("GET", "big.onnx").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }),
