@@ -475,6 +475,28 @@ fn a_waiter_goes_on_alone_when_the_holder_is_frozen() {
 }
 
 #[test]
+fn where_there_is_no_room_for_two_a_waiter_waits_on() {
+    if !is_root() {
+        return;
+    }
+    let tree = large(6);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let _mounted = Mounted::tmpfs(&volume.root(), "size=32m");
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
+    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 3 << 20);
+    holder.signal("-STOP");
+    let waiter = fetch(&hub, &volume, &["hf://org/tiny", "--takeover-after", "2s"]).start();
+    std::thread::sleep(Duration::from_secs(5));
+    hub.clear_script();
+    holder.signal("-CONT");
+    holder.wait().assert_success();
+    waiter.wait().assert_success().assert_says("waiting on");
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
 fn a_waiter_does_not_wait_for_ever() {
     let (hub, volume) = (FakeHub::serving(REPO, large(7)), Volume::new());
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));

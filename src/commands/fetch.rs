@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::ask::is_outage;
 use super::{Outcome, announce, rest};
 use crate::cli::{FetchArgs, Model};
 use crate::error::Class;
-use crate::model::{
-    RemoteFile, Selected, Sentinel, SentinelFile, Snapshot, SourceUri, is_pickle, text,
-};
+use crate::model::{RemoteFile, Selected, Sentinel, SentinelFile, Snapshot, is_pickle, text};
 use crate::progress::{Progress, Screen};
-use crate::source::credentials::{Token, is_true, text_of};
+use crate::source::Source;
 use crate::source::http::{Deadlines, Http};
-use crate::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
 use crate::store::{Attempt, Existing, Lock, LockAttempt, Published, Report, Store, Surroundings};
-use crate::transfer::{self, Proof, Retry, RetryPolicy, Stop};
+use crate::transfer::{self, Proof, Stop};
 use crate::{Error, verify};
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
@@ -23,10 +21,10 @@ const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
 
 /// What all models of one run share.
 pub struct Fetch<'a> {
-    args: &'a FetchArgs,
-    http: Http,
-    screen: &'a Screen,
-    stop: &'a Stop,
+    pub(super) args: &'a FetchArgs,
+    pub(super) http: Http,
+    pub(super) screen: &'a Screen,
+    pub(super) stop: &'a Stop,
 }
 
 impl<'a> Fetch<'a> {
@@ -316,81 +314,6 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    fn is_offline(&self, uri: &SourceUri) -> bool {
-        let offline = is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE");
-        matches!(uri, SourceUri::Hub(_)) && offline
-    }
-
-    fn source(&self, uri: &SourceUri) -> Result<Box<dyn Source>, Error> {
-        Ok(match uri {
-            SourceUri::Hub(repo) => {
-                let endpoint =
-                    text_of("HF_ENDPOINT").unwrap_or_else(|| HubSettings::DEFAULT_ENDPOINT.into());
-                let settings = HubSettings::new(&endpoint, Token::find()?)?;
-                Box::new(Hub::new(repo.clone(), settings, self.http.clone())?)
-            }
-            SourceUri::S3(location) => {
-                let settings = S3Settings {
-                    endpoint: self.args.s3_endpoint.clone(),
-                    path_style: self.args.s3_path_style,
-                    anonymous: self.args.s3_anonymous,
-                };
-                Box::new(S3::new(location.clone(), settings, self.http.clone())?)
-            }
-        })
-    }
-
-    async fn ask_revision(
-        &self,
-        source: &dyn Source,
-        budget: Duration,
-        bound: Duration,
-    ) -> Result<String, Error> {
-        let revision = self.retried(budget, bound, || source.revision()).await;
-        for warning in source.warnings() {
-            self.screen.warn(&warning);
-        }
-        revision
-    }
-
-    /// Tries a call to the source again as long as that makes sense, and not longer than `bound`
-    /// in all: slow failures and asked-for waits must not add up.
-    async fn retried<T>(
-        &self,
-        budget: Duration,
-        bound: Duration,
-        call: impl AsyncFn() -> Result<T, SourceError>,
-    ) -> Result<T, Error> {
-        let policy = RetryPolicy { budget, max_delay: Duration::from_secs(10) };
-        let mut retry = Retry::new(policy, self.http.pace.clone());
-        let started = Instant::now();
-        let calls = async {
-            loop {
-                let error = match call().await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                };
-                let (delay, error) = retry.after(error)?;
-                if let SourceError::RateLimited { wait, .. } = &error
-                    && started.elapsed() + *wait > bound
-                {
-                    return Err(error.into());
-                }
-                if retry.is_worth_a_line() {
-                    self.screen.say(&format!("retrying: {error}"));
-                }
-                tokio::time::sleep(delay).await;
-            }
-        };
-        tokio::select! {
-            answer = calls => answer,
-            () = self.stop.wait() => Err(Error::Signal(0)),
-            () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(format!(
-                "the source did not answer within {}", text::duration(bound)
-            )).into()),
-        }
-    }
-
     fn check_expectation(&self, model: &Model, revision: &str) -> Result<(), Error> {
         match &model.expect_revision {
             Some(expected) if expected != revision => Err(Error::Conflict(format!(
@@ -479,11 +402,6 @@ fn report(progress: &Progress) -> Report {
         total_bytes: progress.total_bytes.load(Relaxed),
         worked_bytes: progress.worked_bytes.load(Relaxed),
     }
-}
-
-/// Whether `error` says that the source cannot be reached now, rather than that it refuses.
-fn is_outage(error: &Error) -> bool {
-    matches!(error.class(), Class::Unreachable | Class::RateLimited)
 }
 
 fn rfc3339(time: SystemTime) -> String {

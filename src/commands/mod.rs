@@ -1,6 +1,7 @@
 //! The stories: what happens from an argument to an exit code.
 
 mod announce;
+mod ask;
 pub mod fetch;
 mod rest;
 pub mod verify;

@@ -116,6 +116,8 @@ pub fn run(
         .enumerate()
         .map(|(n, (file, missing))| Job::new(n, file.clone(), missing))
         .collect();
+    // A failure ends this transfer, not what its caller still wants to do.
+    let stop = &stop.part();
     let shared = Shared {
         source,
         http,

@@ -1,0 +1,93 @@
+//! Asking a source, as often as that makes sense.
+
+use std::time::{Duration, Instant};
+
+use super::fetch::Fetch;
+use crate::Error;
+use crate::error::Class;
+use crate::model::{SourceUri, text};
+use crate::source::credentials::{Token, is_true, text_of};
+use crate::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
+use crate::transfer::{Retry, RetryPolicy};
+
+impl Fetch<'_> {
+    pub(super) fn is_offline(&self, uri: &SourceUri) -> bool {
+        let offline = is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE");
+        matches!(uri, SourceUri::Hub(_)) && offline
+    }
+
+    pub(super) fn source(&self, uri: &SourceUri) -> Result<Box<dyn Source>, Error> {
+        Ok(match uri {
+            SourceUri::Hub(repo) => {
+                let endpoint =
+                    text_of("HF_ENDPOINT").unwrap_or_else(|| HubSettings::DEFAULT_ENDPOINT.into());
+                let settings = HubSettings::new(&endpoint, Token::find()?)?;
+                Box::new(Hub::new(repo.clone(), settings, self.http.clone())?)
+            }
+            SourceUri::S3(location) => {
+                let settings = S3Settings {
+                    endpoint: self.args.s3_endpoint.clone(),
+                    path_style: self.args.s3_path_style,
+                    anonymous: self.args.s3_anonymous,
+                };
+                Box::new(S3::new(location.clone(), settings, self.http.clone())?)
+            }
+        })
+    }
+
+    pub(super) async fn ask_revision(
+        &self,
+        source: &dyn Source,
+        budget: Duration,
+        bound: Duration,
+    ) -> Result<String, Error> {
+        let revision = self.retried(budget, bound, || source.revision()).await;
+        for warning in source.warnings() {
+            self.screen.warn(&warning);
+        }
+        revision
+    }
+
+    /// Tries a call to the source again as long as that makes sense, and not longer than `bound`
+    /// in all: slow failures and asked-for waits must not add up.
+    pub(super) async fn retried<T>(
+        &self,
+        budget: Duration,
+        bound: Duration,
+        call: impl AsyncFn() -> Result<T, SourceError>,
+    ) -> Result<T, Error> {
+        let policy = RetryPolicy { budget, max_delay: Duration::from_secs(10) };
+        let mut retry = Retry::new(policy, self.http.pace.clone());
+        let started = Instant::now();
+        let calls = async {
+            loop {
+                let error = match call().await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                };
+                let (delay, error) = retry.after(error)?;
+                if let SourceError::RateLimited { wait, .. } = &error
+                    && started.elapsed() + *wait > bound
+                {
+                    return Err(error.into());
+                }
+                if retry.is_worth_a_line() {
+                    self.screen.say(&format!("retrying: {error}"));
+                }
+                tokio::time::sleep(delay).await;
+            }
+        };
+        tokio::select! {
+            answer = calls => answer,
+            () = self.stop.wait() => Err(Error::Signal(0)),
+            () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(format!(
+                "the source did not answer within {}", text::duration(bound)
+            )).into()),
+        }
+    }
+}
+
+/// Whether `error` says that the source cannot be reached now, rather than that it refuses.
+pub(super) fn is_outage(error: &Error) -> bool {
+    matches!(error.class(), Class::Unreachable | Class::RateLimited)
+}
