@@ -21,9 +21,11 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 complete; not worth a retry: 2 usage, 10 not found, 11 access, 12 integrity, 13 unsafe,
-14 volume or environment unusable, 15 no space, 16 conflict; worth a retry: 20 unreachable,
-21 rate limited, 22 local I/O, 23 waited too long, 70 bug, 130 SIGINT, 143 SIGTERM.";
+Exit codes: 0 complete.
+No retry will help: 2 usage, 10 not found, 11 access, 12 integrity, 13 unsafe, 14 volume or
+environment unusable, 15 no space, 16 conflict.
+Worth a retry: 20 unreachable, 21 rate limited, 22 local I/O, 23 waited too long, 70 bug,
+130 SIGINT, 143 SIGTERM.";
 
 impl Cli {
     /// Parses `arguments` and the environment. A variable that is set to nothing, as templates
@@ -85,15 +87,16 @@ pub struct FetchArgs {
     #[arg(required = true, value_name = "SOURCE [DEST]")]
     pub models: Vec<String>,
 
-    /// Directory that holds the models
+    /// Directory that holds the models [default: /data/models]
     #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
 
-    /// Fetch only files that match; as `hf download`: the whole path, `*` crosses `/` [repeatable]
+    /// Fetch only files that match; as `hf download`: the whole path, `*` crosses `/` [repeatable, or
+    /// separated by commas]
     #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',')]
     pub include: Vec<String>,
 
-    /// Leave out files that match, after --include [repeatable]
+    /// Leave out files that match, after --include [repeatable, or separated by commas]
     #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',')]
     pub exclude: Vec<String>,
 

@@ -114,6 +114,25 @@ impl Store {
         root.make_path(self.parent_parts()).map_err(|error| self.blocked_above(error))
     }
 
+    /// Makes the name of the family durable, and those of the directories above it up to the root,
+    /// which may be as new.
+    pub(super) fn sync_above(&self) -> Result<(), StoreError> {
+        let Some(mut at) = Dir::open(&self.destination.root)? else { return Ok(()) };
+        if let Some(above) = self.destination.root.parent()
+            && let Ok(Some(above)) = Dir::open(above)
+        {
+            // The root may lie in a directory that is not ours to sync.
+            let _ = above.sync();
+        }
+        at.sync()?;
+        for part in self.parent_parts() {
+            let Some(child) = at.child(part)? else { return Ok(()) };
+            child.sync()?;
+            at = child;
+        }
+        Ok(())
+    }
+
     /// The directory that a server is given, if there is one.
     pub(super) fn family_dir(&self) -> Result<Option<Dir>, StoreError> {
         let Some(parent) = self.parent()? else {

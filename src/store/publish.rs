@@ -43,11 +43,9 @@ impl Attempt {
         } else {
             self.publish_beside(store, sentinel, allow_degraded)?
         };
-        if published == Published::ByOther
-            && let Some(parent) = store.parent()?
-        {
+        if published == Published::ByOther {
             // The other process may not have come so far yet.
-            parent.sync()?;
+            store.sync_above()?;
         }
         Ok(published)
     }
@@ -102,13 +100,12 @@ impl Attempt {
             match done {
                 Ok(published) => {
                     self.dir.sync()?;
-                    parent.sync()?;
-                    Dir::open(&store.destination.root)?.map_or(Ok(()), |root| root.sync())?;
+                    store.sync_above()?;
                     return Ok(published);
                 }
                 Err(error) => match error.errno() {
-                    // xfs says EEXIST where others say ENOTEMPTY.
-                    Some(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+                    // xfs says EEXIST where others say ENOTEMPTY; EISDIR is for links.
+                    Some(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOENT) => {}
                     Some(Errno::BUSY) => return self.fill_in_place(store, sentinel),
                     _ if allow_degraded && cannot_link(&error) => {
                         return self.fill_in_place(store, sentinel);
@@ -145,13 +142,8 @@ impl Attempt {
                 Ok(Published::Replaced { previous })
             }
             Kind::Directory => {
-                if store
-                    .family_dir()?
-                    .map(|dir| read_sentinel(&dir))
-                    .transpose()?
-                    .flatten()
-                    .is_none()
-                {
+                let there = store.family_dir()?.map(|dir| read_sentinel(&dir)).transpose()?;
+                if there.flatten().is_none() {
                     return Err(StoreError::Foreign(store.family_path()));
                 }
                 let kept = format!("{KEPT_PREFIX}{}", self.random_part());
