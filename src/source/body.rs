@@ -155,3 +155,33 @@ fn check_content_range(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RelPath;
+
+    #[test]
+    fn a_content_range_must_be_the_one_that_was_asked_for() {
+        let path = RelPath::parse("a").expect("path");
+        let file = RemoteFile { path, size: 1_000, digest: None, validator: None };
+        let check = |header: &str| check_content_range(Some(header), &(100..200), &file, "o");
+        assert!(check("bytes 100-199/1000").is_ok());
+        assert!(check("bytes 100-199/*").is_ok());
+        for other in [
+            "bytes 100-198/1000",
+            "bytes 100-200/1000",
+            "bytes 99-199/1000",
+            "bytes 0-99/1000",
+            "bytes 100-18446744073709551615/1000",
+            "bytes */1000",
+            "100-199/1000",
+            "items 100-199/1000",
+            "",
+        ] {
+            assert!(matches!(check(other), Err(SourceError::Protocol(_))), "{other}");
+        }
+        assert!(matches!(check("bytes 100-199/1001"), Err(SourceError::Changed(_))));
+        assert!(check_content_range(None, &(100..200), &file, "o").is_err());
+    }
+}
