@@ -137,6 +137,24 @@ impl Http {
     }
 }
 
+/// An endpoint such as `https://hub.example:8443/mirror`, which may hold no secrets; `named` is where
+/// it was given.
+pub fn endpoint(text: &str, named: &str) -> Result<Url, SourceError> {
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "https" | "http")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    Url::parse(text).ok().filter(is_plain).ok_or_else(|| {
+        SourceError::Settings(format!(
+            "{named} is not a plain URL such as https://host.example:8443"
+        ))
+    })
+}
+
 /// `scheme://host:port`, the unit of trust; never a path or a query, which may hold secrets.
 pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
@@ -310,6 +328,18 @@ mod tests {
         assert!(!safe("https://a/", "http://a/"));
         assert!(!safe("http://a/", "file:///etc/passwd"));
         assert!(!safe("http://a/", "http://169.254.169.254/latest"));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_plain_url_and_a_bad_one_is_not_repeated() {
+        for good in ["https://minio.example:9000", "http://127.0.0.1:9000/", "https://host/s3"] {
+            assert!(endpoint(good, "x").is_ok(), "{good}");
+        }
+        for bad in ["minio:9000", "ftp://x", "https://user:hunter2@host", "https://host/?a=hunter2"]
+        {
+            let error = endpoint(bad, "x").expect_err(bad).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

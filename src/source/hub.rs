@@ -43,20 +43,8 @@ impl HubSettings {
 
     /// Checks an endpoint such as `https://hub.example:8443/mirror`.
     pub fn new(endpoint: &str, token: Option<Token>) -> Result<Self, SourceError> {
-        let url = Url::parse(endpoint.trim_end_matches('/')).ok();
-        let usable = |url: &Url| {
-            matches!(url.scheme(), "https" | "http")
-                && url.has_host()
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.query().is_none()
-        };
-        match url.filter(usable) {
-            Some(endpoint) => Ok(Self { endpoint, token }),
-            None => Err(SourceError::Settings(
-                "HF_ENDPOINT is not a plain URL such as https://huggingface.co".into(),
-            )),
-        }
+        let endpoint = http::endpoint(endpoint.trim_end_matches('/'), "HF_ENDPOINT")?;
+        Ok(Self { endpoint, token })
     }
 }
 

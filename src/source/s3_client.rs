@@ -29,7 +29,7 @@ use url::Url;
 
 use super::SourceError;
 use super::credentials::text_of;
-use super::http::Http;
+use super::http::{self, Http};
 use super::s3_errors::{Asked, Refusal, shown};
 use super::s3_failures::{self, Failed};
 use super::s3_transport::Transport;
@@ -84,11 +84,12 @@ pub struct Signed {
 impl Bucket {
     pub fn new(name: String, settings: S3Settings, http: Http) -> Result<Self, SourceError> {
         match &settings.endpoint {
-            Some(endpoint) => check_endpoint(endpoint, "--s3-endpoint")?,
+            Some(endpoint) => drop(http::endpoint(endpoint, "--s3-endpoint")?),
             // The SDK reads these itself, and would repeat a bad one whole in its error.
             None => {
                 ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().try_for_each(|name| {
-                    text_of(name).map_or(Ok(()), |endpoint| check_endpoint(&endpoint, name))
+                    text_of(name)
+                        .map_or(Ok(()), |endpoint| http::endpoint(&endpoint, name).map(drop))
                 })?
             }
         }
@@ -286,40 +287,5 @@ impl Bucket {
             || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
                 .iter()
                 .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-    }
-}
-
-/// An endpoint such as `https://minio.example:9000`.
-fn check_endpoint(endpoint: &str, named: &str) -> Result<(), SourceError> {
-    let usable = |url: &Url| {
-        matches!(url.scheme(), "https" | "http")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    };
-    match Url::parse(endpoint).ok().filter(usable) {
-        Some(_) => Ok(()),
-        None => Err(SourceError::Settings(format!(
-            "`{named}` is not a plain URL such as https://minio.example:9000"
-        ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_a_plain_url_and_a_bad_one_is_not_repeated() {
-        for good in ["https://minio.example:9000", "http://127.0.0.1:9000/", "https://host/s3"] {
-            assert!(check_endpoint(good, "x").is_ok(), "{good}");
-        }
-        for bad in ["minio:9000", "ftp://x", "https://user:hunter2@host", "https://host/?a=hunter2"]
-        {
-            let error = check_endpoint(bad, "x").expect_err(bad).to_string();
-            assert!(!error.contains("hunter2"), "{error}");
-        }
     }
 }
