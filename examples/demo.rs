@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             .env(AS_WEIGHTLIFT, "1")
             .env("WEIGHTLIFT_ROOT", &root)
             .env("HF_ENDPOINT", hub.url())
+            .env("NO_PROXY", "127.0.0.1")
             .env_remove("HF_HUB_OFFLINE")
             .status()
             .unwrap();
