@@ -81,7 +81,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
                 .build()
                 .map_err(|error| Error::Bug(format!("no runtime: {error}")))?;
             let models = args.models()?;
-            let fetch = Fetch::new(args, screen, stop)?;
+            let fetch = Fetch::new(args, screen, stop);
             for (n, model) in models.iter().enumerate() {
                 finish(runtime.block_on(fetch.model(model))?, n + 1 == models.len())?;
             }

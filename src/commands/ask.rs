@@ -22,7 +22,7 @@ impl Fetch<'_> {
                 let endpoint =
                     text_of("HF_ENDPOINT").unwrap_or_else(|| HubSettings::DEFAULT_ENDPOINT.into());
                 let settings = HubSettings::new(&endpoint, Token::find()?)?;
-                Box::new(Hub::new(repo.clone(), settings, self.http.clone())?)
+                Box::new(Hub::new(repo.clone(), settings, self.http()?.clone())?)
             }
             SourceUri::S3(location) => {
                 let settings = S3Settings {
@@ -30,7 +30,7 @@ impl Fetch<'_> {
                     path_style: self.args.s3_path_style,
                     anonymous: self.args.s3_anonymous,
                 };
-                Box::new(S3::new(location.clone(), settings, self.http.clone())?)
+                Box::new(S3::new(location.clone(), settings, self.http()?.clone())?)
             }
         })
     }
@@ -57,7 +57,7 @@ impl Fetch<'_> {
         call: impl AsyncFn() -> Result<T, SourceError>,
     ) -> Result<T, Error> {
         let policy = RetryPolicy { budget, max_delay: Duration::from_secs(10) };
-        let mut retry = Retry::new(policy, self.http.pace.clone());
+        let mut retry = Retry::new(policy, self.http()?.pace.clone());
         let started = Instant::now();
         let calls = async {
             loop {

@@ -1,7 +1,7 @@
 //! `weightlift fetch`: is it there? may I? what is missing? get it, prove it, publish it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ask::is_outage;
@@ -22,18 +22,28 @@ const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
 /// What all models of one run share.
 pub struct Fetch<'a> {
     pub(super) args: &'a FetchArgs,
-    pub(super) http: Http,
+    deadlines: Deadlines,
+    /// Made when a source is first asked: a warm start needs no roots and no client.
+    http: OnceLock<Http>,
     pub(super) screen: &'a Screen,
     pub(super) stop: &'a Stop,
 }
 
 impl<'a> Fetch<'a> {
-    pub fn new(args: &'a FetchArgs, screen: &'a Screen, stop: &'a Stop) -> Result<Self, Error> {
+    pub fn new(args: &'a FetchArgs, screen: &'a Screen, stop: &'a Stop) -> Self {
         let usual = Deadlines::default();
         // One silent server must leave room for a second try.
         let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
         let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
-        Ok(Self { args, http: Http::new(deadlines)?, screen, stop })
+        Self { args, deadlines, http: OnceLock::new(), screen, stop }
+    }
+
+    pub(super) fn http(&self) -> Result<&Http, Error> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = Http::new(self.deadlines)?;
+        Ok(self.http.get_or_init(|| http))
     }
 
     /// Makes sure that `model` is on the volume.
@@ -164,7 +174,7 @@ impl<'a> Fetch<'a> {
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
         let proofs = transfer::run(
             source,
-            &self.http,
+            self.http()?,
             &attempt,
             &plan,
             &options,

@@ -1,8 +1,6 @@
 //! The immutable listing that a source pins before the first byte.
 
-use std::collections::BTreeMap;
-
-use super::{Checksum, Digest, RelPath};
+use super::{Digest, RelPath};
 
 /// What a source holds at one revision.
 #[derive(Clone, Debug)]
@@ -59,27 +57,6 @@ impl Snapshot {
             }
         }
         Ok(Self { place, revision, files })
-    }
-
-    /// Puts digests from a better source (a `SHA256SUMS` beside the files) in the place of those
-    /// that the listing gave.
-    pub fn prefer_sha256(&mut self, sums: &BTreeMap<String, [u8; 32]>) {
-        for file in &mut self.files {
-            if let Some(sum) = sums.get(file.path.as_str()) {
-                file.digest = Some(Digest::Sha256(*sum));
-            }
-        }
-    }
-}
-
-impl RemoteFile {
-    /// The SHA-256 that the source published for the whole file, if that is what it published.
-    pub fn published_sha256(&self) -> Option<&[u8]> {
-        match &self.digest {
-            Some(Digest::Sha256(value)) => Some(value),
-            Some(Digest::Full { checksum: Checksum::Sha256, value }) => Some(value),
-            _ => None,
-        }
     }
 }
 

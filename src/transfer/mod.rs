@@ -98,6 +98,7 @@ pub(crate) struct Shared<'a> {
 ///
 /// Blocks until everything is fetched, hashed and synced, or the first fatal error. Bytes that
 /// are on the volume by then serve the next attempt.
+// Each argument is another room's; a struct for one call would only rename them.
 #[allow(clippy::too_many_arguments)]
 pub fn run(
     source: &dyn Source,
