@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -78,6 +78,11 @@ impl Server {
     pub fn open_connections(&self) -> usize {
         self.running.connections().len()
     }
+
+    /// Connections that were ever accepted.
+    pub fn accepted_connections(&self) -> usize {
+        self.running.accepted.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Server {
@@ -138,6 +143,7 @@ pub(crate) fn find_header<'a>(headers: &'a [(String, String)], name: &str) -> Op
 #[derive(Default)]
 pub(crate) struct Running {
     stopping: AtomicBool,
+    accepted: AtomicUsize,
     connections: Mutex<HashMap<SocketAddr, Arc<TcpStream>>>,
 }
 
@@ -177,6 +183,7 @@ fn accept(listener: &TcpListener, running: &Arc<Running>, handler: &Arc<Handler>
         if running.stopping.load(Ordering::Acquire) {
             break;
         }
+        running.accepted.fetch_add(1, Ordering::AcqRel);
         let stream = Arc::new(stream);
         running.connections().insert(peer, Arc::clone(&stream));
         let (running, handler) = (Arc::clone(running), Arc::clone(handler));

@@ -40,6 +40,7 @@ pub struct FakeHubBuilder {
     page_size: Option<usize>,
     url_rules: UrlRules,
     mirror: Mirror,
+    external_cdn: Option<String>,
     hub_port: u16,
     cdn_port: u16,
 }
@@ -128,6 +129,11 @@ impl FakeHub {
     pub fn open_connections(&self) -> usize {
         self.hub.open_connections() + self.cdn.open_connections()
     }
+
+    /// Connections that either port has ever accepted.
+    pub fn accepted_connections(&self) -> usize {
+        self.hub.accepted_connections() + self.cdn.accepted_connections()
+    }
 }
 
 impl FakeHubBuilder {
@@ -136,6 +142,15 @@ impl FakeHubBuilder {
     pub fn repo(mut self, id: &str, tree: Tree) -> Self {
         self.trees.push((id.to_owned(), tree));
         self
+    }
+
+    /// Takes the digests of a repository's files from the output of `sha256sum`. `None` without
+    /// that repository, or when a line is not of that form.
+    #[must_use]
+    pub fn sha256sums(mut self, id: &str, sums: &str) -> Option<Self> {
+        let (_, tree) = self.trees.iter_mut().find(|(known, _)| known == id)?;
+        *tree = std::mem::take(tree).announcing_sha256(sums)?;
+        Some(self)
     }
 
     /// Files from this size on are LFS whatever their name; 10 MiB unless told otherwise.
@@ -238,6 +253,14 @@ impl FakeHubBuilder {
         self
     }
 
+    /// LFS files are redirected to `{url}/{repository}/{path}`, at a server that the caller runs.
+    #[must_use]
+    pub fn external_cdn(mut self, url: &str) -> Self {
+        self.external_cdn = Some(url.trim_end_matches('/').to_owned());
+        self.mirror.external_cdn = true;
+        self
+    }
+
     /// Adds an entry, hostile or broken as it may be, to the end of every listing of `id`.
     #[must_use]
     pub fn raw_tree_entry(mut self, id: &str, entry: Value) -> Self {
@@ -294,7 +317,7 @@ impl FakeHubBuilder {
             lfs_threshold_bytes,
             self.page_size.unwrap_or(PAGE_SIZE),
             self.mirror,
-            (urls, cdn.url()),
+            (urls, self.external_cdn.unwrap_or_else(|| cdn.url())),
         ));
         let hub = Server::start_on(self.hub_port, {
             let state = Arc::clone(&state);

@@ -23,8 +23,7 @@ impl State {
             return Err(Refusal::entry_not_found().at_commit(&found.snapshot.commit));
         };
         let response = if file.lfs.is_some() && !self.mirror.lfs_direct {
-            let target = self.cdn.mint(request, id, &path, file.etag(), &file.blob);
-            redirect(302, &format!("{}{target}", self.cdn_url))
+            redirect(302, &self.storage_location(request, id, &path, file))
         } else if file.lfs.is_some() || is_served_directly(&found, file) {
             contents(request, file)
         } else {
@@ -43,6 +42,15 @@ impl State {
             }
         }
         Ok(response)
+    }
+
+    /// Where the bytes of an LFS file are: at the CDN beside this hub, or at the caller's.
+    fn storage_location(&self, request: &Request, id: &str, path: &str, file: &File) -> String {
+        if self.mirror.external_cdn {
+            return format!("{}/{id}/{}", self.cdn_url, percent_encode(path, "/"));
+        }
+        let target = self.cdn.mint(request, id, path, file.etag(), &file.blob);
+        format!("{}{target}", self.cdn_url)
     }
 
     /// `/api/resolve-cache/models/{id}/{commit}/{path}`

@@ -29,6 +29,7 @@ pub(crate) struct State {
 pub(crate) struct Mirror {
     pub without_headers: bool,
     pub lfs_direct: bool,
+    pub external_cdn: bool,
     pub gated_listings: bool,
     pub xet: bool,
 }

@@ -41,6 +41,22 @@ impl Tree {
         self
     }
 
+    /// The same files, with the digests that `sums` (the output of `sha256sum`) has for them, so
+    /// that nobody needs to hash them again. `None` when a line is not of that form.
+    #[must_use]
+    pub fn announcing_sha256(mut self, sums: &str) -> Option<Self> {
+        for line in sums.lines() {
+            let (digest, path) = line.split_once("  ")?;
+            if digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return None;
+            }
+            if let Some(blob) = self.0.remove(path) {
+                self.0.insert(path.to_owned(), blob.announcing_sha256(digest));
+            }
+        }
+        Some(self)
+    }
+
     pub fn total_bytes(&self) -> u64 {
         self.0.values().map(Blob::len).sum()
     }
@@ -95,5 +111,17 @@ mod tests {
         assert!(tree.blob("bin/fake-hub.rs").is_some());
         assert_eq!(tree.total_bytes(), tree.iter().map(|(_, blob)| blob.len()).sum::<u64>());
         assert!(tree.without("tree.rs").blob("tree.rs").is_none());
+    }
+
+    #[test]
+    fn known_digests_are_taken_from_the_output_of_sha256sum() {
+        let digest = "ab".repeat(32);
+        let sums = format!("{digest}  a/big.bin\n{digest}  not there\n");
+        let tree = Tree::new().with("a/big.bin", "x").with("b", "y").announcing_sha256(&sums);
+        let tree = tree.expect("well-formed sums");
+        assert_eq!(tree.len(), 2);
+        assert_eq!(tree.blob("a/big.bin").map(Blob::sha256), Some(digest));
+        assert_eq!(tree.blob("b").map(Blob::sha256), Some(Blob::bytes("y").sha256()));
+        assert!(Tree::new().announcing_sha256("abc  x").is_none());
     }
 }

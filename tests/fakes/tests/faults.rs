@@ -93,6 +93,7 @@ fn dropping_a_server_closes_its_port_and_its_connections() {
     send(&mut stalled, "GET", &target, &[], "");
     assert_eq!(stalled.read(&mut [0]).expect("a first byte"), 1);
     assert_eq!(fixture.server.open_connections(), 2);
+    assert_eq!(fixture.server.accepted_connections(), 2);
     drop(fixture.server);
     assert_eq!(idle.read(&mut [0]).expect("an orderly end"), 0);
     let mut rest = Vec::new();

@@ -86,6 +86,17 @@ fn a_large_file_is_on_the_cdn_and_what_is_known_of_it_on_the_redirect() {
 }
 
 #[test]
+fn a_large_file_is_on_the_callers_own_server_if_there_is_one() {
+    let hub = hub_with(|hub| hub.external_cdn("http://cdn.test/"));
+    let answer = get(&file(&hub, "model.safetensors"));
+    let location = format!("http://cdn.test/{REPO}/model.safetensors");
+    assert_eq!((answer.status, answer.header("location")), (302, Some(location.as_str())));
+    let digest = format!("\"{}\"", Blob::synthetic(WEIGHTS, 1).sha256());
+    assert_eq!(answer.header("x-linked-etag"), Some(digest.as_str()));
+    assert_eq!(get_following(&file(&hub, "config.json"), &[]).text(), "hello\n");
+}
+
+#[test]
 fn the_cdn_wants_no_token_and_no_forged_url() {
     let hub = FakeHub::serving(REPO, tree());
     let url = signed(&hub, &[]);

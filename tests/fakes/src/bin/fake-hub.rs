@@ -8,7 +8,11 @@ use weightlift_fakes::{FakeHub, FakeHubBuilder, Tree};
 
 const USAGE: &str = "usage: fake-hub --repo ORG/NAME=FOLDER … [--token TOKEN] [--private ORG/NAME]
                 [--gated ORG/NAME] [--granted ORG/NAME] [--renamed OLD=NEW]
-                [--hub-port N] [--cdn-port N] [--page-size N] [--sign-ranges] [--port-file FILE]";
+                [--sha256sums ORG/NAME=FILE] [--cdn-url URL] [--hub-port N] [--cdn-port N]
+                [--page-size N] [--sign-ranges] [--port-file FILE]
+
+--sha256sums  digests of the files of a --repo before it, as sha256sum prints them
+--cdn-url     redirect large files to URL/ORG/NAME/PATH instead of serving them";
 
 fn main() {
     if let Err(message) = run() {
@@ -57,6 +61,13 @@ fn apply(builder: FakeHubBuilder, flag: &str, value: &str) -> Result<FakeHubBuil
                 .map_err(|error| format!("cannot read `{folder}`: {error}"))?;
             builder.repo(id, tree)
         }
+        "--sha256sums" => {
+            let (id, file) = pair(flag, value)?;
+            let sums = fs::read_to_string(file)
+                .map_err(|error| format!("cannot read `{file}`: {error}"))?;
+            builder.sha256sums(id, &sums).ok_or_else(|| format!("cannot use `{value}`"))?
+        }
+        "--cdn-url" => builder.external_cdn(value),
         "--renamed" => {
             let (old, new) = pair(flag, value)?;
             builder.renamed(old, new)
