@@ -108,12 +108,13 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub deny_pickle: bool,
 
-    /// Connections that fetch at the same time
-    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 8,
+    /// The most connections at the same time; beyond four, they are opened only as long as they make
+    /// the transfer faster
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: u16,
 
-    /// Bytes asked for in one request: 64MiB, 64M, 67108864
+    /// The most bytes asked for in one request: 64MiB, 64M, 67108864
     #[arg(long, env = "WEIGHTLIFT_CHUNK_SIZE", value_name = "SIZE", default_value = "64MiB",
           value_parser = parse_chunk_size)]
     pub chunk_size: u64,

@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::json;
+use support::measure::with_peak_memory;
 use support::*;
 use weightlift_fakes::{Blob, FakeHub, Tree};
 

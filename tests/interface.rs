@@ -7,6 +7,7 @@ mod support;
 
 use std::process::Stdio;
 
+use support::measure::with_peak_memory;
 use support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
@@ -143,7 +144,8 @@ fn without_a_terminal_there_is_at_most_a_line_every_ten_seconds() {
     let tree = Tree::new().with_blob("big.bin", Blob::synthetic(24 << 20, 1));
     let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 2 << 20 }));
-    let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--connections", "1"]);
+    let run = command.run().assert_success();
     let lines: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("fetching: ")).collect();
     // 24 MiB at 2 MiB/s take twelve seconds.
     assert_eq!(lines.len(), 1, "{}", run.stderr);

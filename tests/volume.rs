@@ -277,11 +277,31 @@ fn a_failed_sync_is_never_success_and_the_file_is_not_trusted_again() {
     for when in 1..=6 {
         let (hub, volume) = (hub_of_tiny(), Volume::new());
         let inject = format!("fsync:error=EIO:when={when}");
-        strace(&fetch(&hub, &volume, &["hf://org/tiny"]), "fsync", &inject).assert_code(22);
+        // One worker, so that it is a file of the model each time.
+        let command = fetch(&hub, &volume, &["hf://org/tiny", "--connections", "1"]);
+        strace(&command, "fsync", &inject).assert_code(22);
         assert!(!volume.family("tiny").exists(), "fsync {when}");
         fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
         volume.assert_holds("tiny", &tiny_selected());
     }
+}
+
+#[test]
+fn a_failed_sync_of_many_small_files_is_never_success_and_none_is_trusted_again() {
+    if !has("strace") || !is_root() {
+        return;
+    }
+    let small = |tree: Tree, n: usize| tree.with(&format!("d/{n}.json"), format!("{{{n}}}"));
+    let tree = (0..100).fold(Tree::new(), small);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let _mounted = Mounted::tmpfs(&volume.root(), "size=64m");
+    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    strace(&command, "syncfs", "syncfs:error=EIO").assert_code(22);
+    assert!(!volume.family("tiny").exists());
+    let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    assert!(!run.stderr.contains("are here already"), "{}", run.stderr);
+    volume.assert_holds("tiny", &tree);
 }
 
 #[test]
@@ -408,7 +428,11 @@ fn without_any_lock_eight_processes_all_succeed() {
     let runs: Vec<_> = std::thread::scope(|scope| {
         let start = |_| {
             scope.spawn(|| {
-                let command = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]);
+                let command = fetch(
+                    &hub,
+                    &volume,
+                    &["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "8"],
+                );
                 strace(&command, "flock", "flock:retval=0")
             })
         };
@@ -438,7 +462,8 @@ fn a_waiter_takes_over_at_once_from_a_holder_that_died() {
     let tree = large(5);
     let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
-    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "2"];
+    let holder = fetch(&hub, &volume, &arguments).start();
     eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 3 << 20);
     let waiter = fetch(&hub, &volume, &["hf://org/tiny"]).start();
     std::thread::sleep(Duration::from_secs(2));
@@ -459,7 +484,9 @@ fn a_waiter_goes_on_alone_when_the_holder_is_frozen() {
     hub.script(
         Rule::on("GET", "").at("cdn").times(8).then(Fault::Drip { bytes_per_second: 1 << 20 }),
     );
-    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    let holder =
+        fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "8"])
+            .start();
     eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 3 << 20);
     holder.signal("-STOP");
     fetch(&hub, &volume, &["hf://org/tiny", "--takeover-after", "3s"])
@@ -484,7 +511,9 @@ fn where_there_is_no_room_for_two_a_waiter_waits_on() {
     std::fs::create_dir_all(volume.root()).unwrap();
     let _mounted = Mounted::tmpfs(&volume.root(), "size=32m");
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
-    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    let holder =
+        fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "8"])
+            .start();
     eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 3 << 20);
     holder.signal("-STOP");
     let waiter = fetch(&hub, &volume, &["hf://org/tiny", "--takeover-after", "2s"]).start();
@@ -500,7 +529,9 @@ fn where_there_is_no_room_for_two_a_waiter_waits_on() {
 fn a_waiter_does_not_wait_for_ever() {
     let (hub, volume) = (FakeHub::serving(REPO, large(7)), Volume::new());
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 1 << 20 }));
-    let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+    let holder =
+        fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "8"])
+            .start();
     eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 1 << 20);
     let run =
         fetch(&hub, &volume, &["hf://org/tiny", "--lock-timeout", "2s"]).run().assert_code(23);
@@ -514,7 +545,9 @@ fn sigterm_saves_the_state_and_ends_in_time() {
     let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 2 << 20 }));
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
-        let running = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]).start();
+        let running =
+            fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "8"])
+                .start();
         let before = hub.bytes_sent_for("xet-bridge");
         eventually("bytes arrive", || hub.bytes_sent_for("xet-bridge") > before + (3 << 20));
         running.signal(signal);
@@ -764,19 +797,11 @@ fn strace(command: &Command, calls: &str, inject: &str) -> Run {
 }
 
 fn strace_all(command: &Command, calls: &str, injects: &[&str]) -> Run {
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
-    for inject in injects {
-        traced.args(["-e", &format!("inject={inject}")]);
-    }
-    traced.arg(command.get_program()).args(command.get_args()).env_clear();
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            traced.env(name, value);
-        }
-    }
-    traced.env("PATH", std::env::var_os("PATH").unwrap());
-    traced.run()
+    let trace = format!("trace={calls}");
+    let injects: Vec<String> = injects.iter().map(|inject| format!("inject={inject}")).collect();
+    let mut wrapper = vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace];
+    wrapper.extend(injects.iter().flat_map(|inject| ["-e", inject.as_str()]));
+    under(&wrapper, command).run()
 }
 
 /// A filesystem that is unmounted at the end.

@@ -8,7 +8,9 @@ use super::ask::is_outage;
 use super::{Outcome, announce, rest};
 use crate::cli::{FetchArgs, Model};
 use crate::error::Class;
-use crate::model::{RemoteFile, Selected, Sentinel, SentinelFile, Snapshot, is_pickle, text};
+use crate::model::{
+    RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_pickle, text,
+};
 use crate::progress::{Progress, Screen};
 use crate::source::Source;
 use crate::source::http::{Deadlines, Http};
@@ -183,7 +185,7 @@ impl<'a> Fetch<'a> {
             self.stop,
         )?;
         progress.enter("publishing");
-        let files = self.finished_files(&attempt, &plan.files, &proofs)?;
+        let files = self.finished_files(&attempt, &plan.files, proofs)?;
         let sentinel = Sentinel::new(
             &model.uri,
             snapshot.place,
@@ -359,7 +361,7 @@ impl<'a> Fetch<'a> {
         &self,
         attempt: &Attempt,
         files: &[RemoteFile],
-        proofs: &[Proof],
+        proofs: Vec<Proof>,
     ) -> Result<Vec<SentinelFile>, Error> {
         for (n, file) in files.iter().enumerate() {
             if verify::is_index(file.path.as_str()) {
@@ -383,9 +385,7 @@ impl<'a> Fetch<'a> {
         Ok(files
             .iter()
             .zip(proofs)
-            .map(|(file, proof)| {
-                SentinelFile::new(file, verify::sha256_hex(&proof.sha256), proof.structure.clone())
-            })
+            .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
             .collect())
     }
 }

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 
 use super::Outcome;
 use crate::Error;
-use crate::model::{RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, text};
+use crate::model::{
+    RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
+};
 use crate::progress::Screen;
 use crate::store::{Dir, Kind, StoreError};
 use crate::transfer::Stop;
@@ -109,7 +111,7 @@ fn damaged(dir: &Dir, sentinel: &Sentinel, stop: &Stop) -> Result<Vec<(String, S
     }
     let mut found = std::mem::take(&mut *lock(&found));
     found.sort();
-    let name = |(n, why): (usize, String)| (sentinel.files[n].path.clone(), why);
+    let name = |(n, why): (usize, String)| (sentinel.files[n].path.to_string(), why);
     Ok(found.into_iter().map(name).collect())
 }
 
@@ -147,7 +149,7 @@ fn check(
         return Err(Error::Signal(0));
     }
     if sha256 != listed.sha256 {
-        return Ok(Some(format!("sha256 {sha256} instead of {}", text::inert(&listed.sha256, 64))));
+        return Ok(Some(format!("sha256 {sha256} instead of {}", listed.sha256)));
     }
     if listed.structure.as_deref() == Some("valid")
         && let Structure::Invalid(why) = verify::check_safetensors(&file, size).map_err(fail)?
@@ -167,7 +169,7 @@ fn other_kind(error: StoreError) -> Result<Option<String>, Error> {
     }
 }
 
-fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Result<String> {
+fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Result<Sha256> {
     let mut hasher = FileHasher::new(size, None);
     let mut at = 0;
     while at < size && !stop.is_set() {
@@ -176,13 +178,13 @@ fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Resu
         hasher.update(&buffer[..len]);
         at += len as u64;
     }
-    Ok(hasher.finish().map(|sha256| verify::sha256_hex(&sha256)).unwrap_or_default())
+    Ok(Sha256(hasher.finish().unwrap_or_default()))
 }
 
 /// Files in the directory that the sentinel does not list.
 fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
     let listed: std::collections::HashSet<&str> =
-        sentinel.files.iter().map(|file| file.path.as_str()).collect();
+        sentinel.files.iter().map(|file| &*file.path).collect();
     let mut found = Vec::new();
     let mut to_see = vec![String::new()];
     while let Some(above) = to_see.pop() {

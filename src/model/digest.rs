@@ -1,8 +1,10 @@
 //! What proves the bytes of a file. An ETag is never a digest.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A digest that a source published for a whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,12 +42,12 @@ impl Digest {
     }
 
     /// How the sentinel and the messages call this kind of proof.
-    pub fn kind(&self) -> String {
+    pub fn kind(&self) -> Cow<'static, str> {
         match self {
             Self::Sha256(_) => "sha256".into(),
             Self::GitSha1(_) => "git-sha1".into(),
-            Self::Full { checksum, .. } => format!("s3-{}", checksum.name()),
-            Self::Composite { checksum, .. } => format!("s3-{}-composite", checksum.name()),
+            Self::Full { checksum, .. } => format!("s3-{}", checksum.name()).into(),
+            Self::Composite { checksum, .. } => format!("s3-{}-composite", checksum.name()).into(),
         }
     }
 
@@ -101,10 +103,35 @@ impl Checksum {
     }
 }
 
+/// A SHA-256 that we have computed, written as 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sha256(pub [u8; 32]);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let wrong = || D::Error::custom("a SHA-256 has 64 hexadecimal digits");
+        hex::decode(&text).map(Self).ok_or_else(wrong)
+    }
+}
+
 /// Lower-case hexadecimal.
 pub mod hex {
     pub fn encode(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// Exactly `2 * N` digits of either case, or nothing.

@@ -11,9 +11,9 @@ mod snapshot;
 mod source;
 pub mod text;
 
-pub use digest::{Checksum, Digest, hex};
+pub use digest::{Checksum, Digest, Sha256, hex};
 pub use path::{Family, RelPath, UnsafePath};
-pub use plan::{Plan, chunks};
+pub use plan::Plan;
 pub use select::{LeftOut, Selected, Selection, SelectionError, is_pickle};
 pub use sentinel::{SENTINEL, Sentinel, SentinelFile, SentinelProblem};
 pub use snapshot::{RemoteFile, Snapshot, SnapshotError};

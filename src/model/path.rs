@@ -1,6 +1,7 @@
 //! Paths that cannot leave their directory, and cannot reach what weightlift keeps for itself.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::{SENTINEL, STATE_DIR, text};
 
@@ -12,7 +13,7 @@ const MAX_NAME_BYTES: usize = 255;
 
 /// A relative UTF-8 path, `/` between its parts, that stays inside the directory it is joined to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RelPath(String);
+pub struct RelPath(Arc<str>);
 
 /// Why a name from a repo or a bucket is not used as a path. Exit code 13.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,11 +59,16 @@ impl RelPath {
         if first.eq_ignore_ascii_case(STATE_DIR) || path.eq_ignore_ascii_case(SENTINEL) {
             return refuse("is reserved for weightlift itself");
         }
-        Ok(Self(path.to_owned()))
+        Ok(Self(path.into()))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same text, not copied.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 
     /// The parts from the top; never empty.

@@ -1,8 +1,12 @@
 //! The file that vouches for a published family.
 
+use std::borrow::Cow;
+use std::io::Write;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, SourceUri, text};
+use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
 
 /// Name of the sentinel inside a family directory.
 pub const SENTINEL: &str = ".weightlift-complete.json";
@@ -38,15 +42,15 @@ pub struct Sentinel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelFile {
-    pub path: String,
+    pub path: Arc<str>,
     pub size: u64,
-    /// Of all bytes, computed here; lower-case hexadecimal.
-    pub sha256: String,
+    /// Of all bytes, computed here.
+    pub sha256: Sha256,
     /// The kind of published digest that the bytes were compared with, or `unpublished`.
-    pub verified_by: String,
+    pub verified_by: Cow<'static, str>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub structure: Option<String>,
+    pub structure: Option<Cow<'static, str>>,
 }
 
 /// Why the content of a sentinel file cannot be used.
@@ -116,11 +120,10 @@ impl Sentinel {
         Ok(sentinel)
     }
 
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut json =
-            serde_json::to_vec_pretty(self).expect("strings and numbers always serialise");
-        json.push(b'\n');
-        json
+    /// Writes it as JSON that people can read too.
+    pub fn write(&self, mut out: impl Write) -> std::io::Result<()> {
+        serde_json::to_writer_pretty(&mut out, self)?;
+        out.write_all(b"\n")
     }
 
     /// Whether the family was filled from this place with this selection, at whatever revision.
@@ -135,9 +138,9 @@ impl SentinelFile {
         self.verified_by != UNPUBLISHED
     }
 
-    pub fn new(file: &RemoteFile, sha256: String, structure: Option<String>) -> Self {
+    pub fn new(file: &RemoteFile, sha256: Sha256, structure: Option<Cow<'static, str>>) -> Self {
         Self {
-            path: file.path.to_string(),
+            path: file.path.shared(),
             size: file.size,
             sha256,
             verified_by: file.digest.as_ref().map_or_else(|| UNPUBLISHED.into(), Digest::kind),
@@ -150,12 +153,18 @@ impl SentinelFile {
 mod tests {
     use super::*;
 
+    fn json(sentinel: &Sentinel) -> Vec<u8> {
+        let mut json = Vec::new();
+        sentinel.write(&mut json).expect("written to memory");
+        json
+    }
+
     fn sentinel() -> Sentinel {
         let uri = SourceUri::parse("hf://org/name").expect("uri");
         let file = SentinelFile {
             path: "a".into(),
             size: 3,
-            sha256: "00".repeat(32),
+            sha256: Sha256([0; 32]),
             verified_by: "sha256".into(),
             structure: None,
         };
@@ -174,17 +183,14 @@ mod tests {
     #[test]
     fn a_sentinel_reads_back_as_it_was_written() {
         let written = sentinel();
-        assert_eq!(Sentinel::parse(&written.to_json()).expect("parses"), written);
+        assert_eq!(Sentinel::parse(&json(&written)).expect("parses"), written);
     }
 
     #[test]
     fn a_later_format_is_refused_and_not_misread() {
         let mut later = sentinel();
         later.format = 2;
-        assert!(matches!(
-            Sentinel::parse(&later.to_json()),
-            Err(SentinelProblem::UnknownFormat(2))
-        ));
+        assert!(matches!(Sentinel::parse(&json(&later)), Err(SentinelProblem::UnknownFormat(2))));
         assert!(matches!(Sentinel::parse(b"{\"format\":1"), Err(SentinelProblem::Unreadable(_))));
         assert!(matches!(Sentinel::parse(b""), Err(SentinelProblem::Unreadable(_))));
     }
@@ -193,16 +199,13 @@ mod tests {
     fn a_forged_name_that_could_draw_on_a_terminal_is_refused() {
         let mut forged = sentinel();
         forged.source = "hf://a\u{1b}[2J\u{202e}".into();
-        assert!(matches!(
-            Sentinel::parse(&forged.to_json()),
-            Err(SentinelProblem::ControlCharacters)
-        ));
+        assert!(matches!(Sentinel::parse(&json(&forged)), Err(SentinelProblem::ControlCharacters)));
     }
 
     #[test]
     fn a_forged_path_in_a_sentinel_is_refused() {
         let mut forged = sentinel();
         forged.files[0].path = "../../etc/passwd".into();
-        assert!(matches!(Sentinel::parse(&forged.to_json()), Err(SentinelProblem::UnsafePath(_))));
+        assert!(matches!(Sentinel::parse(&json(&forged)), Err(SentinelProblem::UnsafePath(_))));
     }
 }

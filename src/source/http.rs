@@ -228,6 +228,20 @@ pub async fn error_body(mut response: Response, deadline: Duration) -> String {
     text::inert(&String::from_utf8_lossy(&body), 300)
 }
 
+/// Reads a short body that nobody wants, so that its connection can be used again.
+pub async fn read_off(mut response: Response, stall: Duration) {
+    let reading = async {
+        let mut left = ERROR_BODY_BYTES;
+        while let Ok(Some(piece)) = response.chunk().await {
+            match left.checked_sub(piece.len()) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(stall, reading).await;
+}
+
 /// Reads a whole body of at most `max_bytes`.
 pub async fn small_body(
     mut response: Response,

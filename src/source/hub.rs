@@ -225,6 +225,7 @@ impl Hub {
             let Some(target) = http::redirect_target(&url, &response)? else {
                 return Ok(Followed { response, at });
             };
+            http::read_off(response, self.http.deadlines.stall).await;
             if target.origin() == url.origin() {
                 at = target.clone();
             }

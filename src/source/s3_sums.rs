@@ -79,7 +79,7 @@ impl Beside {
         }
         // `sha256sum * > SHA256SUMS` lists it as it was then, empty.
         sums.remove(SHA256SUMS);
-        self.warn_of_missing(listing, SHA256SUMS, sums.keys());
+        self.warn_of_missing(listing, SHA256SUMS, sums.keys().map(String::as_str));
         self.sums.extend(sums);
     }
 
@@ -102,9 +102,9 @@ impl Beside {
                 )));
             }
         }
-        self.warn_of_missing(listing, SENTINEL, sentinel.files.iter().map(|file| &file.path));
+        self.warn_of_missing(listing, SENTINEL, sentinel.files.iter().map(|file| &*file.path));
         let sums = sentinel.files.into_iter();
-        self.sums.extend(sums.filter_map(|file| Some((file.path, hex::decode(&file.sha256)?))));
+        self.sums.extend(sums.map(|file| (file.path.to_string(), file.sha256.0)));
         Ok(())
     }
 
@@ -112,7 +112,7 @@ impl Beside {
         &mut self,
         listing: &Listing,
         name: &str,
-        paths: impl Iterator<Item = &'a String>,
+        paths: impl Iterator<Item = &'a str>,
     ) {
         let missing: Vec<_> = paths.filter(|path| listing.find(path).is_none()).collect();
         if let [first, ..] = missing.as_slice() {

@@ -4,7 +4,7 @@
 //! wrote is copied, chunk by chunk, against the recorded checksums: its kernel may still write to
 //! that inode.
 
-use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use super::place::read_sentinel;
 use super::publish::KEPT_PREFIX;
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::staging::{Attempt, ID_SEPARATOR, OWNER, TREE};
-use super::{Dir, Kind, Store, StoreError, node, space};
+use super::{Dir, Kind, Store, StoreError, filesystem, node, space};
 use crate::model::{RelPath, SENTINEL, STATE_DIR};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
@@ -64,7 +64,7 @@ impl Attempt {
                 attempts.remove_tree(&name)?;
             }
         }
-        Ok(self.present.iter().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
+        Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
     }
 
     /// Removes attempts for this family whose writers are certainly gone.
@@ -97,7 +97,7 @@ impl Attempt {
             return Ok(Some(!held && (header.locked || self.is_silent(old, header))));
         }
         // Only one node at a time has a local filesystem, and its kernel was another then.
-        Ok(if held { Some(false) } else { is_local(old).then_some(true) })
+        Ok(if held { Some(false) } else { filesystem::is_local(old).then_some(true) })
     }
 
     fn trust(
@@ -181,7 +181,7 @@ impl Attempt {
         wanted: &mut Wanted,
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
-        let Some(n) = wanted.find(&file.identity, file.size) else { return Ok(()) };
+        let Some(n) = wanted.find(self, &file.identity, file.size) else { return Ok(()) };
         let Ok(path) = RelPath::parse(&file.path) else { return Ok(()) };
         if file.chunks.is_empty() {
             return Ok(());
@@ -213,13 +213,13 @@ impl Attempt {
         name: &str,
         chunks: Vec<WrittenChunk>,
     ) -> Result<(), StoreError> {
-        self.journal.file(n, &self.files[n], &self.identities[n])?;
+        self.journal.file(n, &self.files[n], &self.identity(n))?;
         for chunk in &chunks {
             self.journal.chunk(n, chunk)?;
         }
         from.rename(name, &self.directory_of(n)?, self.files[n].path.name())?;
         self.set_exists(n, true);
-        self.present[n] = chunks;
+        self.present.insert(n, chunks);
         Ok(())
     }
 
@@ -242,7 +242,7 @@ impl Attempt {
         for chunk in chunks {
             if copy_range(from, name, &chunk.range, &target, outside)? == Some(chunk.crc64) {
                 self.journal.chunk(n, chunk)?;
-                self.present[n].push(chunk.clone());
+                self.present.entry(n).or_default().push(chunk.clone());
             }
         }
         Ok(())
@@ -271,7 +271,7 @@ impl Attempt {
             let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
                 continue;
             };
-            let Some(n) = wanted.find(&file.identity, size) else { continue };
+            let Some(n) = wanted.find(self, &file.identity, size) else { continue };
             let range = 0..size;
             if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
                 wanted.take(n);
@@ -300,30 +300,38 @@ impl Attempt {
 
 /// Which files of the new attempt are still to be found, by their content.
 struct Wanted {
-    by_content: HashMap<(String, u64), Vec<usize>>,
-    content_of: Vec<(String, u64)>,
+    /// A hash of the content and the number of the file, sorted: there may be very many.
+    by_content: Vec<(u64, usize)>,
+    is_found: Vec<bool>,
 }
 
 impl Wanted {
     fn of(attempt: &Attempt) -> Self {
-        let mut wanted = Self { by_content: HashMap::new(), content_of: Vec::new() };
-        for (n, (file, identity)) in attempt.files.iter().zip(&attempt.identities).enumerate() {
-            let content = (identity.clone(), file.size);
-            wanted.by_content.entry(content.clone()).or_default().push(n);
-            wanted.content_of.push(content);
-        }
-        wanted
+        let files = attempt.files.iter().enumerate();
+        let hashed = files.map(|(n, file)| (content_hash(&attempt.identity(n), file.size), n));
+        let mut by_content: Vec<(u64, usize)> = hashed.collect();
+        by_content.sort_unstable();
+        Self { by_content, is_found: vec![false; attempt.files.len()] }
     }
 
-    fn find(&self, identity: &str, size: u64) -> Option<usize> {
-        self.by_content.get(&(identity.to_owned(), size))?.last().copied()
+    fn find(&self, attempt: &Attempt, identity: &str, size: u64) -> Option<usize> {
+        let hash = content_hash(identity, size);
+        let first = self.by_content.partition_point(|(other, _)| *other < hash);
+        let same = self.by_content[first..].iter().take_while(|(other, _)| *other == hash);
+        same.map(|(_, n)| *n).find(|n| {
+            !self.is_found[*n] && attempt.files[*n].size == size && attempt.identity(*n) == identity
+        })
     }
 
     fn take(&mut self, n: usize) {
-        if let Some(same) = self.by_content.get_mut(&self.content_of[n]) {
-            same.retain(|other| *other != n);
-        }
+        self.is_found[n] = true;
     }
+}
+
+fn content_hash(identity: &str, size: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (identity, size).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Opens an attempt; what is no directory is none.
@@ -332,16 +340,4 @@ fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
         Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
         opened => opened,
     }
-}
-
-/// Whether only one node at a time can have this filesystem mounted, so that a writer of an earlier
-/// boot cannot exist any more.
-fn is_local(dir: &Dir) -> bool {
-    const EXT: u64 = 0xef53;
-    const XFS: u64 = 0x5846_5342;
-    const BTRFS: u64 = 0x9123_683e;
-    const TMPFS: u64 = 0x0102_1994;
-    const OVERLAY: u64 = 0x794c_7630;
-    rustix::fs::fstatfs(dir)
-        .is_ok_and(|stat| [EXT, XFS, BTRFS, TMPFS, OVERLAY].contains(&(stat.f_type as u64)))
 }

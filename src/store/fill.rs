@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
@@ -30,7 +31,7 @@ pub(super) struct Publishing {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PublishingFile {
-    pub path: String,
+    pub path: Arc<str>,
     /// Empty for a file of an earlier revision, which is on its way out.
     pub identity: String,
 }
@@ -122,7 +123,7 @@ impl Attempt {
             .chain(interrupted.iter().map(|file| &file.path))
             .filter_map(|path| RelPath::parse(path).ok())
             .collect();
-        for file in &self.files {
+        for file in self.files.iter() {
             let is_ours = ours.remove(&file.path);
             let dir = if is_ours { None } else { family.descend(above(&file.path))? };
             if let Some(dir) = dir
@@ -135,13 +136,13 @@ impl Attempt {
     }
 
     fn list(&self, left_over: &BTreeSet<RelPath>) -> Vec<PublishingFile> {
-        let new = self.files.iter().zip(&self.identities).map(|(file, identity)| PublishingFile {
-            path: file.path.to_string(),
-            identity: identity.clone(),
+        let new = self.files.iter().enumerate().map(|(n, file)| PublishingFile {
+            path: file.path.shared(),
+            identity: self.identity(n),
         });
         let old = left_over
             .iter()
-            .map(|path| PublishingFile { path: path.to_string(), identity: String::new() });
+            .map(|path| PublishingFile { path: path.shared(), identity: String::new() });
         new.chain(old).collect()
     }
 }

@@ -4,7 +4,7 @@
 //! carries one of its bytes, so it can be re-checked before it is trusted.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -124,22 +124,22 @@ pub(super) fn is_held(attempt: &Dir) -> Result<bool, StoreError> {
 
 /// Reads the journal of an attempt as far as it makes sense.
 pub(super) fn read(attempt: &Dir) -> Result<Option<(Header, Vec<JournalFile>)>, StoreError> {
-    let Some(content) = attempt.read(JOURNAL, MAX_JOURNAL_BYTES)? else {
+    let Some(file) = attempt.read_file(JOURNAL)? else {
         return Ok(None);
     };
-    Ok(parse(&content))
+    Ok(parse(BufReader::new(file.take(MAX_JOURNAL_BYTES))))
 }
 
-fn parse(content: &[u8]) -> Option<(Header, Vec<JournalFile>)> {
-    let text = String::from_utf8_lossy(content);
-    // A line without its end was torn; it fails its checksum like any other damage.
-    let mut lines = text.lines().map_while(checked);
-    let header: Header = serde_json::from_str(lines.next()?).ok()?;
+fn parse(content: impl BufRead) -> Option<(Header, Vec<JournalFile>)> {
+    // Line by line: of a plan with very many files it is long. A line without its end was torn; it
+    // fails its checksum like any other damage.
+    let mut lines = content.lines().map_while(|line| checked(&line.ok()?).map(str::to_owned));
+    let header: Header = serde_json::from_str(&lines.next()?).ok()?;
     if header.format != FORMAT {
         return None;
     }
     let mut files: Vec<Option<JournalFile>> = Vec::new();
-    for record in lines.map_while(|line| serde_json::from_str::<Record>(line).ok()) {
+    for record in lines.map_while(|line| serde_json::from_str::<Record>(&line).ok()) {
         match record {
             Record::File { n, path, size, identity } if n <= MAX_FILES => {
                 if files.len() <= n {

@@ -6,6 +6,7 @@
 mod adopt;
 mod dir;
 mod error;
+mod filesystem;
 mod fill;
 mod journal;
 mod lock;

@@ -1,6 +1,6 @@
 //! How a finished attempt becomes the family directory: the only place that knows.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -61,9 +61,14 @@ impl Attempt {
 
     fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
         let path = self.tree.path_of(SENTINEL);
-        let mut file = self.tree.create_file(SENTINEL)?;
-        file.write_all(&sentinel.to_json())
+        let file = self.tree.create_file(SENTINEL)?;
+        // In pieces: with very many files it would be the largest thing in memory.
+        let mut out = BufWriter::new(&file);
+        sentinel
+            .write(&mut out)
+            .and_then(|()| out.flush())
             .map_err(|error| StoreError::io("write", &path, error))?;
+        drop(out);
         rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
         sync_tree(&self.tree)
     }

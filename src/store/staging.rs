@@ -1,23 +1,29 @@
 //! One run's private tree on the volume. Nobody else ever writes into it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::journal::{Header, Journal, WrittenChunk};
 use super::owner::Reporter;
-use super::{Dir, Heartbeat, NodeIdentity, Store, StoreError, node, space};
+use super::{Dir, Heartbeat, NodeIdentity, Store, StoreError, filesystem, node, space};
 use crate::model::{Plan, RemoteFile, Snapshot};
 
 /// Separates the family from the random part in the name of an attempt.
 pub(super) const ID_SEPARATOR: char = '~';
 pub(super) const TREE: &str = "tree";
 pub(super) const OWNER: &str = "owner.json";
+
+/// Files up to this size are synced together, if there are many: each `fsync` of its own costs a
+/// commit of the filesystem and a flush of the disk.
+const SMALL_BYTES: u64 = 8 << 20;
+const MANY_FILES: usize = 64;
 
 /// A staging tree that is being filled.
 #[derive(Debug)]
@@ -29,13 +35,15 @@ pub struct Attempt {
     pub(super) tree: Dir,
     pub(super) journal: Journal,
     pub(super) writer: NodeIdentity,
-    pub(super) files: Vec<RemoteFile>,
-    /// What tells the content of each file apart, in their order.
-    pub(super) identities: Vec<String>,
-    /// For each file, what other attempts had written and this one took over.
-    pub(super) present: Vec<Vec<WrittenChunk>>,
+    pub(super) files: Arc<[RemoteFile]>,
+    place: String,
+    revision: String,
+    /// What other attempts had written and this one took over, by the number of the file.
+    pub(super) present: BTreeMap<usize, Vec<WrittenChunk>>,
     /// Files that exist in the tree.
     created: Mutex<Vec<bool>>,
+    /// Small files that `sync_rest` makes durable, all in one go, where that can be done.
+    unsynced: Option<Mutex<Vec<usize>>>,
 }
 
 /// A file of the tree, open for the time of its transfer. All threads share this descriptor: the
@@ -68,8 +76,9 @@ impl Attempt {
             locked: false,
         };
         let journal = Journal::create(&dir, header)?;
-        let identities = files.iter().map(|file| identity(snapshot, file)).collect();
         let count = files.len();
+        let small = files.iter().filter(|file| file.size <= SMALL_BYTES).count();
+        let together = small >= MANY_FILES && filesystem::syncs_as_a_whole(&tree);
         Ok(Self {
             id,
             state,
@@ -78,20 +87,36 @@ impl Attempt {
             tree,
             journal,
             writer,
-            files,
-            identities,
-            present: vec![Vec::new(); count],
+            files: files.into(),
+            place: snapshot.place.clone(),
+            revision: snapshot.revision.clone(),
+            present: BTreeMap::new(),
             created: Mutex::new(vec![false; count]),
+            unsynced: together.then(Mutex::default),
         })
+    }
+
+    /// What must be equal for bytes of one attempt to serve in another: the published digest, or
+    /// else the exact place, revision and validator.
+    pub(super) fn identity(&self, n: usize) -> String {
+        let file = &self.files[n];
+        match &file.digest {
+            Some(digest) => digest.to_string(),
+            None => format!(
+                "{}@{}#{}",
+                self.place,
+                self.revision,
+                file.validator.as_deref().unwrap_or_default()
+            ),
+        }
     }
 
     /// What is still to fetch.
     pub fn plan(&self) -> Plan {
-        let ranges = |chunks: &Vec<WrittenChunk>| -> Vec<Range<u64>> {
-            chunks.iter().map(|chunk| chunk.range.clone()).collect()
-        };
-        let present: Vec<Vec<Range<u64>>> = self.present.iter().map(ranges).collect();
-        Plan::new(self.files.clone(), &present)
+        Plan::new(self.files.clone(), |n| {
+            let chunks = self.present.get(&n).into_iter().flatten();
+            chunks.map(|chunk| chunk.range.clone()).collect()
+        })
     }
 
     /// Fails if the volume cannot take what is missing.
@@ -136,7 +161,7 @@ impl Attempt {
             let opened = opened.ok_or_else(|| StoreError::io("open", &path, Errno::NOENT))?;
             return Ok(StagedFile { file: opened, path });
         }
-        self.journal.file(n, file, &self.identities[n])?;
+        self.journal.file(n, file, &self.identity(n))?;
         let created = dir.create_file(name)?;
         self.set_exists(n, true);
         allocate(&created, file.size).map_err(|error| StoreError::io("allocate", &path, error))?;
@@ -155,6 +180,39 @@ impl Attempt {
         self.directory_of(n)?.remove_file(self.files[n].path.name())?;
         self.set_exists(n, false);
         Ok(())
+    }
+
+    /// Makes file `n` durable: now, or with `sync_rest`. The page cache lies about a file whose
+    /// bytes could not be written: it is thrown away.
+    pub fn sync(&self, n: usize, staged: &StagedFile) -> Result<(), StoreError> {
+        if let Some(unsynced) = &self.unsynced
+            && self.files[n].size <= SMALL_BYTES
+        {
+            unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(n);
+            return Ok(());
+        }
+        let synced = rustix::fs::fsync(&staged.file);
+        synced.or_else(|error| {
+            self.discard(n)?;
+            Err(StoreError::io("sync", &staged.path, error))
+        })
+    }
+
+    /// Makes everything durable that `sync` has left for later.
+    pub fn sync_rest(&self) -> Result<(), StoreError> {
+        let Some(unsynced) = &self.unsynced else { return Ok(()) };
+        let unsynced =
+            std::mem::take(&mut *unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        // This descriptor is older than the first write, so it reports whatever went wrong since.
+        rustix::fs::syncfs(&self.tree).or_else(|error| {
+            for n in unsynced {
+                self.discard(n)?;
+            }
+            Err(StoreError::io("sync the filesystem of", self.tree.path(), error))
+        })
     }
 
     pub(super) fn directory_of(&self, n: usize) -> Result<Dir, StoreError> {
@@ -192,28 +250,16 @@ impl StagedFile {
             .map_err(|error| StoreError::io("read back", &self.path, error))
     }
 
-    /// Returns when all that was written is on the disk.
-    pub fn sync(&self) -> Result<(), StoreError> {
-        rustix::fs::fsync(&self.file).map_err(|error| StoreError::io("sync", &self.path, error))
+    /// Lets the kernel begin to write `range` to the disk, so that little is left to wait for in the
+    /// end. Not a promise: `sync` is. Pages that are not written yet stay in the cache.
+    pub fn begin_writeback(&self, range: Range<u64>) {
+        let len = std::num::NonZeroU64::new(range.end - range.start);
+        let _ = rustix::fs::fadvise(&self.file, range.start, len, rustix::fs::Advice::DontNeed);
     }
 
     /// For parsers that read from the start. Positioned reads and writes are not disturbed.
     pub fn file(&self) -> &File {
         &self.file
-    }
-}
-
-/// What must be equal for bytes of one attempt to serve in another: the published digest, or else
-/// the exact place, revision and validator.
-fn identity(snapshot: &Snapshot, file: &RemoteFile) -> String {
-    match &file.digest {
-        Some(digest) => digest.to_string(),
-        None => format!(
-            "{}@{}#{}",
-            snapshot.place,
-            snapshot.revision,
-            file.validator.as_deref().unwrap_or_default()
-        ),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::verify::{self, Mismatch, Structure};
 
 /// Fits into a core's own cache beside the hash.
 const BUFFER_BYTES: usize = 256 << 10;
+/// How often those who fetch the file learn how far its hash is.
+const TELL_BYTES: u64 = 16 << 20;
 /// Complete fetches of a file that may end with a wrong digest.
 const MAX_WRONG_FETCHES: u32 = 3;
 
@@ -56,7 +58,7 @@ impl Inbox {
 }
 
 /// Hashes until everything is proved.
-pub fn follow(shared: &Shared<'_>) -> Result<(), TransferError> {
+pub fn follow(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> {
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Some(n) = shared.hashing.next() {
         let job = &shared.jobs[n];
@@ -72,9 +74,10 @@ pub fn follow(shared: &Shared<'_>) -> Result<(), TransferError> {
 }
 
 impl Shared<'_> {
-    fn catch_up(&self, job: &Job, buffer: &mut [u8]) -> Result<(), TransferError> {
+    fn catch_up(&self, job: &Job<'_>, buffer: &mut [u8]) -> Result<(), TransferError> {
         while let Some((mut frontier, range)) = job.next_to_hash() {
             let staged = self.staged_for_reading(job)?;
+            let mut told = frontier.at;
             while frontier.at < range.end {
                 if self.stop.is_set() {
                     return Err(TransferError::Stopped);
@@ -84,13 +87,19 @@ impl Shared<'_> {
                 frontier.hasher.update(&buffer[..len]);
                 frontier.at += len as u64;
                 self.progress.worked_bytes.fetch_add(len as u64, Relaxed);
+                if frontier.at - told >= TELL_BYTES {
+                    told = frontier.at;
+                    self.queue.hashed(job.n, told);
+                }
             }
+            let at = frontier.at;
             job.return_frontier(frontier);
+            self.queue.hashed(job.n, at);
         }
         Ok(())
     }
 
-    fn staged_for_reading(&self, job: &Job) -> Result<Arc<StagedFile>, TransferError> {
+    fn staged_for_reading(&self, job: &Job<'_>) -> Result<Arc<StagedFile>, TransferError> {
         let mut state = job.state();
         if let Some(open) = &state.staged {
             return Ok(open.file.clone());
@@ -101,7 +110,11 @@ impl Shared<'_> {
     }
 
     /// Compares digests, checks the structure and makes the file durable.
-    fn prove(&self, job: &Job, digest: Result<[u8; 32], Mismatch>) -> Result<(), TransferError> {
+    pub fn prove(
+        &self,
+        job: &Job<'_>,
+        digest: Result<[u8; 32], Mismatch>,
+    ) -> Result<(), TransferError> {
         let path = job.file.path.to_string();
         let staged = self.staged_for_reading(job)?;
         let sha256 = match digest {
@@ -115,37 +128,30 @@ impl Shared<'_> {
                 crate::store::StoreError::io("read back", std::path::Path::new(&path), error)
             };
             structure = Some(match checked.map_err(fail)? {
-                Structure::Valid => "valid".to_owned(),
+                Structure::Valid => "valid".into(),
                 Structure::Unchecked(why) => {
                     self.screen.warn(&format!("the structure of `{path}` was not checked: {why}"));
-                    format!("unchecked: {why}")
+                    format!("unchecked: {why}").into()
                 }
                 Structure::Invalid(why) => return Err(TransferError::Structure { path, why }),
             });
         }
-        if let Err(error) = staged.sync() {
-            // The page cache now lies about this file: nobody may use it again.
-            self.attempt.discard(job.n)?;
-            return Err(error.into());
-        }
-        {
-            let mut state = job.state();
-            state.proof = Some(Proof { sha256, structure });
-            state.staged = None;
-            if let Some(shown) = state.shown.take() {
-                self.progress.end_file(&shown);
-            }
+        self.attempt.sync(job.n, &staged)?;
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
+            Some(Proof { sha256, structure });
+        if let Some(shown) = job.close() {
+            self.progress.end_file(&shown);
         }
         self.progress.done_files.fetch_add(1, Relaxed);
         if self.queue.finish_file() {
-            self.hashing.close();
+            self.end();
         }
         Ok(())
     }
 
     fn fetch_again(
         &self,
-        job: &Job,
+        job: &Job<'_>,
         staged: &StagedFile,
         mismatch: Mismatch,
     ) -> Result<(), TransferError> {

@@ -1,11 +1,10 @@
 //! One file on its way: what of it is written, how far it is hashed, and what proves it.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Proof;
 use super::ranges::Ranges;
 use crate::model::RemoteFile;
 use crate::progress::ActiveFile;
@@ -14,10 +13,19 @@ use crate::verify::FileHasher;
 
 /// A file of the plan. Bytes arrive in any order; they are hashed in order, either by the worker
 /// that happens to hold the next ones or by a thread that follows behind.
-pub struct Job {
+pub struct Job<'a> {
     pub n: usize,
-    pub file: RemoteFile,
-    state: Mutex<State>,
+    pub file: &'a RemoteFile,
+    slot: Mutex<Slot>,
+}
+
+/// What there is of a file in memory: a plan may have a hundred thousand.
+enum Slot {
+    /// Nothing has happened yet.
+    Fresh,
+    Open(Box<State>),
+    /// It is complete, and nothing more will happen.
+    Proved,
 }
 
 /// An open file, and the right to have one open.
@@ -30,7 +38,7 @@ pub struct Open {
 
 pub struct State {
     pub written: Ranges,
-    hasher: Slot,
+    hasher: Hasher,
     /// Bytes from the start that are hashed.
     hashed: u64,
     /// Counts the new beginnings, so that nobody brings back what belongs to an earlier one.
@@ -49,19 +57,62 @@ pub struct State {
     pub streams: u32,
     pub staged: Option<Open>,
     pub shown: Option<Arc<ActiveFile>>,
-    pub proof: Option<Proof>,
+    pub proved: bool,
+}
+
+impl State {
+    fn new(written: Ranges, proved: bool) -> Self {
+        Self {
+            resumed: written.total() > 0,
+            written,
+            hasher: if proved { Hasher::Taken } else { Hasher::Fresh },
+            hashed: 0,
+            generation: 0,
+            queued: false,
+            active: 0,
+            restart: None,
+            wrong_fetches: 0,
+            streams: 0,
+            staged: None,
+            shown: None,
+            proved,
+        }
+    }
+}
+
+/// The state of a job, locked.
+pub struct Guard<'a>(MutexGuard<'a, Slot>);
+
+impl Deref for Guard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        match &*self.0 {
+            Slot::Open(state) => state,
+            Slot::Fresh | Slot::Proved => unreachable!("`state` has opened it"),
+        }
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        match &mut *self.0 {
+            Slot::Open(state) => state,
+            Slot::Fresh | Slot::Proved => unreachable!("`state` has opened it"),
+        }
+    }
 }
 
 /// Where the running hash of a file is.
-enum Slot {
-    /// Not made yet: a plan may have a hundred thousand files.
+enum Hasher {
+    /// Not made yet.
     Fresh,
     Idle(Box<FileHasher>),
     /// Somebody is hashing, or the file is done.
     Taken,
 }
 
-impl Slot {
+impl Hasher {
     fn take(&mut self, file: &RemoteFile) -> Option<Box<FileHasher>> {
         match std::mem::replace(self, Self::Taken) {
             Self::Fresh => Some(Box::new(FileHasher::new(file.size, file.digest.as_ref()))),
@@ -78,9 +129,13 @@ pub struct Frontier {
     generation: u32,
 }
 
-impl Job {
+impl<'a> Job<'a> {
     /// `missing` are the ranges that are not on the volume yet.
-    pub fn new(n: usize, file: RemoteFile, missing: &[Range<u64>]) -> Self {
+    pub fn new<'m>(
+        n: usize,
+        file: &'a RemoteFile,
+        missing: impl Iterator<Item = &'m Range<u64>>,
+    ) -> Self {
         let mut written = Ranges::default();
         let mut at = 0;
         for range in missing {
@@ -88,36 +143,46 @@ impl Job {
             at = range.end;
         }
         written.insert(at..file.size);
-        let resumed = written.total() > 0;
-        let state = State {
-            written,
-            hasher: Slot::Fresh,
-            hashed: 0,
-            generation: 0,
-            queued: false,
-            active: 0,
-            restart: None,
-            wrong_fetches: 0,
-            resumed,
-            streams: 0,
-            staged: None,
-            shown: None,
-            proof: None,
+        let slot = match written.total() {
+            0 => Slot::Fresh,
+            _ => Slot::Open(Box::new(State::new(written, false))),
         };
-        Self { n, file, state: Mutex::new(state) }
+        Self { n, file, slot: Mutex::new(slot) }
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn state(&self) -> Guard<'_> {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let proved = match &*slot {
+            Slot::Open(_) => return Guard(slot),
+            Slot::Fresh => false,
+            Slot::Proved => true,
+        };
+        *slot = Slot::Open(Box::new(State::new(Ranges::default(), proved)));
+        Guard(slot)
+    }
+
+    /// Whether there is nothing of it yet, and nothing to do for an empty one.
+    pub fn is_untouched(&self) -> bool {
+        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*slot, Slot::Fresh) && self.file.size > 0
+    }
+
+    /// The file is proved: it is closed, and its bar, if it has one, returned.
+    pub fn close(&self) -> Option<Arc<ActiveFile>> {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *slot, Slot::Proved) {
+            Slot::Open(mut state) => state.shown.take(),
+            Slot::Fresh | Slot::Proved => None,
+        }
     }
 
     /// Whether a hashing thread should look at the file; the caller must then tell one.
     pub fn is_ready_to_hash(&self) -> bool {
         let mut state = self.state();
-        let is_there = !matches!(state.hasher, Slot::Taken);
+        let is_there = !matches!(state.hasher, Hasher::Taken);
         let idle = is_there && !state.queued && state.restart.is_none();
         let behind = state.written.end_of(state.hashed) > state.hashed;
-        let complete = state.hashed == self.file.size && state.proof.is_none();
+        let complete = state.hashed == self.file.size && !state.proved;
         let ready = idle && (behind || complete);
         state.queued |= ready;
         ready
@@ -130,7 +195,7 @@ impl Job {
             return None;
         }
         let generation = state.generation;
-        state.hasher.take(&self.file).map(|hasher| Frontier { hasher, at: start, generation })
+        state.hasher.take(self.file).map(|hasher| Frontier { hasher, at: start, generation })
     }
 
     /// For a hashing thread: the next bytes to hash, or `None` when there are none for now.
@@ -142,7 +207,7 @@ impl Job {
             return None;
         }
         let (at, generation) = (state.hashed, state.generation);
-        let hasher = state.hasher.take(&self.file)?;
+        let hasher = state.hasher.take(self.file)?;
         Some((Frontier { hasher, at, generation }, range))
     }
 
@@ -151,22 +216,22 @@ impl Job {
         let mut state = self.state();
         if state.generation == frontier.generation {
             state.hashed = frontier.at;
-            state.hasher = Slot::Idle(frontier.hasher);
+            state.hasher = Hasher::Idle(frontier.hasher);
         }
     }
 
     /// The hasher of a file whose last byte is hashed; only once.
     pub fn take_complete(&self) -> Option<Box<FileHasher>> {
         let mut state = self.state();
-        let complete = state.hashed == self.file.size && state.proof.is_none();
-        if complete && state.restart.is_none() { state.hasher.take(&self.file) } else { None }
+        let complete = state.hashed == self.file.size && !state.proved;
+        if complete && state.restart.is_none() { state.hasher.take(self.file) } else { None }
     }
 
     /// Forgets everything, for a new beginning, whose number is returned. Nobody may be writing.
     pub fn reset(&self) -> u32 {
         let mut state = self.state();
         state.written = Ranges::default();
-        state.hasher = Slot::Fresh;
+        state.hasher = Hasher::Fresh;
         state.hashed = 0;
         state.generation += 1;
         state.queued = false;
@@ -174,10 +239,5 @@ impl Job {
         state.resumed = false;
         state.staged = None;
         state.generation
-    }
-
-    pub fn into_proof(self) -> Proof {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        state.proof.expect("a transfer without failure has proved every file")
     }
 }

@@ -7,17 +7,22 @@
 mod floor;
 mod hashing;
 mod job;
+mod pilot;
 mod queue;
 mod ranges;
 mod retry;
 mod stop;
 mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+#[doc(hidden)]
+pub use queue::Queue;
 pub use retry::{Retry, RetryPolicy};
 pub use stop::Stop;
 
@@ -28,7 +33,6 @@ use crate::source::{Source, SourceError};
 use crate::store::{Attempt, StoreError};
 use crate::verify::Mismatch;
 use job::Job;
-use queue::Queue;
 
 /// Files that are open for writing at the same time, those that wait to be hashed and synced
 /// included. The usual limit of a process is 1024 descriptors.
@@ -37,9 +41,9 @@ const MAX_OPEN_FILES: usize = 128;
 /// How a transfer is done.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Workers, each with one connection.
+    /// The most workers, each with one connection.
     pub connections: usize,
-    /// Bytes asked for in one request.
+    /// The most bytes asked for in one request.
     pub chunk_size: u64,
     pub retry: RetryPolicy,
 }
@@ -49,7 +53,7 @@ pub struct Options {
 pub struct Proof {
     pub sha256: [u8; 32],
     /// For safetensors: `valid`, or why the structure was not checked.
-    pub structure: Option<String>,
+    pub structure: Option<Cow<'static, str>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +76,8 @@ pub enum TransferError {
     Stopped,
 }
 
-/// What a thread of a transfer does.
-type Body = for<'a, 'b> fn(&'a Shared<'b>) -> Result<(), TransferError>;
+/// What a thread of a transfer does; it is told its number.
+type Body = for<'a, 'b> fn(&'a Shared<'b>, usize) -> Result<(), TransferError>;
 
 /// Everything that the threads of one transfer share.
 pub(crate) struct Shared<'a> {
@@ -84,14 +88,17 @@ pub(crate) struct Shared<'a> {
     progress: &'a Progress,
     screen: &'a Screen,
     stop: &'a Stop,
-    jobs: Vec<Job>,
+    jobs: Vec<Job<'a>>,
+    proofs: Mutex<Vec<Option<Proof>>>,
     queue: Queue,
     traffic: floor::Traffic,
     open_files: Arc<Semaphore>,
     hashing: hashing::Inbox,
     failure: Mutex<Option<TransferError>>,
+    /// Set when there is nothing left to do, or no sense in going on.
+    over: (Mutex<bool>, Condvar),
     /// When a line about a retry was last shown: a flapping network must not flood the log.
-    last_said: Mutex<Option<std::time::Instant>>,
+    last_said: Mutex<Option<Instant>>,
 }
 
 /// Fetches what `plan` lacks and returns a proof for each file, in the plan's order.
@@ -110,13 +117,17 @@ pub fn run(
     screen: &Screen,
     stop: &Stop,
 ) -> Result<Vec<Proof>, TransferError> {
-    let jobs: Vec<Job> = plan
-        .files
-        .iter()
-        .zip(&plan.missing)
-        .enumerate()
-        .map(|(n, (file, missing))| Job::new(n, file.clone(), missing))
-        .collect();
+    let mut missing = plan.missing.iter().peekable();
+    let mut jobs = Vec::with_capacity(plan.files.len());
+    for (n, file) in plan.files.iter().enumerate() {
+        let of_file = std::iter::from_fn(|| missing.next_if(|(of, _)| *of == n));
+        jobs.push(Job::new(n, file, of_file.map(|(_, range)| range)));
+    }
+    // No more workers than there can be chunks.
+    let chunks = plan.missing_bytes().div_ceil(queue::least_chunk(options.chunk_size));
+    let chunks = chunks.max(plan.missing.len() as u64);
+    let most = (chunks.min(options.connections as u64) as usize).max(1);
+    let first = most.min(pilot::FIRST);
     // A failure ends this transfer, not what its caller still wants to do.
     let stop = &stop.part();
     let shared = Shared {
@@ -127,43 +138,41 @@ pub fn run(
         progress,
         screen,
         stop,
-        queue: Queue::new(plan, options.chunk_size),
+        queue: Queue::new(plan, options.chunk_size, first),
         traffic: floor::Traffic::default(),
         open_files: Arc::new(Semaphore::new(MAX_OPEN_FILES)),
+        proofs: Mutex::new(vec![None; jobs.len()]),
         jobs,
         hashing: hashing::Inbox::default(),
         failure: Mutex::default(),
+        over: Default::default(),
         last_said: Mutex::default(),
     };
     // What is complete already, empty files among it, has only to be hashed.
     for job in &shared.jobs {
-        if job.is_ready_to_hash() {
+        if !job.is_untouched() && job.is_ready_to_hash() {
             shared.hashing.push_old(job.n);
         }
     }
-    let missing = plan.missing.iter().flatten().count() as u64;
-    let chunks = plan.missing_bytes().div_ceil(options.chunk_size).max(missing);
-    let workers = (chunks.min(options.connections as u64) as usize).max(1);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let hashers = cores.min(workers.max(2)).min(plan.files.len()).max(1);
-    let shared_by_all = &shared;
+    let hashers = cores.min(first.max(2)).min(plan.files.len()).max(1);
     std::thread::scope(|scope| {
-        for (name, count, body) in
-            [("hash", hashers, hashing::follow as Body), ("fetch", workers, worker::work as Body)]
-        {
-            for n in 0..count {
-                let thread = std::thread::Builder::new().name(format!("{name}-{n}"));
-                let started = thread.spawn_scoped(scope, move || {
-                    if let Err(error) = body(shared_by_all) {
-                        shared_by_all.fail(error);
-                    }
-                });
-                // Fewer threads than wanted are slower, not wrong; none at all is the end.
-                if let (Err(error), 0) = (started, n) {
-                    shared_by_all.fail(TransferError::Thread(error));
+        let shared = &shared;
+        let start = |name, n: usize, body: Body| {
+            let thread = std::thread::Builder::new().name(format!("{name}-{n}"));
+            let started = thread.spawn_scoped(scope, move || {
+                if let Err(error) = body(shared, n) {
+                    shared.fail(error);
                 }
+            });
+            // Fewer threads than wanted are slower, not wrong; none at all is the end.
+            if let (Err(error), 0) = (started, n) {
+                shared.fail(TransferError::Thread(error));
             }
-        }
+        };
+        (0..hashers).for_each(|n| start("hash", n, hashing::follow));
+        (0..first).for_each(|n| start("fetch", n, worker::work));
+        shared.steer(most, |n| start("fetch", n, worker::work));
     });
     if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
@@ -171,7 +180,10 @@ pub fn run(
     if stop.is_set() {
         return Err(TransferError::Stopped);
     }
-    Ok(shared.jobs.into_iter().map(Job::into_proof).collect())
+    attempt.sync_rest()?;
+    let proofs = shared.proofs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let proved = |proof: Option<Proof>| proof.expect("a transfer without failure proves all files");
+    Ok(proofs.into_iter().map(proved).collect())
 }
 
 impl Shared<'_> {
@@ -184,16 +196,74 @@ impl Shared<'_> {
             }
         }
         self.stop.set();
+        self.end();
+    }
+
+    /// Lets all threads end.
+    fn end(&self) {
         self.queue.wake_all();
         self.hashing.close();
+        *self.over.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.over.1.notify_all();
+    }
+
+    /// Has as many workers as are worth it, up to `most`, until the transfer is over; `start` starts
+    /// another one.
+    fn steer(&self, most: usize, start: impl Fn(usize)) {
+        let mut pilot = pilot::Pilot::new(most);
+        let mut started = most.min(pilot::FIRST);
+        let mut last = Usage::now(self.progress);
+        loop {
+            let is_over = self.over.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let timed = self.over.1.wait_timeout_while(is_over, pilot::TICK, |over| !*over);
+            if *timed.unwrap_or_else(PoisonError::into_inner).0 {
+                return;
+            }
+            let now = Usage::now(self.progress);
+            let (rate, cpu) = now.since(&last);
+            last = now;
+            let wanted = pilot.steer(rate, cpu);
+            while started < wanted && self.queue.bytes_left() > 0 {
+                start(started);
+                started += 1;
+            }
+            self.queue.let_work(wanted);
+        }
     }
 
     /// One line about something that will be tried again, not more often than every five seconds.
     fn say_sometimes(&self, line: impl FnOnce() -> String) {
         let mut last = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > Duration::from_secs(5)) {
-            *last = Some(std::time::Instant::now());
+            *last = Some(Instant::now());
             self.screen.say(&line());
         }
+    }
+}
+
+/// What a transfer has used up to a moment.
+struct Usage {
+    at: Instant,
+    bytes: u64,
+    /// Of all threads, in seconds.
+    cpu: f64,
+}
+
+impl Usage {
+    fn now(progress: &Progress) -> Self {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Self {
+            at: Instant::now(),
+            bytes: progress.fetched_bytes.load(Relaxed),
+            cpu: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
+        }
+    }
+
+    /// Bytes per second, and the part of the processors (0 to 1), since `earlier`.
+    fn since(&self, earlier: &Self) -> (f64, f64) {
+        let seconds = self.at.duration_since(earlier.at).as_secs_f64().max(0.001);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let bytes = self.bytes.saturating_sub(earlier.bytes) as f64;
+        (bytes / seconds, (self.cpu - earlier.cpu) / seconds / cores)
     }
 }

@@ -1,4 +1,6 @@
-//! What is still to fetch, in the order of the files; workers take the next chunk from the front.
+//! What is still to fetch. Each large file is one stream for as long as there are as many files as
+//! workers, so that its bytes arrive, and are hashed, in order; then workers join the files that
+//! are left, and the chunks become smaller towards the end, so that all end together.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -6,7 +8,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::model::{Plan, chunks};
+use crate::model::Plan;
+
+/// The last chunks of a transfer are not smaller than this: each costs a round trip.
+const MIN_CHUNK: u64 = 8 << 20;
+/// Workers that share a file get no further ahead of its hash: the hash of one file runs on one
+/// core, and is what they would wait for in the end; and what is behind it is in the page cache yet.
+const MAX_AHEAD: u64 = 512 << 20;
+/// Where a file is cut, if chunks are that large: direct I/O writes whole blocks.
+const ALIGNMENT: u64 = 1 << 20;
 
 /// A byte range of one file: one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +25,10 @@ pub struct Chunk {
     pub range: Range<u64>,
     /// Which beginning of the file it belongs to.
     pub generation: u32,
+    /// Nobody else is on the file.
+    pub alone: bool,
+    /// What it was cut from.
+    span: u64,
 }
 
 pub struct Queue {
@@ -24,9 +38,19 @@ pub struct Queue {
 }
 
 struct State {
-    missing: VecDeque<Missing>,
+    /// Nobody has begun with these, in the order of the files.
+    waiting: VecDeque<Missing>,
+    /// These are being fetched, and are not given out to their end yet.
+    begun: Vec<Span>,
+    spans: u64,
+    /// Bytes that are not given out yet.
+    bytes: u64,
+    /// Workers that may take chunks.
+    workers: usize,
     /// Files that are not proved yet; while there are any, one may come back.
     open_files: usize,
+    /// Somebody waits for a hash to come nearer.
+    held_back: bool,
     is_closed: bool,
 }
 
@@ -38,27 +62,48 @@ struct Missing {
     in_one: bool,
 }
 
+struct Span {
+    id: u64,
+    missing: Missing,
+    /// Where it began.
+    start: u64,
+    /// Bytes of the file, from its start, that are hashed.
+    hashed: u64,
+    /// Those whose last chunk is of it.
+    workers: usize,
+}
+
+impl Span {
+    /// Bytes between the hash and the next chunk, if the hash has come to this span at all.
+    fn ahead(&self) -> u64 {
+        if self.hashed < self.start { 0 } else { self.missing.range.start - self.hashed }
+    }
+}
+
 impl Queue {
-    pub fn new(plan: &Plan, chunk_size: u64) -> Self {
-        let missing = plan
-            .missing
-            .iter()
-            .enumerate()
-            .flat_map(|(file, ranges)| {
-                ranges.iter().map(move |range| Missing {
-                    file,
-                    range: range.clone(),
-                    generation: 0,
-                    in_one: false,
-                })
-            })
-            .collect();
-        let state = State { missing, open_files: plan.files.len(), is_closed: false };
+    pub fn new(plan: &Plan, chunk_size: u64, workers: usize) -> Self {
+        let missing = plan.missing.iter().map(|(file, range)| Missing {
+            file: *file,
+            range: range.clone(),
+            generation: 0,
+            in_one: false,
+        });
+        let state = State {
+            waiting: missing.collect(),
+            begun: Vec::new(),
+            spans: 0,
+            bytes: plan.missing_bytes(),
+            workers,
+            open_files: plan.files.len(),
+            held_back: false,
+            is_closed: false,
+        };
         Self { state: Mutex::new(state), changed: Notify::new(), chunk_size }
     }
 
-    /// The next chunk; waits while files may still come back; `None` when all are done.
-    pub async fn next(&self) -> Option<Chunk> {
+    /// The next chunk for worker number `worker`, whose last one was `last`. Waits while files may
+    /// still come back, and while there are too many workers; `None` when all are done.
+    pub async fn next(&self, worker: usize, mut last: Option<Chunk>) -> Option<Chunk> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -69,7 +114,10 @@ impl Queue {
                 if state.is_closed || state.open_files == 0 {
                     return None;
                 }
-                if let Some(chunk) = state.take(self.chunk_size) {
+                let own = last.take().map(|chunk| state.leave(chunk.span));
+                if worker < state.workers
+                    && let Some(chunk) = state.take(own, self.chunk_size)
+                {
                     return Some(chunk);
                 }
             }
@@ -77,17 +125,43 @@ impl Queue {
         }
     }
 
+    /// How many workers may take chunks from now on.
+    pub fn let_work(&self, workers: usize) {
+        self.state().workers = workers;
+        self.changed.notify_waiters();
+    }
+
+    /// Bytes that nobody has been given yet.
+    pub fn bytes_left(&self) -> u64 {
+        self.state().bytes
+    }
+
+    /// The hash of `file` has come to `at`.
+    pub fn hashed(&self, file: usize, at: u64) {
+        let go_on = {
+            let mut state = self.state();
+            for span in state.begun.iter_mut().filter(|span| span.missing.file == file) {
+                span.hashed = at;
+            }
+            std::mem::take(&mut state.held_back)
+        };
+        if go_on {
+            self.changed.notify_waiters();
+        }
+    }
+
     /// Takes every waiting range of `file` back.
     pub fn withdraw(&self, file: usize) {
-        self.state().missing.retain(|missing| missing.file != file);
+        self.state().withdraw(file);
     }
 
     /// Puts the whole of `file` to the front, for its beginning number `generation`.
     pub fn again(&self, file: usize, size: u64, generation: u32, in_one: bool) {
         {
             let mut state = self.state();
-            state.missing.retain(|missing| missing.file != file);
-            state.missing.push_front(Missing { file, range: 0..size, generation, in_one });
+            state.withdraw(file);
+            state.bytes += size;
+            state.waiting.push_front(Missing { file, range: 0..size, generation, in_one });
         }
         self.changed.notify_waiters();
     }
@@ -117,23 +191,81 @@ impl Queue {
 }
 
 impl State {
-    fn take(&mut self, chunk_size: u64) -> Option<Chunk> {
-        while self.missing.front().is_some_and(|first| first.range.is_empty()) {
-            self.missing.pop_front();
-        }
-        let first = self.missing.front_mut()?;
-        let (file, generation) = (first.file, first.generation);
-        let range = if first.in_one {
-            first.range.clone()
-        } else {
-            chunks(first.range.clone(), chunk_size).next()?
+    /// The next chunk for somebody whose last one came from the span `own`.
+    fn take(&mut self, own: Option<u64>, chunk_size: u64) -> Option<Chunk> {
+        let n = self.choose(own)?;
+        let least = least_chunk(chunk_size);
+        // One worker alone ends when it ends.
+        let share = match self.workers {
+            0 | 1 => u64::MAX,
+            workers => self.bytes / (2 * workers as u64),
         };
-        first.range.start = range.end;
-        if first.range.is_empty() {
-            self.missing.pop_front();
+        let mut size = share.clamp(least, chunk_size);
+        let span = &mut self.begun[n];
+        span.workers += 1;
+        let alone = span.workers == 1;
+        if !alone {
+            size = (MAX_AHEAD / 4 / span.workers as u64).clamp(least, size);
         }
-        Some(Chunk { file, range, generation })
+        let Range { start, end } = span.missing.range;
+        let cut = if span.missing.in_one || end - start <= size {
+            end
+        } else {
+            let alignment = ALIGNMENT.min(size);
+            (start + size) / alignment * alignment
+        };
+        span.missing.range.start = cut;
+        self.bytes -= cut - start;
+        let (file, generation) = (span.missing.file, span.missing.generation);
+        let chunk = Chunk { file, range: start..cut, generation, alone, span: span.id };
+        if cut == end {
+            self.begun.swap_remove(n);
+        }
+        Some(chunk)
     }
+
+    /// Which of `begun` to cut from: one's own, as long as one is alone there; a file that nobody
+    /// has begun with; the one with the fewest workers.
+    fn choose(&mut self, own: Option<u64>) -> Option<usize> {
+        let mine = self.begun.iter().position(|span| Some(span.id) == own);
+        if let Some(n) = mine.filter(|n| self.begun[*n].workers == 0) {
+            return Some(n);
+        }
+        while let Some(missing) = self.waiting.pop_front() {
+            if !missing.range.is_empty() {
+                self.spans += 1;
+                let start = missing.range.start;
+                self.begun.push(Span { id: self.spans, missing, start, hashed: 0, workers: 0 });
+                return Some(self.begun.len() - 1);
+            }
+        }
+        let key = |span: &Span| (span.workers, Some(span.id) != own, span.id);
+        let may_go_on = |n: &usize| self.begun[*n].ahead() <= MAX_AHEAD;
+        let next = (0..self.begun.len()).filter(may_go_on).min_by_key(|n| key(&self.begun[*n]));
+        self.held_back |= next.is_none() && !self.begun.is_empty();
+        next
+    }
+
+    /// A worker is done with its chunk of the span `id`.
+    fn leave(&mut self, id: u64) -> u64 {
+        if let Some(span) = self.begun.iter_mut().find(|span| span.id == id) {
+            span.workers -= 1;
+        }
+        id
+    }
+
+    fn withdraw(&mut self, file: usize) {
+        self.waiting.retain(|missing| missing.file != file);
+        self.begun.retain(|span| span.missing.file != file);
+        let waiting = self.waiting.iter().map(|missing| &missing.range);
+        let begun = self.begun.iter().map(|span| &span.missing.range);
+        self.bytes = waiting.chain(begun).map(|range| range.end - range.start).sum();
+    }
+}
+
+/// The smallest piece that a file is cut into where `chunk_size` is the largest.
+pub fn least_chunk(chunk_size: u64) -> u64 {
+    MIN_CHUNK.min(chunk_size)
 }
 
 #[cfg(test)]
@@ -141,38 +273,105 @@ mod tests {
     use super::*;
     use crate::model::{RelPath, RemoteFile};
 
-    fn queue(sizes: &[u64]) -> Queue {
+    fn queue(sizes: &[u64], workers: usize) -> Queue {
         let file = |(n, size): (usize, &u64)| RemoteFile {
             path: RelPath::parse(&format!("f{n}")).expect("path"),
             size: *size,
             digest: None,
             validator: None,
         };
-        Queue::new(&Plan::new(sizes.iter().enumerate().map(file).collect(), &[]), 4)
+        let files: Vec<_> = sizes.iter().enumerate().map(file).collect();
+        Queue::new(&Plan::new(files.into(), |_| Vec::new()), 4, workers)
     }
 
-    fn take_all(queue: &Queue) -> Vec<(usize, Range<u64>)> {
+    /// What worker after worker takes, each coming back with its last chunk in its turn.
+    fn take_all(queue: &Queue, workers: usize) -> Vec<(usize, Range<u64>)> {
         let mut state = queue.state();
-        std::iter::from_fn(|| state.take(4)).map(|chunk| (chunk.file, chunk.range)).collect()
+        let mut own = vec![None; workers];
+        let mut taken = Vec::new();
+        for turn in 0.. {
+            let last: &mut Option<u64> = &mut own[turn % workers];
+            if let Some(id) = *last {
+                state.leave(id);
+            }
+            let Some(chunk) = state.take(*last, 4) else { break };
+            *last = Some(chunk.span);
+            taken.push((chunk.file, chunk.range));
+        }
+        assert_eq!(state.bytes, 0);
+        taken
     }
 
     #[test]
-    fn chunks_come_file_by_file_and_in_order() {
-        let queue = queue(&[5, 0, 4]);
-        assert_eq!(take_all(&queue), [(0, 0..4), (0, 4..5), (2, 0..4)]);
+    fn one_worker_goes_file_by_file_and_in_order() {
+        assert_eq!(take_all(&queue(&[5, 0, 4], 1), 1), [(0, 0..4), (0, 4..5), (2, 0..4)]);
+    }
+
+    #[test]
+    fn each_worker_stays_with_its_file_and_then_joins_the_others() {
+        let taken = take_all(&queue(&[8, 16], 2), 2);
+        let expected = [(0, 0..4), (1, 0..4), (0, 4..8), (1, 4..8), (1, 8..12), (1, 12..16)];
+        assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn workers_spread_evenly_over_few_files() {
+        let queue = queue(&[1 << 20, 1 << 20], 6);
+        let mut state = queue.state();
+        let files: Vec<_> = (0..6).filter_map(|_| state.take(None, 4)).map(|c| c.file).collect();
+        assert_eq!(files, [0, 1, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn workers_that_share_a_file_wait_for_its_hash() {
+        let queue = queue(&[4 << 30], 4);
+        let take = || queue.state().take(None, 64 << 20);
+        let ahead: Vec<Chunk> = std::iter::from_fn(take).collect();
+        let at = ahead.last().expect("some").range.end;
+        assert!(at > MAX_AHEAD && at <= MAX_AHEAD + (64 << 20), "{at}");
+        assert!(ahead[0].alone && !ahead[1].alone);
+        queue.hashed(0, 32 << 20);
+        assert_eq!(take().expect("goes on").range.start, at);
+    }
+
+    #[test]
+    fn what_was_there_before_holds_nobody_back() {
+        let queue = queue(&[4 << 30], 4);
+        queue.state().waiting[0].range.start = 1 << 30;
+        let taken = std::iter::from_fn(|| queue.state().take(None, 64 << 20)).count();
+        assert!(taken > 40, "{taken}");
+    }
+
+    #[test]
+    fn chunks_become_smaller_towards_the_end_and_are_cut_at_whole_blocks() {
+        let (size, chunk_size) = (1_000_000_007, 64 << 20);
+        let queue = queue(&[size], 4);
+        let mut state = queue.state();
+        let mut at = 0;
+        let mut lengths = Vec::new();
+        while let Some(chunk) = state.take(None, chunk_size) {
+            state.begun.iter_mut().for_each(|span| span.hashed = chunk.range.end);
+            assert!(chunk.range.start == at && at % ALIGNMENT == 0);
+            at = chunk.range.end;
+            lengths.push(chunk.range.end - chunk.range.start);
+        }
+        assert_eq!(at, size);
+        assert_eq!(lengths[0], chunk_size);
+        assert!(lengths.iter().rev().skip(1).all(|len| *len >= MIN_CHUNK), "{lengths:?}");
+        assert!(lengths.iter().rev().take(4).all(|len| *len <= 2 * MIN_CHUNK), "{lengths:?}");
     }
 
     #[test]
     fn an_empty_range_does_not_block_the_others() {
-        let queue = queue(&[5]);
+        let queue = queue(&[5], 1);
         queue.again(7, 0, 1, false);
-        assert_eq!(take_all(&queue), [(0, 0..4), (0, 4..5)]);
+        assert_eq!(take_all(&queue, 1), [(0, 0..4), (0, 4..5)]);
     }
 
     #[test]
     fn a_file_that_begins_anew_comes_first_and_only_once() {
-        let queue = queue(&[5, 9]);
+        let queue = queue(&[5, 9], 1);
         queue.again(1, 9, 1, true);
-        assert_eq!(take_all(&queue), [(1, 0..9), (0, 0..4), (0, 4..5)]);
+        assert_eq!(take_all(&queue, 1), [(1, 0..9), (0, 0..4), (0, 4..5)]);
     }
 }

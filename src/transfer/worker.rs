@@ -26,29 +26,35 @@ enum Outcome {
 
 /// A killed run loses at most this much of each connection.
 const NOTE_BYTES: u64 = 16 << 20;
+/// Pieces from this size on are sent to the disk at once; small files wait for one sync of all.
+const WRITEBACK_BYTES: u64 = 8 << 20;
 /// Less than this between two failures is no progress: a server that drips for ever must not keep
 /// us for ever.
 const PROGRESS_BYTES: u64 = 16 << 10;
+/// Files up to this size are proved by the worker that fetched them.
+const SMALL_BYTES: u64 = 8 << 20;
 /// How often a file is streamed from its start before a server without ranges is given up.
 const MAX_STREAMS: u32 = 10;
 
 /// Works until the queue is empty. Runs on a thread of its own.
-pub fn work(shared: &Shared<'_>) -> Result<(), TransferError> {
+pub fn work(shared: &Shared<'_>, number: usize) -> Result<(), TransferError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(TransferError::Thread)?;
     let client = shared.http.client().map_err(TransferError::Setup)?;
     runtime.block_on(async {
-        while let Some(chunk) = shared.queue.next().await {
-            shared.take_chunk(&client, chunk).await?;
+        let mut last = None;
+        while let Some(chunk) = shared.queue.next(number, last.take()).await {
+            shared.take_chunk(&client, &chunk).await?;
+            last = Some(chunk);
         }
         Ok(())
     })
 }
 
 impl Shared<'_> {
-    async fn take_chunk(&self, client: &Client, chunk: Chunk) -> Result<(), TransferError> {
+    async fn take_chunk(&self, client: &Client, chunk: &Chunk) -> Result<(), TransferError> {
         let job = &self.jobs[chunk.file];
         // As many files may be open as have a permit; those that wait for their proof have one.
         let permit = if job.state().staged.is_none() {
@@ -61,21 +67,25 @@ impl Shared<'_> {
         };
         let staged = {
             let mut state = job.state();
-            if state.restart.is_some() || state.generation != chunk.generation {
+            if state.proved || state.restart.is_some() || state.generation != chunk.generation {
                 // The file has begun anew while the chunk was on its way to us.
                 return Ok(());
             }
             state.active += 1;
             self.staged(job, &mut state, permit)?
         };
-        let mut written = Written::new(chunk.range.start, job.frontier_at(chunk.range.start));
+        // Where several share a file, its hash is on a thread of its own: it is what all wait for.
+        let hash_here = chunk.alone || job.file.size <= SMALL_BYTES;
+        let frontier = if hash_here { job.frontier_at(chunk.range.start) } else { None };
+        let mut written = Written::new(chunk.range.start, frontier);
         let fetched = tokio::select! {
-            fetched = self.fetch(client, job, &staged.0, &staged.1, &chunk, &mut written) => fetched,
+            fetched = self.fetch(client, job, &staged.0, &staged.1, chunk, &mut written) => fetched,
             () = self.stop.wait() => Err(TransferError::Stopped),
         };
         // However it ended, what has arrived is kept for this run or the next.
-        self.record(job, &mut written)?;
+        self.record(job, &staged.0, &mut written)?;
         if let Some(frontier) = written.frontier.take() {
+            self.queue.hashed(job.n, frontier.at);
             job.return_frontier(frontier);
         }
         let outcome = fetched?;
@@ -94,6 +104,12 @@ impl Shared<'_> {
         if let Some(in_one) = restart {
             return self.begin_anew(job, in_one);
         }
+        // A small file that came in one piece is done here; others are synced by those who hash.
+        if job.file.size <= SMALL_BYTES
+            && let Some(hasher) = job.take_complete()
+        {
+            return self.prove(job, hasher.finish());
+        }
         if job.is_ready_to_hash() {
             self.hashing.push(job.n);
         }
@@ -101,20 +117,29 @@ impl Shared<'_> {
     }
 
     /// Notes in the journal what has been written since the last note.
-    fn record(&self, job: &Job, written: &mut Written) -> Result<(), TransferError> {
+    fn record(
+        &self,
+        job: &Job<'_>,
+        staged: &StagedFile,
+        written: &mut Written,
+    ) -> Result<(), TransferError> {
         let range = written.noted..written.at;
         if range.is_empty() {
             return Ok(());
         }
         let crc = std::mem::replace(&mut written.crc, new_crc());
         written.noted = written.at;
-        Ok(self.attempt.wrote(job.n, range, crc.finalize())?)
+        self.attempt.wrote(job.n, range.clone(), crc.finalize())?;
+        if range.end - range.start >= WRITEBACK_BYTES {
+            staged.begin_writeback(range);
+        }
+        Ok(())
     }
 
     /// The open file, opened by whoever comes first.
     fn staged(
         &self,
-        job: &Job,
+        job: &Job<'_>,
         state: &mut super::job::State,
         permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Result<(Arc<StagedFile>, Arc<ActiveFile>), TransferError> {
@@ -137,7 +162,7 @@ impl Shared<'_> {
     async fn fetch(
         &self,
         client: &Client,
-        job: &Job,
+        job: &Job<'_>,
         staged: &StagedFile,
         shown: &ActiveFile,
         chunk: &Chunk,
@@ -180,20 +205,20 @@ impl Shared<'_> {
     async fn attempt_once(
         &self,
         client: &Client,
-        job: &Job,
+        job: &Job<'_>,
         staged: &StagedFile,
         shown: &ActiveFile,
         chunk: &Chunk,
         written: &mut Written,
     ) -> Result<(), Failure> {
         let range = written.at..chunk.range.end;
-        let mut body = self.source.read(client, &job.file, range).await?;
+        let mut body = self.source.read(client, job.file, range).await?;
         let mut floor = Floor::new(&self.traffic, self.http.deadlines.stall, Instant::now());
         while let Some(piece) = body.next().await? {
             staged.write_at(&piece, written.at)?;
             written.add(&piece);
             if written.at - written.noted >= NOTE_BYTES {
-                self.record(job, written)?;
+                self.record(job, staged, written)?;
             }
             let len = piece.len() as u64;
             self.progress.done_bytes.fetch_add(len, Relaxed);
@@ -210,7 +235,7 @@ impl Shared<'_> {
     }
 
     /// Throws a file away and queues it again. Nobody is writing to it.
-    pub fn begin_anew(&self, job: &Job, in_one: bool) -> Result<(), TransferError> {
+    pub fn begin_anew(&self, job: &Job<'_>, in_one: bool) -> Result<(), TransferError> {
         let lost = {
             let mut state = job.state();
             if in_one {

@@ -3,7 +3,7 @@
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{Checksum, Digest, hex};
+use crate::model::{Checksum, Digest};
 
 /// Computes our own SHA-256 of a file and, beside it, the digest that its source published.
 pub struct FileHasher {
@@ -179,11 +179,6 @@ impl Composite {
         self.whole.update(&self.part.finish());
         self.whole.finish()
     }
-}
-
-/// The SHA-256 as the sentinel writes it.
-pub fn sha256_hex(sha256: &[u8; 32]) -> String {
-    hex::encode(sha256)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ mod digest;
 mod index;
 mod safetensors;
 
-pub use digest::{FileHasher, Mismatch, sha256_hex};
+pub use digest::{FileHasher, Mismatch};
 pub use index::{IndexProblem, check as check_index};
 pub use safetensors::{Structure, check as check_safetensors};
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod measure;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -255,6 +257,19 @@ impl Drop for Running {
     }
 }
 
+/// `command` as the last arguments of `wrapper`, with its environment and a search path.
+pub fn under(wrapper: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(wrapper[0]);
+    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            wrapped.env(name, value);
+        }
+    }
+    wrapped.env("PATH", std::env::var_os("PATH").unwrap());
+    wrapped
+}
+
 /// Waits until `condition` holds; fails after half a minute.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -284,25 +299,4 @@ pub fn skip(why: &str) -> bool {
     assert!(std::env::var_os("WEIGHTLIFT_TEST_NO_SKIP").is_none(), "must not be skipped: {why}");
     eprintln!("skipped: {why}");
     false
-}
-
-/// Runs `command` and returns its peak resident memory in bytes beside the result.
-pub fn with_peak_memory(command: &mut Command) -> (Run, u64) {
-    // The high-water mark that the kernel keeps, read until the end.
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    // The pipes are small, and so is what we print: the child does not block on them.
-    while child.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(kib) =
-            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        {
-            peak = peak.max(kib << 10);
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert!(peak > 0, "the high-water mark was never read");
-    (Run::from(&child.wait_with_output().unwrap()), peak)
 }
