@@ -38,6 +38,9 @@ use job::Job;
 /// included. The usual limit of a process is 1024 descriptors.
 const MAX_OPEN_FILES: usize = 128;
 
+/// Threads that hash what is on the volume already, as many as there are processors up to this.
+const MAX_HASHERS: usize = 16;
+
 /// How a transfer is done.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -155,7 +158,7 @@ pub fn run(
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let hashers = cores.min(first.max(2)).min(plan.files.len()).max(1);
+    let hashers = cores.min(MAX_HASHERS).min(plan.files.len()).max(1);
     std::thread::scope(|scope| {
         let shared = &shared;
         let start = |name, n: usize, body: Body| {
@@ -172,7 +175,7 @@ pub fn run(
         };
         (0..hashers).for_each(|n| start("hash", n, hashing::follow));
         (0..first).for_each(|n| start("fetch", n, worker::work));
-        shared.steer(most, |n| start("fetch", n, worker::work));
+        shared.steer(most, cores, |n| start("fetch", n, worker::work));
     });
     if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
@@ -209,7 +212,7 @@ impl Shared<'_> {
 
     /// Has as many workers as are worth it, up to `most`, until the transfer is over; `start` starts
     /// another one.
-    fn steer(&self, most: usize, start: impl Fn(usize)) {
+    fn steer(&self, most: usize, cores: usize, start: impl Fn(usize)) {
         let mut pilot = pilot::Pilot::new(most);
         let mut started = most.min(pilot::FIRST);
         let mut last = Usage::now(self.progress);
@@ -220,7 +223,7 @@ impl Shared<'_> {
                 return;
             }
             let now = Usage::now(self.progress);
-            let (rate, cpu) = now.since(&last);
+            let (rate, cpu) = now.since(&last, cores);
             last = now;
             let wanted = pilot.steer(rate, cpu);
             while started < wanted && self.queue.bytes_left() > 0 {
@@ -260,10 +263,9 @@ impl Usage {
     }
 
     /// Bytes per second, and the part of the processors (0 to 1), since `earlier`.
-    fn since(&self, earlier: &Self) -> (f64, f64) {
+    fn since(&self, earlier: &Self, cores: usize) -> (f64, f64) {
         let seconds = self.at.duration_since(earlier.at).as_secs_f64().max(0.001);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         let bytes = self.bytes.saturating_sub(earlier.bytes) as f64;
-        (bytes / seconds, (self.cpu - earlier.cpu) / seconds / cores)
+        (bytes / seconds, (self.cpu - earlier.cpu) / seconds / cores as f64)
     }
 }

@@ -10,10 +10,12 @@ pub const FIRST: usize = 4;
 /// How often the rate is looked at.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Twice the connections must bring at least this.
+/// More connections must bring at least this.
 const WORTH_IT: f64 = 1.15;
 /// Where this part of the processors is busy with us, more connections cannot help.
 const BUSY: f64 = 0.5;
+/// Where no more than this is, the next step is a large one.
+const QUIET: f64 = 0.25;
 /// Ticks until a further step is tried after one that brought nothing.
 const REST: u32 = 40;
 
@@ -46,7 +48,8 @@ impl Pilot {
             }
             _ if self.now < self.most && cpu < BUSY => {
                 self.before = Some((self.now, rate));
-                self.now = (self.now * 2).min(self.most);
+                let step = if cpu < QUIET { 4 } else { 2 };
+                self.now = (self.now * step).min(self.most);
                 self.wait = 1;
             }
             _ => {}

@@ -12,9 +12,10 @@ use crate::model::Plan;
 
 /// The last chunks of a transfer are not smaller than this: each costs a round trip.
 const MIN_CHUNK: u64 = 8 << 20;
-/// Workers that share a file get no further ahead of its hash: the hash of one file runs on one
-/// core, and is what they would wait for in the end; and what is behind it is in the page cache yet.
-const MAX_AHEAD: u64 = 512 << 20;
+/// Workers that share a file get no further ahead of its hash than this for each worker there is: the
+/// hash of one file runs on one core, and is what they would wait for in the end; and what is ahead of
+/// it is in the page cache still.
+const AHEAD_EACH: u64 = 32 << 20;
 /// Where a file is cut, if chunks are that large: direct I/O writes whole blocks.
 const ALIGNMENT: u64 = 1 << 20;
 
@@ -25,7 +26,7 @@ pub struct Chunk {
     pub range: Range<u64>,
     /// Which beginning of the file it belongs to.
     pub generation: u32,
-    /// Nobody else is on the file.
+    /// Nobody else is on the file, or will be soon.
     pub alone: bool,
     /// What it was cut from.
     span: u64,
@@ -76,7 +77,9 @@ struct Span {
 impl Span {
     /// Bytes between the hash and the next chunk, if the hash has come to this span at all.
     fn ahead(&self) -> u64 {
-        if self.hashed < self.start { 0 } else { self.missing.range.start - self.hashed }
+        // Somebody may still tell of an earlier beginning of the file, further on than this one.
+        let ahead = self.missing.range.start.saturating_sub(self.hashed);
+        if self.hashed < self.start { 0 } else { ahead }
     }
 }
 
@@ -127,8 +130,10 @@ impl Queue {
 
     /// How many workers may take chunks from now on.
     pub fn let_work(&self, workers: usize) {
-        self.state().workers = workers;
-        self.changed.notify_waiters();
+        let before = std::mem::replace(&mut self.state().workers, workers);
+        if before < workers {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Bytes that nobody has been given yet.
@@ -201,11 +206,12 @@ impl State {
             workers => self.bytes / (2 * workers as u64),
         };
         let mut size = share.clamp(least, chunk_size);
+        let files_enough = self.begun.len() + self.waiting.len() >= self.workers;
         let span = &mut self.begun[n];
         span.workers += 1;
-        let alone = span.workers == 1;
+        let alone = span.workers == 1 && files_enough;
         if !alone {
-            size = (MAX_AHEAD / 4 / span.workers as u64).clamp(least, size);
+            size = (AHEAD_EACH / 2).clamp(least, size);
         }
         let Range { start, end } = span.missing.range;
         let cut = if span.missing.in_one || end - start <= size {
@@ -240,7 +246,8 @@ impl State {
             }
         }
         let key = |span: &Span| (span.workers, Some(span.id) != own, span.id);
-        let may_go_on = |n: &usize| self.begun[*n].ahead() <= MAX_AHEAD;
+        let most_ahead = AHEAD_EACH * self.workers as u64;
+        let may_go_on = |n: &usize| self.begun[*n].ahead() <= most_ahead;
         let next = (0..self.begun.len()).filter(may_go_on).min_by_key(|n| key(&self.begun[*n]));
         self.held_back |= next.is_none() && !self.begun.is_empty();
         next
@@ -312,14 +319,18 @@ mod tests {
         let taken = take_all(&queue(&[8, 16], 2), 2);
         let expected = [(0, 0..4), (1, 0..4), (0, 4..8), (1, 4..8), (1, 8..12), (1, 12..16)];
         assert_eq!(taken, expected);
+        let queue = queue(&[8, 16], 2);
+        assert!(queue.state().take(None, 4).is_some_and(|chunk| chunk.alone));
     }
 
     #[test]
     fn workers_spread_evenly_over_few_files() {
         let queue = queue(&[1 << 20, 1 << 20], 6);
         let mut state = queue.state();
-        let files: Vec<_> = (0..6).filter_map(|_| state.take(None, 4)).map(|c| c.file).collect();
+        let taken: Vec<_> = (0..6).filter_map(|_| state.take(None, 4)).collect();
+        let files: Vec<_> = taken.iter().map(|chunk| chunk.file).collect();
         assert_eq!(files, [0, 1, 0, 1, 0, 1]);
+        assert!(taken.iter().all(|chunk| !chunk.alone));
     }
 
     #[test]
@@ -328,10 +339,21 @@ mod tests {
         let take = || queue.state().take(None, 64 << 20);
         let ahead: Vec<Chunk> = std::iter::from_fn(take).collect();
         let at = ahead.last().expect("some").range.end;
-        assert!(at > MAX_AHEAD && at <= MAX_AHEAD + (64 << 20), "{at}");
-        assert!(ahead[0].alone && !ahead[1].alone);
-        queue.hashed(0, 32 << 20);
+        assert!(at > 4 * AHEAD_EACH && at <= 5 * AHEAD_EACH, "{at}");
+        assert!(!ahead[0].alone);
+        queue.hashed(0, AHEAD_EACH);
         assert_eq!(take().expect("goes on").range.start, at);
+    }
+
+    #[test]
+    fn news_of_an_earlier_beginning_is_no_harm() {
+        let queue = queue(&[4 << 30], 2);
+        let first = queue.state().take(None, 64 << 20).expect("a chunk");
+        queue.again(first.file, 4 << 30, 1, false);
+        assert_eq!(queue.state().take(None, 64 << 20).map(|chunk| chunk.range.start), Some(0));
+        queue.hashed(first.file, 1 << 30);
+        let next = queue.state().take(None, 64 << 20).expect("goes on");
+        assert_eq!((next.range.start, next.generation), (AHEAD_EACH / 2, 1));
     }
 
     #[test]
@@ -356,7 +378,7 @@ mod tests {
             lengths.push(chunk.range.end - chunk.range.start);
         }
         assert_eq!(at, size);
-        assert_eq!(lengths[0], chunk_size);
+        assert_eq!(lengths[0], AHEAD_EACH / 2);
         assert!(lengths.iter().rev().skip(1).all(|len| *len >= MIN_CHUNK), "{lengths:?}");
         assert!(lengths.iter().rev().take(4).all(|len| *len <= 2 * MIN_CHUNK), "{lengths:?}");
     }
