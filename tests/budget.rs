@@ -29,9 +29,9 @@ const SMALLEST_FETCH: f64 = 1.717e6;
 const TOLERANCE: f64 = 0.10;
 
 /// System calls beyond those of the smallest fetch. How much one read brings depends on the speed of
-/// both sides; 7 per MiB and 25 per file are usual, and the least of three runs counts.
-const CALLS_PER_MIB: f64 = 14.0;
-const CALLS_PER_SMALL_FILE: f64 = 32.0;
+/// both sides; 15 per MiB and 20 per file are usual, and the least of three runs counts.
+const CALLS_PER_MIB: f64 = 20.0;
+const CALLS_PER_SMALL_FILE: f64 = 26.0;
 
 /// Sizes of files, and requests that their bytes take with `--chunk-size 64MiB --connections 1`.
 const CHUNKS: [(u64, usize); 2] = [(64 * MIB, 1), (300_000_000, 5)];
