@@ -363,7 +363,7 @@ fn what_a_killed_run_left_is_not_trusted_blindly() {
     fetch(&hub, &volume, &arguments)
         .run()
         .assert_success()
-        .assert_says("an earlier run had left is damaged");
+        .assert_says("what was here already is damaged");
     volume.assert_holds("tiny", &tree);
 }
 

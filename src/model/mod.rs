@@ -13,7 +13,7 @@ pub mod text;
 
 pub use digest::{Checksum, Digest, Sha256, hex};
 pub use path::{Family, RelPath, UnsafePath};
-pub use plan::Plan;
+pub use plan::{Plan, gaps};
 pub use select::{LeftOut, Selected, Selection, SelectionError, is_pickle};
 pub use sentinel::{SENTINEL, Sentinel, SentinelFile, SentinelProblem};
 pub use snapshot::{RemoteFile, Snapshot, SnapshotError};

@@ -49,7 +49,7 @@ impl Plan {
 }
 
 /// The parts of `0..size` that `present` does not cover.
-fn gaps(size: u64, present: &[Range<u64>]) -> Vec<Range<u64>> {
+pub fn gaps(size: u64, present: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut present: Vec<&Range<u64>> = present.iter().filter(|range| !range.is_empty()).collect();
     present.sort_by_key(|range| range.start);
     let mut gaps = Vec::new();

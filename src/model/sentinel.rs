@@ -48,6 +48,9 @@ pub struct SentinelFile {
     pub sha256: Sha256,
     /// The kind of published digest that the bytes were compared with, or `unpublished`.
     pub verified_by: Cow<'static, str>,
+    /// That digest, where it is not the SHA-256 above: an update finds unchanged files by it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub published: Option<Box<str>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub structure: Option<Cow<'static, str>>,
@@ -144,6 +147,10 @@ impl SentinelFile {
             size: file.size,
             sha256,
             verified_by: file.digest.as_ref().map_or_else(|| UNPUBLISHED.into(), Digest::kind),
+            published: match &file.digest {
+                None | Some(Digest::Sha256(_)) => None,
+                Some(digest) => Some(digest.to_string().into()),
+            },
             structure,
         }
     }
@@ -166,6 +173,7 @@ mod tests {
             size: 3,
             sha256: Sha256([0; 32]),
             verified_by: "sha256".into(),
+            published: None,
             structure: None,
         };
         let place = uri.place();

@@ -4,7 +4,6 @@
 //! wrote is copied, chunk by chunk, against the recorded checksums: its kernel may still write to
 //! that inode.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -15,9 +14,10 @@ use super::owner::{BEAT, Owner};
 use super::place::read_sentinel;
 use super::publish::KEPT_PREFIX;
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
-use super::staging::{Attempt, ID_SEPARATOR, OWNER, TREE};
+use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, Presence, TREE};
+use super::wanted::Wanted;
 use super::{Dir, Kind, Store, StoreError, filesystem, node, space};
-use crate::model::{RelPath, SENTINEL, STATE_DIR};
+use crate::model::{RelPath, SENTINEL, STATE_DIR, gaps};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
 const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
@@ -38,8 +38,9 @@ impl Attempt {
     /// need not be fetched again.
     pub fn adopt(&mut self, store: &Store, outside: &Surroundings<'_>) -> Result<u64, StoreError> {
         let mut wanted = Wanted::of(self);
+        self.reuse(store, &mut wanted, outside)?;
         self.adopt_unfinished_publication(store, &mut wanted, outside)?;
-        let attempts = self.state.make_child("attempts")?;
+        let attempts = self.state.make_child(ATTEMPTS)?;
         // One wait for all of them together.
         let give_up_at = Instant::now() + SILENT + BEAT;
         for name in self.other_attempts(&attempts)? {
@@ -69,7 +70,7 @@ impl Attempt {
 
     /// Removes attempts for this family whose writers are certainly gone.
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
-        let Some(attempts) = self.state.child("attempts")? else { return Ok(()) };
+        let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
             let Some(old) = open_attempt(&attempts, &name)? else { continue };
             // Without a readable journal nobody can tell whose it is; it is small, and stays.
@@ -197,6 +198,10 @@ impl Attempt {
             Trust::MoveChecked => intact_chunks(&from, name, &file.chunks, outside)?,
             Trust::Copy => return self.copy_chunks(n, &from, name, &file.chunks, wanted, outside),
         };
+        if !is_whole(file.size, &chunks) && from.has_other_names(name)? {
+            // Another name for it, which we did not make: what we write would be seen there.
+            return self.copy_chunks(n, &from, name, &chunks, wanted, outside);
+        }
         if !chunks.is_empty() {
             wanted.take(n);
             self.take_over(n, &from, name, chunks)?;
@@ -218,7 +223,8 @@ impl Attempt {
             self.journal.chunk(n, chunk)?;
         }
         from.rename(name, &self.directory_of(n)?, self.files[n].path.name())?;
-        self.set_exists(n, true);
+        let is_whole = is_whole(self.files[n].size, &chunks);
+        self.set_presence(n, if is_whole { Presence::Whole } else { Presence::Ours });
         self.present.insert(n, chunks);
         Ok(())
     }
@@ -284,10 +290,10 @@ impl Attempt {
     /// Whether the attempt `id`, which has begun to publish, may still be at it.
     fn may_still_publish(&self, store: &Store, id: &str) -> Result<bool, StoreError> {
         // One that was not begun in place has its attempt beside the family.
-        let root = Dir::open(&store.destination.root)?;
+        let root = store.root()?;
         let beside = root.map(|root| root.child(STATE_DIR)).transpose()?.flatten();
         for state in [Some(self.state.again()?), beside].into_iter().flatten() {
-            let Some(attempts) = state.child("attempts")? else { continue };
+            let Some(attempts) = state.child(ATTEMPTS)? else { continue };
             if let Some(old) = open_attempt(&attempts, id)?
                 && let Some((header, _)) = journal::read(&old)?
             {
@@ -298,40 +304,10 @@ impl Attempt {
     }
 }
 
-/// Which files of the new attempt are still to be found, by their content.
-struct Wanted {
-    /// A hash of the content and the number of the file, sorted: there may be very many.
-    by_content: Vec<(u64, usize)>,
-    is_found: Vec<bool>,
-}
-
-impl Wanted {
-    fn of(attempt: &Attempt) -> Self {
-        let files = attempt.files.iter().enumerate();
-        let hashed = files.map(|(n, file)| (content_hash(&attempt.identity(n), file.size), n));
-        let mut by_content: Vec<(u64, usize)> = hashed.collect();
-        by_content.sort_unstable();
-        Self { by_content, is_found: vec![false; attempt.files.len()] }
-    }
-
-    fn find(&self, attempt: &Attempt, identity: &str, size: u64) -> Option<usize> {
-        let hash = content_hash(identity, size);
-        let first = self.by_content.partition_point(|(other, _)| *other < hash);
-        let same = self.by_content[first..].iter().take_while(|(other, _)| *other == hash);
-        same.map(|(_, n)| *n).find(|n| {
-            !self.is_found[*n] && attempt.files[*n].size == size && attempt.identity(*n) == identity
-        })
-    }
-
-    fn take(&mut self, n: usize) {
-        self.is_found[n] = true;
-    }
-}
-
-fn content_hash(identity: &str, size: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (identity, size).hash(&mut hasher);
-    hasher.finish()
+/// Whether nothing is missing.
+fn is_whole(size: u64, chunks: &[WrittenChunk]) -> bool {
+    let ranges: Vec<_> = chunks.iter().map(|chunk| chunk.range.clone()).collect();
+    gaps(size, &ranges).is_empty()
 }
 
 /// Opens an attempt; what is no directory is none.

@@ -199,6 +199,12 @@ impl Dir {
             .map_err(|error| StoreError::io("exchange with", &to.path_of(other), error))
     }
 
+    /// Gives the file `name` a second name.
+    pub fn hard_link(&self, name: &str, to: &Self, new_name: &str) -> Result<(), StoreError> {
+        rustix::fs::linkat(&self.fd, name, &to.fd, new_name, AtFlags::empty())
+            .map_err(|error| StoreError::io("link to", &to.path_of(new_name), error))
+    }
+
     pub fn link(&self, target: &str, name: &str) -> Result<(), StoreError> {
         rustix::fs::symlinkat(target, &self.fd, name)
             .map_err(|error| StoreError::io("create the link", &self.path_of(name), error))
@@ -273,6 +279,13 @@ impl Dir {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(StoreError::io("look at", &self.path_of(name), error)),
         }
+    }
+
+    /// Whether the file `name` has other names too.
+    pub fn has_other_names(&self, name: &str) -> Result<bool, StoreError> {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| stat.st_nlink > 1)
+            .map_err(|error| StoreError::io("look at", &self.path_of(name), error))
     }
 
     /// Identity of the directory: device and inode.

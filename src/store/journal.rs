@@ -103,6 +103,13 @@ impl Journal {
         self.append(&Record::Discard { n })
     }
 
+    /// Makes the records so far survive a power cut. Others go on appending meanwhile.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let fail = |error| StoreError::io("sync", &self.path, error);
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).try_clone();
+        rustix::fs::fdatasync(&file.map_err(fail)?).map_err(|error| fail(error.into()))
+    }
+
     fn append(&self, record: &impl Serialize) -> Result<(), StoreError> {
         let json = serde_json::to_string(record).expect("strings and numbers always serialise");
         let line = format!("{:08x} {json}\n", Checksum::Crc32c.of(json.as_bytes()));

@@ -15,8 +15,10 @@ mod owner;
 mod place;
 mod publish;
 mod recheck;
+mod reuse;
 mod space;
 mod staging;
+mod wanted;
 
 pub use dir::{Dir, Kind};
 pub use error::StoreError;

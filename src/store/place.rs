@@ -100,9 +100,13 @@ impl Store {
         foreign.map_or(Ok(Existing::Nothing), Err)
     }
 
+    pub(super) fn root(&self) -> Result<Option<Dir>, StoreError> {
+        Dir::open(&self.destination.root)
+    }
+
     /// The directory above the family, if it exists.
     pub(super) fn parent(&self) -> Result<Option<Dir>, StoreError> {
-        let Some(root) = Dir::open(&self.destination.root)? else {
+        let Some(root) = self.root()? else {
             return Ok(None);
         };
         root.descend(self.parent_parts()).map_err(|error| self.blocked_above(error))
@@ -117,7 +121,7 @@ impl Store {
     /// Makes the name of the family durable, and those of the directories above it up to the root,
     /// which may be as new.
     pub(super) fn sync_above(&self) -> Result<(), StoreError> {
-        let Some(mut at) = Dir::open(&self.destination.root)? else { return Ok(()) };
+        let Some(mut at) = self.root()? else { return Ok(()) };
         if let Some(above) = self.destination.root.parent()
             && let Ok(Some(above)) = Dir::open(above)
         {
@@ -144,7 +148,7 @@ impl Store {
             Some(Kind::Directory) => parent.child(name),
             Some(Kind::Link) => {
                 let revision = self.revision_of_link(&parent)?;
-                let Some(root) = Dir::open(&self.destination.root)? else {
+                let Some(root) = self.root()? else {
                     return Ok(None);
                 };
                 root.descend(revision.split('/'))
@@ -227,7 +231,7 @@ impl Store {
 
     /// `a/b` must not be published into the model `a`.
     fn refuse_inside_family(&self) -> Result<(), StoreError> {
-        let Some(mut at) = Dir::open(&self.destination.root)? else {
+        let Some(mut at) = self.root()? else {
             return Ok(());
         };
         for part in self.parent_parts() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::place::read_sentinel;
-use super::staging::{Attempt, TREE};
+use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, TREE};
 use super::{Dir, Existing, Kind, Store, StoreError};
 use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel};
 
@@ -56,7 +56,7 @@ impl Attempt {
         if let Some(owners) = self.state.child("owners")? {
             owners.remove_file(&format!("{}.json", self.state_name))?;
         }
-        self.state.make_child("attempts")?.remove_tree(&self.id)
+        self.state.make_child(ATTEMPTS)?.remove_tree(&self.id)
     }
 
     fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
@@ -203,7 +203,7 @@ impl Attempt {
     }
 
     fn random_part(&self) -> &str {
-        self.id.rsplit(super::staging::ID_SEPARATOR).next().unwrap_or(&self.id)
+        self.id.rsplit(ID_SEPARATOR).next().unwrap_or(&self.id)
     }
 
     /// Asks the filesystem, once, whether it exchanges directories.
@@ -220,6 +220,34 @@ impl Attempt {
         self.dir.remove_dir("probe-a")?;
         self.dir.remove_dir("probe-b")?;
         Ok(works)
+    }
+}
+
+impl Store {
+    /// Makes sure that what was found survives a power cut. Whoever published it may have been
+    /// killed before its last sync, or may not have come so far yet; its attempt is there then.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        if !self.has_attempts()? {
+            return Ok(());
+        }
+        let synced = match self.family_dir()? {
+            Some(family) if self.in_place => family.sync(),
+            _ => Ok(()),
+        };
+        match synced.and_then(|()| self.sync_above()) {
+            // Nobody can have published anything here.
+            Err(error) if error.errno() == Some(Errno::ROFS) => Ok(()),
+            synced => synced,
+        }
+    }
+
+    fn has_attempts(&self) -> Result<bool, StoreError> {
+        let base = if self.in_place { self.family_dir()? } else { self.root()? };
+        let state = base.map(|base| base.child(STATE_DIR)).transpose()?.flatten();
+        let attempts = state.map(|state| state.child(ATTEMPTS)).transpose()?.flatten();
+        let names = attempts.map_or(Ok(Vec::new()), |attempts| attempts.names())?;
+        let prefix = format!("{}{ID_SEPARATOR}", self.state_name());
+        Ok(names.iter().any(|name| name.starts_with(&prefix)))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::model::{Plan, RemoteFile, Snapshot};
 
 /// Separates the family from the random part in the name of an attempt.
 pub(super) const ID_SEPARATOR: char = '~';
+pub(super) const ATTEMPTS: &str = "attempts";
 pub(super) const TREE: &str = "tree";
 pub(super) const OWNER: &str = "owner.json";
 
@@ -40,10 +41,20 @@ pub struct Attempt {
     revision: String,
     /// What other attempts had written and this one took over, by the number of the file.
     pub(super) present: BTreeMap<usize, Vec<WrittenChunk>>,
-    /// Files that exist in the tree.
-    created: Mutex<Vec<bool>>,
+    /// Which files exist in the tree.
+    presence: Mutex<Vec<Presence>>,
     /// Small files that `sync_rest` makes durable, all in one go, where that can be done.
     unsynced: Option<Mutex<Vec<usize>>>,
+}
+
+/// What there is of a file in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Absent,
+    /// A file of our own, to be written.
+    Ours,
+    /// All of it. The inode may be that of a published file, which is never opened for writing.
+    Whole,
 }
 
 /// A file of the tree, open for the time of its transfer. All threads share this descriptor: the
@@ -64,7 +75,7 @@ impl Attempt {
         let state = store.make_state()?;
         let state_name = store.state_name();
         let id = format!("{state_name}{ID_SEPARATOR}{}", node::random_id());
-        let dir = state.make_child("attempts")?.make_child(&id)?;
+        let dir = state.make_child(ATTEMPTS)?.make_child(&id)?;
         let tree = dir.make_child(TREE)?;
         let writer = NodeIdentity::current();
         let header = Header {
@@ -91,7 +102,7 @@ impl Attempt {
             place: snapshot.place.clone(),
             revision: snapshot.revision.clone(),
             present: BTreeMap::new(),
-            created: Mutex::new(vec![false; count]),
+            presence: Mutex::new(vec![Presence::Absent; count]),
             unsynced: together.then(Mutex::default),
         })
     }
@@ -124,7 +135,7 @@ impl Attempt {
         let mut bytes = 0_u64;
         let mut existing = 0_u64;
         for (n, file) in self.files.iter().enumerate() {
-            let allocated = if self.exists(n) {
+            let allocated = if self.presence(n) != Presence::Absent {
                 existing += 1;
                 self.allocated(n)?
             } else {
@@ -156,14 +167,19 @@ impl Attempt {
         let dir = self.directory_of(n)?;
         let name = file.path.name();
         let path = dir.path_of(name);
-        if self.exists(n) {
-            let opened = dir.open_file(name, OFlags::RDWR)?;
+        let access = match self.presence(n) {
+            Presence::Absent => None,
+            Presence::Ours => Some(OFlags::RDWR),
+            Presence::Whole => Some(OFlags::RDONLY),
+        };
+        if let Some(access) = access {
+            let opened = dir.open_file(name, access)?;
             let opened = opened.ok_or_else(|| StoreError::io("open", &path, Errno::NOENT))?;
             return Ok(StagedFile { file: opened, path });
         }
         self.journal.file(n, file, &self.identity(n))?;
         let created = dir.create_file(name)?;
-        self.set_exists(n, true);
+        self.set_presence(n, Presence::Ours);
         allocate(&created, file.size).map_err(|error| StoreError::io("allocate", &path, error))?;
         Ok(StagedFile { file: created, path })
     }
@@ -178,12 +194,12 @@ impl Attempt {
     pub fn discard(&self, n: usize) -> Result<(), StoreError> {
         self.journal.discard(n)?;
         self.directory_of(n)?.remove_file(self.files[n].path.name())?;
-        self.set_exists(n, false);
+        self.set_presence(n, Presence::Absent);
         Ok(())
     }
 
-    /// Makes file `n` durable: now, or with `sync_rest`. The page cache lies about a file whose
-    /// bytes could not be written: it is thrown away.
+    /// Makes file `n` durable: now, or with `sync_rest`. One whose bytes could not be written is
+    /// thrown away.
     pub fn sync(&self, n: usize, staged: &StagedFile) -> Result<(), StoreError> {
         if let Some(unsynced) = &self.unsynced
             && self.files[n].size <= SMALL_BYTES
@@ -192,10 +208,30 @@ impl Attempt {
             return Ok(());
         }
         let synced = rustix::fs::fsync(&staged.file);
-        synced.or_else(|error| {
-            self.discard(n)?;
-            Err(StoreError::io("sync", &staged.path, error))
-        })
+        synced.or_else(|error| self.distrust(n, staged, error))
+    }
+
+    /// Makes what has arrived of a file survive a power cut; `keep_journal` must follow. Those who
+    /// write to it go on.
+    pub fn keep(&self, n: usize, staged: &StagedFile) -> Result<(), StoreError> {
+        let synced = rustix::fs::fdatasync(&staged.file);
+        synced.or_else(|error| self.distrust(n, staged, error))
+    }
+
+    /// Makes the records of the journal survive a power cut, after the bytes that they are about,
+    /// and the names of both.
+    pub fn keep_journal(&self) -> Result<(), StoreError> {
+        self.journal.sync()?;
+        self.tree.sync()?;
+        self.dir.sync()?;
+        self.state.make_child(ATTEMPTS)?.sync()?;
+        self.state.sync()
+    }
+
+    /// The page cache lies about a file whose bytes could not be written, and tells nobody twice.
+    fn distrust(&self, n: usize, staged: &StagedFile, error: Errno) -> Result<(), StoreError> {
+        self.discard(n)?;
+        Err(StoreError::io("sync", &staged.path, error))
     }
 
     /// Makes everything durable that `sync` has left for later.
@@ -220,12 +256,12 @@ impl Attempt {
         self.tree.make_path(parent.into_iter().flat_map(|parent| parent.split('/')))
     }
 
-    pub(super) fn exists(&self, n: usize) -> bool {
-        self.created.lock().unwrap_or_else(PoisonError::into_inner)[n]
+    fn presence(&self, n: usize) -> Presence {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)[n]
     }
 
-    pub(super) fn set_exists(&self, n: usize, exists: bool) {
-        self.created.lock().unwrap_or_else(PoisonError::into_inner)[n] = exists;
+    pub(super) fn set_presence(&self, n: usize, presence: Presence) {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)[n] = presence;
     }
 
     fn allocated(&self, n: usize) -> Result<u64, StoreError> {

@@ -169,7 +169,7 @@ impl Shared<'_> {
             self.attempt.discard(job.n)?;
             return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });
         }
-        let cause = if resumed { "what an earlier run had left is damaged" } else { "wrong bytes" };
+        let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
         self.screen
             .warn(&format!("`{path}`: {cause} ({mismatch}); fetching it again from the start"));
         self.begin_anew(job, false)

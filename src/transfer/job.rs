@@ -23,6 +23,8 @@ pub struct Job<'a> {
 enum Slot {
     /// Nothing has happened yet.
     Fresh,
+    /// All of it is there, and nothing has happened to it yet.
+    Whole,
     Open(Box<State>),
     /// It is complete, and nothing more will happen.
     Proved,
@@ -89,7 +91,7 @@ impl Deref for Guard<'_> {
     fn deref(&self) -> &State {
         match &*self.0 {
             Slot::Open(state) => state,
-            Slot::Fresh | Slot::Proved => unreachable!("`state` has opened it"),
+            _ => unreachable!("`state` has opened it"),
         }
     }
 }
@@ -98,7 +100,7 @@ impl DerefMut for Guard<'_> {
     fn deref_mut(&mut self) -> &mut State {
         match &mut *self.0 {
             Slot::Open(state) => state,
-            Slot::Fresh | Slot::Proved => unreachable!("`state` has opened it"),
+            _ => unreachable!("`state` has opened it"),
         }
     }
 }
@@ -145,6 +147,7 @@ impl<'a> Job<'a> {
         written.insert(at..file.size);
         let slot = match written.total() {
             0 => Slot::Fresh,
+            all if all == file.size => Slot::Whole,
             _ => Slot::Open(Box::new(State::new(written, false))),
         };
         Self { n, file, slot: Mutex::new(slot) }
@@ -152,19 +155,27 @@ impl<'a> Job<'a> {
 
     pub fn state(&self) -> Guard<'_> {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let proved = match &*slot {
+        let mut written = Ranges::default();
+        match &*slot {
             Slot::Open(_) => return Guard(slot),
-            Slot::Fresh => false,
-            Slot::Proved => true,
+            Slot::Fresh | Slot::Proved => {}
+            Slot::Whole => written.insert(0..self.file.size),
         };
-        *slot = Slot::Open(Box::new(State::new(Ranges::default(), proved)));
+        let proved = matches!(*slot, Slot::Proved);
+        *slot = Slot::Open(Box::new(State::new(written, proved)));
         Guard(slot)
     }
 
-    /// Whether there is nothing of it yet, and nothing to do for an empty one.
-    pub fn is_untouched(&self) -> bool {
-        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*slot, Slot::Fresh) && self.file.size > 0
+    /// For the beginning of a transfer: whether a hashing thread should look at what is there
+    /// already.
+    pub fn begins_with_hashing(&self) -> bool {
+        match &*self.slot.lock().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Whole => return true,
+            Slot::Fresh => return self.file.size == 0,
+            Slot::Proved => return false,
+            Slot::Open(_) => {}
+        }
+        self.is_ready_to_hash()
     }
 
     /// The file is proved: it is closed, and its bar, if it has one, returned.
@@ -172,7 +183,7 @@ impl<'a> Job<'a> {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *slot, Slot::Proved) {
             Slot::Open(mut state) => state.shown.take(),
-            Slot::Fresh | Slot::Proved => None,
+            _ => None,
         }
     }
 

@@ -153,7 +153,7 @@ pub fn run(
     };
     // What is complete already, empty files among it, has only to be hashed.
     for job in &shared.jobs {
-        if !job.is_untouched() && job.is_ready_to_hash() {
+        if job.begins_with_hashing() {
             shared.hashing.push_old(job.n);
         }
     }
@@ -210,6 +210,13 @@ impl Shared<'_> {
         self.over.1.notify_all();
     }
 
+    /// Waits for the end of the transfer, but not longer than `time`.
+    fn is_over_within(&self, time: Duration) -> bool {
+        let is_over = self.over.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.over.1.wait_timeout_while(is_over, time, |over| !*over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Has as many workers as are worth it, up to `most`, until the transfer is over; `start` starts
     /// another one.
     fn steer(&self, most: usize, cores: usize, start: impl Fn(usize)) {
@@ -217,9 +224,7 @@ impl Shared<'_> {
         let mut started = most.min(pilot::FIRST);
         let mut last = Usage::now(self.progress);
         loop {
-            let is_over = self.over.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let timed = self.over.1.wait_timeout_while(is_over, pilot::TICK, |over| !*over);
-            if *timed.unwrap_or_else(PoisonError::into_inner).0 {
+            if self.is_over_within(pilot::TICK) {
                 return;
             }
             let now = Usage::now(self.progress);

@@ -1,0 +1,109 @@
+//! An update takes the files that have not changed from the revision that it replaces.
+//!
+//! A published file is quiet: it was synced before it was published, and nobody opens it for writing
+//! again. So it can have a second name. It is hashed like every other file before it counts.
+
+use super::journal::WrittenChunk;
+use super::place::read_sentinel;
+use super::recheck::{Surroundings, copy_range};
+use super::staging::{Attempt, Presence};
+use super::wanted::Wanted;
+use super::{Dir, Kind, Store, StoreError, space};
+use crate::model::{Digest, RelPath, SentinelFile};
+
+impl Attempt {
+    /// Takes over what the published revision has of the new one: by a hard link, or else by a
+    /// reflink or a copy.
+    pub(super) fn reuse(
+        &mut self,
+        store: &Store,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(family) = store.family_dir()? else { return Ok(()) };
+        let Some(sentinel) = read_sentinel(&family)? else { return Ok(()) };
+        for file in sentinel.files.iter().filter(|file| file.size > 0) {
+            if !(outside.go_on)() {
+                break;
+            }
+            for identity in identities(file) {
+                while let Some(n) = wanted.find(self, &identity, file.size) {
+                    if !self.take_published(n, &family, file, outside)? {
+                        break;
+                    }
+                    wanted.take(n);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether file `n` could be had from the published `file`.
+    fn take_published(
+        &mut self,
+        n: usize,
+        family: &Dir,
+        file: &SentinelFile,
+        outside: &Surroundings<'_>,
+    ) -> Result<bool, StoreError> {
+        let Ok(path) = RelPath::parse(&file.path) else { return Ok(false) };
+        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+        let Ok(Some(from)) = family.descend(parent) else { return Ok(false) };
+        let name = path.name();
+        if from.kind(name)? != Some(Kind::File) || from.file_size(name)? != Some(file.size) {
+            return Ok(false);
+        }
+        let to = self.directory_of(n)?;
+        let crc64 = match from.hard_link(name, &to, self.files[n].path.name()) {
+            Ok(()) => {
+                self.set_presence(n, Presence::Whole);
+                // Not journalled: if we are killed, the next run finds it where this one did.
+                0
+            }
+            // Other links of our own are too many, or the file is another user's.
+            Err(_) => match self.copy_published(n, &from, name, file.size, outside)? {
+                Some(crc64) => crc64,
+                None => return Ok(false),
+            },
+        };
+        self.present.insert(n, vec![WrittenChunk { range: 0..file.size, crc64 }]);
+        Ok(true)
+    }
+
+    /// Copies a published file, sharing its blocks if the filesystem can; returns the CRC64NVME of
+    /// what was copied.
+    fn copy_published(
+        &mut self,
+        n: usize,
+        from: &Dir,
+        name: &str,
+        size: u64,
+        outside: &Surroundings<'_>,
+    ) -> Result<Option<u64>, StoreError> {
+        let Some(source) = from.read_file(name)? else { return Ok(None) };
+        if space::free_bytes(&self.dir)? < size {
+            return Ok(None);
+        }
+        let target = self.open(n)?;
+        if rustix::fs::ioctl_ficlone(target.file(), &source).is_ok() {
+            return Ok(Some(0));
+        }
+        let range = 0..size;
+        match copy_range(from, name, &range, &target, outside) {
+            Ok(Some(crc64)) => {
+                self.journal.chunk(n, &WrittenChunk { range, crc64 })?;
+                Ok(Some(crc64))
+            }
+            other => {
+                self.discard(n)?;
+                other
+            }
+        }
+    }
+}
+
+/// What the file can be wanted as: its SHA-256, and the digest that its source had published.
+fn identities(file: &SentinelFile) -> impl Iterator<Item = String> {
+    let sha256 = Digest::Sha256(file.sha256.0).to_string();
+    std::iter::once(sha256).chain(file.published.iter().map(|digest| digest.to_string()))
+}
