@@ -178,6 +178,14 @@ impl<'a> Job<'a> {
         self.is_ready_to_hash()
     }
 
+    /// The file, if it is open at the moment.
+    pub fn staged(&self) -> Option<Arc<StagedFile>> {
+        match &*self.slot.lock().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Open(state) => state.staged.as_ref().map(|open| open.file.clone()),
+            _ => None,
+        }
+    }
+
     /// The file is proved: it is closed, and its bar, if it has one, returned.
     pub fn close(&self) -> Option<Arc<ActiveFile>> {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@
 mod floor;
 mod hashing;
 mod job;
+mod keeper;
 mod pilot;
 mod queue;
 mod ranges;
@@ -175,6 +176,8 @@ pub fn run(
         };
         (0..hashers).for_each(|n| start("hash", n, hashing::follow));
         (0..first).for_each(|n| start("fetch", n, worker::work));
+        // Number 1, because the transfer can do without it.
+        start("keep", 1, keeper::keep);
         shared.steer(most, cores, |n| start("fetch", n, worker::work));
     });
     if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {

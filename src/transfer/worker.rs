@@ -32,7 +32,7 @@ const WRITEBACK_BYTES: u64 = 8 << 20;
 /// us for ever.
 const PROGRESS_BYTES: u64 = 16 << 10;
 /// Files up to this size are proved by the worker that fetched them.
-const SMALL_BYTES: u64 = 8 << 20;
+pub const SMALL_BYTES: u64 = 8 << 20;
 /// How often a file is streamed from its start before a server without ranges is given up.
 const MAX_STREAMS: u32 = 10;
 

@@ -1,0 +1,29 @@
+//! Makes what has arrived survive a power cut, every few seconds, so that it is not fetched again.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::worker::SMALL_BYTES;
+use super::{Shared, TransferError};
+
+/// A power cut loses about this much of time, and what is on its way.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Works until the transfer is over. The data of each file goes first, the journal after it.
+pub fn keep(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> {
+    let mut kept = 0;
+    while !shared.is_over_within(EVERY) {
+        let fetched = shared.progress.fetched_bytes.load(Relaxed);
+        if fetched == std::mem::replace(&mut kept, fetched) {
+            continue;
+        }
+        // Small files are done in no time.
+        for job in shared.jobs.iter().filter(|job| job.file.size > SMALL_BYTES) {
+            if let Some(staged) = job.staged() {
+                shared.attempt.keep(job.n, &staged)?;
+            }
+        }
+        shared.attempt.keep_journal()?;
+    }
+    Ok(())
+}
