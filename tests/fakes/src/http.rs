@@ -31,6 +31,8 @@ pub struct Request {
     pub query: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Which connection of this server it came over, counted from 1.
+    pub connection: usize,
 }
 
 /// What a `Range` header asks of a body of a given size.
@@ -183,7 +185,7 @@ fn accept(listener: &TcpListener, running: &Arc<Running>, handler: &Arc<Handler>
         if running.stopping.load(Ordering::Acquire) {
             break;
         }
-        running.accepted.fetch_add(1, Ordering::AcqRel);
+        let number = running.accepted.fetch_add(1, Ordering::AcqRel) + 1;
         let stream = Arc::new(stream);
         running.connections().insert(peer, Arc::clone(&stream));
         let (running, handler) = (Arc::clone(running), Arc::clone(handler));
@@ -192,15 +194,21 @@ fn accept(listener: &TcpListener, running: &Arc<Running>, handler: &Arc<Handler>
             let _registered = Registered { running: &running, peer };
             // Moved in, so that after the list forgot it this is the last handle on the socket.
             let stream = stream;
-            let _ = converse(&stream, &running, &*handler);
+            let _ = converse(&stream, number, &running, &*handler);
         });
     }
 }
 
-fn converse(stream: &TcpStream, running: &Running, handler: &Handler) -> io::Result<()> {
+fn converse(
+    stream: &TcpStream,
+    number: usize,
+    running: &Running,
+    handler: &Handler,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_request(&mut reader)? {
+    while let Some(mut request) = read_request(&mut reader)? {
+        request.connection = number;
         let last = request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
         let response = handler(&request);
         let after = wire::send(stream, running, &request.method, response)?;

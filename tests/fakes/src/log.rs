@@ -29,6 +29,8 @@ pub struct Logged {
     /// Position in the file of the first body byte, when the body was (part of) a file.
     pub offset: Option<u64>,
     pub body_bytes_sent: u64,
+    /// Which connection of its server it came over.
+    pub connection: usize,
     pub at: Instant,
 }
 
@@ -84,6 +86,7 @@ impl Log {
             method: request.method.clone(),
             target: request.target(),
             headers: request.headers.clone(),
+            connection: request.connection,
             at: Instant::now(),
             status: AtomicU16::new(0),
             offset: AtomicU64::new(NO_OFFSET),
@@ -114,6 +117,7 @@ pub(crate) struct Entry {
     method: String,
     target: String,
     headers: Vec<(String, String)>,
+    connection: usize,
     at: Instant,
     status: AtomicU16,
     offset: AtomicU64,
@@ -142,6 +146,7 @@ impl Entry {
             status: self.status.load(Ordering::Acquire),
             offset: (offset != NO_OFFSET).then_some(offset),
             body_bytes_sent: self.sent.load(Ordering::Acquire),
+            connection: self.connection,
             at: self.at,
         }
     }

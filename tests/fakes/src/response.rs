@@ -151,6 +151,8 @@ pub(crate) struct Delivery {
     pub bytes_per_second: Option<u64>,
     /// Offsets in the file (not in the body) of bytes to turn over.
     pub flipped: Vec<u64>,
+    /// Bytes behind the answer that belong to none.
+    pub stray: Vec<u8>,
     /// Filler behind the body, announced as part of it.
     pub padding_bytes: u64,
     /// No `Content-Length`; the end of the connection ends the body.

@@ -71,6 +71,8 @@ pub enum Fault {
     GzipHeader,
     /// Send these bytes in place of an answer, then close.
     Raw(Vec<u8>),
+    /// Send these bytes behind the answer, which is right, and leave the connection open.
+    StrayBytes(Vec<u8>),
 }
 
 /// Rules in order. Cloning shares them.
@@ -198,6 +200,7 @@ impl Fault {
             Self::ReplaceBody(bytes) => response = response.body(bytes),
             Self::GzipHeader => response = response.header("Content-Encoding", "gzip"),
             Self::Raw(bytes) => response.delivery.raw = Some(bytes),
+            Self::StrayBytes(bytes) => response.delivery.stray = bytes,
         }
         response
     }

@@ -103,6 +103,8 @@ fn send_body(
         position += count as u64;
         running.sleep(pace.pause_after(position))?;
     }
+    let mut stream = stream;
+    stream.write_all(&delivery.stray)?;
     Ok(if delivery.close_delimited { After::Close } else { After::KeepAlive })
 }
 
