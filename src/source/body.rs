@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
 use super::{SourceError, http};
@@ -59,11 +59,22 @@ impl Body {
             StatusCode::OK if range.start == 0 => {
                 if let Some(length) = length.filter(|length| *length != file.size) {
                     return Err(SourceError::Protocol(format!(
-                        "`{origin}` sent `{}` with {length} bytes, listed were {}",
-                        file.path, file.size
+                        "`{origin}` sent `{}` with {length} bytes, listed were {}{}",
+                        file.path,
+                        file.size,
+                        web_page(text_of(CONTENT_TYPE).is_some_and(|it| it.contains("html")))
                     )));
                 }
                 runs_on = range.end < file.size;
+            }
+            StatusCode::OK if length.is_some_and(|length| length != file.size) => {
+                return Err(SourceError::Protocol(format!(
+                    "`{origin}` sent {} bytes instead of a range of `{}`, listed were {}{}",
+                    length.unwrap_or_default(),
+                    file.path,
+                    file.size,
+                    web_page(text_of(CONTENT_TYPE).is_some_and(|it| it.contains("html")))
+                )));
             }
             StatusCode::OK => {
                 return Err(SourceError::NoRanges { host: origin, file: file.path.to_string() });
@@ -117,6 +128,11 @@ impl Body {
             ))),
         }
     }
+}
+
+/// What to add to the words about an answer that is something else than what was asked for.
+pub(super) fn web_page(is_one: bool) -> &'static str {
+    if is_one { "; it looks like a web page: is there a proxy or a portal in between?" } else { "" }
 }
 
 /// `bytes 0-99/1000` must name the range that was asked for and the size that was listed.

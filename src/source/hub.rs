@@ -17,7 +17,7 @@ use super::credentials::Token;
 use super::http::{self, Http, MAX_REDIRECTS};
 use super::hub_answers::{self, Asked};
 use super::hub_links::{Links, Route};
-use super::{Body, Source, SourceError};
+use super::{Body, Source, SourceError, body};
 use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 
 /// One page of the tree holds 1000 entries of a few hundred bytes; some mirrors send all at once.
@@ -278,9 +278,10 @@ impl Hub {
     fn json<'a, T: Deserialize<'a>>(&self, body: &'a [u8], what: &str) -> Result<T, SourceError> {
         serde_json::from_slice(body).map_err(|error| {
             SourceError::Protocol(format!(
-                "`{}` answered with {what} in a form that is not understood: {}",
+                "`{}` answered with {what} in a form that is not understood: {}{}",
                 self.settings.endpoint,
-                text::inert(&error.to_string(), 120)
+                text::inert(&error.to_string(), 120),
+                body::web_page(body.trim_ascii_start().starts_with(b"<"))
             ))
         })
     }
