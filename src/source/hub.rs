@@ -24,7 +24,9 @@ use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 const MAX_PAGE_BYTES: usize = 64 << 20;
 const MAX_INFO_BYTES: usize = 64 << 20;
 /// More entries than this is no model; it bounds memory and disk.
-const MAX_FILES: usize = 1_000_000;
+const MAX_ENTRIES: usize = 1_000_000;
+/// Pages in a row that bring nothing, and say that there are more.
+const MAX_EMPTY_PAGES: usize = 3;
 /// Python's `quote(…, safe="")`.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Python's `quote(…)`, which keeps `/`.
@@ -158,6 +160,7 @@ impl Hub {
         ))?);
         let mut files = Vec::new();
         let mut seen = std::collections::HashSet::new();
+        let (mut listed, mut empty_pages) = (0, 0);
         while let Some(url) = next {
             if !seen.insert(url.to_string()) {
                 return Err(SourceError::Protocol(format!(
@@ -171,14 +174,22 @@ impl Hub {
             let body =
                 http::small_body(response, MAX_PAGE_BYTES, self.http.deadlines.stall).await?;
             let entries: Vec<hub_answers::TreeEntry> = self.json(&body, "the listing")?;
+            listed += entries.len();
+            empty_pages = if entries.is_empty() { empty_pages + 1 } else { 0 };
+            if empty_pages > MAX_EMPTY_PAGES && next.is_some() {
+                return Err(SourceError::Protocol(format!(
+                    "the listing of `{}` goes on and on without an entry",
+                    pinned.id
+                )));
+            }
             for entry in entries {
                 if let Some(file) = entry.into_file()? {
                     files.push(file);
                 }
             }
-            if files.len() > MAX_FILES {
+            if listed > MAX_ENTRIES {
                 return Err(SourceError::Unsafe(format!(
-                    "`{}` lists more than {MAX_FILES} files",
+                    "`{}` lists more than {MAX_ENTRIES} files",
                     pinned.id
                 )));
             }
@@ -253,7 +264,18 @@ impl Hub {
         if let Some(range) = range {
             headers.insert(RANGE, range_header(range));
         }
-        self.http.send(client, method, url, headers).await
+        let response = self.http.send(client, method, url, headers).await?;
+        match (self.pinned.get(), hub_answers::commit_header(response.headers())) {
+            (Some(pinned), Some(answered)) if answered != pinned.commit => {
+                Err(SourceError::Changed(format!(
+                    "`{}` answered for commit {} instead of {}",
+                    http::origin(url),
+                    text::inert(&answered, 40),
+                    pinned.commit
+                )))
+            }
+            _ => Ok(response),
+        }
     }
 
     /// Passes a successful answer on, and names any other.
@@ -384,16 +406,6 @@ impl Hub {
         let mut url = self.resolve_url(pinned, &file.path)?;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(client, Method::HEAD, &url, None).await?;
-            if let Some(answered) = hub_answers::commit_header(response.headers())
-                && answered != pinned.commit
-            {
-                return Err(SourceError::Changed(format!(
-                    "`{}` answered for commit {} instead of {}",
-                    http::origin(&url),
-                    text::inert(&answered, 40),
-                    pinned.commit
-                )));
-            }
             let Some(target) = http::redirect_target(&url, &response)? else {
                 // A mirror that serves the bytes itself; or a refusal.
                 self.accepted(response, &Asked::File(&file.path)).await?;
