@@ -12,6 +12,8 @@ use crate::model::{RelPath, S3Location, SENTINEL, hex};
 
 /// More objects than this is no model; it bounds memory and disk.
 const MAX_OBJECTS: usize = 1_000_000;
+/// Pages in a row that bring nothing, and say that there are more.
+const MAX_EMPTY_PAGES: usize = 100;
 
 /// The objects of a location at one moment.
 #[derive(Debug)]
@@ -48,12 +50,7 @@ impl Stamp {
         let size = size.and_then(|size| u64::try_from(size).ok()).ok_or_else(|| {
             SourceError::Protocol(format!("S3 lists `{}` without a size", shown(key)))
         })?;
-        let bare = etag.unwrap_or_default().trim().trim_matches('"');
-        // A weak one never matches; one with quotes or control characters inside cannot be sent.
-        let usable =
-            !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-        let usable = usable && !bare.starts_with("W/");
-        Ok(Self { size, etag: usable.then(|| format!("\"{bare}\"")) })
+        Ok(Self { size, etag: etag.and_then(strong) })
     }
 
     /// Refuses what cannot be the same version of `key`; an ETag that is missing contradicts nothing.
@@ -68,6 +65,15 @@ impl Stamp {
             bucket.name
         )))
     }
+}
+
+/// An ETag in quotes, if it can be matched.
+pub fn strong(etag: &str) -> Option<String> {
+    let bare = etag.trim().trim_matches('"');
+    // A weak one never matches; one with quotes or control characters inside cannot be sent.
+    let usable =
+        !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    (usable && !bare.starts_with("W/")).then(|| format!("\"{bare}\""))
 }
 
 impl Listing {
@@ -112,6 +118,8 @@ impl Listing {
         let mut objects = Vec::new();
         let mut sentinel = None;
         let mut next: Option<String> = None;
+        let mut seen = std::collections::HashSet::new();
+        let (mut listed, mut empty_pages) = (0, 0);
         loop {
             let page = bucket
                 .call(Asked::List(&base), |client| {
@@ -130,7 +138,8 @@ impl Listing {
                     Entry::Marker => {}
                 }
             }
-            if objects.len() > MAX_OBJECTS {
+            listed += page.contents().len();
+            if listed > MAX_OBJECTS {
                 return Err(SourceError::Unsafe(format!(
                     "bucket `{}` lists more than {MAX_OBJECTS} objects below `{}`",
                     bucket.name,
@@ -140,8 +149,11 @@ impl Listing {
             if page.is_truncated() != Some(true) {
                 break;
             }
+            // Some servers look through many deleted keys for a page, and find none.
+            empty_pages = if page.contents().is_empty() { empty_pages + 1 } else { 0 };
             let token = page.next_continuation_token().map(str::to_owned);
-            if token.is_none() || token == next {
+            let is_new = token.as_ref().is_some_and(|token| seen.insert(token.clone()));
+            if !is_new || empty_pages > MAX_EMPTY_PAGES {
                 return Err(SourceError::Protocol(format!(
                     "the listing of bucket `{}` is cut and does not say how it goes on",
                     bucket.name
