@@ -129,9 +129,14 @@ impl Http {
         if status == StatusCode::TOO_MANY_REQUESTS
             || (status == StatusCode::SERVICE_UNAVAILABLE && asked.is_some())
         {
-            let wait = asked.unwrap_or(Duration::from_secs(5));
-            self.pace.pause(&origin, wait);
+            let wait = match asked {
+                Some(wait) => self.pace.pause(&origin, wait),
+                None => self.pace.slow_down(&origin, Duration::from_secs(5)),
+            };
             return Err(SourceError::RateLimited { host: origin, wait });
+        }
+        if status.is_success() {
+            self.pace.goes_well(&origin);
         }
         Ok(response)
     }

@@ -9,6 +9,8 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 /// Shortest wait that is made of what a server asks for, and the longest that is believed.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(86_400);
+/// Longest wait for a host that does not say how long it should be.
+const MAX_UNASKED_WAIT: Duration = Duration::from_secs(30);
 
 /// Until when each origin asked not to be called.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub struct Pace(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     until: HashMap<String, Instant>,
+    /// How often in a row each origin has asked to slow down without saying for how long.
+    slowed: HashMap<String, u32>,
     /// Until when any origin is left alone, and how long that has been in all, that end included.
     last: Option<Instant>,
     total: Duration,
@@ -37,8 +41,30 @@ impl Pace {
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// Keeps everybody off `origin` for `wait`.
-    pub fn pause(&self, origin: &str, wait: Duration) {
+    /// Keeps everybody off `origin`, which has not said for how long: for `first`, and for twice as
+    /// long each time that it says so again. Returns the wait.
+    pub fn slow_down(&self, origin: &str, first: Duration) -> Duration {
+        // The other answers to what was on its way by then say nothing new.
+        if let Some(left) = self.remaining(origin) {
+            return left;
+        }
+        let times = {
+            let mut state = self.state();
+            let times = state.slowed.entry(origin.to_owned()).or_default();
+            *times += 1;
+            *times
+        };
+        let wait = first.saturating_mul(1 << (times - 1).min(16));
+        self.pause(origin, wait.min(MAX_UNASKED_WAIT))
+    }
+
+    /// `origin` has answered: the next time to slow down is the first one again.
+    pub fn goes_well(&self, origin: &str) {
+        self.state().slowed.remove(origin);
+    }
+
+    /// Keeps everybody off `origin` for `wait`, which is returned.
+    pub fn pause(&self, origin: &str, wait: Duration) -> Duration {
         let now = Instant::now();
         let until = now + wait;
         let mut state = self.state();
@@ -48,6 +74,7 @@ impl Pace {
         let from = state.last.map_or(now, |last| last.max(now));
         state.total += until.saturating_duration_since(from);
         state.last = Some(until.max(from));
+        wait
     }
 
     /// How long this process has been asked to wait so far.
@@ -137,6 +164,23 @@ mod tests {
             paused >= Duration::from_millis(59) && paused < Duration::from_millis(79),
             "{paused:?}"
         );
+    }
+
+    #[test]
+    fn a_host_that_asks_to_slow_down_again_is_left_alone_for_longer() {
+        let pace = Pace::default();
+        let first = Duration::from_millis(20);
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            waits.push(pace.slow_down("https://a", first));
+            // What was on its way already is told the same, and it counts once.
+            assert!(pace.slow_down("https://a", first) <= waits[waits.len() - 1]);
+            std::thread::sleep(waits[waits.len() - 1]);
+        }
+        assert_eq!(waits, [20, 40, 80, 160].map(Duration::from_millis));
+        pace.goes_well("https://a");
+        assert_eq!(pace.slow_down("https://a", first), first);
+        assert_eq!(pace.slow_down("https://b", Duration::from_secs(3_600)), MAX_UNASKED_WAIT);
     }
 
     #[test]

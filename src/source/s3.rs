@@ -120,7 +120,7 @@ impl S3 {
             let (count, path) = (text::files(such.count() + 1), &listing.objects[*first].path);
             self.warn(format!("no published checksum for {count}, such as `{path}`: {why}"));
         };
-        warn(Published::Denied, "HEAD is not allowed (403)");
+        warn(Published::Denied, "S3 refuses HEAD");
         warn(Published::UnknownParts, "it is one by part, and S3 does not tell the parts' sizes");
     }
 

@@ -20,7 +20,8 @@ use crate::model::text;
 
 /// Longest answer that is read into memory; a page of a listing has less than 2 MB.
 pub const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// How long everybody leaves a host alone that asks to slow down without saying for how long.
+/// How long everybody leaves a host alone that asks to slow down without saying for how long, the
+/// first time.
 pub const SLOW_DOWN: Duration = Duration::from_secs(1);
 
 /// Makes the connectors of the SDK.
@@ -107,8 +108,8 @@ impl Transport {
         let body = http::small_body(response, MAX_ANSWER_BYTES, self.http.deadlines.stall).await?;
         if status == StatusCode::SERVICE_UNAVAILABLE && contains(&body, b"SlowDown") {
             let host = http::origin(url);
-            self.http.pace.pause(&host, SLOW_DOWN);
-            return Err(SourceError::RateLimited { host, wait: SLOW_DOWN });
+            let wait = self.http.pace.slow_down(&host, SLOW_DOWN);
+            return Err(SourceError::RateLimited { host, wait });
         }
         let status = status.as_u16().try_into().map_err(|_| {
             SourceError::Protocol(format!("`{}` answered an impossible status", http::origin(url)))
