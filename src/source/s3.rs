@@ -20,7 +20,7 @@ use super::http::{self, Http};
 use super::s3_checksums::{self, Published};
 use super::s3_client::{Bucket, Signed};
 use super::s3_errors::{Asked, Refusal, shown};
-use super::s3_listing::{Listed, Listing};
+use super::s3_listing::{Listed, Listing, strong};
 use super::s3_sums::Beside;
 use super::s3_transport::SLOW_DOWN;
 use super::{Body, Source, SourceError};
@@ -128,8 +128,8 @@ impl S3 {
     async fn refused(&self, signed: &Signed, refusal: Refusal, key: &str) -> SourceError {
         if refusal.is_slow_down() {
             let host = http::origin(&signed.url);
-            self.http.pace.pause(&host, SLOW_DOWN);
-            return SourceError::RateLimited { host, wait: SLOW_DOWN };
+            let wait = self.http.pace.slow_down(&host, SLOW_DOWN);
+            return SourceError::RateLimited { host, wait };
         }
         if self.bucket.amend(&signed.by, &refusal).await {
             let (key, told) = (shown(key), refusal.told());
@@ -202,10 +202,8 @@ impl Source for S3 {
             return Err(self.refused(&signed, refusal, &key).await);
         }
         // Some servers do not know If-Match.
-        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
-        let bare = |etag: &str| etag.trim_matches('"').to_owned();
-        let (found, listed) = (etag.map(bare), file.validator.as_deref().map(bare));
-        if found.zip(listed).is_some_and(|(found, listed)| found != listed) {
+        let found = response.headers().get(ETAG).and_then(|etag| strong(etag.to_str().ok()?));
+        if found.zip(file.validator.as_ref()).is_some_and(|(found, listed)| found != *listed) {
             return Err(changed(&self.bucket.name, &key));
         }
         Body::open(response, file, range, self.http.deadlines.stall)

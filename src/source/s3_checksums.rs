@@ -20,7 +20,7 @@ pub enum Published {
     Nothing,
     /// A checksum by part, but not where the parts end.
     UnknownParts,
-    /// 403: the checksum may be there.
+    /// 403 or 400: the checksum may be there.
     Denied,
 }
 
@@ -47,7 +47,10 @@ pub async fn published(
     });
     let head = match asking.await {
         Ok(head) => head,
-        Err(Failed::Refused(refusal)) if refusal.status == 403 => return Ok(Published::Denied),
+        // Without a body it says no more, as with a key of the customer's (SSE-C); the read will.
+        Err(Failed::Refused(refusal)) if matches!(refusal.status, 400 | 403) => {
+            return Ok(Published::Denied);
+        }
         Err(failed) => return Err(failed.explain(&bucket.name, asked)),
     };
     let found = Stamp::new(head.content_length(), head.e_tag(), key)?;
