@@ -294,7 +294,7 @@ impl<'a> Fetch<'a> {
         started: Instant,
     ) -> Result<Outcome, Error> {
         self.check_expectation(model, &sentinel.revision)?;
-        store.settle()?;
+        store.finish_publication()?;
         let mut outcome = Outcome::of("present", &store.family_path(), sentinel);
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome.summary = announce::end(&outcome, started.elapsed());

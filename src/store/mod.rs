@@ -8,6 +8,7 @@ mod dir;
 mod error;
 mod filesystem;
 mod fill;
+mod finish;
 mod journal;
 mod lock;
 mod node;

@@ -14,6 +14,9 @@ const MAX_SENTINEL_BYTES: u64 = 256 << 20;
 /// Names that a fresh filesystem brings along.
 const NOT_FOREIGN: [&str; 1] = ["lost+found"];
 
+/// Stands for the family in a working area that lies inside it.
+pub(super) const IN_PLACE: &str = "self";
+
 /// Where a model is to be published.
 #[derive(Clone, Debug)]
 pub struct Destination {
@@ -169,7 +172,7 @@ impl Store {
 
     /// Name of the family inside the working area.
     pub fn state_name(&self) -> String {
-        if self.in_place { "self".into() } else { self.destination.family.file_name() }
+        if self.in_place { IN_PLACE.into() } else { self.destination.family.file_name() }
     }
 
     fn make_root(&self) -> Result<Dir, StoreError> {

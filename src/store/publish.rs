@@ -223,34 +223,6 @@ impl Attempt {
     }
 }
 
-impl Store {
-    /// Makes sure that what was found survives a power cut. Whoever published it may have been
-    /// killed before its last sync, or may not have come so far yet; its attempt is there then.
-    pub fn settle(&self) -> Result<(), StoreError> {
-        if !self.has_attempts()? {
-            return Ok(());
-        }
-        let synced = match self.family_dir()? {
-            Some(family) if self.in_place => family.sync(),
-            _ => Ok(()),
-        };
-        match synced.and_then(|()| self.sync_above()) {
-            // Nobody can have published anything here.
-            Err(error) if error.errno() == Some(Errno::ROFS) => Ok(()),
-            synced => synced,
-        }
-    }
-
-    fn has_attempts(&self) -> Result<bool, StoreError> {
-        let base = if self.in_place { self.family_dir()? } else { self.root()? };
-        let state = base.map(|base| base.child(STATE_DIR)).transpose()?.flatten();
-        let attempts = state.map(|state| state.child(ATTEMPTS)).transpose()?.flatten();
-        let names = attempts.map_or(Ok(Vec::new()), |attempts| attempts.names())?;
-        let prefix = format!("{}{ID_SEPARATOR}", self.state_name());
-        Ok(names.iter().any(|name| name.starts_with(&prefix)))
-    }
-}
-
 /// Whether the family is complete with the same content already, whoever fetched it and when.
 pub(super) fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
     Ok(match store.existing()? {
