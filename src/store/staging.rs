@@ -192,10 +192,11 @@ impl Attempt {
     /// Throws file `n` away, so that the next `open` begins a new one. Whoever still holds the old
     /// one writes into a file without a name.
     pub fn discard(&self, n: usize) -> Result<(), StoreError> {
-        self.journal.discard(n)?;
+        // Removed also where the journal cannot be written: a record without a file is ignored.
+        let noted = self.journal.discard(n);
         self.directory_of(n)?.remove_file(self.files[n].path.name())?;
         self.set_presence(n, Presence::Absent);
-        Ok(())
+        noted
     }
 
     /// Makes file `n` durable: now, or with `sync_rest`. One whose bytes could not be written is
