@@ -160,18 +160,30 @@ impl Dir {
         }
     }
 
-    /// Writes a small file in one step: whoever reads it sees the old content or the new one.
-    pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
-        self.replace_with(name, content, false)
+    /// Writes a small file of `to` in one step: whoever reads it sees the old content or the new one.
+    /// Until then it lies in this directory; if we are killed, it goes with that.
+    pub fn replace_in(&self, to: &Self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        self.replace_with(to, name, content, false)
     }
 
     /// The same, also after a power cut.
-    pub fn replace_durably(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
-        self.replace_with(name, content, true)?;
-        self.sync()
+    pub fn replace_durably_in(
+        &self,
+        to: &Self,
+        name: &str,
+        content: &[u8],
+    ) -> Result<(), StoreError> {
+        self.replace_with(to, name, content, true)?;
+        to.sync()
     }
 
-    fn replace_with(&self, name: &str, content: &[u8], sync: bool) -> Result<(), StoreError> {
+    fn replace_with(
+        &self,
+        to: &Self,
+        name: &str,
+        content: &[u8],
+        sync: bool,
+    ) -> Result<(), StoreError> {
         let temporary = format!("{name}.{}", super::node::random_id());
         let written = self.create_file(&temporary).and_then(|mut file| {
             let path = self.path_of(&temporary);
@@ -181,7 +193,7 @@ impl Dir {
             }
             Ok(())
         });
-        let done = written.and_then(|()| self.rename(&temporary, self, name));
+        let done = written.and_then(|()| self.rename(&temporary, to, name));
         if done.is_err() {
             let _ = rustix::fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
         }
@@ -286,6 +298,13 @@ impl Dir {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| stat.st_nlink > 1)
             .map_err(|error| StoreError::io("look at", &self.path_of(name), error))
+    }
+
+    /// When a name in this directory was last added or removed, since 1970.
+    pub fn modified(&self) -> Result<std::time::Duration, StoreError> {
+        let stat = rustix::fs::fstat(&self.fd)
+            .map_err(|error| StoreError::io("look at", &self.path, error))?;
+        Ok(std::time::Duration::from_secs(stat.st_mtime.max(0) as u64))
     }
 
     /// Identity of the directory: device and inode.

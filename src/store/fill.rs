@@ -68,7 +68,7 @@ impl Attempt {
         let left_over = self.left_over(&family, old.as_ref())?;
         let list = Publishing { attempt: self.id.clone(), files: self.list(&left_over) };
         let json = serde_json::to_vec(&list).expect("strings always serialise");
-        state.replace_durably(PUBLISHING, &json)?;
+        self.dir.replace_durably_in(&state, PUBLISHING, &json)?;
         // Whoever publishes after us, because we were frozen for too long, replaces this file.
         let ours = state.inode(PUBLISHING)?;
         let still_ours = || {

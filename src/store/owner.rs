@@ -77,10 +77,12 @@ pub struct Report {
 pub type Reporter = Arc<dyn Fn() -> Report + Send + Sync>;
 
 impl Heartbeat {
-    /// Writes at once and then every [`BEAT`] into each of `files`.
+    /// Writes at once and then every [`BEAT`] into each of `files`, by way of the directory `own`,
+    /// which is ours alone.
     pub fn start(
         attempt: String,
         writer: NodeIdentity,
+        own: Dir,
         files: Vec<(Dir, String)>,
         report: Reporter,
     ) -> Result<Self, StoreError> {
@@ -99,7 +101,7 @@ impl Heartbeat {
                 worked_bytes,
             };
             let json = serde_json::to_vec(&owner).expect("strings and numbers always serialise");
-            files.iter().try_for_each(|(dir, name)| dir.replace(name, &json))
+            files.iter().try_for_each(|(dir, name)| own.replace_in(dir, name, &json))
         };
         beat()?;
         let (stop, stopped) = channel();

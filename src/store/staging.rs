@@ -158,7 +158,7 @@ impl Attempt {
             (self.dir.again()?, OWNER.to_owned()),
             (owners, format!("{}.json", self.state_name)),
         ];
-        Heartbeat::start(self.id.clone(), self.writer.clone(), files, report)
+        Heartbeat::start(self.id.clone(), self.writer.clone(), self.dir.again()?, files, report)
     }
 
     /// Opens file number `n`, created with its full size if it is not there.
