@@ -15,6 +15,7 @@ use super::place::read_sentinel;
 use super::publish::KEPT_PREFIX;
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, Presence, TREE};
+use super::sweep::{remove_attempt, remove_gone};
 use super::wanted::Wanted;
 use super::{Dir, Kind, Store, StoreError, filesystem, node, space};
 use crate::model::{RelPath, SENTINEL, STATE_DIR, gaps};
@@ -48,7 +49,10 @@ impl Attempt {
                 break;
             }
             let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, files)) = journal::read(&old)? else { continue };
+            let Some((header, files)) = journal::read(&old)? else {
+                self.remove_forgotten(&attempts, &name, &old)?;
+                continue;
+            };
             if header.family != self.state_name {
                 continue;
             }
@@ -62,7 +66,7 @@ impl Attempt {
                 }
             }
             if trust != Trust::Copy && (outside.go_on)() {
-                attempts.remove_tree(&name)?;
+                remove_attempt(&attempts, &name)?;
             }
         }
         Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
@@ -73,10 +77,12 @@ impl Attempt {
         let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
             let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            // Without a readable journal nobody can tell whose it is; it is small, and stays.
-            let Some((header, _)) = journal::read(&old)? else { continue };
+            let Some((header, _)) = journal::read(&old)? else {
+                self.remove_forgotten(&attempts, &name, &old)?;
+                continue;
+            };
             if header.family == self.state_name && self.is_gone(&old, &header)? == Some(true) {
-                attempts.remove_tree(&name)?;
+                remove_attempt(&attempts, &name)?;
             }
         }
         Ok(())
@@ -86,6 +92,7 @@ impl Attempt {
         let prefix = format!("{}{ID_SEPARATOR}", self.state_name);
         let mut names = attempts.names()?;
         names.retain(|name| name.starts_with(&prefix) && *name != self.id);
+        remove_gone(attempts, &mut names)?;
         Ok(names)
     }
 

@@ -19,6 +19,7 @@ mod recheck;
 mod reuse;
 mod space;
 mod staging;
+mod sweep;
 mod wanted;
 
 pub use dir::{Dir, Kind};

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::place::read_sentinel;
 use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, TREE};
+use super::sweep::remove_attempt;
 use super::{Dir, Existing, Kind, Store, StoreError};
 use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel};
 
@@ -56,7 +57,7 @@ impl Attempt {
         if let Some(owners) = self.state.child("owners")? {
             owners.remove_file(&format!("{}.json", self.state_name))?;
         }
-        self.state.make_child(ATTEMPTS)?.remove_tree(&self.id)
+        remove_attempt(&self.state.make_child(ATTEMPTS)?, &self.id)
     }
 
     fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
