@@ -189,11 +189,19 @@ fn a_hundred_thousand_files_need_little_memory() {
         return;
     }
     let tree = small_files(100_000);
-    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
-    let (run, peak) = with_peak_memory(&mut fetch(&hub, &volume, &["hf://org/tiny"]));
-    run.assert_success();
-    eprintln!("100,000 files: peak RSS {} KiB", peak >> 10);
-    assert!(peak <= 64 * MIB, "peak RSS {} KiB", peak >> 10);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    let fetch = || {
+        let (run, peak) = with_peak_memory(&mut fetch(&hub, &volume, &["hf://org/tiny"]));
+        run.assert_success();
+        eprintln!("100,000 files: peak RSS {} KiB", peak >> 10);
+        assert!(peak <= 64 * MIB, "peak RSS {} KiB", peak >> 10);
+    };
+    fetch();
+    // An update, which links all but one of them.
+    hub.move_branch(REPO, "main", tree.with("file-000000.txt", "changed"));
+    hub.log().clear();
+    fetch();
+    assert!(hub.count("*", "file-") < 100, "fetched again");
 }
 
 fn hub_of_one(size: u64) -> FakeHub {
