@@ -1,7 +1,6 @@
 //! The rules of HTTP that every source shares: one way to make a client, to send a request within
 //! its deadlines, and to name what went wrong.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +8,8 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
+use super::http_failures::chain;
+pub use super::http_failures::transport_error;
 use super::{Pace, SourceError, pace};
 use crate::model::text;
 
@@ -134,6 +135,12 @@ impl Http {
                 None => self.pace.slow_down(&origin, Duration::from_secs(5)),
             };
             return Err(SourceError::RateLimited { host: origin, wait });
+        }
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(SourceError::Protocol(format!(
+                "the proxy on the way to `{origin}` answered 407: the proxy variable needs a user \
+                 and a password, or others"
+            )));
         }
         if status.is_success() {
             self.pace.goes_well(&origin);
@@ -274,49 +281,6 @@ pub async fn small_body(
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
         }
     }
-}
-
-/// Names a failure below HTTP: an untrusted certificate is for the operator, the rest may pass.
-pub fn transport_error(origin: &str, error: &reqwest::Error) -> SourceError {
-    let what = chain(error);
-    if is_untrusted(error) {
-        return SourceError::Trust(format!("the certificate of `{origin}` is not trusted: {what}"));
-    }
-    SourceError::Unreachable(format!("`{origin}`: {what}"))
-}
-
-fn is_untrusted(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(error) = cause {
-        // An I/O error does not count what it carries among its sources, and may carry another one.
-        let mut carried = error;
-        while let Some(inner) = carried.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref())
-        {
-            carried = inner;
-        }
-        if let Some(tls) = carried.downcast_ref::<rustls::Error>() {
-            return matches!(tls, rustls::Error::InvalidCertificate(_));
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// The causes of `error` in one inert line, without the URL, whose query may be a signature.
-fn chain(error: &reqwest::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !parts.iter().any(|known| known.contains(&part)) {
-            parts.push(part);
-        }
-        cause = error.source();
-    }
-    if parts.is_empty() {
-        parts.push(if error.is_timeout() { "timed out".into() } else { "request failed".into() });
-    }
-    text::inert(&parts.join(": "), 300)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod body;
 pub mod credentials;
 mod error;
 pub mod http;
+mod http_failures;
 mod hub;
 mod hub_answers;
 mod hub_links;
