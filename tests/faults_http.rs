@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use support::table::{BIG, Case, check, hub, model, row};
 use support::*;
-use weightlift_fakes::{FakeHub, Fault, Response, Rule, Server};
+use weightlift_fakes::{Blob, FakeHub, Fault, Response, Rule, Server, Tree};
 
 /// Requests of a fetch of the model without any fault, and two more that may be on their way.
 const USUAL: usize = 13;
@@ -178,9 +178,12 @@ fn a_server_in_trouble_is_tried_again_as_late_as_it_asks() {
 fn a_pause_that_one_worker_is_asked_for_is_kept_by_all() {
     let paused = |name, code: u16, after: &'static str| {
         row(name, move || {
-            let (hub, volume) = (FakeHub::serving(REPO, model()), Volume::new());
+            // Four workers with two seconds of work, had they not been asked to pause.
+            let tree = Tree::new().with_blob("big.bin", Blob::synthetic(24 << 20, 9));
+            let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
             let pause = Fault::status_with(code, &[("Retry-After", after)], "");
-            hub.script(Rule::on("GET", "").at("cdn").skip(1).once().then(pause));
+            hub.script(storage().skip(4).once().then(pause));
+            hub.script(storage().then(Fault::Delay(Duration::from_millis(350))));
             let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "4"];
             fetch(&hub, &volume, &arguments).run().assert_success();
             let requests = hub.requests();
@@ -192,7 +195,7 @@ fn a_pause_that_one_worker_is_asked_for_is_kept_by_all() {
                     && after < Duration::from_millis(2_900)
             };
             assert_eq!(requests.iter().filter(within).count(), 0);
-            assert!(requests.len() <= USUAL + 4, "{}", requests.len());
+            assert!(requests.len() <= 24 + 10, "{}", requests.len());
         })
     };
     check([paused("429 with the seconds", 429, "3"), paused("503 with the seconds", 503, "3")]);
@@ -330,6 +333,12 @@ fn what_is_left_on_a_connection_is_never_taken_for_an_answer() {
     };
     let first_chunk = || storage().when_range_starts_at(0).once();
     check([
+        row("nothing is left: the connection is used again", || {
+            let hub = fetched(Rule::on("POST", "nothing"));
+            let requests = hub.requests();
+            let connections = requests.iter().filter(|r| r.origin == "cdn").map(|r| r.connection);
+            assert!(connections.clone().count() == 5 && connections.max() == Some(1));
+        }),
         row("a whole answer behind another", move || {
             let hub = fetched(first_chunk().then(Fault::StrayBytes(forged())));
             assert_not_used_again(&hub, |r| r.origin == "cdn" && r.offset == Some(0));
