@@ -287,6 +287,25 @@ fn raw_bytes_need_not_be_http() {
 }
 
 #[test]
+fn stray_bytes_come_behind_a_whole_answer_and_the_connection_stays() {
+    let fixture = serving(Fault::StrayBytes(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
+    let (mut stream, target) = connect(&fixture.url());
+    send(&mut stream, "GET", &target, &[("Range", "bytes=0-9")], "");
+    let mut all = vec![0; 4_096];
+    let mut length = 0;
+    while !all[..length].ends_with(b"200 OK\r\n\r\n") {
+        length += stream.read(&mut all[length..]).expect("the connection stays");
+    }
+    let body = [fixture.part(0, 10), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()].concat();
+    assert!(all[..length].ends_with(&body));
+    send(&mut stream, "GET", &target, &[("Range", "bytes=0-9")], "");
+    assert!(stream.read(&mut all).expect("another answer") > 0);
+    fixture.assert_back_to_normal();
+    let connections: Vec<_> = fixture.log.requests().iter().map(|it| it.connection).collect();
+    assert_eq!(connections, [1, 1, 2]);
+}
+
+#[test]
 fn rules_choose_by_method_decoded_target_range_and_turn() {
     let fixture =
         serving_with(Rule::on("GET", "file one?a").skip(1).times(2).then(Fault::status(500)));
