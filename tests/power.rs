@@ -29,7 +29,7 @@ use tracer::{Act, Call, traced};
 use weightlift_fakes::{FakeHub, Tree};
 
 /// Rounds per filesystem; each has a cut in the middle, and one right after the next success.
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 75;
 
 #[test]
 fn a_power_cut_on_ext4_leaves_nothing_or_all_and_takes_no_success_back() {
