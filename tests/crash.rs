@@ -159,6 +159,17 @@ impl Scene {
 
     /// A run with `act` at the call number `k` of those that count; and that call, if it came to it.
     fn interfered(&self, k: usize, counts: fn(&Call) -> bool, act: Act) -> (Run, Option<Call>) {
+        self.interfered_until(k, k, counts, act)
+    }
+
+    /// The same from call number `k` to number `last`.
+    fn interfered_until(
+        &self,
+        k: usize,
+        last: usize,
+        counts: fn(&Call) -> bool,
+        act: Act,
+    ) -> (Run, Option<Call>) {
         let (mut seen, mut hit) = (0, None);
         self.reset();
         self.states.set(self.states.get() + 1);
@@ -167,10 +178,10 @@ impl Scene {
                 return Act::Pass;
             }
             seen += 1;
-            if seen != k + 1 {
+            if seen <= k || seen - 1 > last {
                 return Act::Pass;
             }
-            hit = Some(call.clone());
+            hit.get_or_insert_with(|| call.clone());
             act
         });
         (run, hit)
@@ -217,6 +228,17 @@ impl Scene {
                 let (run, hit) = self.interfered(k, changes, Act::Fail(errno));
                 let Some(hit) = hit else { continue };
                 let what = format!("{errno} at {k}: {} {}", hit.name, hit.path.display());
+                self.look(|| self.assert_failed_well(&run, code, &hit, &what));
+            }
+        }
+        // A disk that is full, broken or read-only stays so until the run has ended.
+        let lasting = self.chosen(changes, FAULT_STRIDE);
+        let step = if tries_all() { 1 } else { 4 };
+        for (n, k) in lasting.into_iter().enumerate().skip(offset() % step).step_by(step) {
+            for (errno, code) in some_of(&FAULTS, n) {
+                let (run, hit) = self.interfered_until(k, usize::MAX, changes, Act::Fail(errno));
+                let Some(hit) = hit else { continue };
+                let what = format!("{errno} from {k} on: {} {}", hit.name, hit.path.display());
                 self.look(|| self.assert_failed_well(&run, code, &hit, &what));
             }
         }
@@ -297,6 +319,10 @@ impl Scene {
             self.hub.move_branch(REPO, "main", self.new.clone());
         }
         assert_eq!(self.left_over(), None, "after {what}: {}", next.stderr);
+        if let Some(old) = self.old.as_ref().filter(|_| self.layout != Layout::InPlace) {
+            let kept = list(&self.state().join("revisions/tiny"));
+            assert!(kept.iter().any(|tree| holds(tree, old)), "after {what}: the old one is lost");
+        }
     }
 
     /// A file in the working area that nothing needs any more, if there is one.

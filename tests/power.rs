@@ -28,8 +28,8 @@ use support::*;
 use tracer::{Act, Call, traced};
 use weightlift_fakes::{FakeHub, Tree};
 
-/// Rounds per filesystem; each has a cut in the middle, and one right after the next success.
-const ROUNDS: u64 = 75;
+/// Rounds per filesystem; each has a cut or two in the middle, and one right after its success.
+const ROUNDS: u64 = 70;
 
 #[test]
 fn a_power_cut_on_ext4_leaves_nothing_or_all_and_takes_no_success_back() {
@@ -54,15 +54,20 @@ struct Scene {
     publication: usize,
 }
 
-/// What happens in one round.
+/// What happens in one round: runs that end before their time, and then one that does not.
 #[derive(Debug)]
 struct Round {
     scene: usize,
+    cuts: Vec<Cut>,
+}
+
+#[derive(Debug)]
+struct Cut {
     /// The call before which the run ends; after the last one, the run has ended by itself.
     at: usize,
     /// The call before which a neighbour syncs a file of its own.
     neighbour: Option<usize>,
-    /// The run is only killed; the power is cut after the next one.
+    /// The run is only killed; the power stays on.
     only_killed: bool,
     /// The kernel that goes on is another one.
     reboot: bool,
@@ -88,20 +93,27 @@ fn cut_on(kind: &str, size: &str, options: &[&str]) {
         .unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() * 10_000);
     let rounds = variable("WEIGHTLIFT_TEST_CUTS").unwrap_or(ROUNDS);
     eprintln!("{kind}: {rounds} rounds from seed {first}");
-    let mut tally = BTreeMap::new();
+    let mut tally = Tally::default();
     for seed in first..first + rounds {
         let round = Round::chosen(seed, &scenes);
         let what = format!("{kind}, WEIGHTLIFT_TEST_SEED={seed}, {round:?}");
-        scenes[round.scene].cut(&disk, &round, &what, &mut tally);
+        scenes[round.scene].round(&disk, &round, &what, &mut tally);
     }
-    eprintln!("{kind}: {tally:?}");
+    eprintln!("{kind}: {:?}", tally.0);
 }
 
 impl Round {
     fn chosen(seed: u64, scenes: &[Scene]) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
-        let number = dice.usize(..scenes.len());
-        let scene = &scenes[number];
+        let scene = dice.usize(..scenes.len());
+        let times = 1 + usize::from(dice.u8(..3) == 0);
+        let cuts = (0..times).map(|_| Cut::chosen(&mut dice, &scenes[scene])).collect();
+        Self { scene, cuts }
+    }
+}
+
+impl Cut {
+    fn chosen(dice: &mut fastrand::Rng, scene: &Scene) -> Self {
         // Publication is where the order counts.
         let from = if dice.u8(..3) == 0 { 0 } else { scene.publication };
         let at = dice.usize(from..scene.calls + 3);
@@ -110,8 +122,8 @@ impl Round {
             1 => Some(at),
             _ => Some(dice.usize(..at + 1)),
         };
-        let (only_killed, reboot) = (dice.u8(..3) == 0, dice.u8(..4) != 0);
-        Self { scene: number, at, neighbour, only_killed, reboot }
+        let only_killed = dice.u8(..3) == 0;
+        Self { at, neighbour, only_killed, reboot: !only_killed && dice.u8(..4) != 0 }
     }
 }
 
@@ -148,6 +160,7 @@ impl Scene {
     fn run(&self, disk: &Disk, reboot: bool, mut decide: impl FnMut(&Call) -> Act) -> Run {
         let mut command = fetch(&self.hub, &disk.volume, &["hf://org/tiny", "--connections", "1"]);
         if reboot {
+            self.age_attempts(disk);
             command = disk.after_reboot(&command);
         }
         traced(&command, &disk.mounted, |call| {
@@ -155,67 +168,68 @@ impl Scene {
         })
     }
 
-    fn cut(
-        &self,
-        disk: &Disk,
-        round: &Round,
-        what: &str,
-        tally: &mut BTreeMap<&'static str, usize>,
-    ) {
-        let mut count = |of| *tally.entry(of).or_default() += 1;
+    fn round(&self, disk: &Disk, round: &Round, what: &str, tally: &mut Tally) {
         copy(&self.image, &disk.image);
         disk.mount();
+        let (mut reboot, mut is_complete) = (false, false);
+        for cut in &round.cuts {
+            is_complete |= self.cut(disk, cut, reboot, tally);
+            self.assert_absent_or_whole(disk, is_complete, what);
+            reboot = cut.reboot;
+        }
+        let next = self.run(disk, reboot, |_| Act::Pass);
+        assert_eq!(next.code, 0, "after {what}: {}", next.stderr);
+        let is_warm = !next.stderr.lines().last().unwrap_or_default().contains("fetched");
+        tally.count(if is_warm { "warm starts" } else { "fetches that went on" });
+        let left = list(&self.state(disk).join("attempts")).len();
+        if !is_warm && left > 0 {
+            // What a cut has left without a journal must not fill the volume for ever.
+            assert!(!reboot, "after {what}: {left} attempts are left");
+            tally.count("attempts left without a reboot");
+        }
+        disk.cut();
+        tally.count("cuts after success");
+        disk.unmount();
+        disk.mount();
+        let what = format!("the last success after {what}: {}", next.stderr);
+        self.assert_absent_or_whole(disk, true, &what);
+        disk.unmount();
+    }
+
+    /// A run that ends before its time, if it comes so far; whether it was a success instead.
+    fn cut(&self, disk: &Disk, cut: &Cut, reboot: bool, tally: &mut Tally) -> bool {
         let mut seen = 0;
-        let run = self.run(disk, false, |call| {
+        let run = self.run(disk, reboot, |call| {
             if !call.changes() {
                 return Act::Pass;
             }
             seen += 1;
-            if round.neighbour == Some(seen - 1) {
+            if cut.neighbour == Some(seen - 1) {
                 disk.neighbour_syncs();
             }
-            if seen - 1 != round.at {
+            if seen - 1 != cut.at {
                 return Act::Pass;
             }
-            if !round.only_killed {
+            if !cut.only_killed {
                 disk.cut();
             }
             Act::Kill
         });
         if run.code == 0 {
-            count("cuts after success");
             disk.cut();
         } else {
-            assert_eq!(run.code, -1, "{what}: {}", run.stderr);
-            count(if round.only_killed { "kills" } else { "cuts" });
+            assert_eq!(run.code, -1, "{cut:?}: {}", run.stderr);
         }
-        if run.code == 0 || !round.only_killed {
+        if run.code == 0 || !cut.only_killed {
             disk.unmount();
             disk.mount();
         }
-        self.assert_absent_or_whole(disk, run.code == 0, what);
-
-        let is_rebooted = round.reboot && !round.only_killed;
-        if is_rebooted {
-            self.age_attempts(disk);
-        }
-        let next = self.run(disk, is_rebooted, |_| Act::Pass);
-        assert_eq!(next.code, 0, "after {what}: {}", next.stderr);
-        let is_warm = !next.stderr.lines().last().unwrap_or_default().contains("fetched");
-        count(if is_warm { "warm starts" } else { "fetches that went on" });
-        let left = list(&self.state(disk).join("attempts")).len();
-        if !is_warm && left > 0 {
-            // What the cut has left without a journal must not fill the volume for ever.
-            assert!(!is_rebooted, "after {what}: {left} attempts are left");
-            count("attempts left");
-        }
-        disk.cut();
-        disk.unmount();
-        disk.mount();
-        count("cuts after success");
-        let what = format!("the second success after {what}: {}", next.stderr);
-        self.assert_absent_or_whole(disk, true, &what);
-        disk.unmount();
+        tally.count(match run.code {
+            0 => "cuts after success",
+            _ if cut.only_killed => "kills",
+            _ => "cuts",
+        });
+        run.code == 0
     }
 
     /// This kernel has run since before the cut; after a real one they would be older than it.
@@ -247,6 +261,16 @@ impl Scene {
             assert!(self.old.is_none(), "{what}: there is no model any more");
             assert!(family.symlink_metadata().is_err(), "{what}: no sentinel");
         }
+    }
+}
+
+/// How often each thing has happened.
+#[derive(Default)]
+struct Tally(BTreeMap<&'static str, usize>);
+
+impl Tally {
+    fn count(&mut self, of: &'static str) {
+        *self.0.entry(of).or_default() += 1;
     }
 }
 
