@@ -78,7 +78,9 @@ fn cut_on(kind: &str, size: &str, options: &[&str]) {
     if !is_root() || !has(&mkfs) || !has("unshare") || !has("python3") {
         return;
     }
-    let disk = Disk::made(kind, size, options);
+    let Some(disk) = Disk::made(kind, size, options) else {
+        return;
+    };
     let scenes = [
         Scene::on(&disk, "first", Layout::Plain, None, new()),
         Scene::on(&disk, "update", Layout::Plain, Some(old()), new()),
@@ -286,7 +288,8 @@ struct Disk {
 }
 
 impl Disk {
-    fn made(kind: &str, size: &str, options: &[&str]) -> Self {
+    /// `None`, and said why, where no image can be mounted.
+    fn made(kind: &str, size: &str, options: &[&str]) -> Option<Self> {
         let volume = Volume::in_memory();
         let (empty, image) = (volume.path("empty.img"), volume.path("disk.img"));
         let mounted = volume.root();
@@ -295,7 +298,14 @@ impl Disk {
         let mut mkfs = Command::new(format!("mkfs.{kind}"));
         succeed(mkfs.args(options).arg(&empty).stdout(Stdio::null()));
         let switch = std::cell::RefCell::new(Switch::new());
-        Self { volume, mounted, kind: kind.to_owned(), empty, image, switch }
+        let disk = Self { volume, mounted, kind: kind.to_owned(), empty, image, switch };
+        copy(&disk.empty, &disk.image);
+        if !disk.mounting().status().unwrap().success() {
+            skip(&format!("no image of {kind} can be mounted here"));
+            return None;
+        }
+        disk.unmount();
+        Some(disk)
     }
 
     fn family(&self) -> PathBuf {
@@ -303,8 +313,13 @@ impl Disk {
     }
 
     fn mount(&self) {
-        let options = ["-t", &self.kind, "-o", "loop"];
-        succeed(Command::new("mount").args(options).args([&self.image, &self.mounted]));
+        succeed(&mut self.mounting());
+    }
+
+    fn mounting(&self) -> Command {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", &self.kind, "-o", "loop"]).args([&self.image, &self.mounted]);
+        mount
     }
 
     /// Returns when the kernel has forgotten the filesystem. Until then, a mount of the image would

@@ -67,6 +67,7 @@ pub enum Act {
 
 /// Runs `command` to its end. `decide` is asked before every call that touches something below
 /// `dir`. A killed run has the code -1.
+#[allow(clippy::zombie_processes)] // The tracer waits for it.
 pub fn traced(command: &Command, dir: &Path, mut decide: impl FnMut(&Call) -> Act) -> Run {
     let (stdout, stderr) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
     let (stdout, stderr) = (stdout.unwrap(), stderr.unwrap());
