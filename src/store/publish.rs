@@ -57,7 +57,10 @@ impl Attempt {
         if let Some(owners) = self.state.child("owners")? {
             owners.remove_file(&format!("{}.json", self.state_name))?;
         }
-        remove_attempt(&self.state.make_child(ATTEMPTS)?, &self.id)
+        let Self { id, state, journal, .. } = self;
+        // NFS keeps a file that is removed while it is open, under another name.
+        drop(journal);
+        remove_attempt(&state.make_child(ATTEMPTS)?, &id)
     }
 
     fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
