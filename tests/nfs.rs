@@ -191,6 +191,14 @@ fn a_node_that_looked_too_early_sees_the_model_soon() {
     for round in 0..rounds {
         let (tree, root) = (model(round), format!("/volume/early-{round}"));
         let hub = FakeHub::serving(REPO, tree.clone());
+        hub.script(slow(8 * MIB));
+        a.fetch(&hub, &root, &["something-else"]).run().assert_success();
+        // Now this node remembers that there is none, and nobody there looks again.
+        b.verify(&format!("{root}/tiny")).assert_code(10);
+        a.fetch(&hub, &root, &[]).run().assert_success();
+        let verified = seen_after(|| b.verify(&format!("{root}/tiny")).code == 0);
+
+        hub.clear_script();
         hub.script(slow(2 * MIB));
         hub.log().clear();
         let holder = a.fetch(&hub, &root, &["waited-for", "--connections", "2"]).start();
@@ -201,10 +209,26 @@ fn a_node_that_looked_too_early_sees_the_model_soon() {
         ended(waiter).assert_success().assert_says("waiting up to");
         let waited = published.elapsed();
         assert!(waited < SOON, "the waiter took {waited:?}");
-        assert_tree(&b.path(&format!("early-{round}/waited-for")), &tree);
-        eprintln!("{name}: a waiter has seen it after {:.1} s", waited.as_secs_f64());
+        for family in ["tiny", "waited-for"] {
+            assert_tree(&b.path(&format!("early-{round}/{family}")), &tree);
+        }
+        eprintln!(
+            "{name}: `verify` had seen and read it after {verified:.1} s, a waiter after {:.1} s",
+            waited.as_secs_f64()
+        );
         remove(&root);
     }
+}
+
+/// After how many seconds `condition` holds.
+#[track_caller]
+fn seen_after(condition: impl Fn() -> bool) -> f64 {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < SOON, "not seen for {:?}", started.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    started.elapsed().as_secs_f64()
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
             path.display()
         ))
     };
-    let dir = Dir::open(path)?.ok_or_else(missing)?;
+    let dir = Dir::open_anew(path)?.ok_or_else(missing)?;
     let json = dir.read(SENTINEL, 256 << 20)?.ok_or_else(missing)?;
     let sentinel = Sentinel::parse(&json).map_err(|problem| match problem {
         SentinelProblem::UnknownFormat(_) => {

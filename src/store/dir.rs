@@ -43,6 +43,21 @@ impl Dir {
         }
     }
 
+    /// The same, where somebody on another node may just have made it. NFS remembers for half a
+    /// minute that a name was missing, and asks again below a directory that has been opened since.
+    pub fn open_anew(path: &Path) -> Result<Option<Self>, StoreError> {
+        if let Some(dir) = Self::open(path)? {
+            return Ok(Some(dir));
+        }
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut above: Vec<&Path> = absolute.ancestors().skip(1).collect();
+        above.reverse();
+        for dir in above {
+            let _ = Self::open(dir);
+        }
+        Self::open(path)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
