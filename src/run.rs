@@ -23,6 +23,8 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How long a last line may take when time is up.
 const TIME_TO_TELL: std::time::Duration = std::time::Duration::from_millis(200);
+/// As much as the main thread usually has.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Runs the command line `arguments`, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -55,13 +57,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(ending.report(&Err(error)));
         }
     };
-    let result = command(&cli, &ending.screen, &stop);
+    let result = beside_signals(|| command(&cli, &ending.screen, &stop));
     // Whatever failed after a signal failed because of it.
     let result = match (result, received.number()) {
         (Err(_), Some(number)) => Err(Error::Signal(number)),
         (result, _) => result,
     };
     ExitCode::from(ending.report(&result))
+}
+
+/// Runs `work` on a thread of its own. The kernel gives a signal to the main thread as long as that
+/// one can take it, and it never can while it hangs in a filesystem that does not answer.
+fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("work".into());
+        let thread = thread.stack_size(STACK_BYTES).spawn_scoped(scope, &work);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // There can be no more threads; as far as it goes without.
+            Err(_) => work(),
+        }
+    })
 }
 
 fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Error> {

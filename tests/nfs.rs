@@ -256,6 +256,37 @@ fn a_restart_of_the_server_is_waited_out() {
 }
 
 #[test]
+fn a_waiter_whose_server_is_gone_ends_on_sigterm() {
+    let name = "a_waiter_whose_server_is_gone_ends_on_sigterm";
+    let Some(Nodes { a, b, rounds }) = nodes(name) else { return };
+    for round in 0..rounds {
+        let (tree, root) = (model(round), format!("/volume/gone-{round}"));
+        let hub = FakeHub::serving(REPO, tree.clone());
+        hub.script(slow(2 * MIB));
+        let holder = a.fetch(&hub, &root, &[]).start();
+        eventually("the holder fetches", || fetched(&hub) > MIB);
+        let waiter = b.fetch(&hub, &root, &[]).start();
+        std::thread::sleep(Duration::from_secs(1));
+        let cut = b.cut_off();
+        // By now each of its calls hangs in the kernel.
+        std::thread::sleep(Duration::from_secs(2));
+        waiter.signal("-TERM");
+        let signalled = Instant::now();
+        ended(waiter).assert_code(143);
+        let took = signalled.elapsed();
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        ended(holder).assert_success();
+        cut.heal();
+        b.verify(&format!("{root}/tiny")).assert_success();
+        eprintln!(
+            "{name}: exit 143 after {:.1} s, the holder is not disturbed",
+            took.as_secs_f64()
+        );
+        remove(&root);
+    }
+}
+
+#[test]
 fn a_reader_on_another_node_never_sees_a_mixture() {
     let name = "a_reader_on_another_node_never_sees_a_mixture";
     let Some(Nodes { a, b, rounds }) = nodes(name) else { return };
