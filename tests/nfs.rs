@@ -352,6 +352,35 @@ fn read_set(family: &Path) -> std::io::Result<BTreeSet<String>> {
 }
 
 #[test]
+fn a_directory_that_must_stay_is_filled_on_nfs() {
+    let name = "a_directory_that_must_stay_is_filled_on_nfs";
+    let Some(Nodes { a, b, rounds }) = nodes(name) else { return };
+    for round in 0..rounds {
+        // As a claim that is mounted at the family itself: its directory is there, and empty.
+        let (root, below) = (format!("/volume/stay-{round}"), format!("stay-{round}/tiny"));
+        let hub = FakeHub::serving(REPO, revision(0));
+        std::fs::create_dir_all(a.path(&below)).unwrap();
+        for n in 0..=3 {
+            hub.move_branch(REPO, "main", revision(n));
+            let runs = [a.fetch(&hub, &root, &[]).start(), b.fetch(&hub, &root, &[]).start()];
+            for run in runs.map(ended) {
+                let run = run.assert_success();
+                assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+            }
+            for node in [&a, &b] {
+                node.verify(&format!("{root}/tiny")).assert_success();
+                assert_tree(&node.path(&below), &revision(n));
+                let attempts = node.path(&below).join(".weightlift/attempts");
+                assert_eq!(list(&attempts), Vec::<PathBuf>::new());
+            }
+        }
+        assert!(!a.path(&below).is_symlink());
+        eprintln!("{name}: 4 revisions, each fetched by both at once, each seen whole by both");
+        remove(&root);
+    }
+}
+
+#[test]
 fn without_locks_between_the_nodes_both_succeed() {
     let name = "without_locks_between_the_nodes_both_succeed";
     let Some(Nodes { a, b, rounds }) = nodes(name) else { return };
