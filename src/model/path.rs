@@ -8,6 +8,8 @@ use super::{SENTINEL, STATE_DIR, text};
 /// Longest path of a file below its family, in bytes; with the root in front it stays below the
 /// kernel's `PATH_MAX` of 4096.
 const MAX_PATH_BYTES: usize = 3072;
+/// Deeper than any model, and little enough that a walk through all levels holds few descriptors.
+const MAX_PARTS: usize = 100;
 /// `NAME_MAX` of every common Linux filesystem.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -43,6 +45,9 @@ impl RelPath {
         }
         if path.chars().any(text::is_control) {
             return refuse("contains control characters");
+        }
+        if path.split('/').count() > MAX_PARTS {
+            return refuse("is nested more than 100 directories deep");
         }
         for part in path.split('/') {
             match part {
@@ -174,6 +179,8 @@ mod tests {
         }
         assert!(RelPath::parse(&"a".repeat(256)).is_err());
         assert!(RelPath::parse(&"a/".repeat(2000)).is_err());
+        assert!(RelPath::parse(&("a/".repeat(99) + "a")).is_ok());
+        assert!(RelPath::parse(&("a/".repeat(100) + "a")).is_err());
     }
 
     #[test]

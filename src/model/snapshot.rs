@@ -32,6 +32,8 @@ pub enum SnapshotError {
     Duplicate(RelPath),
     #[error("the source lists `{0}` both as a file and as a directory")]
     FileAndDirectory(RelPath),
+    #[error("the source lists files that are larger together than any filesystem")]
+    TooLarge,
 }
 
 impl Snapshot {
@@ -56,6 +58,10 @@ impl Snapshot {
                 return Err(SnapshotError::FileAndDirectory(first.clone()));
             }
         }
+        // Whoever adds up sizes later need not think of this.
+        if files.iter().try_fold(0, |sum: u64, file| sum.checked_add(file.size)).is_none() {
+            return Err(SnapshotError::TooLarge);
+        }
         Ok(Self { place, revision, files })
     }
 }
@@ -79,5 +85,13 @@ mod tests {
         assert!(matches!(snapshot(&["a", "b", "a"]), Err(SnapshotError::Duplicate(_))));
         assert!(matches!(snapshot(&["a/b", "a.b", "a"]), Err(SnapshotError::FileAndDirectory(_))));
         assert!(snapshot(&["a.b", "a/b", "a/c", "ab"]).is_ok());
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_added_up_are_refused() {
+        let of_size = |path, size| RemoteFile { size, ..file(path) };
+        let files = vec![of_size("a", u64::MAX - 1), of_size("b", 1), of_size("c", 1)];
+        let refused = Snapshot::new("hf://a/b".into(), "c".into(), files);
+        assert!(matches!(refused, Err(SnapshotError::TooLarge)));
     }
 }
