@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::BufReader;
-use std::io::Read;
+use std::io::{BufReader, Error, ErrorKind, Read};
 
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::model::{RelPath, UnsafePath};
 
 /// Far above any real index; a bound on time.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
+/// Longest string in an index, which must be in memory whole.
+const MAX_STRING_BYTES: usize = 64 << 10;
 
 /// Completes the sentence "`model.safetensors.index.json` …".
 #[derive(Debug, thiserror::Error)]
@@ -24,58 +24,148 @@ pub enum IndexProblem {
     Missing(RelPath),
 }
 
-/// Whether every shard that the index at `path` names is there, by `exists`.
+/// Whether every shard that the index at `path` names is there, by `exists`. Memory grows with the
+/// shards that are there, and not with what the index says.
 pub fn check(
     index: impl Read,
     path: &RelPath,
     exists: impl Fn(&str) -> bool,
 ) -> Result<(), IndexProblem> {
-    for shard in shards_of(index)? {
-        let beside = match path.parent() {
-            Some(parent) => format!("{parent}/{shard}"),
-            None => shard.to_string(),
+    let mut problem = None;
+    let shards = Shards {
+        parent: path.parent(),
+        exists: &exists,
+        known: BTreeSet::new(),
+        problem: &mut problem,
+    };
+    let reader = BufReader::new(ShortStrings::new(index.take(MAX_INDEX_BYTES)));
+    let mut json = serde_json::Deserializer::from_reader(reader);
+    let read = Index(shards).deserialize(&mut json).and_then(|()| json.end());
+    match (problem, read) {
+        (Some(problem), _) => Err(problem),
+        (None, read) => Ok(read?),
+    }
+}
+
+/// The whole index, of which only one entry matters.
+struct Index<'a, F>(Shards<'a, F>);
+
+impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Index<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Index<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an index of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut shards = Some(self.0);
+        while let Some(name) = map.next_key::<String>()? {
+            if name != "weight_map" {
+                map.next_value::<IgnoredAny>()?;
+            } else if let Some(shards) = shards.take() {
+                map.next_value_seed(shards)?;
+            } else {
+                return Err(A::Error::duplicate_field("weight_map"));
+            }
+        }
+        if shards.is_some() {
+            return Err(A::Error::missing_field("weight_map"));
+        }
+        Ok(())
+    }
+}
+
+/// The map from tensors, whose names nobody needs, to files.
+struct Shards<'a, F> {
+    parent: Option<&'a str>,
+    exists: &'a F,
+    known: BTreeSet<String>,
+    /// The first thing that is wrong, which ends the reading.
+    problem: &'a mut Option<IndexProblem>,
+}
+
+impl<F: Fn(&str) -> bool> Shards<'_, F> {
+    fn look(&self, shard: &str) -> Result<(), IndexProblem> {
+        let path = RelPath::parse(shard)?;
+        let is_there = match self.parent {
+            Some(parent) => (self.exists)(&format!("{parent}/{path}")),
+            None => (self.exists)(path.as_str()),
         };
-        if !exists(&beside) {
-            return Err(IndexProblem::Missing(shard));
-        }
+        if is_there { Ok(()) } else { Err(IndexProblem::Missing(path)) }
     }
-    Ok(())
 }
 
-/// The shards that an index names, relative to its directory. Memory does not grow with the number
-/// of tensors.
-fn shards_of(index: impl Read) -> Result<BTreeSet<RelPath>, IndexProblem> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: Shards,
+impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Shards<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
     }
-    let reader = BufReader::new(index.take(MAX_INDEX_BYTES));
-    let index: Index = serde_json::from_reader(reader)?;
-    Ok(index.weight_map.0.iter().map(|name| RelPath::parse(name)).collect::<Result<_, _>>()?)
 }
 
-/// The distinct values of a map whose keys nobody needs.
-struct Shards(BTreeSet<String>);
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Shards<'_, F> {
+    type Value = ();
 
-impl<'de> Deserialize<'de> for Shards {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Values;
-        impl<'de> Visitor<'de> for Values {
-            type Value = Shards;
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a map from tensors to files")
+    }
 
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a map from tensors to files")
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some((_, shard)) = map.next_entry::<IgnoredAny, String>()? {
+            if self.known.contains(&shard) {
+                continue;
             }
+            if let Err(problem) = self.look(&shard) {
+                *self.problem = Some(problem);
+                return Err(A::Error::custom("it does not fit"));
+            }
+            self.known.insert(shard);
+        }
+        Ok(())
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shards, A::Error> {
-                let mut shards = BTreeSet::new();
-                while let Some((_, shard)) = map.next_entry::<serde::de::IgnoredAny, String>()? {
-                    shards.insert(shard);
+/// Fails at a JSON string that is too long, before a parser has collected it.
+struct ShortStrings<R> {
+    inner: R,
+    is_inside: bool,
+    is_escaped: bool,
+    len: usize,
+}
+
+impl<R: Read> ShortStrings<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, is_inside: false, is_escaped: false, len: 0 }
+    }
+}
+
+impl<R: Read> Read for ShortStrings<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        for byte in &buffer[..count] {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.is_inside => self.is_escaped = true,
+                b'"' => {
+                    self.is_inside = !self.is_inside;
+                    self.len = 0;
                 }
-                Ok(Shards(shards))
+                _ => {}
+            }
+            self.len += 1;
+            if self.is_inside && self.len > MAX_STRING_BYTES {
+                return Err(Error::new(ErrorKind::InvalidData, "a string of more than 64 KiB"));
             }
         }
-        deserializer.deserialize_map(Values)
+        Ok(count)
     }
 }
 
@@ -83,18 +173,46 @@ impl<'de> Deserialize<'de> for Shards {
 mod tests {
     use super::*;
 
+    fn check_at(path: &str, json: &str, there: &[&str]) -> Result<(), IndexProblem> {
+        let path = RelPath::parse(path).expect(path);
+        check(json.as_bytes(), &path, |shard| there.contains(&shard))
+    }
+
+    fn check_json(json: &str) -> Result<(), IndexProblem> {
+        check_at("m.safetensors.index.json", json, &["m-1", "m-2"])
+    }
+
     #[test]
-    fn the_shards_of_an_index_are_its_distinct_files() {
-        let json = br#"{"metadata":{"total_size":1},"weight_map":{"a":"m-1","b":"m-2","c":"m-1"}}"#;
-        let shards = shards_of(json.as_slice()).expect("valid");
-        assert_eq!(shards.iter().map(RelPath::as_str).collect::<Vec<_>>(), ["m-1", "m-2"]);
+    fn the_shards_of_an_index_are_looked_for_beside_it() {
+        let json = r#"{"metadata":{"total_size":1},"weight_map":{"a":"m-1","b":"m-2","c":"m-1"}}"#;
+        assert!(check_json(json).is_ok());
+        let missing = check_at("x.safetensors.index.json", json, &["m-1"]);
+        assert!(matches!(missing, Err(IndexProblem::Missing(shard)) if shard.as_str() == "m-2"));
+        assert!(check_at("d/m.safetensors.index.json", json, &["d/m-1", "d/m-2"]).is_ok());
+        assert!(check_at("d/m.safetensors.index.json", json, &["m-1", "m-2"]).is_err());
     }
 
     #[test]
     fn an_index_that_points_elsewhere_or_is_none_is_an_error() {
-        for json in [r#"{"weight_map":{"a":"../x"}}"#, r#"{"weight_map":{"a":1}}"#, "[]", "{}", ""]
-        {
-            assert!(shards_of(json.as_bytes()).is_err(), "{json}");
+        let traversal = check_json(r#"{"weight_map":{"a":"../x"}}"#);
+        assert!(matches!(traversal, Err(IndexProblem::Unsafe(_))));
+        for json in [
+            r#"{"weight_map":{"a":1}}"#,
+            r#"{"weight_map":{"a":"m-1"}}}"#,
+            r#"{"weight_map":{},"weight_map":{}}"#,
+            r#"{"weight_map":[]}"#,
+            "[]",
+            "{}",
+            "",
+        ] {
+            assert!(matches!(check_json(json), Err(IndexProblem::Json(_))), "{json}");
         }
+    }
+
+    #[test]
+    fn no_string_of_an_index_is_collected_without_bounds() {
+        let json = |text: &str| format!(r#"{{"weight_map":{{"{text}":"m-1"}}}}"#);
+        assert!(check_json(&json(&"\\\"".repeat(30_000))).is_ok());
+        assert!(check_json(&json(&"a".repeat(70_000))).is_err());
     }
 }
