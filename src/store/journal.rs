@@ -3,6 +3,7 @@
 //! Each line carries its own checksum, so a torn or foreign line is seen and ignored; each chunk
 //! carries one of its bytes, so it can be re-checked before it is trusted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
@@ -19,6 +20,8 @@ pub(super) const JOURNAL: &str = "journal";
 const FORMAT: u32 = 1;
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 const MAX_FILES: usize = 1_000_000;
+/// Longest line that is read; one of ours holds a path and an identity.
+const MAX_LINE_BYTES: u64 = 64 << 10;
 
 /// The first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,25 +140,27 @@ pub(super) fn read(attempt: &Dir) -> Result<Option<(Header, Vec<JournalFile>)>, 
     Ok(parse(BufReader::new(file.take(MAX_JOURNAL_BYTES))))
 }
 
-fn parse(content: impl BufRead) -> Option<(Header, Vec<JournalFile>)> {
+pub(super) fn parse(mut content: impl BufRead) -> Option<(Header, Vec<JournalFile>)> {
     // Line by line: of a plan with very many files it is long. A line without its end was torn; it
     // fails its checksum like any other damage.
-    let mut lines = content.lines().map_while(|line| checked(&line.ok()?).map(str::to_owned));
+    let mut lines = std::iter::from_fn(|| {
+        let mut line = String::new();
+        content.by_ref().take(MAX_LINE_BYTES).read_line(&mut line).ok()?;
+        checked(line.strip_suffix('\n').unwrap_or(&line)).map(str::to_owned)
+    });
     let header: Header = serde_json::from_str(&lines.next()?).ok()?;
     if header.format != FORMAT {
         return None;
     }
-    let mut files: Vec<Option<JournalFile>> = Vec::new();
+    // By number, and not a list: a single forged line with a high number would make it long.
+    let mut files: BTreeMap<usize, JournalFile> = BTreeMap::new();
     for record in lines.map_while(|line| serde_json::from_str::<Record>(&line).ok()) {
         match record {
             Record::File { n, path, size, identity } if n <= MAX_FILES => {
-                if files.len() <= n {
-                    files.resize(n + 1, None);
-                }
-                files[n] = Some(JournalFile { path, size, identity, chunks: Vec::new() });
+                files.insert(n, JournalFile { path, size, identity, chunks: Vec::new() });
             }
             Record::Chunk { n, start, end, crc64 } => {
-                if let Some(Some(file)) = files.get_mut(n)
+                if let Some(file) = files.get_mut(&n)
                     && start < end
                     && end <= file.size
                 {
@@ -163,14 +168,14 @@ fn parse(content: impl BufRead) -> Option<(Header, Vec<JournalFile>)> {
                 }
             }
             Record::Discard { n } => {
-                if let Some(Some(file)) = files.get_mut(n) {
+                if let Some(file) = files.get_mut(&n) {
                     file.chunks.clear();
                 }
             }
             Record::File { .. } => break,
         }
     }
-    Some((header, files.into_iter().flatten().collect()))
+    Some((header, files.into_values().collect()))
 }
 
 /// The JSON of a line whose checksum is right.

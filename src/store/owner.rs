@@ -45,8 +45,10 @@ impl Owner {
         if !self.writer.node.is_empty() {
             text += &format!(" on node {}", text::inert(&self.writer.node, 80));
         }
-        if let Some(percent) = (self.done_bytes * 100).checked_div(self.total_bytes) {
+        let done = u128::from(self.done_bytes) * 100;
+        if let Some(percent) = done.checked_div(u128::from(self.total_bytes)) {
             let total = text::size(self.total_bytes);
+            let percent = percent.min(100);
             text += &format!(", {} {percent} % of {total}", text::inert(&self.phase, 20));
         }
         text
