@@ -198,8 +198,10 @@ fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
             }
             match at.kind(&name)? {
                 Some(Kind::Directory) => to_see.push(path),
-                Some(_) if !listed.contains(path.as_str()) => found.push(text::inert(&path, 200)),
-                _ => {}
+                Some(_) if listed.contains(path.as_str()) => {}
+                // A name that is no UTF-8 is not found again by how it is shown.
+                None if !name.contains(char::REPLACEMENT_CHARACTER) => {}
+                Some(_) | None => found.push(text::inert(&path, 200)),
             }
         }
     }

@@ -65,8 +65,11 @@ impl Attempt {
                     self.adopt_file(&tree, &file, trust, &mut wanted, outside)?;
                 }
             }
-            if trust != Trust::Copy && (outside.go_on)() {
-                remove_attempt(&attempts, &name)?;
+            if trust != Trust::Copy
+                && (outside.go_on)()
+                && let Err(error) = remove_attempt(&attempts, &name)
+            {
+                (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
             }
         }
         Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
