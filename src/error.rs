@@ -140,6 +140,7 @@ fn of_source(error: &SourceError) -> Class {
 fn of_store(error: &StoreError) -> Class {
     match error {
         StoreError::Io { .. } => of_errno(error.errno()),
+        StoreError::Disturbed(_) => Class::LocalIo,
         StoreError::Foreign(_)
         | StoreError::InTheWay { .. }
         | StoreError::InsideFamily { .. }

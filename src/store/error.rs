@@ -33,6 +33,8 @@ pub enum StoreError {
     NoInodes { path: PathBuf, free: u64, need: u64 },
     #[error("another process publishes into `{}` at the same time; run again", .0.display())]
     Overtaken(PathBuf),
+    #[error("somebody else changes or removes what weightlift keeps at `{}`; run again", .0.display())]
+    Disturbed(PathBuf),
     #[error("waited {} for {holder}; raise --lock-timeout to wait longer", text::duration(*waited))]
     LockTimeout { waited: Duration, holder: String },
     #[error(

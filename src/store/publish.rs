@@ -74,7 +74,23 @@ impl Attempt {
             .map_err(|error| StoreError::io("write", &path, error))?;
         drop(out);
         rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
-        sync_tree(&self.tree)
+        // The names have to be looked at anyway: somebody may have cleaned up under us.
+        if sync_tree(&self.tree)? == self.files.len() + 1 {
+            return Ok(());
+        }
+        Err(StoreError::Disturbed(self.tree.path().to_owned()))
+    }
+
+    /// Fails if what lies at the family path now is neither our tree nor a complete model: somebody
+    /// has put something else in the place of the tree that was renamed.
+    fn check_published(&self, store: &Store) -> Result<(), StoreError> {
+        let there = store.family_dir()?.map(|dir| dir.identity()).transpose()?;
+        if there == Some(self.tree.identity()?)
+            || matches!(store.existing()?, Existing::Complete(_))
+        {
+            return Ok(());
+        }
+        Err(StoreError::Disturbed(store.family_path()))
     }
 
     fn publish_beside(
@@ -110,6 +126,7 @@ impl Attempt {
                 Ok(published) => {
                     self.dir.sync()?;
                     store.sync_above()?;
+                    self.check_published(store)?;
                     return Ok(published);
                 }
                 Err(error) => match error.errno() {
@@ -248,14 +265,20 @@ fn cannot_link(error: &StoreError) -> bool {
     )
 }
 
-/// Makes the names in a tree durable, the deepest first.
-pub(super) fn sync_tree(dir: &Dir) -> Result<(), StoreError> {
+/// Makes the names in a tree durable, the deepest first; returns how many files there are.
+pub(super) fn sync_tree(dir: &Dir) -> Result<usize, StoreError> {
+    let mut files = 0;
     for name in dir.names()? {
-        if dir.kind(&name)? == Some(Kind::Directory)
-            && let Some(child) = dir.child(&name)?
-        {
-            sync_tree(&child)?;
+        match dir.kind(&name)? {
+            Some(Kind::File) => files += 1,
+            Some(Kind::Directory) => {
+                if let Some(child) = dir.child(&name)? {
+                    files += sync_tree(&child)?;
+                }
+            }
+            Some(Kind::Link | Kind::Other) | None => {}
         }
     }
-    dir.sync()
+    dir.sync()?;
+    Ok(files)
 }
