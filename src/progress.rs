@@ -1,13 +1,15 @@
 //! How far a fetch is: counters that the workers raise, and the ways to show them.
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::model::text;
 
@@ -67,27 +69,45 @@ impl Progress {
     }
 }
 
+/// How long a line may wait for whoever reads standard error.
+const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
 /// Standard error, shared by messages and bars.
 #[derive(Clone, Default)]
-pub struct Screen(Option<MultiProgress>);
+pub struct Screen {
+    bars: Option<MultiProgress>,
+    /// Nobody reads: the last line found no room in time.
+    is_stuck: Arc<AtomicBool>,
+}
 
 impl Screen {
     /// Bars on a terminal; plain lines elsewhere.
     pub fn new() -> Self {
-        Self(std::io::stderr().is_terminal().then(MultiProgress::new))
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Self { bars, is_stuck: Arc::default() }
     }
 
-    /// One line for the user, inert whatever is in it. Whoever has closed our standard error does
-    /// not stop the work.
+    /// One line for the user, inert whatever is in it. Whoever has closed our standard error, or
+    /// does not read it, loses lines and does not stop the work.
     pub fn say(&self, line: &str) {
-        let line = text::inert(line, MAX_LINE_CHARS);
+        let line = text::inert(line, MAX_LINE_CHARS) + "\n";
         let write = || {
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            let mut out = std::io::stderr().lock();
+            if self.has_room(&out) {
+                let _ = out.write_all(line.as_bytes());
+            }
         };
-        match &self.0 {
+        match &self.bars {
             Some(bars) => bars.suspend(write),
             None => write(),
         }
+    }
+
+    fn has_room(&self, out: &impl AsFd) -> bool {
+        let patience = if self.is_stuck.load(Relaxed) { Timespec::default() } else { PATIENCE };
+        let ready = poll(&mut [PollFd::new(out, PollFlags::OUT)], Some(&patience));
+        self.is_stuck.store(ready == Ok(0), Relaxed);
+        ready != Ok(0)
     }
 
     pub fn warn(&self, line: &str) {
@@ -100,7 +120,7 @@ impl Screen {
         let screen = self.clone();
         let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
             let mut view = View::new(&screen, &progress);
-            let every = if screen.0.is_some() { DRAW_EVERY } else { LINE_EVERY };
+            let every = if screen.bars.is_some() { DRAW_EVERY } else { LINE_EVERY };
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 view.draw();
             }
@@ -135,7 +155,7 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(screen: &'a Screen, progress: &'a Progress) -> Self {
-        let total = screen.0.as_ref().map(|bars| bars.add(bar(
+        let total = screen.bars.as_ref().map(|bars| bars.add(bar(
             "{bar:30} {percent:>3}% {decimal_bytes:>9}/{decimal_total_bytes} {decimal_bytes_per_sec:>11} eta {eta} {msg}",
         )));
         let last = (Instant::now(), progress.done_bytes.load(Relaxed));
@@ -174,7 +194,7 @@ impl<'a> View<'a> {
     }
 
     fn draw_bars(&mut self) {
-        let (Some(total), Some(bars)) = (&self.total, &self.screen.0) else {
+        let (Some(total), Some(bars)) = (&self.total, &self.screen.bars) else {
             return;
         };
         total.set_length(self.progress.total_bytes.load(Relaxed));
