@@ -8,6 +8,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
+use super::dns::Lookup;
 use super::http_failures::chain;
 pub use super::http_failures::transport_error;
 use super::{Pace, SourceError, pace};
@@ -98,6 +99,7 @@ impl Http {
             .connect_timeout(self.deadlines.connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
+            .dns_resolver(Lookup)
             .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
     }
 

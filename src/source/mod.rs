@@ -3,6 +3,7 @@
 
 mod body;
 pub mod credentials;
+mod dns;
 mod error;
 pub mod http;
 mod http_failures;
