@@ -214,7 +214,8 @@ impl Attempt {
             // Another name for it, which we did not make: what we write would be seen there.
             return self.copy_chunks(n, &from, name, &chunks, wanted, outside);
         }
-        if !chunks.is_empty() {
+        // Stopped in the middle, it leaves what nobody has looked at where it is.
+        if !chunks.is_empty() && (outside.go_on)() {
             wanted.take(n);
             self.take_over(n, &from, name, chunks)?;
         }
