@@ -251,13 +251,17 @@ impl<'a> Fetch<'a> {
             ));
         }
         let mut rest = rest::Rest::new(self.args.lock_timeout, self.args.takeover_after);
+        let mut is_told = false;
         loop {
             let lock = match Lock::attempt(&store, "")? {
                 LockAttempt::Held(lock) => Some(Some(lock)),
                 LockAttempt::Unsupported(why) => {
-                    self.screen.warn(&format!(
-                        "this volume has no usable locks ({why}); replicas may fetch the same bytes"
-                    ));
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.screen.warn(&format!(
+                            "this volume has no usable locks ({why}); replicas may fetch the same \
+                             bytes"
+                        ));
+                    }
                     Some(None)
                 }
                 LockAttempt::Busy => None,
@@ -276,11 +280,13 @@ impl<'a> Fetch<'a> {
                     return Ok(Turn::DoneByOther { store, sentinel });
                 }
             }
-            if let Some(lock) = lock {
+            if let Some(lock) = lock
+                && rest.is_alone(&store, lock.is_some())?
+            {
                 return Ok(Turn::Ours { store, is_extra: false, lock });
             }
-            if may_take_over && let Some(extra) = rest.take_over(&store, self.screen)? {
-                return Ok(Turn::Ours { store, is_extra: true, lock: Some(extra) });
+            if may_take_over && let Some(lock) = rest.take_over(&store, self.screen)? {
+                return Ok(Turn::Ours { store, is_extra: true, lock });
             }
             rest.wait(&store, self.screen, self.stop).await?;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::model::text;
 use crate::progress::Screen;
-use crate::store::{Lock, LockAttempt, Owner, Store, StoreError};
+use crate::store::{Lock, LockAttempt, Owner, SILENCE, Store, StoreError};
 use crate::transfer::Stop;
 
 /// How often a waiter says what it waits for.
@@ -23,6 +23,9 @@ pub struct Rest {
     /// The holder's progress as last seen, and since when it has not moved by our own clock.
     seen: Option<(u64, u64, String, String)>,
     unmoved_since: Instant,
+    /// The last heartbeat that was seen, and since when there has been no other.
+    beat: Option<(String, u64)>,
+    silent_since: Instant,
     holder: String,
 }
 
@@ -36,6 +39,8 @@ impl Rest {
             last_line: None,
             seen: None,
             unmoved_since: now,
+            beat: None,
+            silent_since: now,
             holder: "another fetcher of this model".into(),
         }
     }
@@ -60,30 +65,47 @@ impl Rest {
         }
     }
 
-    /// The right to fetch beside a holder that has made no progress for too long.
-    pub fn take_over(&mut self, store: &Store, screen: &Screen) -> Result<Option<Lock>, Error> {
+    /// Whether nobody else is at work, for somebody who has got the lock, or finds that there is
+    /// none: the heartbeat of another node must have been silent for a while.
+    pub fn is_alone(&mut self, store: &Store, has_lock: bool) -> Result<bool, Error> {
+        let Some(owner) = self.look(store)? else { return Ok(true) };
+        Ok(self.silent_since.elapsed() >= SILENCE || !owner.may_be_at_work(store, has_lock)?)
+    }
+
+    /// The right to fetch beside a holder that has made no progress for too long, with a lock if the
+    /// volume has any.
+    pub fn take_over(
+        &mut self,
+        store: &Store,
+        screen: &Screen,
+    ) -> Result<Option<Option<Lock>>, Error> {
         self.look(store)?;
         if self.unmoved_since.elapsed() < self.takeover_after {
             return Ok(None);
         }
         for slot in EXTRA_SLOTS {
-            if let LockAttempt::Held(lock) = Lock::attempt(store, slot)? {
-                screen.warn(&format!(
-                    "{} has made no progress for {}; fetching as well",
-                    self.holder,
-                    text::duration(self.takeover_after)
-                ));
-                return Ok(Some(lock));
-            }
+            let lock = match Lock::attempt(store, slot)? {
+                LockAttempt::Held(lock) => Some(lock),
+                LockAttempt::Unsupported(_) => None,
+                LockAttempt::Busy => continue,
+            };
+            screen.warn(&format!(
+                "{} has made no progress for {}; fetching as well",
+                self.holder,
+                text::duration(self.takeover_after)
+            ));
+            return Ok(Some(lock));
         }
         Ok(None)
     }
 
-    fn look(&mut self, store: &Store) -> Result<(), Error> {
-        let owners = store.make_state()?.make_child("owners").map_err(Error::Store)?;
-        let Some(owner) = Owner::read(&owners, &format!("{}.json", store.state_name())) else {
-            return Ok(());
-        };
+    fn look(&mut self, store: &Store) -> Result<Option<Owner>, Error> {
+        let Some(owner) = Owner::of(store)? else { return Ok(None) };
+        let beat = Some((owner.attempt.clone(), owner.sequence));
+        if self.beat != beat {
+            self.beat = beat;
+            self.silent_since = Instant::now();
+        }
         let (bytes, worked, phase, attempt) = owner.progress();
         let now = (bytes, worked, phase.to_owned(), attempt.to_owned());
         if self.seen.as_ref() != Some(&now) {
@@ -91,6 +113,6 @@ impl Rest {
             self.unmoved_since = Instant::now();
         }
         self.holder = owner.describe();
-        Ok(())
+        Ok(Some(owner))
     }
 }

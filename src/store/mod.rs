@@ -26,7 +26,7 @@ pub use dir::{Dir, Kind};
 pub use error::StoreError;
 pub use lock::{Lock, LockAttempt};
 pub use node::NodeIdentity;
-pub use owner::{Heartbeat, Owner, Report};
+pub use owner::{Heartbeat, Owner, Report, SILENCE};
 pub use place::{Destination, Existing, Store};
 pub use publish::Published;
 pub use recheck::Surroundings;

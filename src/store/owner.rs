@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dir, NodeIdentity, StoreError, node};
+use super::{Dir, NodeIdentity, Store, StoreError, filesystem, node};
 use crate::model::text;
 
 /// How often the heartbeat is written.
 pub const BEAT: Duration = Duration::from_secs(5);
+/// Whoever has not been seen to write it for this long has stopped.
+pub const SILENCE: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(1));
 const MAX_OWNER_BYTES: u64 = 64 << 10;
 
 /// What `owners/<family>.json` and `attempts/<id>/owner.json` hold.
@@ -39,6 +41,23 @@ impl Owner {
         serde_json::from_slice(&content).ok()
     }
 
+    /// The heartbeat of a family, if there is one.
+    pub fn of(store: &Store) -> Result<Option<Self>, StoreError> {
+        let owners = store.make_state()?.make_child("owners")?;
+        Ok(Self::read(&owners, &file_name(&store.state_name())))
+    }
+
+    /// Whether the writer may be at work although we have the lock, or there is none. The locks of
+    /// some shared filesystems reach no further than their node.
+    pub fn may_be_at_work(&self, store: &Store, has_lock: bool) -> Result<bool, StoreError> {
+        let us = NodeIdentity::current();
+        if us.same_boot(&self.writer) {
+            return Ok(!has_lock && !us.sees_gone(&self.writer));
+        }
+        // One node at a time has a local filesystem, and has booted since.
+        Ok(!filesystem::is_local(&store.make_state()?))
+    }
+
     /// `pod web-7 on node n2, 43 % of 16.1 GB`
     pub fn describe(&self) -> String {
         let mut text = format!("pod {}", text::inert(&self.writer.host, 80));
@@ -60,10 +79,17 @@ impl Owner {
     }
 }
 
+/// Name of the heartbeat of a family, which all attempts for it share.
+pub fn file_name(state_name: &str) -> String {
+    format!("{state_name}.json")
+}
+
 /// Writes the heartbeat from a thread of its own until it is dropped.
 pub struct Heartbeat {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    attempt: String,
+    shared: (Dir, String),
 }
 
 /// What the heartbeat reports.
@@ -79,21 +105,25 @@ pub struct Report {
 pub type Reporter = Arc<dyn Fn() -> Report + Send + Sync>;
 
 impl Heartbeat {
-    /// Writes at once and then every [`BEAT`] into each of `files`, by way of the directory `own`,
-    /// which is ours alone.
+    /// Writes at once and then every [`BEAT`] into `own`, in a directory that is ours alone, and by
+    /// way of that into `shared`, which is removed at the end, unless somebody else writes it as well.
     pub fn start(
         attempt: String,
         writer: NodeIdentity,
-        own: Dir,
-        files: Vec<(Dir, String)>,
+        own: (Dir, String),
+        shared: (Dir, String),
         report: Reporter,
     ) -> Result<Self, StoreError> {
+        let of_end = (shared.0.again()?, shared.1.clone());
+        let private = own.0.again()?;
+        let files = [own, shared];
         let mut sequence = 0;
+        let id = attempt.clone();
         let mut beat = move || -> Result<(), StoreError> {
             let Report { phase, done_bytes, total_bytes, worked_bytes } = report();
             sequence += 1;
             let owner = Owner {
-                attempt: attempt.clone(),
+                attempt: id.clone(),
                 writer: writer.clone(),
                 sequence,
                 since_boot_ms: node::since_boot().as_millis() as u64,
@@ -103,7 +133,7 @@ impl Heartbeat {
                 worked_bytes,
             };
             let json = serde_json::to_vec(&owner).expect("strings and numbers always serialise");
-            files.iter().try_for_each(|(dir, name)| own.replace_in(dir, name, &json))
+            files.iter().try_for_each(|(dir, name)| private.replace_in(dir, name, &json))
         };
         beat()?;
         let (stop, stopped) = channel();
@@ -116,7 +146,7 @@ impl Heartbeat {
         let thread = thread.map_err(|error| {
             StoreError::io("start a thread for", std::path::Path::new("heartbeat"), error)
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), thread: Some(thread), attempt, shared: of_end })
     }
 }
 
@@ -125,6 +155,11 @@ impl Drop for Heartbeat {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+        let (dir, name) = &self.shared;
+        if Owner::read(dir, name).is_some_and(|owner| owner.attempt == self.attempt) {
+            // Nobody has to find out that we have ended.
+            let _ = dir.remove_file(name);
         }
     }
 }

@@ -54,9 +54,6 @@ impl Attempt {
     /// Drops the attempt: nothing of it is needed.
     pub fn end(self) -> Result<(), StoreError> {
         self.sweep()?;
-        if let Some(owners) = self.state.child("owners")? {
-            owners.remove_file(&format!("{}.json", self.state_name))?;
-        }
         let Self { id, state, journal, .. } = self;
         // NFS keeps a file that is removed while it is open, under another name.
         drop(journal);

@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::journal::{Header, Journal, WrittenChunk};
-use super::owner::Reporter;
+use super::owner::{self, Reporter};
 use super::{Dir, Heartbeat, NodeIdentity, Store, StoreError, filesystem, node, space};
 use crate::model::{Plan, RemoteFile, Snapshot};
 
@@ -154,11 +154,9 @@ impl Attempt {
     /// Starts telling the others how far we are.
     pub fn heartbeat(&self, report: Reporter) -> Result<Heartbeat, StoreError> {
         let owners = self.state.make_child("owners")?;
-        let files = vec![
-            (self.dir.again()?, OWNER.to_owned()),
-            (owners, format!("{}.json", self.state_name)),
-        ];
-        Heartbeat::start(self.id.clone(), self.writer.clone(), self.dir.again()?, files, report)
+        let own = (self.dir.again()?, OWNER.to_owned());
+        let shared = (owners, owner::file_name(&self.state_name));
+        Heartbeat::start(self.id.clone(), self.writer.clone(), own, shared, report)
     }
 
     /// Opens file number `n`, created with its full size if it is not there.
