@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 
 use crate::model::{Family, Selection, SourceUri, text};
 use crate::store::Destination;
-use crate::{Error, transfer};
+use crate::{Error, process, transfer};
 
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ Exit codes: 0 complete.
 No retry will help: 2 usage, 10 not found, 11 access, 12 integrity, 13 unsafe, 14 volume or
 environment unusable, 15 no space, 16 conflict.
 Worth a retry: 20 unreachable, 21 rate limited, 22 local I/O, 23 waited too long, 70 bug,
-130 SIGINT, 143 SIGTERM.";
+130 SIGINT, 143 SIGTERM or SIGHUP.";
 
 impl Cli {
     /// Parses `arguments` and the environment. A variable that is set to nothing, as templates
@@ -272,6 +272,7 @@ impl FetchArgs {
                 budget: self.retry_timeout,
                 ..transfer::RetryPolicy::default()
             },
+            descriptors: process::free_descriptors(),
         }
     }
 }

@@ -29,10 +29,18 @@ pub enum Error {
     Policy(String),
     #[error("{0}")]
     Conflict(String),
-    #[error("stopped by {}; the next run goes on from here", if *.0 == 2 { "SIGINT" } else { "SIGTERM" })]
+    #[error("stopped by {}; the next run goes on from here", signal_name(*.0))]
     Signal(i32),
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
+}
+
+fn signal_name(number: i32) -> &'static str {
+    match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        _ => "SIGTERM",
+    }
 }
 
 /// A class of failures: one exit code, one answer to "does it make sense to retry".

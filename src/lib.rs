@@ -8,6 +8,7 @@ mod cli;
 pub mod commands;
 pub mod error;
 pub mod model;
+mod process;
 pub mod progress;
 mod run;
 mod signals;

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use rustix::fs::{Mode, OFlags};
@@ -15,19 +17,20 @@ use crate::commands::{Outcome, verify};
 use crate::error::{Class, Error};
 use crate::model::text;
 use crate::progress::Screen;
-use crate::signals;
-use crate::transfer::Stop;
+use crate::transfer::{Stop, TransferError};
+use crate::{process, signals};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How long a last line may take when time is up.
-const TIME_TO_TELL: std::time::Duration = std::time::Duration::from_millis(200);
+const TIME_TO_TELL: Duration = Duration::from_millis(200);
 /// As much as the main thread usually has.
 const STACK_BYTES: usize = 8 << 20;
 
 /// Runs the command line `arguments`, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    process::settle();
     let cli = match Cli::parse_from_outside(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -37,25 +40,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ending.catch_panics();
     let stop = Stop::default();
     let last = ending.clone();
-    let give_up = move |number| {
-        let error = Error::Signal(number);
-        let (class, message) = (error.class(), error.to_string());
-        last.write_termination_message(class, &message, None);
-        // Whoever does not read our standard error must not keep us.
-        let telling = last.clone();
-        let told = std::thread::spawn(move || telling.say_last(class, &message));
-        let started = std::time::Instant::now();
-        while !told.is_finished() && started.elapsed() < TIME_TO_TELL {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        std::process::exit(i32::from(class.exit_code()));
-    };
+    let give_up = move |number| last.leave(&Error::Signal(number));
     let received = match signals::listen(stop.clone(), give_up) {
         Ok(received) => received,
-        Err(error) => {
-            let error = Error::Bug(format!("signals cannot be handled: {error}"));
-            return ExitCode::from(ending.report(&Err(error)));
-        }
+        Err(error) => return ExitCode::from(ending.report(&Err(no_thread(error)))),
     };
     let result = beside_signals(|| command(&cli, &ending.screen, &stop));
     // Whatever failed after a signal failed because of it.
@@ -95,7 +83,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
-                .map_err(|error| Error::Bug(format!("no runtime: {error}")))?;
+                .map_err(no_thread)?;
             let models = args.models()?;
             let fetch = Fetch::new(args, screen, stop);
             for (n, model) in models.iter().enumerate() {
@@ -125,6 +113,11 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
         }
     }
     Ok(done)
+}
+
+/// The process may have no more threads or descriptors.
+fn no_thread(error: std::io::Error) -> Error {
+    TransferError::Thread(error).into()
 }
 
 /// The one line on standard output.
@@ -208,9 +201,34 @@ impl Ending {
     fn catch_panics(&self) {
         let ending = self.clone();
         std::panic::set_hook(Box::new(move |panic| {
-            let code = ending.report(&Err(Error::Bug(panic.to_string())));
-            std::process::exit(i32::from(code));
+            let at = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
+            // What is not a literal may quote a URL or a header.
+            let what = text::without_secrets(panic.payload_as_str().unwrap_or_default());
+            ending.leave(&Error::Bug(format!("panicked{at}: {what}")));
         }));
+    }
+
+    /// Ends the process now, whatever its other threads are doing.
+    fn leave(&self, error: &Error) -> ! {
+        static IS_LEAVING: AtomicBool = AtomicBool::new(false);
+        let (class, message) = (error.class(), error.to_string());
+        let started = Instant::now();
+        if !IS_LEAVING.swap(true, SeqCst) {
+            self.write_termination_message(class, &message, None);
+            // Somebody may hold the screen for ever, and whoever should read it may not.
+            let telling = self.clone();
+            let tell = move || telling.say_last(class, &message);
+            let told = std::thread::Builder::new().spawn(tell);
+            while told.as_ref().is_ok_and(|told| !told.is_finished())
+                && started.elapsed() < TIME_TO_TELL
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        } else {
+            // Another thread is telling why.
+            std::thread::sleep(TIME_TO_TELL);
+        }
+        std::process::exit(i32::from(class.exit_code()));
     }
 }
 

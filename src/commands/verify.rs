@@ -79,29 +79,34 @@ fn damaged(dir: &Dir, sentinel: &Sentinel, stop: &Stop) -> Result<Vec<(String, S
     let failed: Mutex<Option<Error>> = Mutex::default();
     let threads =
         std::thread::available_parallelism().map_or(1, usize::from).min(sentinel.files.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut buffer = vec![0; BUFFER_BYTES];
-                loop {
-                    let n = next.fetch_add(1, Relaxed);
-                    let Some(file) = sentinel.files.get(n) else {
-                        return;
-                    };
-                    match check(dir, file, &mut buffer, stop) {
-                        Ok(None) => {}
-                        Ok(Some(why)) => lock(&found).push((n, why)),
-                        Err(error) => {
-                            lock(&failed).get_or_insert(error);
-                            return;
-                        }
-                    }
-                    if stop.is_set() || lock(&failed).is_some() {
-                        return;
-                    }
+    let work = || {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let n = next.fetch_add(1, Relaxed);
+            let Some(file) = sentinel.files.get(n) else {
+                return;
+            };
+            match check(dir, file, &mut buffer, stop) {
+                Ok(None) => {}
+                Ok(Some(why)) => lock(&found).push((n, why)),
+                Err(error) => {
+                    lock(&failed).get_or_insert(error);
+                    return;
                 }
-            });
+            }
+            if stop.is_set() || lock(&failed).is_some() {
+                return;
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        // This thread works as well, and alone if it can have no other.
+        for _ in 1..threads {
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
     });
     if let Some(error) = lock(&failed).take() {
         return Err(error);

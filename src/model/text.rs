@@ -27,6 +27,22 @@ pub fn inert(text: &str, max_chars: usize) -> String {
     out
 }
 
+/// `text` without what could be a token, a key or a signature: every long run of the characters that
+/// such things are made of.
+pub fn without_secrets(text: &str) -> String {
+    const LONGEST_WORD: usize = 15;
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || "_-+/=%&".contains(c);
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| !is_of_word(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(if end == 0 { first.len_utf8() } else { end });
+        out += if word.len() > LONGEST_WORD { "…" } else { word };
+        rest = after;
+    }
+    out
+}
+
 /// Valid JSON with what could act on a terminal escaped: JSON itself escapes only the ASCII part.
 pub fn inert_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
@@ -155,6 +171,19 @@ mod tests {
     fn foreign_text_cannot_move_the_cursor_or_start_a_line() {
         assert_eq!(inert("a\u{1b}[31m\nb\u{202e}c", 100), "a\\u{1b}[31m b\\u{202e}c");
         assert_eq!(inert("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn what_could_be_a_secret_is_left_out() {
+        let shown = without_secrets(
+            "called `Result::unwrap()` on an `Err` value: é \"https://a.example/b?X-Amz-Signature=\
+             0123456789abcdef\", Bearer hf_0123456789abcdefghij, AbCd/EfGh+IjKlMnOp",
+        );
+        let expected = "called `Result::unwrap()` on an `Err` value: é \"https://a.example/b?…\", \
+                        Bearer …, …";
+        assert_eq!(shown, expected);
+        let bounds = "index out of bounds: the len is 3 but the index is 5";
+        assert_eq!(without_secrets(bounds), bounds);
     }
 
     #[test]

@@ -36,8 +36,13 @@ use crate::verify::Mismatch;
 use job::Job;
 
 /// Files that are open for writing at the same time, those that wait to be hashed and synced
-/// included. The usual limit of a process is 1024 descriptors.
+/// included.
 const MAX_OPEN_FILES: usize = 128;
+
+/// What a worker has open beside its file: its runtime's four, and a connection to each of two hosts.
+const DESCRIPTORS_OF_A_WORKER: usize = 6;
+/// For a moment, or for somebody else: directories, heartbeats, name servers, files that are hashed.
+const SPARE_DESCRIPTORS: usize = 12;
 
 /// Threads that hash what is on the volume already, as many as there are processors up to this.
 const MAX_HASHERS: usize = 16;
@@ -50,6 +55,19 @@ pub struct Options {
     /// The most bytes asked for in one request.
     pub chunk_size: u64,
     pub retry: RetryPolicy,
+    /// Descriptors that the process can still open.
+    pub descriptors: usize,
+}
+
+impl Options {
+    /// As many workers and open files as the descriptors allow; there is always one of each.
+    fn limited(&self) -> (usize, usize) {
+        let free = self.descriptors.saturating_sub(SPARE_DESCRIPTORS);
+        // A worker needs a file as well.
+        let workers = (free / (DESCRIPTORS_OF_A_WORKER + 1)).clamp(1, self.connections.max(1));
+        let files = free.saturating_sub(workers * DESCRIPTORS_OF_A_WORKER);
+        (workers, files.clamp(1, MAX_OPEN_FILES))
+    }
 }
 
 /// What is known of a file once it is complete.
@@ -130,7 +148,8 @@ pub fn run(
     // No more workers than there can be chunks.
     let chunks = plan.missing_bytes().div_ceil(queue::least_chunk(options.chunk_size));
     let chunks = chunks.max(plan.missing.len() as u64);
-    let most = (chunks.min(options.connections as u64) as usize).max(1);
+    let (workers, open_files) = options.limited();
+    let most = (chunks.min(workers as u64) as usize).max(1);
     let first = most.min(pilot::FIRST);
     // A failure ends this transfer, not what its caller still wants to do.
     let stop = &stop.part();
@@ -144,7 +163,7 @@ pub fn run(
         stop,
         queue: Queue::new(plan, options.chunk_size, first),
         traffic: floor::Traffic::default(),
-        open_files: Arc::new(Semaphore::new(MAX_OPEN_FILES)),
+        open_files: Arc::new(Semaphore::new(open_files)),
         proofs: Mutex::new(vec![None; jobs.len()]),
         jobs,
         hashing: hashing::Inbox::default(),
