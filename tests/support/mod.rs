@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod measure;
+pub mod process;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -307,6 +308,21 @@ pub fn is_root() -> bool {
     // The owner of our own process directory.
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0) || skip("this needs root")
+}
+
+/// How often a random test is repeated: `short`, or as `WEIGHTLIFT_TEST_ROUNDS` says.
+pub fn rounds(short: usize) -> usize {
+    let set = std::env::var("WEIGHTLIFT_TEST_ROUNDS").ok();
+    set.map_or(short, |rounds| rounds.parse().expect("WEIGHTLIFT_TEST_ROUNDS is a number"))
+}
+
+/// Where a random test begins: anew each time, or where `WEIGHTLIFT_TEST_SEED` says.
+pub fn seed() -> u64 {
+    let set = std::env::var("WEIGHTLIFT_TEST_SEED").ok();
+    set.map_or_else(
+        || fastrand::u64(..),
+        |seed| seed.parse().expect("WEIGHTLIFT_TEST_SEED is a number"),
+    )
 }
 
 /// Prints why a test is skipped; always false.
