@@ -76,11 +76,18 @@ fn a_hundred_kills_cost_no_more_than_what_was_on_its_way() {
     assert!(run.stderr.contains("are here already"), "{}", run.stderr);
     assert!(!run.stderr.contains("damaged"), "{}", run.stderr);
     volume.assert_holds("tiny", &tree);
-    volume.assert_clean();
+    // A run that was killed before its journal had begun leaves a directory that tells of nobody.
+    for left in volume.attempts() {
+        let journal = std::fs::read(left.join("journal")).unwrap_or_default();
+        assert!(journal.is_empty() && list(&left.join("tree")).is_empty(), "{}", left.display());
+    }
     weightlift().arg("verify").arg(volume.family("tiny")).run().assert_success();
-    // Nothing but what was lost has been fetched again.
+    // Nothing but what was lost has been fetched again, and what the server still sent to the killed.
     let twice = hub.log().bytes_sent_twice();
-    assert!(twice <= lost + MIB, "seed {seed}: {twice} bytes fetched twice, {lost} lost");
+    assert!(
+        twice <= lost + rounds as u64 * MIB / 4,
+        "seed {seed}: {twice} bytes fetched twice, {lost} lost"
+    );
     eprintln!(
         "seed {seed}: {rounds} kills in {} MiB; {} MiB lost, {} MiB fetched twice; at worst {:.0} % of \
          the bound",
