@@ -7,6 +7,8 @@
 mod cli;
 pub mod commands;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod model;
 mod process;
 pub mod progress;

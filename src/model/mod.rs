@@ -3,6 +3,7 @@
 
 mod digest;
 mod fnmatch;
+pub(crate) mod fuzz;
 mod path;
 mod plan;
 mod select;

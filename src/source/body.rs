@@ -136,7 +136,7 @@ pub(super) fn web_page(is_one: bool) -> &'static str {
 }
 
 /// `bytes 0-99/1000` must name the range that was asked for and the size that was listed.
-fn check_content_range(
+pub(super) fn check_content_range(
     header: Option<&str>,
     range: &Range<u64>,
     file: &RemoteFile,

@@ -192,7 +192,7 @@ pub fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, S
 }
 
 /// Never from https to anything else, never to a file or to the services of a node.
-fn safe_target(from: &Url, target: Url) -> Result<Url, SourceError> {
+pub(super) fn safe_target(from: &Url, target: Url) -> Result<Url, SourceError> {
     let is_safe_scheme = match target.scheme() {
         "https" => true,
         "http" => from.scheme() == "http",

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LINK, RANGE};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -170,7 +170,7 @@ impl Hub {
             }
             let followed = self.follow(&self.client, Method::GET, url.clone(), None).await?;
             let response = self.accepted(followed.response, &Asked::Tree).await?;
-            next = self.next_page(response.url(), response.headers())?;
+            next = hub_answers::next_page(response.url(), response.headers())?;
             let body =
                 http::small_body(response, MAX_PAGE_BYTES, self.http.deadlines.stall).await?;
             let entries: Vec<hub_answers::TreeEntry> = self.json(&body, "the listing")?;
@@ -195,31 +195,6 @@ impl Hub {
             }
         }
         Ok(files)
-    }
-
-    /// `Link: <…>; rel="next"`, which must stay at the origin that sent it. A Link that cannot be
-    /// read is an error: a listing that is cut short must not look complete.
-    fn next_page(&self, at: &Url, headers: &HeaderMap) -> Result<Option<Url>, SourceError> {
-        let broken =
-            || SourceError::Protocol("the listing has a Link that is not understood".into());
-        let mut next = None;
-        for value in headers.get_all(LINK) {
-            let links = value.to_str().map_err(|_| broken())?;
-            for (target, rel) in hub_answers::links(links).ok_or_else(broken)? {
-                if rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")) {
-                    next = Some(target);
-                }
-            }
-        }
-        let Some(next) = next else { return Ok(None) };
-        match at.join(&next) {
-            Ok(url) if url.origin() == at.origin() => Ok(Some(url)),
-            Ok(url) => Err(SourceError::Unsafe(format!(
-                "the listing continues at another host, `{}`; not followed",
-                text::inert(&http::origin(&url), 100)
-            ))),
-            Err(_) => Err(broken()),
-        }
     }
 
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.

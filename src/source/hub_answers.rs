@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -159,9 +159,33 @@ pub async fn refusal(
     }
 }
 
+/// `Link: <…>; rel="next"`, which must stay at the origin that sent it. A Link that cannot be read is
+/// an error: a listing that is cut short must not look complete.
+pub fn next_page(at: &Url, headers: &HeaderMap) -> Result<Option<Url>, SourceError> {
+    let broken = || SourceError::Protocol("the listing has a Link that is not understood".into());
+    let mut next = None;
+    for value in headers.get_all(LINK) {
+        let found = value.to_str().map_err(|_| broken())?;
+        for (target, rel) in links(found).ok_or_else(broken)? {
+            if rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")) {
+                next = Some(target);
+            }
+        }
+    }
+    let Some(next) = next else { return Ok(None) };
+    match at.join(&next) {
+        Ok(url) if url.origin() == at.origin() => Ok(Some(url)),
+        Ok(url) => Err(SourceError::Unsafe(format!(
+            "the listing continues at another host, `{}`; not followed",
+            text::inert(&http::origin(&url), 100)
+        ))),
+        Err(_) => Err(broken()),
+    }
+}
+
 /// The targets of a `Link` header with the relation of each; `None` if it is not well-formed.
 /// Targets and quoted values may hold commas and semicolons.
-pub fn links(header: &str) -> Option<Vec<(String, String)>> {
+fn links(header: &str) -> Option<Vec<(String, String)>> {
     let mut found = Vec::new();
     let mut rest = header.trim();
     while !rest.is_empty() {

@@ -5,6 +5,8 @@ mod body;
 pub mod credentials;
 mod dns;
 mod error;
+pub(crate) mod fuzz;
+pub(crate) mod fuzz_s3;
 pub mod http;
 mod http_failures;
 mod hub;

@@ -1,5 +1,6 @@
 //! What a prefix, or one key, of a bucket holds: pinned once, by the ETags of all objects.
 
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{EncodingType, Object};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
@@ -130,9 +131,8 @@ impl Listing {
                     request.set_prefix(prefix).set_continuation_token(next.clone()).send()
                 })
                 .await?;
-            let encoded = page.encoding_type() == Some(&EncodingType::Url);
-            for object in page.contents() {
-                match entry(&base, object, encoded)? {
+            for found in entries(&base, &page) {
+                match found? {
                     Entry::File(object) => objects.push(object),
                     Entry::Sentinel(stamp) => sentinel = Some(stamp),
                     Entry::Marker => {}
@@ -198,11 +198,21 @@ impl Listing {
     }
 }
 
-enum Entry {
+#[derive(Debug)]
+pub(super) enum Entry {
     File(Listed),
     Sentinel(Stamp),
     /// An empty object that stands for a directory.
     Marker,
+}
+
+/// What the objects of one page stand for.
+pub(super) fn entries<'a>(
+    base: &'a str,
+    page: &'a ListObjectsV2Output,
+) -> impl Iterator<Item = Result<Entry, SourceError>> + 'a {
+    let encoded = page.encoding_type() == Some(&EncodingType::Url);
+    page.contents().iter().map(move |object| entry(base, object, encoded))
 }
 
 fn entry(base: &str, object: &Object, encoded: bool) -> Result<Entry, SourceError> {

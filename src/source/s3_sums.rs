@@ -125,7 +125,7 @@ impl Beside {
 }
 
 /// The lines of a `SHA256SUMS` file by path, and how many lines are none.
-fn sha256sums(text: &str) -> (BTreeMap<String, [u8; 32]>, usize) {
+pub(super) fn sha256sums(text: &str) -> (BTreeMap<String, [u8; 32]>, usize) {
     let mut sums = BTreeMap::new();
     let mut strange = 0;
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use rustix::path::Arg;
 
 use super::StoreError;
 
@@ -29,9 +28,7 @@ pub enum Kind {
     Other,
 }
 
-/// No tree of ours has as many levels of directories. Each that is walked holds a descriptor.
-const MAX_LEVELS: usize = 120;
-const DIRECTORY: OFlags =
+pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 const FILE: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
 
@@ -260,44 +257,6 @@ impl Dir {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(StoreError::io("remove the directory", &self.path_of(name), error)),
-        }
-    }
-
-    /// Removes `name` and all below it, whatever the names; links are removed, not followed.
-    pub fn remove_tree(&self, name: &str) -> Result<(), StoreError> {
-        self.remove_levels(name, MAX_LEVELS)
-    }
-
-    fn remove_levels(&self, name: impl Arg + Copy, levels: usize) -> Result<(), StoreError> {
-        let fail =
-            |error: Errno| StoreError::io("remove", &self.path_of(&name.to_string_lossy()), error);
-        let child = match rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(()),
-            // Something else than a directory.
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                return match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => Ok(()),
-                    Err(error) => Err(fail(error)),
-                };
-            }
-            Err(error) => return Err(fail(error)),
-        };
-        let levels = levels.checked_sub(1).ok_or_else(|| fail(Errno::NAMETOOLONG))?;
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&child).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name().to_owned();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name);
-            }
-        }
-        let child = Self { fd: child, path: self.path_of(&name.to_string_lossy()) };
-        for name in &names {
-            child.remove_levels(name.as_c_str(), levels)?;
-        }
-        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(fail(error)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the bytes of a model must be: digests of files, headers of safetensors, complete indexes.
 
 mod digest;
+pub(crate) mod fuzz;
 mod index;
 mod safetensors;
 

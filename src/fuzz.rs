@@ -1,0 +1,24 @@
+//! What fuzzers and `tests/fuzz.rs` call: every reader of foreign bytes, each with what must hold of
+//! whatever it accepts. A broken promise is a panic. No part of any interface.
+
+use crate::{model, source, store, verify};
+
+/// A reader, given any bytes.
+pub type Target = fn(&[u8]);
+
+/// All of them; each has a corpus of its name in `tests/corpus`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("repo_path", model::fuzz::repo_path),
+    ("sentinel", model::fuzz::sentinel),
+    ("journal", store::fuzz::journal),
+    ("owner", store::fuzz::owner),
+    ("safetensors", verify::fuzz::safetensors),
+    ("index", verify::fuzz::index),
+    ("content_range", source::fuzz::content_range),
+    ("retry_after", source::fuzz::retry_after),
+    ("link", source::fuzz::link),
+    ("redirect", source::fuzz::redirect),
+    ("hub_tree", source::fuzz::hub_tree),
+    ("sha256sums", source::fuzz::sha256sums),
+    ("s3_listing", source::fuzz_s3::s3_listing),
+];
