@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn keys_that_are_no_safe_path_are_refused() {
         for key in ["m/../x", "m//x", "m/a\\b", "m/a\nb", "m/.weightlift/x", "m//"] {
-            let refused = entry("m/", &object(key, 1), false).err().expect(key);
+            let refused = entry("m/", &object(key, 1), false).expect_err(key);
             assert!(
                 matches!(refused, SourceError::UnsafePath(_) | SourceError::Unsafe(_)),
                 "{key}"
