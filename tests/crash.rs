@@ -281,6 +281,8 @@ impl Scene {
         match call.name {
             // Cleaning up once the model is there and durable.
             "unlinkat" | "fadvise64" => true,
+            // What cannot be linked is copied.
+            "linkat" => true,
             "renameat" => call.path.to_string_lossy().ends_with("~gone"),
             // The directory that the root lies in may be somebody else's.
             "fsync" => above_the_root,

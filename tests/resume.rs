@@ -111,3 +111,32 @@ fn journalled(volume: &Volume) -> u64 {
     };
     volume.attempts().iter().map(of).max().unwrap_or(0)
 }
+
+#[test]
+fn of_two_earlier_attempts_the_fuller_one_is_continued() {
+    let size = 24 * MIB;
+    let tree = Tree::new().with("config.json", "{}").with_blob("big.bin", Blob::synthetic(size, 1));
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 8 * MIB }));
+    let arguments = ["hf://org/tiny", "--connections=1", "--chunk-size=1MiB"];
+    let running = fetch(&hub, &volume, &arguments).start();
+    eventually("half of it is there", || journalled(&volume) > 12 * MIB);
+    running.signal("-KILL");
+    drop(running.wait());
+    hub.clear_script();
+    let fuller = volume.attempts().pop().unwrap();
+    let kept = journalled(&volume);
+    // An earlier one by name, that knows of the first pieces only.
+    let emptier = fuller.with_file_name("tiny~0000000000000000");
+    let copied = std::process::Command::new("cp").arg("-r").args([&fuller, &emptier]).status();
+    assert!(copied.unwrap().success());
+    let journal = std::fs::read_to_string(fuller.join("journal")).unwrap();
+    let cut = journal.lines().take_while(|line| !line.contains("\"start\":4194304")).count();
+    let start: String = journal.lines().take(cut).map(|line| format!("{line}\n")).collect();
+    assert!(start.contains("big.bin") && start.len() < journal.len(), "{journal}");
+    std::fs::write(emptier.join("journal"), start).unwrap();
+    hub.log().clear();
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    volume.assert_holds("tiny", &tree);
+    assert_eq!(hub.bytes_sent_for("xet-bridge"), size - kept);
+}

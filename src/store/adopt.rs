@@ -4,6 +4,7 @@
 //! wrote is copied, chunk by chunk, against the recorded checksums: its kernel may still write to
 //! that inode.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -44,7 +45,10 @@ impl Attempt {
         let attempts = self.state.make_child(ATTEMPTS)?;
         // One wait for all of them together.
         let give_up_at = Instant::now() + SILENT + BEAT;
-        for name in self.other_attempts(&attempts)? {
+        let mut names = self.other_attempts(&attempts)?;
+        // Of a file that several have begun the first is used.
+        names.sort_by_cached_key(|name| Reverse(journalled_bytes(&attempts, name)));
+        for name in names {
             if !(outside.go_on)() {
                 break;
             }
@@ -321,6 +325,14 @@ impl Attempt {
 fn is_whole(size: u64, chunks: &[WrittenChunk]) -> bool {
     let ranges: Vec<_> = chunks.iter().map(|chunk| chunk.range.clone()).collect();
     gaps(size, &ranges).is_empty()
+}
+
+/// Bytes that an attempt says it has written.
+fn journalled_bytes(attempts: &Dir, name: &str) -> u64 {
+    let old = open_attempt(attempts, name).ok().flatten();
+    let journal = old.and_then(|old| journal::read(&old).ok().flatten());
+    let chunks = journal.iter().flat_map(|(_, files)| files).flat_map(|file| &file.chunks);
+    chunks.fold(0, |sum, chunk| sum.saturating_add(chunk.range.end - chunk.range.start))
 }
 
 /// Opens an attempt; what is no directory is none.
