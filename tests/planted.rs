@@ -105,7 +105,10 @@ fn deep(path: &Path) -> bool {
 
 /// Everything below a directory that must not change.
 #[derive(Debug, PartialEq)]
-struct Seen(BTreeMap<PathBuf, (u64, u32, u64, i64, i64, Vec<u8>)>);
+struct Seen(BTreeMap<PathBuf, Facts>);
+
+/// Inode, mode and size; time of the last change; content.
+type Facts = ([u64; 3], [i64; 2], Vec<u8>);
 
 impl Seen {
     fn of(dir: &Path) -> Self {
@@ -115,8 +118,8 @@ impl Seen {
             let meta = std::fs::symlink_metadata(&path).unwrap();
             let content = if meta.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
             // Not the link count, which `HardLink` itself changes, nor with it the change time.
-            let facts =
-                (meta.ino(), meta.mode(), meta.len(), meta.mtime(), meta.mtime_nsec(), content);
+            let numbers = [meta.ino(), u64::from(meta.mode()), meta.len()];
+            let facts = (numbers, [meta.mtime(), meta.mtime_nsec()], content);
             to_see.extend(if meta.is_dir() { list(&path) } else { Vec::new() });
             found.insert(path, facts);
         }
@@ -355,7 +358,7 @@ fn swap(volume: &Volume, target: &str, outside: &Path, stop: &AtomicBool, swaps:
     let mut aside = 0;
     while !stop.load(Relaxed) {
         let paths = if is_inside {
-            list(&real).iter().map(|attempt| below(attempt)).collect()
+            list(&real).iter().map(&below).collect()
         } else {
             vec![volume.root().join(target)]
         };
