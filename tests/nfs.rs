@@ -305,6 +305,8 @@ fn a_reader_on_another_node_never_sees_a_mixture() {
                 assert_eq!(marks.len(), 1, "a mixture: {marks:?}");
                 seen.extend(marks);
                 sets += 1;
+                // The publisher needs the one processor as well.
+                std::thread::sleep(Duration::from_millis(10));
             }
             (sets, seen)
         });
