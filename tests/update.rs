@@ -189,3 +189,43 @@ fn an_s3_object_is_recognised_by_its_checksum() {
         assert_eq!(s3.log().bytes_sent_for("big.bin"), 0, "{checksum:?}");
     }
 }
+
+#[test]
+fn where_there_are_no_hard_links_blocks_are_shared_if_the_filesystem_can() {
+    if !is_root() || !has("strace") || !has("mkfs.xfs") {
+        return;
+    }
+    let (hub, volume) = (FakeHub::serving(REPO, first()), Volume::new());
+    let image = volume.path("image");
+    std::fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let done = |program: &str, arguments: &[&std::ffi::OsStr]| {
+        std::process::Command::new(program).args(arguments).status().unwrap().success()
+    };
+    assert!(done("mkfs.xfs", &["-q".as_ref(), image.as_os_str()]));
+    let root = volume.root();
+    if !done("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), root.as_os_str()]) {
+        skip("no image can be mounted");
+        return;
+    }
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+        hub.move_branch(REPO, "main", second());
+        hub.log().clear();
+        let log = volume.path("calls");
+        let (log, calls) = (log.to_str().unwrap(), "trace=linkat,ioctl,pwrite64");
+        let wrapper =
+            ["strace", "-f", "-qq", "-o", log, "-e", calls, "-e", "inject=linkat:error=EPERM"];
+        under(&wrapper, &fetch(&hub, &volume, &["hf://org/tiny"])).run().assert_success();
+        volume.assert_holds("tiny", &second());
+        assert_tree(&kept(&volume), &first());
+        assert_eq!(hub.bytes_sent_for("xet-bridge"), 0);
+        let calls = std::fs::read_to_string(log).unwrap();
+        let shared = calls.lines().filter(|line| line.contains("FICLONE") && line.ends_with("= 0"));
+        assert_eq!(shared.count(), 2, "{calls}");
+    }));
+    assert!(done("umount", &["-l".as_ref(), root.as_os_str()]));
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
