@@ -34,10 +34,10 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Reads a heartbeat; what cannot be understood is treated as absent.
+    /// Reads a heartbeat; what cannot be understood is treated as absent. A network filesystem asks
+    /// its server again for a `dir` that has been opened just now.
     pub fn read(dir: &Dir, name: &str) -> Option<Self> {
-        // Opened anew: a network filesystem then asks its server again.
-        let content = dir.again().ok()?.read(name, MAX_OWNER_BYTES).ok()??;
+        let content = dir.read(name, MAX_OWNER_BYTES).ok()??;
         serde_json::from_slice(&content).ok()
     }
 
