@@ -84,10 +84,18 @@ impl<'a> Fetch<'a> {
                 Err(error) => return Err(error),
             }
         }
+        let is_known = known.is_some();
+        // Not kept while it is replaced: with very many files it is large.
+        let before = match existing {
+            Existing::Complete(sentinel) | Existing::Damaged(sentinel, _) => {
+                Some(Sentinel { files: Vec::new(), left_out: Vec::new(), ..*sentinel })
+            }
+            Existing::Nothing => None,
+        };
         let mut may_take_over = true;
         loop {
             let store = Store::open(model.destination.clone())?;
-            let turn = self.turn(model, store, &existing, revision.as_deref(), may_take_over);
+            let turn = self.turn(model, store, before.as_ref(), revision.as_deref(), may_take_over);
             let (store, is_extra, _lock) = match turn.await? {
                 Turn::Ours { store, is_extra, lock } => (store, is_extra, lock),
                 Turn::DoneByOther { store, sentinel } => {
@@ -105,13 +113,16 @@ impl<'a> Fetch<'a> {
                 continue;
             }
             // An outage in the middle of an update takes the copy away as little.
-            return match known {
-                Some(sentinel) if is_outage(&error) && model.uri.pinned_commit().is_none() => {
-                    self.screen.warn(&format!("{error}; using the last complete copy"));
-                    self.present(model, &store, sentinel, started)
-                }
-                _ => Err(error),
-            };
+            if is_known
+                && is_outage(&error)
+                && model.uri.pinned_commit().is_none()
+                && let Ok(Existing::Complete(sentinel)) = store.existing()
+                && sentinel.is_for(&model.uri, &self.args.selection())
+            {
+                self.screen.warn(&format!("{error}; using the last complete copy"));
+                return self.present(model, &store, &sentinel, started);
+            }
+            return Err(error);
         }
     }
 
@@ -228,22 +239,18 @@ impl<'a> Fetch<'a> {
         &self,
         model: &Model,
         mut store: Store,
-        before: &Existing,
+        before: Option<&Sentinel>,
         wanted: Option<&str>,
         may_take_over: bool,
     ) -> Result<Turn, Error> {
         let selection = self.args.selection();
-        let before = match before {
-            Existing::Complete(sentinel) | Existing::Damaged(sentinel, _) => Some(sentinel.clone()),
-            Existing::Nothing => None,
-        };
         if let Existing::Damaged(sentinel, difference) = &store.existing()? {
             self.screen.warn(&format!(
                 "`{}` is damaged ({difference}); fetching {} again",
                 store.family_path().display(),
                 sentinel.source
             ));
-        } else if let Some(sentinel) = before.as_ref().filter(|s| s.source != model.uri.place()) {
+        } else if let Some(sentinel) = before.filter(|s| s.source != model.uri.place()) {
             self.screen.warn(&format!(
                 "`{}` holds {} and will be replaced",
                 store.family_path().display(),
@@ -269,7 +276,7 @@ impl<'a> Fetch<'a> {
             // Looked at after the lock: whoever held it before may have finished.
             store = Store::open(model.destination.clone())?;
             if let Existing::Complete(sentinel) = store.existing()? {
-                let is_news = before.as_ref().is_none_or(|before| **before != *sentinel);
+                let is_news = before.is_none_or(|it| !it.is_same_publication(&sentinel));
                 let is_wanted = match (model.uri.pinned_commit(), wanted) {
                     (Some(commit), _) => sentinel.revision == commit,
                     (None, Some(wanted)) => sentinel.revision == wanted,

@@ -16,7 +16,7 @@ use crate::model::{
     RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
 };
 use crate::progress::Screen;
-use crate::store::{Dir, Kind, StoreError};
+use crate::store::{self, Dir, Kind, StoreError};
 use crate::transfer::Stop;
 use crate::verify::{self, FileHasher, Structure};
 
@@ -32,13 +32,14 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
         ))
     };
     let dir = Dir::open_anew(path)?.ok_or_else(missing)?;
-    let json = dir.read(SENTINEL, 256 << 20)?.ok_or_else(missing)?;
-    let sentinel = Sentinel::parse(&json).map_err(|problem| match problem {
-        SentinelProblem::UnknownFormat(_) => {
-            Error::Store(StoreError::Sentinel { path: dir.path_of(SENTINEL), problem })
+    let read = store::read_sentinel(&dir).map_err(|error| match error {
+        StoreError::Sentinel { problem: SentinelProblem::UnknownFormat(_), .. } => error.into(),
+        StoreError::Sentinel { path, problem } => {
+            Error::Integrity(format!("`{}`: {problem}", path.display()))
         }
-        problem => Error::Integrity(format!("`{}`: {problem}", dir.path_of(SENTINEL).display())),
-    })?;
+        error => error.into(),
+    });
+    let sentinel = read?.ok_or_else(missing)?;
     let bad = damaged(&dir, &sentinel, stop)?;
     for (file, why) in &bad {
         screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));

@@ -1,8 +1,9 @@
 //! What must hold of names and sentinels that are accepted; see [`crate::fuzz`].
 
+use std::ops::ControlFlow;
 use std::path::{Component, Path};
 
-use super::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, text};
+use super::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, each_sentinel_file, text};
 
 pub fn repo_path(data: &[u8]) {
     let name = String::from_utf8_lossy(data);
@@ -46,6 +47,13 @@ pub fn sentinel(data: &[u8]) {
             for told in shown.into_iter().chain(&sentinel.renamed_to) {
                 assert!(!told.chars().any(text::is_control), "acts on a terminal");
             }
+            let mut files = Vec::new();
+            each_sentinel_file(data, &mut |file| {
+                files.push(file);
+                ControlFlow::Continue(())
+            })
+            .expect("reads file by file");
+            assert_eq!(files, sentinel.files);
             let mut json = Vec::new();
             sentinel.write(&mut json).expect("written to memory");
             assert_eq!(Sentinel::parse(&json).expect("reads back"), sentinel);

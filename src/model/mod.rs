@@ -16,7 +16,9 @@ pub use digest::{Checksum, Digest, Sha256, hex};
 pub use path::{Family, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use select::{LeftOut, Selected, Selection, SelectionError, is_pickle};
-pub use sentinel::{SENTINEL, Sentinel, SentinelFile, SentinelProblem};
+pub use sentinel::{
+    SENTINEL, Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,
+};
 pub use snapshot::{RemoteFile, Snapshot, SnapshotError};
 pub use source::{HubRepo, S3Location, SourceUri, SourceUriError};
 

@@ -1,10 +1,15 @@
 //! The file that vouches for a published family.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::fmt;
+use std::io::{BufReader, Cursor, Read, Seek, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
 
@@ -47,13 +52,23 @@ pub struct SentinelFile {
     /// Of all bytes, computed here.
     pub sha256: Sha256,
     /// The kind of published digest that the bytes were compared with, or `unpublished`.
+    #[serde(deserialize_with = "common")]
     pub verified_by: Cow<'static, str>,
     /// That digest, where it is not the SHA-256 above: an update finds unchanged files by it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub published: Option<Box<str>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "maybe_common")]
     pub structure: Option<Cow<'static, str>>,
+}
+
+/// A sentinel without its files, of which there can be very many.
+#[derive(Debug, Deserialize)]
+pub struct SentinelHead {
+    format: u32,
+    source: String,
+    pub revision: String,
+    selection: Selection,
 }
 
 /// Why the content of a sentinel file cannot be used.
@@ -65,6 +80,8 @@ pub enum SentinelProblem {
         "the sentinel has format {0}, which this version does not know; use a newer weightlift"
     )]
     UnknownFormat(u64),
+    #[error("the sentinel has {0} bytes, more than weightlift reads")]
+    TooLarge(u64),
     #[error("the sentinel holds control characters, which weightlift does not write")]
     ControlCharacters,
     #[error("the sentinel names an unsafe path")]
@@ -100,15 +117,12 @@ impl Sentinel {
     }
 
     pub fn parse(json: &[u8]) -> Result<Self, SentinelProblem> {
-        #[derive(Deserialize)]
-        struct Head {
-            format: u64,
-        }
-        let head: Head = serde_json::from_slice(json).map_err(SentinelProblem::Unreadable)?;
-        if head.format != u64::from(FORMAT) {
-            return Err(SentinelProblem::UnknownFormat(head.format));
-        }
-        let sentinel: Self = serde_json::from_slice(json).map_err(SentinelProblem::Unreadable)?;
+        Self::read(Cursor::new(json))
+    }
+
+    /// Reads it piece by piece: with very many files the text is larger than what it says.
+    pub fn read(json: impl Read + Seek) -> Result<Self, SentinelProblem> {
+        let sentinel: Self = read(json, |sentinel: &Self| sentinel.format)?;
         let told = [&sentinel.source, &sentinel.revision, &sentinel.tool];
         if told
             .into_iter()
@@ -127,6 +141,12 @@ impl Sentinel {
     pub fn write(&self, mut out: impl Write) -> std::io::Result<()> {
         serde_json::to_writer_pretty(&mut out, self)?;
         out.write_all(b"\n")
+    }
+
+    /// Whether both were written by the same run. Does not look at the files.
+    pub fn is_same_publication(&self, other: &Self) -> bool {
+        let told = |it: &Self| (it.source.clone(), it.revision.clone(), it.completed_at.clone());
+        told(self) == told(other) && self.selection == other.selection
     }
 
     /// Whether the family was filled from this place with this selection, at whatever revision.
@@ -154,6 +174,111 @@ impl SentinelFile {
             structure,
         }
     }
+}
+
+impl SentinelHead {
+    pub fn read(json: impl Read + Seek) -> Result<Self, SentinelProblem> {
+        read(json, |head: &Self| head.format)
+    }
+
+    /// Whether it vouches for the same content as `other` as far as it tells.
+    pub fn is_of(&self, other: &Sentinel) -> bool {
+        self.source == other.source
+            && self.revision == other.revision
+            && self.selection == other.selection
+    }
+}
+
+/// Reads all of `json`, which has the format that `format_of` tells.
+fn read<T: DeserializeOwned>(
+    mut json: impl Read + Seek,
+    format_of: impl Fn(&T) -> u32,
+) -> Result<T, SentinelProblem> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u64,
+    }
+    let known = u64::from(FORMAT);
+    let (format, read) = match serde_json::from_reader::<_, T>(BufReader::new(&mut json)) {
+        Ok(read) => (format_of(&read).into(), Ok(read)),
+        Err(error) => {
+            // Another format need not even have the same fields.
+            let again = json.rewind().map(|()| BufReader::new(&mut json)).ok();
+            let format = again.and_then(|json| serde_json::from_reader::<_, Format>(json).ok());
+            (format.map_or(known, |it| it.format), Err(SentinelProblem::Unreadable(error)))
+        }
+    };
+    if format == known { read } else { Err(SentinelProblem::UnknownFormat(format)) }
+}
+
+/// Hands over each file of a sentinel as it is read, for as long as `each` says so: all at once,
+/// they would be most of the memory of an update of very many files.
+pub fn each_sentinel_file(
+    json: impl Read,
+    each: &mut dyn FnMut(SentinelFile) -> ControlFlow<()>,
+) -> Result<(), SentinelProblem> {
+    let mut json = serde_json::Deserializer::from_reader(BufReader::new(json));
+    let mut files = Files { each, is_over: false };
+    match json.deserialize_map(&mut files) {
+        Err(error) if !files.is_over => Err(SentinelProblem::Unreadable(error)),
+        _ => Ok(()),
+    }
+}
+
+struct Files<'a> {
+    each: &'a mut dyn FnMut(SentinelFile) -> ControlFlow<()>,
+    is_over: bool,
+}
+
+impl<'de> Visitor<'de> for &mut Files<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a sentinel with files")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "files" {
+                map.next_value_seed(&mut *self)?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut files: A) -> Result<(), A::Error> {
+        while let Some(file) = files.next_element()? {
+            if (self.each)(file).is_break() {
+                self.is_over = true;
+                return Err(A::Error::custom("enough"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Files<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, files: D) -> Result<(), D::Error> {
+        files.deserialize_seq(self)
+    }
+}
+
+/// The words that nearly every file has are not allocated for each.
+fn common<'de, D: Deserializer<'de>>(text: D) -> Result<Cow<'static, str>, D::Error> {
+    String::deserialize(text).map(shared)
+}
+
+fn maybe_common<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Cow<'static, str>>, D::Error> {
+    Option::<String>::deserialize(text).map(|text| text.map(shared))
+}
+
+fn shared(text: String) -> Cow<'static, str> {
+    let known = ["sha256", "git-sha1", UNPUBLISHED, "valid"].into_iter().find(|it| *it == text);
+    known.map_or(Cow::Owned(text), Cow::Borrowed)
 }
 
 #[cfg(test)]
@@ -201,6 +326,43 @@ mod tests {
         assert!(matches!(Sentinel::parse(&json(&later)), Err(SentinelProblem::UnknownFormat(2))));
         assert!(matches!(Sentinel::parse(b"{\"format\":1"), Err(SentinelProblem::Unreadable(_))));
         assert!(matches!(Sentinel::parse(b""), Err(SentinelProblem::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_later_format_with_other_fields_is_known_as_such() {
+        let later = br#"{"files": 3, "format": 70000000000}"#;
+        assert!(matches!(
+            Sentinel::parse(later),
+            Err(SentinelProblem::UnknownFormat(70_000_000_000))
+        ));
+        assert!(matches!(
+            SentinelHead::read(Cursor::new(later)),
+            Err(SentinelProblem::UnknownFormat(_))
+        ));
+    }
+
+    #[test]
+    fn files_are_handed_over_one_by_one_until_it_is_enough() {
+        let mut many = sentinel();
+        many.files = (0..9).map(|size| SentinelFile { size, ..many.files[0].clone() }).collect();
+        let json = json(&many);
+        let mut seen = Vec::new();
+        let mut up_to = |last: u64, json: &[u8]| {
+            seen.clear();
+            let result = each_sentinel_file(json, &mut |file| {
+                seen.push(file.clone());
+                if file.size == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            (seen.clone(), result.is_ok())
+        };
+        assert_eq!(up_to(u64::MAX, &json), (many.files.clone(), true));
+        assert_eq!(up_to(3, &json), (many.files[..=3].to_vec(), true));
+        let (seen, is_ok) = up_to(u64::MAX, &json[..json.len() / 2]);
+        assert!(!is_ok && !seen.is_empty() && many.files.starts_with(&seen));
+        let head = SentinelHead::read(Cursor::new(&json)).expect("parses");
+        assert!(head.is_of(&many));
+        many.revision.push('0');
+        assert!(!head.is_of(&many));
     }
 
     #[test]

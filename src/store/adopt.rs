@@ -12,14 +12,14 @@ use rustix::io::Errno;
 use super::fill::Publishing;
 use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::owner::{BEAT, Owner};
-use super::place::read_sentinel;
+use super::place::with_sentinel;
 use super::publish::KEPT_PREFIX;
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, Presence, TREE};
 use super::sweep::{remove_attempt, remove_gone};
 use super::wanted::Wanted;
 use super::{Dir, Kind, Store, StoreError, filesystem, node, space};
-use crate::model::{RelPath, SENTINEL, STATE_DIR, gaps};
+use crate::model::{RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
 const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
@@ -178,7 +178,7 @@ impl Attempt {
                 }
             }
             Some(tree) => {
-                let previous = read_sentinel(&tree).ok().flatten();
+                let previous = with_sentinel(&tree, SentinelHead::read).ok().flatten();
                 if previous.is_some_and(|previous| previous.revision != header.revision) {
                     let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
                     old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}"))?;

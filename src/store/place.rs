@@ -1,5 +1,6 @@
 //! Where a family is, what is there already, and where its working area lies.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 
 use super::fill::{Publishing, PublishingFile};
 use super::{Dir, Kind, StoreError};
-use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel};
+use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelProblem};
 
 /// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
 const MAX_SENTINEL_BYTES: u64 = 256 << 20;
@@ -272,15 +273,30 @@ impl Store {
 
 /// The sentinel in a family directory, if there is one.
 pub fn read_sentinel(family: &Dir) -> Result<Option<Sentinel>, StoreError> {
+    with_sentinel(family, Sentinel::read)
+}
+
+/// What `read` makes of the sentinel in a family directory, if there is one.
+pub(super) fn with_sentinel<T>(
+    family: &Dir,
+    read: impl FnOnce(File) -> Result<T, SentinelProblem>,
+) -> Result<Option<T>, StoreError> {
     // The directory has been opened: on NFS a bare look for a missing name is answered from a
     // negative cache for many seconds after it has appeared.
-    let Some(json) = family.read(SENTINEL, MAX_SENTINEL_BYTES)? else {
+    let Some(file) = family.read_file(SENTINEL)? else {
         return Ok(None);
     };
-    match Sentinel::parse(&json) {
-        Ok(sentinel) => Ok(Some(sentinel)),
-        Err(problem) => Err(StoreError::Sentinel { path: family.path_of(SENTINEL), problem }),
-    }
+    let path = || family.path_of(SENTINEL);
+    let unreadable = |error| StoreError::io("read", &path(), error);
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let read = match bytes {
+        0..=MAX_SENTINEL_BYTES => read(file),
+        _ => Err(SentinelProblem::TooLarge(bytes)),
+    };
+    read.map(Some).map_err(|problem| match problem {
+        SentinelProblem::Unreadable(error) if error.is_io() => unreadable(error.into()),
+        problem => StoreError::Sentinel { path: path(), problem },
+    })
 }
 
 /// The first file that is missing or has another size than the sentinel says.

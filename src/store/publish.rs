@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::place::read_sentinel;
+use super::place::with_sentinel;
 use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, TREE};
 use super::sweep::remove_attempt;
 use super::{Dir, Existing, Kind, Store, StoreError};
-use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel};
+use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
 
 /// Starts the name of a revision that was replaced by the attempt named after it.
 pub(super) const KEPT_PREFIX: &str = "before-";
@@ -165,7 +165,10 @@ impl Attempt {
                 Ok(Published::Replaced { previous })
             }
             Kind::Directory => {
-                let there = store.family_dir()?.map(|dir| read_sentinel(&dir)).transpose()?;
+                let there = store
+                    .family_dir()?
+                    .map(|dir| with_sentinel(&dir, SentinelHead::read))
+                    .transpose()?;
                 if there.flatten().is_none() {
                     return Err(StoreError::Foreign(store.family_path()));
                 }
@@ -243,15 +246,12 @@ impl Attempt {
 
 /// Whether the family is complete with the same content already, whoever fetched it and when.
 pub(super) fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
-    Ok(match store.existing()? {
-        Existing::Complete(there) => {
-            there.source == ours.source
-                && there.revision == ours.revision
-                && there.selection == ours.selection
-                && there.files == ours.files
-        }
-        Existing::Damaged(..) | Existing::Nothing => false,
-    })
+    let Some(family) = store.family_dir()? else { return Ok(false) };
+    // Without its files first: an update needs no more.
+    if !with_sentinel(&family, SentinelHead::read)?.is_some_and(|there| there.is_of(ours)) {
+        return Ok(false);
+    }
+    Ok(matches!(store.existing()?, Existing::Complete(there) if there.files == ours.files))
 }
 
 /// Whether this filesystem just cannot do what was asked, rather than having failed.

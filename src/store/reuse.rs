@@ -3,13 +3,15 @@
 //! A published file is quiet: it was synced before it was published, and nobody opens it for writing
 //! again. So it can have a second name. It is hashed like every other file before it counts.
 
+use std::ops::ControlFlow;
+
 use super::journal::WrittenChunk;
-use super::place::read_sentinel;
+use super::place::with_sentinel;
 use super::recheck::{Surroundings, copy_range};
 use super::staging::{Attempt, Presence};
 use super::wanted::Wanted;
 use super::{Dir, Kind, Store, StoreError, space};
-use crate::model::{Digest, RelPath, SentinelFile};
+use crate::model::{Digest, RelPath, SentinelFile, each_sentinel_file};
 
 impl Attempt {
     /// Takes over what the published revision has of the new one: by a hard link, or else by a
@@ -21,18 +23,35 @@ impl Attempt {
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         let Some(family) = store.family_dir()? else { return Ok(()) };
-        let Some(sentinel) = read_sentinel(&family)? else { return Ok(()) };
-        for file in sentinel.files.iter().filter(|file| file.size > 0) {
-            if !(outside.go_on)() {
-                break;
-            }
-            for identity in identities(file) {
-                while let Some(n) = wanted.find(self, &identity, file.size) {
-                    if !self.take_published(n, &family, file, outside)? {
-                        break;
-                    }
-                    wanted.take(n);
+        let mut result = Ok(());
+        with_sentinel(&family, |json| {
+            each_sentinel_file(json, &mut |file| {
+                if !(outside.go_on)() {
+                    return ControlFlow::Break(());
                 }
+                result = self.reuse_file(&family, &file, wanted, outside);
+                if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+        })?;
+        result
+    }
+
+    fn reuse_file(
+        &mut self,
+        family: &Dir,
+        file: &SentinelFile,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        if file.size == 0 {
+            return Ok(());
+        }
+        for identity in identities(file) {
+            while let Some(n) = wanted.find(self, &identity, file.size) {
+                if !self.take_published(n, family, file, outside)? {
+                    break;
+                }
+                wanted.take(n);
             }
         }
         Ok(())

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::place::{IN_PLACE, read_sentinel};
+use super::place::{IN_PLACE, with_sentinel};
 use super::publish::KEPT_PREFIX;
 use super::staging::{Attempt, ID_SEPARATOR, TREE};
 use super::{Dir, StoreError, filesystem, node};
+use crate::model::SentinelHead;
 
 /// Ends the name of an attempt that is being removed: whoever sees it may go on with that.
 const GONE: &str = "~gone";
@@ -50,7 +51,7 @@ impl Attempt {
         // A complete tree is the revision that it had just replaced.
         if self.state_name != IN_PLACE
             && let Some(tree) = old.child(TREE)?
-            && read_sentinel(&tree).is_ok_and(|sentinel| sentinel.is_some())
+            && with_sentinel(&tree, SentinelHead::read).is_ok_and(|sentinel| sentinel.is_some())
         {
             let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
             old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}"))?;
