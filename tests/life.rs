@@ -56,7 +56,7 @@ fn goes_on(hub: &FakeHub, volume: &Volume, again: u64) {
 #[test]
 fn while_waiting_for_the_lock() {
     let (hub, volume) = (hub(), Volume::new());
-    drip(&hub, 2 * MIB);
+    drip(&hub, MIB / 2);
     let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "4MiB"]).start();
     eventually("the holder fetches", || sent(&hub) > MIB);
     for (which, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 143)] {
@@ -140,7 +140,7 @@ fn while_what_is_left_of_an_earlier_boot_is_checked() {
 #[test]
 fn while_fetching() {
     let (hub, volume) = (hub(), Volume::new());
-    drip(&hub, 2 * MIB);
+    drip(&hub, MIB / 2);
     for (which, code) in [("-HUP", 143), ("-TERM", 143), ("-INT", 130)] {
         let before = sent(&hub);
         let arguments = ["hf://org/tiny", "--chunk-size", "2MiB", "--connections", "4"];
@@ -280,7 +280,7 @@ fn as_pid_1_signals_work_as_well() {
     }
     for (which, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 143)] {
         let (hub, volume) = (hub(), Volume::new());
-        drip(&hub, 2 * MIB);
+        drip(&hub, MIB / 2);
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
         let running = under(&["unshare", "--pid", "--fork", "--mount-proc"], &command).start();
         eventually("bytes arrive", || sent(&hub) > MIB);
@@ -427,7 +427,7 @@ fn a_soft_limit_of_descriptors_is_raised() {
         return;
     }
     let (hub, volume) = (hub(), Volume::new());
-    drip(&hub, 2 * MIB);
+    drip(&hub, MIB / 2);
     let command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let running = under(&["prlimit", "--nofile=32:2048"], &command).start();
     eventually("bytes arrive", || sent(&hub) > MIB);
@@ -511,7 +511,7 @@ fn nobody_else_reads_its_memory_and_there_is_no_core_file() {
         return;
     }
     let (hub, volume) = (hub(), Volume::new());
-    drip(&hub, 2 * MIB);
+    drip(&hub, MIB / 2);
     std::fs::create_dir(volume.root()).unwrap();
     for dir in [volume.root(), volume.path("")] {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -31,6 +32,9 @@ pub enum Kind {
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 const FILE: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
+
+/// Without a descriptor, we wait so long for one.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Dir {
     /// Opens a directory that the operator named; links in this path are the operator's own.
@@ -82,7 +86,7 @@ impl Dir {
 
     /// Opens the directory `name`, or `None` if there is nothing of that name.
     pub fn child(&self, name: &str) -> Result<Option<Self>, StoreError> {
-        match rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
+        match self.open_at(name, DIRECTORY) {
             Ok(fd) => Ok(Some(Self { fd, path: self.path_of(name) })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(StoreError::io("open the directory", &self.path_of(name), error)),
@@ -130,14 +134,20 @@ impl Dir {
 
     /// The same directory once more.
     pub fn again(&self) -> Result<Self, StoreError> {
-        let fd = self.fd.try_clone().map_err(|error| StoreError::io("open", &self.path, error))?;
+        let again = || self.fd.try_clone().map_err(|error| from_io(&error));
+        let fd = patiently(again).map_err(|error| StoreError::io("open", &self.path, error))?;
         Ok(Self { fd, path: self.path.clone() })
+    }
+
+    fn open_at(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mode = Mode::from_raw_mode(if flags.contains(OFlags::CREATE) { 0o666 } else { 0 });
+        patiently(|| rustix::fs::openat(&self.fd, name, flags, mode))
     }
 
     /// Creates a file that must not be there yet.
     pub fn create_file(&self, name: &str) -> Result<File, StoreError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE;
-        rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))
+        self.open_at(name, flags)
             .map(File::from)
             .map_err(|error| StoreError::io("create", &self.path_of(name), error))
     }
@@ -150,7 +160,7 @@ impl Dir {
     /// Opens a regular file with `access`, or `None` if there is nothing of that name.
     pub fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>, StoreError> {
         let fail = |error: Errno| StoreError::io("open", &self.path_of(name), error);
-        match rustix::fs::openat(&self.fd, name, access | FILE, Mode::from_raw_mode(0o666)) {
+        match self.open_at(name, access | FILE) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd).map_err(fail)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -330,4 +340,21 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+/// Does it again for a while where there are no descriptors left: others of our threads have some
+/// only for a moment.
+fn patiently<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    let started = Instant::now();
+    loop {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn from_io(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
