@@ -49,6 +49,8 @@ pub enum Command {
     Fetch(Box<FetchArgs>),
     /// Re-checks published models offline: every byte against the sentinel
     Verify(VerifyArgs),
+    /// Waits until somebody else has put models onto the volume; reads only, asks no network
+    Wait(WaitArgs),
 }
 
 #[derive(Debug, Args)]
@@ -165,6 +167,38 @@ pub struct VerifyArgs {
     /// Directories of published models
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Directories that models are published at
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Give up (exit 23) after this long in all: 90s, 5m, 2h
+    #[arg(long, env = "WEIGHTLIFT_TIMEOUT", value_name = "DURATION", default_value = "2h",
+          value_parser = text::parse_duration)]
+    pub timeout: Duration,
+
+    /// Wait for this revision; one for each PATH [repeatable]
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
+    pub expect_revision: Vec<String>,
+}
+
+impl WaitArgs {
+    /// Each path, and the revision that is expected there.
+    pub fn models(&self) -> Result<Vec<(&std::path::Path, Option<String>)>, Error> {
+        let (paths, revisions) = (&self.paths, &self.expect_revision);
+        if !revisions.is_empty() && revisions.len() != paths.len() {
+            return Err(Error::Usage(format!(
+                "--expect-revision is given {} times for {} paths; give one for each PATH",
+                revisions.len(),
+                paths.len()
+            )));
+        }
+        let of = |n: usize| revisions.get(n).map(|sha| sha.to_ascii_lowercase());
+        Ok(paths.iter().enumerate().map(|(n, path)| (path.as_path(), of(n))).collect())
+    }
 }
 
 /// Where models go if nobody says otherwise.

@@ -29,6 +29,9 @@ pub enum Error {
     Policy(String),
     #[error("{0}")]
     Conflict(String),
+    /// `wait` has waited too long.
+    #[error("{0}")]
+    Deadline(String),
     #[error("stopped by {}; the next run goes on from here", signal_name(*.0))]
     Signal(i32),
     #[error("this is a bug in weightlift, please report it: {0}")]
@@ -120,6 +123,7 @@ impl Error {
             Self::Integrity(_) => Class::Integrity,
             Self::Policy(_) => Class::Unsafe,
             Self::Conflict(_) => Class::Conflict,
+            Self::Deadline(_) => Class::Deadline,
             Self::Signal(2) => Class::Interrupted,
             Self::Signal(_) => Class::Terminated,
             Self::Bug(_) => Class::Bug,

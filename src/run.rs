@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cli::{Cli, Command, Output};
 use crate::commands::fetch::Fetch;
-use crate::commands::{Outcome, verify};
+use crate::commands::{Outcome, verify, wait};
 use crate::error::{Class, Error};
 use crate::model::text;
 use crate::progress::Screen;
@@ -25,6 +25,7 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How long a last line may take when time is up.
 const TIME_TO_TELL: Duration = Duration::from_millis(200);
+const HOUR: Duration = Duration::from_secs(3_600);
 /// As much as the main thread usually has.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -80,14 +81,22 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
     };
     match &cli.command {
         Command::Fetch(args) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(no_thread)?;
+            let runtime = runtime()?;
             let models = args.models()?;
             let fetch = Fetch::new(args, screen, stop);
             for (n, model) in models.iter().enumerate() {
                 finish(runtime.block_on(fetch.model(model))?, n + 1 == models.len())?;
+            }
+        }
+        Command::Wait(args) => {
+            let runtime = runtime()?;
+            let now = Instant::now();
+            let deadline = now.checked_add(args.timeout).unwrap_or(now + 365 * 24 * HOUR);
+            let models = args.models()?;
+            for (n, (path, expected)) in models.iter().enumerate() {
+                let waited =
+                    wait::for_model(path, args, expected.as_deref(), deadline, screen, stop);
+                finish(runtime.block_on(waited)?, n + 1 == models.len())?;
             }
         }
         Command::Verify(args) => {
@@ -113,6 +122,10 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
         }
     }
     Ok(done)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)
 }
 
 /// The process may have no more threads or descriptors.

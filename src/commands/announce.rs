@@ -54,6 +54,9 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
             "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took})"
         );
     }
+    if *status == "ready" {
+        return format!("complete: `{path}` holds {source} at {revision} ({what}; waited {took})");
+    }
     let rate = *fetched_bytes as f64 / outcome.seconds.max(0.001);
     let verified = match outcome.unpublished {
         0 => "all verified".to_owned(),

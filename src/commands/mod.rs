@@ -5,6 +5,7 @@ mod ask;
 pub mod fetch;
 mod rest;
 pub mod verify;
+pub mod wait;
 
 use crate::model::Sentinel;
 
@@ -13,7 +14,7 @@ use crate::model::Sentinel;
 pub struct Outcome {
     /// The directory that a server should load.
     pub path: String,
-    /// `fetched`, `updated`, `present`, `verified`.
+    /// `fetched`, `updated`, `present`, `verified`, `ready`.
     pub status: &'static str,
     pub source: String,
     pub revision: String,

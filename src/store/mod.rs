@@ -29,7 +29,7 @@ pub use error::StoreError;
 pub use lock::{Lock, LockAttempt};
 pub use node::NodeIdentity;
 pub use owner::{Heartbeat, Owner, Report, SILENCE};
-pub use place::{Destination, Existing, Store, read_sentinel};
+pub use place::{Destination, Existing, Store, first_difference, read_sentinel};
 pub use publish::Published;
 pub use recheck::Surroundings;
 pub use staging::{Attempt, StagedFile};

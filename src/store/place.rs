@@ -300,7 +300,7 @@ pub(super) fn with_sentinel<T>(
 }
 
 /// The first file that is missing or has another size than the sentinel says.
-fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<String>, StoreError> {
+pub fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<String>, StoreError> {
     let mut parent: Option<(String, Dir)> = None;
     for file in &sentinel.files {
         let Ok(path) = RelPath::parse(&file.path) else {
