@@ -75,6 +75,12 @@ pub enum Output {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LockKind {
+    File,
+    Kubernetes,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors.
@@ -83,6 +89,7 @@ case. Several models: SOURCE DEST SOURCE DEST …
 
 Hub: HF_TOKEN, HF_TOKEN_PATH, HF_HOME/token, HF_ENDPOINT and HF_HUB_OFFLINE work as for `hf`.
 S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3.
+Leases: POD_NAMESPACE and POD_NAME, from the downward API.
 Both: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; SSL_CERT_FILE and SSL_CERT_DIR add to the built-in roots.")]
 pub struct FetchArgs {
     /// What to fetch, and where to: SOURCE [DEST], or pairs of them
@@ -130,6 +137,24 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_TAKEOVER_AFTER", value_name = "DURATION", default_value = "60s",
           value_parser = text::parse_duration)]
     pub takeover_after: Duration,
+
+    /// What keeps several pods from fetching the same model: `kubernetes` takes a Lease of the cluster
+    /// beside the lock on the volume, for volumes whose locks do not reach from node to node
+    #[arg(long, env = "WEIGHTLIFT_LOCK", value_enum, value_name = "KIND", default_value_t = LockKind::File)]
+    pub lock: LockKind,
+
+    /// Name of that Lease [default: weightlift-DEST]; the same for all who share the volume
+    #[arg(long, env = "WEIGHTLIFT_LEASE_NAME", value_name = "NAME")]
+    pub lease_name: Option<String>,
+
+    /// Directory of the service account that takes it: token, ca.crt and namespace
+    #[arg(
+        long,
+        env = "WEIGHTLIFT_SERVICE_ACCOUNT",
+        value_name = "DIR",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
+    pub service_account: PathBuf,
 
     /// Give up when no byte has arrived for this long, retries included
     #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",

@@ -1,6 +1,7 @@
 //! Every way to fail, and its exit code. The codes are an interface: a Job's `podFailurePolicy`
 //! reads them.
 
+use crate::cluster::ClusterError;
 use crate::model::{SelectionError, SourceUriError};
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -20,6 +21,8 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     #[error("{0}")]
     NotFound(String),
     /// `verify` found damage, or a model is not what it says.
@@ -119,6 +122,9 @@ impl Error {
             Self::Source(error) => of_source(error),
             Self::Store(error) => of_store(error),
             Self::Transfer(error) => of_transfer(error),
+            Self::Cluster(ClusterError::NoCluster(_)) => Class::Unusable,
+            Self::Cluster(ClusterError::Refused { .. }) => Class::Access,
+            Self::Cluster(ClusterError::Name(_)) => Class::Usage,
             Self::NotFound(_) => Class::NotFound,
             Self::Integrity(_) => Class::Integrity,
             Self::Policy(_) => Class::Unsafe,

@@ -5,6 +5,7 @@
 //! together; [`commands`] tells the stories; `cli` and [`error`] face the outside.
 
 mod cli;
+mod cluster;
 pub mod commands;
 pub mod error;
 #[doc(hidden)]

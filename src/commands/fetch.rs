@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::ask::is_outage;
 use super::{Outcome, announce, rest};
-use crate::cli::{FetchArgs, Model};
+use crate::cli::{FetchArgs, LockKind, Model};
+use crate::cluster::{self, Busy, Lease, LeaseAttempt, Leases};
 use crate::error::Class;
 use crate::model::{
     RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_pickle, text,
@@ -95,14 +96,22 @@ impl<'a> Fetch<'a> {
         let mut may_take_over = true;
         loop {
             let store = Store::open(model.destination.clone())?;
-            let turn = self.turn(model, store, before.as_ref(), revision.as_deref(), may_take_over);
-            let (store, is_extra, _lock) = match turn.await? {
-                Turn::Ours { store, is_extra, lock } => (store, is_extra, lock),
+            let progress = Arc::new(Progress::default());
+            let turn = self.turn(
+                model,
+                store,
+                before.as_ref(),
+                revision.as_deref(),
+                may_take_over,
+                &progress,
+            );
+            let (store, is_extra, _locks) = match turn.await? {
+                Turn::Ours { store, is_extra, lock, lease } => (store, is_extra, (lock, lease)),
                 Turn::DoneByOther { store, sentinel } => {
                     return self.present(model, &store, &sentinel, started);
                 }
             };
-            let error = match self.fill(model, &store, source.as_ref(), started).await {
+            let error = match self.fill(model, &store, source.as_ref(), progress, started).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
@@ -132,6 +141,7 @@ impl<'a> Fetch<'a> {
         model: &Model,
         store: &Store,
         source: &dyn Source,
+        progress: Arc<Progress>,
         started: Instant,
     ) -> Result<Outcome, Error> {
         let budget = self.args.retry_timeout;
@@ -148,7 +158,6 @@ impl<'a> Fetch<'a> {
         let pickles = self.check_pickles(&files)?;
         let snapshot = Snapshot { place, revision, files: Vec::new() };
         let mut attempt = Attempt::begin(store, &snapshot, files)?;
-        let progress = Arc::new(Progress::default());
         progress.enter("looking at earlier attempts");
         let heartbeat = attempt.heartbeat({
             let progress = progress.clone();
@@ -242,6 +251,7 @@ impl<'a> Fetch<'a> {
         before: Option<&Sentinel>,
         wanted: Option<&str>,
         may_take_over: bool,
+        progress: &Arc<Progress>,
     ) -> Result<Turn, Error> {
         let selection = self.args.selection();
         if let Existing::Damaged(sentinel, difference) = &store.existing()? {
@@ -257,6 +267,13 @@ impl<'a> Fetch<'a> {
                 sentinel.source
             ));
         }
+        let mut leases = match self.args.lock {
+            LockKind::File => None,
+            LockKind::Kubernetes => {
+                let name = self.args.lease_name.as_deref();
+                Some(Leases::new(&model.destination.family, name, &self.args.service_account)?)
+            }
+        };
         let mut rest = rest::Rest::new(self.args.lock_timeout, self.args.takeover_after);
         let mut is_told = false;
         loop {
@@ -290,13 +307,40 @@ impl<'a> Fetch<'a> {
             if let Some(lock) = lock
                 && rest.is_alone(&store, lock.is_some())?
             {
-                return Ok(Turn::Ours { store, is_extra: false, lock });
+                match self.lease(leases.as_mut(), progress).await? {
+                    Ok(lease) => return Ok(Turn::Ours { store, is_extra: false, lock, lease }),
+                    Err(Busy { holder, progress }) => rest.hears_of(holder, progress),
+                }
             }
             if may_take_over && let Some(lock) = rest.take_over(&store, self.screen)? {
-                return Ok(Turn::Ours { store, is_extra: true, lock });
+                return Ok(Turn::Ours { store, is_extra: true, lock, lease: None });
             }
             rest.wait(&store, self.screen, self.stop).await?;
         }
+    }
+
+    /// The Lease, if one is asked for and can be had; or who has it.
+    async fn lease(
+        &self,
+        leases: Option<&mut Leases>,
+        progress: &Arc<Progress>,
+    ) -> Result<Result<Option<Lease>, Busy>, Error> {
+        let Some(leases) = leases else { return Ok(Ok(None)) };
+        let progress = progress.clone();
+        let report: cluster::Report = Arc::new(move || {
+            let Report { phase, done_bytes, worked_bytes, .. } = report(&progress);
+            format!("{done_bytes} bytes done, {worked_bytes} looked at, {phase}")
+        });
+        Ok(match leases.attempt(&report, self.screen).await? {
+            LeaseAttempt::Held(lease) => Ok(Some(lease)),
+            LeaseAttempt::Busy(busy) => Err(busy),
+            LeaseAttempt::Unavailable(why) => {
+                self.screen.warn(&format!(
+                    "the Kubernetes API gives no Lease ({why}); going on with the lock of the volume"
+                ));
+                Ok(None)
+            }
+        })
     }
 
     fn present(
@@ -411,6 +455,7 @@ enum Turn {
         store: Store,
         is_extra: bool,
         lock: Option<Lock>,
+        lease: Option<Lease>,
     },
     DoneByOther {
         store: Store,

@@ -27,6 +27,8 @@ pub struct Rest {
     beat: Option<(String, u64)>,
     silent_since: Instant,
     holder: String,
+    /// What the holder of a Lease tells of its progress.
+    told: Option<(String, String)>,
 }
 
 impl Rest {
@@ -42,6 +44,7 @@ impl Rest {
             beat: None,
             silent_since: now,
             holder: "another fetcher of this model".into(),
+            told: None,
         }
     }
 
@@ -99,8 +102,22 @@ impl Rest {
         Ok(None)
     }
 
+    /// Somebody has the Lease, whose heartbeat may not be seen on this volume.
+    pub fn hears_of(&mut self, holder: String, progress: String) {
+        let told = Some((holder, progress));
+        if self.told != told {
+            self.told = told;
+            self.unmoved_since = Instant::now();
+        }
+    }
+
     fn look(&mut self, store: &Store) -> Result<Option<Owner>, Error> {
-        let Some(owner) = Owner::of(store)? else { return Ok(None) };
+        let Some(owner) = Owner::of(store)? else {
+            if let Some((holder, _)) = &self.told {
+                self.holder.clone_from(holder);
+            }
+            return Ok(None);
+        };
         let beat = Some((owner.attempt.clone(), owner.sequence));
         if self.beat != beat {
             self.beat = beat;

@@ -66,6 +66,14 @@ impl Http {
                 )));
             }
         }
+        Self::trusting(roots, deadlines)
+    }
+
+    /// Trusts those and no others.
+    pub fn trusting(
+        roots: rustls::RootCertStore,
+        deadlines: Deadlines,
+    ) -> Result<Self, SourceError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
