@@ -1,0 +1,1 @@
+"""The checks of manifests/: run tests/manifests_test.py."""

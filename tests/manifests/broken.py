@@ -1,0 +1,81 @@
+"""Breaks what was rendered, one thing at a time: a check that cannot fail is none."""
+
+import copy
+
+from . import pods, schemas, sets
+
+FETCH = ("spec", "template", "spec", "initContainers", 0)
+SERVER = ("spec", "template", "spec", "containers", 0)
+JOB = ("spec", "template", "spec", "containers", 0)
+NOTHING = object()  # removes the key
+
+# The set, the kind, where, what it becomes, and the check that must notice.
+BREAKS = [
+    ("base", "Deployment", (*SERVER, "volumeMounts", 0, "readOnly"), False, pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*SERVER, "args", 1), "/data/models/x", pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*SERVER, "securityContext", "runAsUser"), 0, pods.every_container_is_restricted),
+    ("base", "Deployment", (*FETCH, "terminationMessagePolicy"), NOTHING, pods.every_container_is_restricted),
+    ("base", "Deployment", (*FETCH, "image"), "ghcr.io/weightlift/weightlift:latest", pods.every_container_is_restricted),
+    ("base", "Deployment", (*FETCH, "volumeMounts", 0, "readOnly"), True, pods.weightlift_is_called_as_it_can_be),
+    ("base", "Deployment", ("spec", "template", "spec", "automountServiceAccountToken"), True, pods.every_pod_is_restricted),
+    ("base", "Deployment", ("spec", "template", "spec", "volumes", 0, "hostPath"), {"path": "/x"}, pods.every_pod_is_restricted),
+    ("base", "Deployment", ("spec", "template", "metadata", "labels"), {}, sets.labels_and_selectors_meet),
+    ("base", "Namespace", ("metadata", "labels", "pod-security.kubernetes.io/enforce"), "baseline", pods.namespaces_enforce_what_their_pods_meet),
+    ("base", "PersistentVolumeClaim", ("metadata", "name"), "other", sets.what_is_referred_to_is_there),
+    ("base", "Service", ("metadata", "namespace"), "default", sets.everything_is_in_its_namespace),
+    ("base", "Job", ("spec", "podFailurePolicy", "rules", 1, "onExitCodes", "values"), [2, 10, 20], pods.jobs_give_up_on_permanent_failures_only),
+    ("base", "Job", (*JOB, "resources", "limits", "memory"), "1Gi", pods.jobs_give_up_on_permanent_failures_only),
+    ("base", "Job", (*JOB, "volumeMounts", 0, "name"), "other", pods.every_mount_exists),
+    ("overlays/wait-only", "Deployment", (*FETCH, "args", 0), "fetch", sets.a_volume_that_is_read_only_is_never_fetched_onto),
+    ("overlays/wait-only", "Deployment", (*FETCH, "volumeMounts", 0, "readOnly"), False, pods.weightlift_is_called_as_it_can_be),
+    ("overlays/job-indexed", "Job", (*JOB, "env"), [], pods.weightlift_is_called_as_it_can_be),
+    ("overlays/rwx", "PersistentVolumeClaim", ("spec", "accessModes"), ["ReadOnlyMany"], sets.storage_is_as_it_says),
+    ("overlays/rwo", "StorageClass", ("reclaimPolicy",), "Delete", sets.storage_is_as_it_says),
+    ("overlays/hf-token-file", "Job", (*JOB, "env", 0, "value"), "/token", sets.credentials_reach_every_fetch),
+    ("overlays/lock-kubernetes", "Role", ("rules", 0, "verbs"), ["*"], sets.rights_are_the_smallest),
+    ("overlays/lock-kubernetes", "Job", (*JOB, "name"), "helper", pods.jobs_give_up_on_permanent_failures_only),
+    ("overlays/lock-kubernetes", "Job", (*JOB, "image"), "x:1.0.0", pods.tokens_go_to_weightlift_alone),
+    ("overlays/daemonset", "Deployment", ("spec", "template", "spec", "nodeSelector"), {}, sets.many_models_and_a_branch),
+    ("overlays/network-policy", "Deployment", ("spec", "template", "metadata", "labels", "app.kubernetes.io/component"), "download", sets.the_network_is_closed_but_for_fetches),
+    ("overlays/kserve", "ClusterStorageContainer", ("spec", "container", "args"), ["fetch"], schemas.kserve_is_called_as_it_calls),
+    ("overlays/kserve", "ClusterStorageContainer", ("spec", "container", "volumeMount"), [], schemas.kserve_is_called_as_it_calls),
+    ("overlays/kserve", "InferenceService", ("spec", "predictor", "model", "storageUrl"), "x", schemas.the_inference_service_has_its_fields),
+    ("overlays/restore-snapshot", "PersistentVolumeClaim", ("spec", "dataSource", "apiGroup"), "x", schemas.a_claim_from_a_snapshot_names_its_group),
+    ("overlays/read-only-many/serve", "VolumeSnapshot", ("spec", "source", "claim"), "x", schemas.snapshots_have_their_fields),
+    ("overlays/snapshots", "CronJob", ("metadata", "kind"), "x", schemas.every_object_fits_the_schemas),
+]
+
+
+def whatever_is_broken_is_noticed(manifests):
+    for name, kind, path, value, check in BREAKS:
+        broken = copy.copy(manifests)
+        broken.sets = dict(manifests.sets)
+        broken.sets[name] = copy.copy(manifests.sets[name])
+        broken.sets[name].resources = copy.deepcopy(manifests.sets[name].resources)
+        candidates = [r for r in broken.sets[name].of(kind) if has(r, path[:-1])]
+        assert candidates, f"{name}: no {kind} has {path}"
+        target = candidates[-1]
+        for key in path[:-1]:
+            target = target[key]
+        if value is NOTHING:
+            del target[path[-1]]
+        else:
+            target[path[-1]] = value
+        try:
+            check(broken)
+        except (AssertionError, LookupError, TypeError):
+            continue
+        raise AssertionError(f"{check.__name__} does not notice {name}: {kind} {path} = {value}")
+
+
+def has(resource, path):
+    for key in path:
+        try:
+            resource = resource[key]
+        except LookupError:
+            return False
+    return True
+
+
+TESTS = [whatever_is_broken_is_noticed]

@@ -1,0 +1,195 @@
+"""What holds for every pod: the restricted standard, with the exceptions named here, and what is ours."""
+
+import re
+
+from .reading import models_mount
+
+PERMANENT = {2, 10, 11, 12, 13, 14, 15, 16}  # exit codes after which another attempt cannot succeed
+SEEDING = "overlays/daemonset"  # the one set with host paths
+ROOT = (SEEDING, "DaemonSet", "fetch")  # the one container that is root
+API = {("overlays/snapshots", "CronJob")}  # the one pod with an API token for all its containers
+LEASE = "overlays/lock-kubernetes"  # a token for weightlift alone
+PINNED = r"hf://[\w.-]+/[\w.-]+@0123456789abcdef0123456789abcdef01234567"
+
+
+def every_pod_is_restricted(manifests):
+    for pod in manifests.pods():
+        token = pod.spec.get("automountServiceAccountToken")
+        assert token is ((pod.set, pod.owner["kind"]) in API), f"{pod.where}: API token: {token}"
+        context = pod.spec["securityContext"]
+        assert context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{pod.where}: seccomp"
+        seeds = (pod.set, pod.owner["kind"]) == ROOT[:2]
+        if not seeds:
+            assert context.get("runAsNonRoot") is True, f"{pod.where} may be root"
+            assert context.get("runAsUser") == 65532, f"{pod.where} is another user"
+        for field in ("hostNetwork", "hostPID", "hostIPC"):
+            assert not pod.spec.get(field), f"{pod.where}: {field}"
+        paths = [v["name"] for v in pod.spec.get("volumes", []) if "hostPath" in v]
+        assert paths == (["models"] if pod.set == SEEDING else []), f"{pod.where} mounts host paths {paths}"
+
+
+def every_container_is_restricted(manifests):
+    for pod, container in manifests.containers():
+        where, context = f"{pod.where}, {container['name']}", container.get("securityContext", {})
+        assert context.get("allowPrivilegeEscalation") is False, f"{where} may escalate"
+        assert context.get("readOnlyRootFilesystem") is True, f"{where} can write its image"
+        assert context.get("capabilities") == {"drop": ["ALL"]}, f"{where} keeps capabilities"
+        assert "privileged" not in context, where
+        root = (pod.set, pod.owner["kind"], container["name"]) == ROOT
+        assert (context.get("runAsUser", 65532) == 0) == root, f"{where}: runAsUser"
+        assert (context.get("runAsNonRoot") is False) == root, f"{where}: runAsNonRoot"
+        policy = container.get("terminationMessagePolicy")
+        assert policy == "FallbackToLogsOnError", f"{where} has no termination message"
+        assert container["resources"]["requests"].get("cpu"), f"{where} requests no CPU"
+        assert container["resources"]["limits"].get("memory"), f"{where} has no memory limit"
+        tag = container["image"].rpartition(":")[2]
+        assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag), f"{where} runs {container['image']}"
+
+
+def tokens_go_to_weightlift_alone(manifests):
+    found = set()
+    for pod, container in manifests.containers():
+        volumes = pod.volumes()
+        for mount in container.get("volumeMounts", []):
+            sources = volumes[mount["name"]].get("projected", {}).get("sources", [])
+            if any("serviceAccountToken" in source for source in sources):
+                found.add(pod.set)
+                assert container in pod.weightlift() and pod.set == LEASE, f"{pod.where}: {container['name']}"
+                assert mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert found == {LEASE}, f"tokens are mounted in {found}"
+
+
+def namespaces_enforce_what_their_pods_meet(manifests):
+    for where, namespace in ((w, r) for w, r in manifests.objects() if r["kind"] == "Namespace"):
+        seeding = where.startswith(f"{SEEDING}:")
+        labels, expected = namespace["metadata"]["labels"], "privileged" if seeding else "restricted"
+        assert labels["pod-security.kubernetes.io/enforce"] == expected, where
+        name = namespace["metadata"]["name"]
+        assert name == ("model-seeding" if seeding else "model-storage"), where
+
+
+def exceptions_are_marked(manifests):
+    marked = {str(p.relative_to(manifests.directory)) for p, text in manifests.text().items() if "EXCEPTION" in text}
+    expected = {f"{SEEDING}/{name}.yaml" for name in ("kustomization", "namespace", "daemonset", "deployment")}
+    expected |= {"components/lock-kubernetes/job.yaml", "components/lock-kubernetes/deployment.yaml"}
+    assert marked == expected | {"overlays/snapshots/cronjob.yaml"}, f"marked: {sorted(marked)}"
+
+
+def every_mount_exists(manifests):
+    for pod in manifests.pods():
+        for container in pod.containers():
+            names = [mount["name"] for mount in container.get("volumeMounts", [])]
+            assert len(set(names)) == len(names), f"{pod.where}: {names}"
+            assert set(names) <= set(pod.volumes()), f"{pod.where}: no volume for {names}"
+        used = {m["name"] for c in pod.containers() for m in c.get("volumeMounts", [])}
+        assert used == set(pod.volumes()), f"{pod.where} mounts {used} of {set(pod.volumes())}"
+
+
+def weightlift_is_called_as_it_can_be(manifests):
+    for pod in manifests.pods():
+        for container in pod.weightlift():
+            where = f"{pod.where}, {container['name']}"
+            command, first = container["args"][:2]
+            mount = models_mount(container)
+            assert command in ("fetch", "wait"), f"{where} runs {command}"
+            assert mount["mountPath"] == "/data/models" and "subPath" not in mount, where
+            assert bool(mount.get("readOnly")) == (command == "wait"), f"{where}: {command}, {mount}"
+            assert "command" not in container, f"{where} replaces the entry point"
+            names = {variable["name"] for variable in container.get("env", [])}
+            if command == "wait":
+                assert first.startswith("/data/models/") and not names, f"{where} knows too much: {names}"
+            for name in re.findall(r"\$\((\w+)\)", " ".join(container["args"])):
+                assert name in names, f"{where}: $({name}) is not set"
+
+
+def every_source_is_pinned_or_a_branch_on_purpose(manifests):
+    branches = set()
+    for where, document in manifests.raw():
+        for source in find_strings(document, "hf://"):
+            if source == "hf://" or re.fullmatch(PINNED, source):
+                continue
+            assert source.endswith("@main"), f"{where}: {source}"
+            branches.add(where)
+    assert branches == {"overlays/refresh/cronjob.yaml"}, f"branches in {branches}"
+
+
+def a_patch_with_args_shows_its_image(manifests):
+    """So that whoever walks the files, as the test of the command line does, finds every call."""
+    for where, document in manifests.raw():
+        for container in find_containers(document):
+            if "args" in container and container.get("name") not in ("server",):
+                assert "image" in container or "storageUri" in container, f"{where}: {container['name']}"
+
+
+def servers_load_what_is_there_and_cannot_write(manifests):
+    servers = [pod for pod in manifests.pods() if pod.server()]
+    assert len(servers) > 15, "where are the servers?"
+    for pod in servers:
+        server = pod.server()
+        mount = models_mount(server)
+        assert mount.get("readOnly") is True, f"{pod.where}: the server mounts the models writable"
+        assert "subPath" not in mount, f"{pod.where}: a subPath does not follow an update"
+        (ours,) = pod.weightlift()
+        path = ours["args"][1] if ours["args"][0] == "wait" else f"/data/models/{ours['args'][2]}"
+        options = dict(zip(server["args"][::2], server["args"][1::2]))
+        assert options["--model"] == path, f"{pod.where} loads {options['--model']}, the model is at {path}"
+        variables = {variable["name"]: variable.get("value") for variable in server["env"]}
+        assert variables.get("HF_HUB_OFFLINE") == "1", f"{pod.where}: the server may ask the Hub"
+        assert not {"HF_TOKEN", "HF_TOKEN_PATH", "AWS_SECRET_ACCESS_KEY"} & set(variables), pod.where
+        ports = {port["name"] for port in server["ports"]}
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert server[probe]["httpGet"]["port"] in ports, f"{pod.where}: {probe} asks another port"
+        assert server["startupProbe"]["failureThreshold"] * server["startupProbe"]["periodSeconds"] >= 600
+
+
+def jobs_give_up_on_permanent_failures_only(manifests):
+    jobs = [pod for pod in manifests.pods() if pod.owner["kind"] in ("Job", "CronJob") and pod.weightlift()]
+    assert len(jobs) > 10, "where are the Jobs?"
+    for pod in jobs:
+        job, indexed = pod.job(), pod.job().get("completionMode") == "Indexed"
+        assert pod.spec["restartPolicy"] == "Never", pod.where
+        assert job["podReplacementPolicy"] == "Failed", f"{pod.where}: two pods may fetch side by side"
+        assert job["backoffLimit"] > 0, pod.where
+        disruption, permanent = job["podFailurePolicy"]["rules"]
+        assert disruption["action"] == "Ignore", pod.where
+        assert [c["type"] for c in disruption["onPodConditions"]] == ["DisruptionTarget"], pod.where
+        assert permanent["action"] == ("FailIndex" if indexed else "FailJob"), pod.where
+        assert ("backoffLimitPerIndex" in job) == indexed, pod.where
+        rule = permanent["onExitCodes"]
+        assert rule["operator"] == "In" and set(rule["values"]) == PERMANENT, f"{pod.where}: {rule}"
+        assert rule["containerName"] in [c["name"] for c in pod.containers()], f"{pod.where}: {rule}"
+        memory = pod.weightlift()[0]["resources"]
+        assert (memory["requests"]["memory"], memory["limits"]["memory"]) == ("64Mi", "128Mi"), pod.where
+        if pod.owner["kind"] == "Job":
+            assert job["ttlSecondsAfterFinished"] > 0, pod.where
+
+
+def find_strings(value, prefix):
+    if isinstance(value, str):
+        return [value] if value.startswith(prefix) else []
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [found for each in inner for found in find_strings(each, prefix)]
+
+
+def find_containers(value):
+    if isinstance(value, list):
+        return [c for each in value for c in find_containers(each)]
+    if not isinstance(value, dict):
+        return []
+    here = [c for key in ("containers", "initContainers") for c in value.get(key, [])]
+    return here + [c for each in value.values() for c in find_containers(each)]
+
+
+TESTS = [
+    every_pod_is_restricted,
+    every_container_is_restricted,
+    tokens_go_to_weightlift_alone,
+    namespaces_enforce_what_their_pods_meet,
+    exceptions_are_marked,
+    every_mount_exists,
+    weightlift_is_called_as_it_can_be,
+    every_source_is_pinned_or_a_branch_on_purpose,
+    a_patch_with_args_shows_its_image,
+    servers_load_what_is_there_and_cannot_write,
+    jobs_give_up_on_permanent_failures_only,
+]

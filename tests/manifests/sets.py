@@ -1,0 +1,257 @@
+"""What belongs together within a set, and what each overlay is there for."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+# Made by the cluster or by an earlier step of the same overlay.
+ELSEWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+
+def the_top_is_the_base(manifests):
+    assert manifests.sets["."].resources == manifests.sets["base"].resources
+    base = manifests.sets["base"]
+    kinds = sorted(r["kind"] for r in base.resources)
+    assert kinds == ["Deployment", "Job", "Namespace", "PersistentVolumeClaim", "Service"], kinds
+    assert base.one("PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteMany"]
+    job, deployment = base.pod("Job"), base.pod("Deployment")
+    assert job.weightlift()[0]["args"] == deployment.weightlift()[0]["args"], "Job and init container differ"
+
+
+def every_overlay_says_when_to_choose_it(manifests):
+    readme = (manifests.directory / "README.md").read_text()
+    for name in manifests.sets:
+        text = (manifests.directory / name / "kustomization.yaml").read_text()
+        if name.startswith("overlays/"):
+            assert text.startswith(("# Choose ", "# Second step of ")), f"{name} does not say when to choose it"
+            assert f"`{name.removeprefix('overlays/')}`" in readme, f"the README does not list {name}"
+
+
+def every_file_is_used(manifests):
+    for path in manifests.text():
+        if path.name in ("kustomization.yaml", "README.md") or path.name.endswith(".example.yaml"):
+            continue
+        here = manifests.kustomizations[str(path.parent.relative_to(manifests.directory))]
+        listed = here.get("resources", []) + [p["path"] for p in here.get("patches", [])]
+        for generator in here.get("configMapGenerator", []):
+            listed += [f.rpartition("=")[2] for f in generator["files"]]
+        assert path.name in listed, f"{path} is in no kustomization.yaml"
+
+
+def everything_is_in_its_namespace(manifests):
+    cluster = {"Namespace", "StorageClass", "PersistentVolume", "VolumeSnapshotClass", "ClusterStorageContainer"}
+    for each in manifests.sets.values():
+        (namespace,) = each.names("Namespace")
+        for where, resource in each.objects():
+            found = resource["metadata"].get("namespace")
+            expected = None if resource["kind"] in cluster else namespace
+            assert found == expected, f"{each.name}: {where} is in {found}"
+        unique = {(r["kind"], r["metadata"]["name"]) for r in each.resources}
+        assert len(unique) == len(each.resources), f"{each.name}: a name stands twice"
+
+
+def labels_and_selectors_meet(manifests):
+    for each in manifests.sets.values():
+        pods = each.pods()
+        for pod in pods:
+            selector = pod.owner["spec"].get("selector")
+            if selector:
+                assert selector["matchLabels"].items() <= pod.labels.items(), f"{pod.where} finds no pod"
+        for service in each.of("Service"):
+            targets = [p for p in pods if service["spec"]["selector"].items() <= p.labels.items()]
+            assert len(targets) == 1, f"{each.name}: a Service has {len(targets)} targets"
+            ports = {port["name"] for port in targets[0].server()["ports"]}
+            assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, f"{each.name}: port"
+        for policy in each.of("NetworkPolicy"):
+            wanted = policy["spec"]["podSelector"].get("matchLabels", {}).items()
+            assert any(wanted <= p.labels.items() for p in pods), f"{each.name}: {policy['metadata']['name']}"
+
+
+def what_is_referred_to_is_there(manifests):
+    secrets = {r["metadata"]["name"]: set(r["stringData"]) for _, r in manifests.raw() if r["kind"] == "Secret"}
+    for each in manifests.sets.values():
+        for pod in each.pods():
+            there = {(r["kind"], r["metadata"]["name"]) for r in each.resources} | ELSEWHERE
+            wanted = {("ServiceAccount", pod.spec.get("serviceAccountName", "default"))}
+            for volume in pod.volumes().values():
+                if "persistentVolumeClaim" in volume:
+                    wanted.add(("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]))
+                if "configMap" in volume:
+                    wanted.add(("ConfigMap", volume["configMap"]["name"]))
+                for source in volume.get("projected", {}).get("sources", []):
+                    if "configMap" in source:
+                        wanted.add(("ConfigMap", source["configMap"]["name"]))
+                if "secret" in volume:
+                    assert volume["secret"]["secretName"] in secrets, f"{pod.where}: {volume}"
+            assert wanted <= there, f"{pod.where}: there is no {wanted - there}"
+            for variable in (v for c in pod.containers() for v in c.get("env", [])):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference:
+                    assert reference["key"] in secrets[reference["name"]], f"{pod.where}: {reference}"
+                    optional = reference.get("optional", False)
+                    assert optional is (variable["name"] == "HF_TOKEN"), f"{pod.where}: {reference}"
+        for binding in each.of("RoleBinding"):
+            assert binding["roleRef"]["name"] in each.names("Role"), each.name
+            assert {s["name"] for s in binding["subjects"]} <= each.names("ServiceAccount"), each.name
+        assert_classes_exist(manifests, each)
+
+
+def assert_classes_exist(manifests, each):
+    # Two steps of one overlay share the classes of the first.
+    family = "/".join(each.name.split("/")[:2])
+    near = [s for s in manifests.sets.values() if f"{s.name}/".startswith(f"{family}/")]
+    classes = {n for s in near for n in s.names("StorageClass")} | {"models-hostpath"}
+    claims = [c["spec"] for c in each.of("PersistentVolumeClaim")] + [c["spec"] for c in each.of("PersistentVolume")]
+    claims += [t["spec"] for s in each.of("StatefulSet") for t in s["spec"]["volumeClaimTemplates"]]
+    for claim in claims:
+        assert claim.get("storageClassName") in classes | {None}, f"{each.name}: {claim['storageClassName']}"
+
+
+def storage_is_as_it_says(manifests):
+    for where, storage in ((w, r) for w, r in manifests.objects() if r["kind"] == "StorageClass"):
+        assert storage["volumeBindingMode"] == "WaitForFirstConsumer", where
+        assert storage["reclaimPolicy"] == "Retain", where
+        expands = storage["provisioner"] not in ("efs.csi.aws.com", "kubernetes.io/no-provisioner")
+        assert storage.get("allowVolumeExpansion", False) is expands, where
+    modes = {
+        name: {c["metadata"]["name"]: c["spec"]["accessModes"] for c in each.of("PersistentVolumeClaim")}
+        for name, each in manifests.sets.items()
+    }
+    assert modes["overlays/rwx"] == {"models": ["ReadWriteMany"]}
+    assert modes["overlays/rwo"] == modes["overlays/static-pv"] == {"models": ["ReadWriteOnce"]}
+    assert modes["overlays/read-only-many/fill"] == {"models": ["ReadWriteOnce"]}
+    assert modes["overlays/read-only-many/serve"] == {"models-read-only": ["ReadOnlyMany"]}
+    assert not manifests.sets["overlays/rwo"].of("Job"), "a Job would choose the zone"
+    (term,) = manifests.sets["overlays/rwo"].pod("Deployment").spec["affinity"]["podAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    pod = manifests.sets["overlays/rwo"].pod("Deployment")
+    assert term["labelSelector"]["matchLabels"].items() <= pod.labels.items(), "no node fits"
+
+
+def a_volume_that_is_read_only_is_never_fetched_onto(manifests):
+    pod = manifests.sets["overlays/read-only-many/serve"].pod("Deployment")
+    assert pod.volumes()["models"]["persistentVolumeClaim"] == {"claimName": "models-read-only", "readOnly": True}
+    waiting = ("wait-only", "refresh", "network-policy", "daemonset", "read-only-many/serve")
+    for name in waiting:
+        (ours,) = manifests.sets[f"overlays/{name}"].pod("Deployment").weightlift()
+        assert ours["args"][0] == "wait", f"{name}: {ours['args']}"
+
+
+def many_models_and_a_branch(manifests):
+    job = manifests.sets["overlays/job-many"].pod("Job")
+    assert job.job()["suspend"] is True
+    pairs = job.weightlift()[0]["args"][1:]
+    assert len(pairs) == 6 and all("://" in source for source in pairs[::2]), pairs
+    assert not any("://" in dest for dest in pairs[1::2]), pairs
+    indexed = manifests.sets["overlays/job-indexed"].pod("Job")
+    _, source, dest = indexed.weightlift()[0]["args"]
+    assert "$(JOB_COMPLETION_INDEX)" in source and "$(JOB_COMPLETION_INDEX)" in dest
+    cron = manifests.sets["overlays/refresh"].one("CronJob")["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+    assert not manifests.sets["overlays/refresh"].of("Job")
+    seed = manifests.sets["overlays/daemonset"].pod("DaemonSet")
+    served = manifests.sets["overlays/daemonset"].pod("Deployment")
+    for pod in (seed, served):
+        assert pod.spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}, pod.where
+        assert pod.spec["tolerations"], pod.where
+    assert seed.volumes()["models"] == served.volumes()["models"], "seeded here, served there"
+
+
+def credentials_reach_every_fetch(manifests):
+    expected = {
+        "hf-token-file": {"HF_TOKEN_PATH"},
+        "s3-irsa": {"AWS_REGION"},
+        "s3-pod-identity": {"AWS_REGION"},
+        "s3-secret": {"AWS_REGION", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
+        "lock-kubernetes": {"HF_TOKEN", "WEIGHTLIFT_LOCK", "POD_NAME", "POD_NAMESPACE"},
+    }
+    for name, variables in expected.items():
+        each = manifests.sets[f"overlays/{name}"]
+        for pod in (each.pod("Job"), each.pod("Deployment")):
+            (ours,) = pod.weightlift()
+            assert {v["name"] for v in ours["env"]} == variables, f"{pod.where}: {ours['env']}"
+            account = pod.spec.get("serviceAccountName")
+            assert account == ("weightlift" if each.of("ServiceAccount") else None), f"{pod.where}: {account}"
+            assert ours["args"][1].startswith("s3://" if name.startswith("s3") else "hf://"), pod.where
+    file = manifests.sets["overlays/hf-token-file"].pod("Job")
+    (ours,), volume = file.weightlift(), file.volumes()["hf-token"]["secret"]
+    mount = [m for m in ours["volumeMounts"] if m["name"] == "hf-token"][0]
+    assert ours["env"] == [{"name": "HF_TOKEN_PATH", "value": f"{mount['mountPath']}/token"}]
+    assert volume["defaultMode"] == 0o440 and mount["readOnly"] is True
+    irsa = manifests.sets["overlays/s3-irsa"].one("ServiceAccount")
+    assert "eks.amazonaws.com/role-arn" in irsa["metadata"]["annotations"]
+
+
+def rights_are_the_smallest(manifests):
+    rules = {name: [r["rules"] for r in each.of("Role")] for name, each in manifests.sets.items() if each.of("Role")}
+    assert rules == {
+        "overlays/lock-kubernetes": [[rule("coordination.k8s.io", "leases", "get create update")]],
+        "overlays/snapshots": [[rule("snapshot.storage.k8s.io", "volumesnapshots", "create get list watch delete")]],
+    }, rules
+    assert not [w for w, r in manifests.objects() if r["kind"].startswith("ClusterRole")]
+
+
+def rule(group, resource, verbs):
+    return {"apiGroups": [group], "resources": [resource], "verbs": verbs.split()}
+
+
+def the_network_is_closed_but_for_fetches(manifests):
+    each = manifests.sets["overlays/network-policy"]
+    policies = {p["metadata"]["name"]: p["spec"] for p in each.of("NetworkPolicy")}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    egress = [p["spec"] for p in each.of("NetworkPolicy") if "egress" in p["spec"]]
+    assert egress == [policies["download-egress"]]
+    for pod in each.pods():
+        fetches = any(c["args"][0] == "fetch" for c in pod.weightlift())
+        labels = policies["download-egress"]["podSelector"]["matchLabels"].items()
+        assert (labels <= pod.labels.items()) == fetches, f"{pod.where}: egress"
+    ports = [p["port"] for rule in policies["download-egress"]["egress"] for p in rule["ports"]]
+    assert ports == [53, 53, 443], ports
+
+
+def the_snapshot_script_keeps_the_newest(manifests):
+    """Runs it with a kubectl that only pretends."""
+    config = manifests.sets["overlays/snapshots"].one("ConfigMap")["data"]
+    assert "kind: VolumeSnapshot\n" in config["snapshot.yaml"] and "generateName: models-" in config["snapshot.yaml"]
+    for there, gone in ((9, ["s1", "s2"]), (7, []), (1, [])):
+        assert run_snapshots(config["snapshot.sh"], there, ready=True) == (0, gone), there
+    code, gone = run_snapshots(config["snapshot.sh"], 9, ready=False)
+    assert code != 0 and not gone, "removes old ones although the new one is not ready"
+
+
+def run_snapshots(script, there, ready):
+    names = "".join(f"volumesnapshot.snapshot.storage.k8s.io/s{n}\\n" for n in range(1, there + 1))
+    fake = f"""#!/bin/sh
+case "$1" in
+  create) echo volumesnapshot.snapshot.storage.k8s.io/s{there} ;;
+  wait) exit {0 if ready else 1} ;;
+  get) printf '{names}' ;;
+  delete) shift 2; echo "${{1##*/}}" >>"$TMPDIR/deleted" ;;
+esac
+"""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place, "kubectl").write_text(fake)
+        Path(place, "kubectl").chmod(0o755)
+        environment = {"PATH": f"{place}:{os.environ['PATH']}", "TMPDIR": place, "KEEP": "7"}
+        run = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, timeout=30)
+        deleted = Path(place, "deleted")
+        return run.returncode, deleted.read_text().split() if deleted.exists() else []
+
+
+TESTS = [
+    the_top_is_the_base,
+    every_overlay_says_when_to_choose_it,
+    every_file_is_used,
+    everything_is_in_its_namespace,
+    labels_and_selectors_meet,
+    what_is_referred_to_is_there,
+    storage_is_as_it_says,
+    a_volume_that_is_read_only_is_never_fetched_onto,
+    many_models_and_a_branch,
+    credentials_reach_every_fetch,
+    rights_are_the_smallest,
+    the_network_is_closed_but_for_fetches,
+    the_snapshot_script_keeps_the_newest,
+]
