@@ -33,6 +33,7 @@ BREAKS = [
     ("overlays/rwx", "PersistentVolumeClaim", ("spec", "accessModes"), ["ReadOnlyMany"], sets.storage_is_as_it_says),
     ("overlays/rwo", "StorageClass", ("reclaimPolicy",), "Delete", sets.storage_is_as_it_says),
     ("overlays/hf-token-file", "Job", (*JOB, "env", 0, "value"), "/token", sets.credentials_reach_every_fetch),
+    ("combined/overlays/rwo with s3-secret", "Deployment", (*FETCH, "args", 1), "hf://a/b", sets.what_is_combined_takes_effect),
     ("overlays/lock-kubernetes", "Role", ("rules", 0, "verbs"), ["*"], sets.rights_are_the_smallest),
     ("overlays/lock-kubernetes", "Job", (*JOB, "name"), "helper", pods.jobs_give_up_on_permanent_failures_only),
     ("overlays/lock-kubernetes", "Job", (*JOB, "image"), "x:1.0.0", pods.tokens_go_to_weightlift_alone),

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -17,6 +18,16 @@ TEMPLATES = {
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
+# Sets that a reader may put together, as the README tells.
+COMBINED = [
+    ("base", ["hf-token-file", "lock-kubernetes", "quota"]),
+    ("overlays/rwx", ["s3-pod-identity", "network-policy", "quota"]),
+    ("overlays/rwo", ["s3-secret"]),
+    ("overlays/rwo", ["hf-token-file"]),
+    ("overlays/static-pv", ["lock-kubernetes", "hf-token-file"]),
+    ("overlays/job-many", ["hf-token-file"]),
+    ("overlays/rwx", ["wait-only", "network-policy"]),
+]
 
 
 class Manifests:
@@ -33,6 +44,9 @@ class Manifests:
             for name, content in self.kustomizations.items()
             if content["kind"] == "Kustomization"
         }
+        for resource, components in COMBINED:
+            name = f"combined/{resource} with {' and '.join(components)}"
+            self.sets[name] = Set(name, render_combined(kubectl, directory, resource, components))
 
     def raw(self):
         """Every document of every file, patches and examples as well."""
@@ -138,6 +152,21 @@ def render(kubectl, directory):
     if run.stderr.strip():
         raise ValueError(f"kubectl kustomize {directory} warns: {run.stderr.strip()}")
     return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
+
+
+def render_combined(kubectl, directory, resource, components):
+    with tempfile.TemporaryDirectory() as place:
+        # By its real name: kustomize follows links before it resolves `..`.
+        place = Path(place).resolve()
+        up = os.path.relpath(directory.resolve(), place)
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"{up}/{resource}"],
+            "components": [f"{up}/components/{component}" for component in components],
+        }
+        Path(place, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return render(kubectl, place)
 
 
 def models_mount(container):

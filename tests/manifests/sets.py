@@ -21,7 +21,7 @@ def the_top_is_the_base(manifests):
 
 def every_overlay_says_when_to_choose_it(manifests):
     readme = (manifests.directory / "README.md").read_text()
-    for name in manifests.sets:
+    for name in manifests.kustomizations:
         text = (manifests.directory / name / "kustomization.yaml").read_text()
         if name.startswith("overlays/"):
             assert text.startswith(("# Choose ", "# Second step of ")), f"{name} does not say when to choose it"
@@ -100,7 +100,7 @@ def what_is_referred_to_is_there(manifests):
 def assert_classes_exist(manifests, each):
     # Two steps of one overlay share the classes of the first.
     family = "/".join(each.name.split("/")[:2])
-    near = [s for s in manifests.sets.values() if f"{s.name}/".startswith(f"{family}/")]
+    near = [each] + [s for s in manifests.sets.values() if s.name.startswith(f"{family}/")]
     classes = {n for s in near for n in s.names("StorageClass")} | {"models-hostpath"}
     claims = [c["spec"] for c in each.of("PersistentVolumeClaim")] + [c["spec"] for c in each.of("PersistentVolume")]
     claims += [t["spec"] for s in each.of("StatefulSet") for t in s["spec"]["volumeClaimTemplates"]]
@@ -184,8 +184,21 @@ def credentials_reach_every_fetch(manifests):
     assert "eks.amazonaws.com/role-arn" in irsa["metadata"]["annotations"]
 
 
+def what_is_combined_takes_effect(manifests):
+    """A patch with a target is silent where it meets nothing."""
+    names = [name for name in manifests.sets if name.startswith("combined/")]
+    assert names
+    for pod in (pod for name in names for pod in manifests.sets[name].pods()):
+        for ours in pod.weightlift():
+            variables = {v["name"] for v in ours.get("env", [])}
+            assert ("HF_TOKEN_PATH" in variables) == ("hf-token-file" in pod.set), pod.where
+            assert ("WEIGHTLIFT_LOCK" in variables) == ("lock-kubernetes" in pod.set), pod.where
+            assert any(a.startswith("s3://acme-models/llama") for a in ours["args"]) == ("s3-" in pod.set), pod.where
+
+
 def rights_are_the_smallest(manifests):
-    rules = {name: [r["rules"] for r in each.of("Role")] for name, each in manifests.sets.items() if each.of("Role")}
+    overlays = [each for each in manifests.sets.values() if each.of("Role") and each.name.startswith("overlays/")]
+    rules = {each.name: [r["rules"] for r in each.of("Role")] for each in overlays}
     assert rules == {
         "overlays/lock-kubernetes": [[rule("coordination.k8s.io", "leases", "get create update")]],
         "overlays/snapshots": [[rule("snapshot.storage.k8s.io", "volumesnapshots", "create get list watch delete")]],
@@ -251,6 +264,7 @@ TESTS = [
     a_volume_that_is_read_only_is_never_fetched_onto,
     many_models_and_a_branch,
     credentials_reach_every_fetch,
+    what_is_combined_takes_effect,
     rights_are_the_smallest,
     the_network_is_closed_but_for_fetches,
     the_snapshot_script_keeps_the_newest,
