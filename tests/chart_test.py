@@ -1,0 +1,624 @@
+#!/usr/bin/env python3
+"""Renders charts/weightlift with Helm's own engine and holds it against the kustomize base.
+
+    python3 tests/chart_test.py
+
+Needs `helm-python-sdk`, `kubernetes-validate` and `jsonschema` (tests/real/requirements.txt); without
+them the test says so and is skipped. `kubectl` builds the base; without it, plain kustomizations
+are read here.
+"""
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+try:
+    import helm_python as helm
+    import jsonschema
+    import kubernetes_validate
+    import yaml
+except ImportError as missing:
+    print(f"skipped: {missing.name} is not installed")
+    sys.exit(1 if os.environ.get("WEIGHTLIFT_TEST_NO_SKIP") else 0)
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "charts" / "weightlift"
+NAMESPACE = "model-storage"
+KUBERNETES = ["1.35", "1.36", "1.37"]
+PERMANENT = [2, 10, 11, 12, 13, 14, 15, 16]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MODEL = {"source": f"hf://org/name@{COMMIT}", "dest": "llama-3-8b"}
+OTHER = {"source": "s3://bucket/adapters/", "dest": "adapters/one_two.v3"}
+WAITING = {"download": {"kind": "none"}, "server": {"enabled": True, "waitOnly": True}}
+SNAPSHOT = {"kind": "VolumeSnapshot", "name": "filled", "apiGroup": "snapshot.storage.k8s.io"}
+
+# name: values, and the kinds that they render, in alphabetical order.
+GOOD = {
+    "one model": ({}, "Job PersistentVolumeClaim"),
+    "two models": ({"models": [MODEL, OTHER]}, "Job Job PersistentVolumeClaim"),
+    "two models, a name of one's own": (
+        {"models": [MODEL, OTHER], "download": {"name": "get"}},
+        "Job Job PersistentVolumeClaim",
+    ),
+    "every option of a model": (
+        {
+            "models": [
+                {
+                    **MODEL,
+                    "include": ["*.json", "*.safetensors"],
+                    "exclude": ["a b*"],
+                    "all": True,
+                    "denyPickle": True,
+                    "expectRevision": COMMIT,
+                    "args": ["--connections=4"],
+                }
+            ],
+            "extraArgs": ["--retry-timeout=10m"],
+        },
+        "Job PersistentVolumeClaim",
+    ),
+    "a server": ({"server": {"enabled": True}}, "Deployment Job PersistentVolumeClaim Service"),
+    "a server of the second model": (
+        {"models": [MODEL, OTHER], "server": {"enabled": True, "model": OTHER["dest"]}},
+        "Deployment Job Job PersistentVolumeClaim Service",
+    ),
+    "a server that waits for the Job": (
+        {"server": {"enabled": True, "waitOnly": True}},
+        "Deployment Job PersistentVolumeClaim Service",
+    ),
+    "a cronjob": ({"download": {"kind": "cronjob", "schedule": "@daily"}}, "CronJob PersistentVolumeClaim"),
+    "a suspended job": ({"download": {"suspend": True}}, "Job PersistentVolumeClaim"),
+    "rwo": ({"storage": {"mode": "rwo", "storageClassName": "gp3"}}, "Job PersistentVolumeClaim"),
+    "rox": (
+        {**WAITING, "storage": {"mode": "rox", "dataSource": SNAPSHOT}},
+        "Deployment PersistentVolumeClaim Service",
+    ),
+    "an existing claim": ({"storage": {"mode": "existingClaim", "claimName": "mine"}}, "Job"),
+    "an existing claim, read only": (
+        {**WAITING, "storage": {"mode": "existingClaim", "readOnly": True}},
+        "Deployment Service",
+    ),
+    "hostPath": (
+        {"storage": {"mode": "hostPath", "hostPath": {"path": "/srv/models", "nodes": ["gpu-1"]}}},
+        "Job PersistentVolume PersistentVolumeClaim",
+    ),
+    "local": (
+        {"storage": {"mode": "local", "hostPath": {"path": "/srv/models", "nodes": ["gpu-1"]}}},
+        "Job PersistentVolume PersistentVolumeClaim",
+    ),
+    "no token": ({"huggingface": {"secretName": ""}}, "Job PersistentVolumeClaim"),
+    "a token as a file": (
+        {"huggingface": {"asFile": True, "endpoint": "https://mirror.example"}, "server": {"enabled": True}},
+        "Deployment Job PersistentVolumeClaim Service",
+    ),
+    "s3 by a secret": (
+        {
+            "models": [OTHER],
+            "s3": {"secretName": "s3", "region": "eu-west-1", "endpoint": "http://minio:9000", "pathStyle": True},
+        },
+        "Job PersistentVolumeClaim",
+    ),
+    "s3, anonymous": ({"models": [OTHER], "s3": {"anonymous": True}}, "Job PersistentVolumeClaim"),
+    "s3 by a role": (
+        {
+            "models": [OTHER],
+            "serviceAccount": {"create": True, "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/m"}},
+            "server": {"enabled": True, "podAnnotations": {"a": "b"}},
+        },
+        "Deployment Job PersistentVolumeClaim Service ServiceAccount",
+    ),
+    "a lease": (
+        {"lock": "kubernetes", "server": {"enabled": True}},
+        "Deployment Job PersistentVolumeClaim Role RoleBinding Service ServiceAccount",
+    ),
+    "a lease, an account of one's own": (
+        {"lock": "kubernetes", "serviceAccount": {"name": "mine"}},
+        "Job PersistentVolumeClaim Role RoleBinding",
+    ),
+    "a lease that nobody takes": ({**WAITING, "lock": "kubernetes"}, "Deployment PersistentVolumeClaim Service"),
+    "certificates, a proxy, places": (
+        {
+            "image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
+            "imagePullSecrets": [{"name": "registry"}],
+            "caBundle": {"configMapName": "ca"},
+            "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+            "download": {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}], "podLabels": {"x": "y"}},
+            "server": {"enabled": True, "extraArgs": ["--max-model-len", "8192"], "runtimeClassName": "nvidia"},
+        },
+        "Deployment Job PersistentVolumeClaim Service",
+    ),
+}
+
+# name: values, and what the refusal names. First what the schema refuses, then what the templates do.
+BAD_FOR_SCHEMA = {
+    "a misspelt key": ({"storge": {}}, "storge"),
+    "a misspelt key below": ({"server": {"replica": 1}}, "replica"),
+    "an unknown storage mode": ({"storage": {"mode": "ReadWriteMany"}}, "mode"),
+    "a size in words": ({"storage": {"size": "100 GB"}}, "size"),
+    "a source that is none": ({"models": [{"source": "https://a/b", "dest": "a"}]}, "source"),
+    "a model without a dest": ({"models": [{"source": MODEL["source"]}]}, "dest"),
+    "a dest that climbs": ({"models": [{**MODEL, "dest": "../etc"}]}, "dest"),
+    "a dest that is absolute": ({"models": [{**MODEL, "dest": "/etc"}]}, "dest"),
+    "a dest of weightlift's own": ({"models": [{**MODEL, "dest": ".weightlift"}]}, "dest"),
+    "a pattern with a comma": ({"models": [{**MODEL, "include": ["a,b"]}]}, "include"),
+    "a revision that is a branch": ({"models": [{**MODEL, "expectRevision": "main"}]}, "expectRevision"),
+    "a lock of another kind": ({"lock": "lease"}, "lock"),
+    "a word for a number": ({"server": {"replicas": "two"}}, "replicas"),
+    "a port below 1024": ({"server": {"port": 80}}, "port"),
+    "a timeout in words": ({"server": {"waitTimeout": "two hours"}}, "waitTimeout"),
+    "a digest that is a tag": ({"image": {"digest": "latest"}}, "digest"),
+    "a schedule of four fields": ({"download": {"schedule": "0 4 * *"}}, "schedule"),
+    "a secret's name in capitals": ({"huggingface": {"secretName": "HF_TOKEN"}}, "secretName"),
+    "a token in the values": ({"huggingface": {"token": "hf_x"}}, "token"),
+    "a word for a boolean": ({"s3": {"anonymous": "yes"}}, "anonymous"),
+}
+BAD_FOR_TEMPLATES = {
+    "no model": ({"models": []}, "models is empty"),
+    "one dest twice": ({"models": [MODEL, MODEL]}, "two models have the dest"),
+    "two dests, one name": (
+        {"models": [{**MODEL, "dest": "a.b"}, {**MODEL, "dest": "a-b"}]},
+        "too alike",
+    ),
+    "a server of no model": ({"server": {"enabled": True, "model": "other"}}, "is no dest"),
+    "rox without a source": ({**WAITING, "storage": {"mode": "rox"}}, "dataSource"),
+    "rox that a Job fills": ({"storage": {"mode": "rox", "dataSource": SNAPSHOT}}, "read-only"),
+    "a read-only claim that a server fills": (
+        {
+            "storage": {"mode": "existingClaim", "readOnly": True},
+            "download": {"kind": "none"},
+            "server": {"enabled": True},
+        },
+        "read-only",
+    ),
+    "a new claim that is read-only": ({**WAITING, "storage": {"readOnly": True}}, "existingClaim"),
+    "a snapshot for another mode": ({"storage": {"dataSource": SNAPSHOT}}, "rox"),
+    "hostPath without a path": ({"storage": {"mode": "hostPath", "hostPath": {"nodes": ["a"]}}}, "hostPath.path"),
+    "local without a node": ({"storage": {"mode": "local", "hostPath": {"path": "/srv"}}}, "hostPath.nodes"),
+}
+
+
+def the_chart_renders_the_kustomize_base():
+    base, chart = named(kustomize(ROOT / "manifests")), named(render(base_values()))
+    assert len(base) >= 5, f"the base has only {sorted(base)}"
+    assert base.keys() == chart.keys(), f"base {sorted(base)}, chart {sorted(chart)}"
+    for key, resource in base.items():
+        difference = first_difference(without_helm(resource), without_helm(chart[key]))
+        assert not difference, f"{key}: {difference}"
+
+
+def the_comparison_sees_a_small_difference():
+    """Guards the test above."""
+    base = named(render(base_values()))
+    other = base_values()
+    other["resources"] = {"limits": {"memory": "129Mi"}}
+    chart = named(render(other))
+    assert first_difference(without_helm(base["Job/download-weights"]), without_helm(chart["Job/download-weights"]))
+
+
+def helm_lints_the_chart():
+    for values in [base_values()] + [good(values) for values, _ in GOOD.values()]:
+        report = helm.lint(CHART, {**values, "namespace": {"create": False}}, namespace=NAMESPACE, strict=True)
+        assert not report["errors"], report["errors"]
+
+
+def good_values_render_what_they_should():
+    for name, (values, kinds) in GOOD.items():
+        found = " ".join(sorted(resource["kind"] for resource in render(good(values))))
+        assert found == kinds, f"{name}: {found}"
+
+
+def everything_rendered_fits_the_schemas():
+    for where, resource in everything():
+        for version in KUBERNETES:
+            problem = schema_problem(resource, version)
+            assert problem is None, f"{where}, Kubernetes {version}: {problem}"
+
+
+def a_misspelt_field_is_noticed():
+    """Guards the test above."""
+    broken = copy.deepcopy(named(render(base_values()))["Deployment/llama-3-8b"])
+    broken["spec"]["template"]["spec"]["volume"] = []
+    for version in KUBERNETES:
+        assert schema_problem(broken, version), f"{version} accepts the field `volume`"
+
+
+def good_values_fit_the_schema():
+    validator = schema()
+    for name, (values, _) in GOOD.items():
+        for problem in validator.iter_errors(merged(good(values))):
+            raise AssertionError(f"{name}: {problem.json_path}: {problem.message}")
+
+
+def wrong_values_are_refused_by_schema_and_helm():
+    validator = schema()
+    for name, (values, word) in BAD_FOR_SCHEMA.items():
+        problems = [f"{p.json_path}: {p.message}" for p in validator.iter_errors(merged(good(values)))]
+        assert any(word in problem for problem in problems), f"{name}: jsonschema says {problems}"
+        said = refusal(good(values))
+        assert said and word in said, f"{name}: helm says {said}"
+
+
+def values_that_do_not_fit_each_other_are_refused():
+    for name, (values, words) in BAD_FOR_TEMPLATES.items():
+        said = refusal(good(values))
+        assert said and words in said, f"{name}: helm says {said}"
+
+
+def every_value_is_in_schema_and_readme():
+    defaults, readme = helm.Chart.load(CHART).values, (CHART / "README.md").read_text()
+    known = helm.Chart.load(CHART).schema
+    for path in leaves(defaults, known):
+        assert f"`{path}`" in readme, f"README.md does not name `{path}`"
+    for path in re.findall(r"^\| `([\w.]+)` \|", readme, re.MULTILINE):
+        at = known
+        for part in path.replace("[]", "").split("."):
+            at = (at.get("items") or at)["properties"]
+            assert part in at, f"README.md names `{path}`, which the schema does not know"
+            at = at[part]
+
+
+def every_pod_is_restricted():
+    for where, pod in every_pod():
+        assert pod["automountServiceAccountToken"] is False, where
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] is True and context["runAsUser"] == 65532 == context["fsGroup"], where
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, where
+        for container in containers(pod):
+            context = container["securityContext"]
+            assert context == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, where
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", where
+        kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+        allowed = {"persistentVolumeClaim", "emptyDir", "secret", "configMap", "projected"}
+        assert kinds <= allowed, f"{where} mounts {kinds - allowed}"
+
+
+def every_mount_has_its_volume_and_the_other_way_round():
+    for where, pod in every_pod():
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        mounts = {mount["name"] for container in containers(pod) for mount in container["volumeMounts"]}
+        assert volumes == mounts, f"{where}: volumes {volumes}, mounts {mounts}"
+
+
+def the_server_gets_no_secret_and_cannot_write():
+    for where, pod in every_pod():
+        for container in containers(pod):
+            if container["name"] not in ("server", "wait-for-weights"):
+                continue
+            mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+            assert set(mounts) <= {"models", "shm", "scratch"}, f"{where}: {set(mounts)}"
+            assert mounts["models"]["readOnly"] is True, where
+            text = str(container.get("env", []))
+            assert "HF_TOKEN" not in text and "AWS" not in text and "secretKeyRef" not in text, where
+
+
+def only_the_lease_brings_a_token():
+    for name, (values, _) in GOOD.items():
+        locked = values.get("lock") == "kubernetes" and "a lease that nobody takes" != name
+        for where, pod in pods(render(good(values))):
+            projected = any("projected" in volume for volume in pod["volumes"])
+            args = [c["args"] for c in containers(pod) if c["args"][0] == "fetch"]
+            assert projected == locked == any("--lock" in a for a in args), f"{name}, {where}"
+            assert ("POD_NAME" in str(pod)) == locked and ("serviceAccountName" in pod) >= locked, f"{name}, {where}"
+    resources = named(render(good(GOOD["a lease"][0])))
+    (rule,) = resources["Role/demo-weightlift-lease"]["rules"]
+    assert rule == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
+    (subject,) = resources["RoleBinding/demo-weightlift-lease"]["subjects"]
+    assert f"ServiceAccount/{subject['name']}" in resources
+    assert resources["Job/" + job_name(resources)]["spec"]["template"]["spec"]["serviceAccountName"] == subject["name"]
+
+
+def the_server_loads_what_is_fetched():
+    for name, (values, _) in GOOD.items():
+        for where, pod in pods(render(good(values))):
+            server = [c for c in pod["containers"] if c["name"] == "server"]
+            for init in pod.get("initContainers", []):
+                path = init["args"][-1]
+                path = path if path.startswith("/") else f"/data/models/{path}"
+                assert server[0]["args"][1] == path, f"{name}, {where}: {server[0]['args']} after {init['args']}"
+
+
+def the_arguments_are_those_of_weightlift():
+    resources = named(render(good(GOOD["every option of a model"][0])))
+    (container,) = resources["Job/" + job_name(resources)]["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == [
+        "fetch", "--include=*.json", "--include=*.safetensors", "--exclude=a b*", "--all", "--deny-pickle",
+        f"--expect-revision={COMMIT}", "--retry-timeout=10m", "--connections=4", MODEL["source"], MODEL["dest"],
+    ]  # fmt: skip
+    (deployment,) = [r for r in render(good(GOOD["rox"][0])) if r["kind"] == "Deployment"]
+    (waiting,) = deployment["spec"]["template"]["spec"]["initContainers"]
+    assert waiting["args"] == [
+        "wait", "--timeout", "2h", "--expect-revision", COMMIT, "/data/models/llama-3-8b",
+    ]  # fmt: skip
+
+
+def the_real_program_parses_every_fetch():
+    """With WEIGHTLIFT_TEST_BIN: a wrong argument is exit 2; an unreachable Hub and offline are not."""
+    binary = os.environ.get("WEIGHTLIFT_TEST_BIN")
+    if not binary:
+        return print("        (not run: WEIGHTLIFT_TEST_BIN is not set)")
+    for where, pod in every_pod():
+        for container in containers(pod):
+            args = container["args"]
+            if args[0] != "fetch" or "--lock" in args and "--lock" not in subprocess.run(
+                [binary, "fetch", "--help"], capture_output=True, text=True
+            ).stdout:
+                continue
+            environment = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "1", "AWS_REGION": "x"}
+            environment |= {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
+            environment |= {"WEIGHTLIFT_RETRY_TIMEOUT": "0s", "WEIGHTLIFT_ROOT": "/proc/none"}
+            environment |= {"POD_NAME": "pod", "POD_NAMESPACE": "namespace"}
+            args = [a for a in args if not a.startswith("--retry-timeout")]
+            run = subprocess.run([binary, *args], env=environment, capture_output=True, text=True, timeout=60)
+            assert run.returncode not in (0, 2), f"{where}: {args}: {run.returncode}: {run.stderr}"
+
+
+def a_job_gives_up_on_permanent_failures_only():
+    for where, resource in everything():
+        job = {"Job": resource, "CronJob": resource.get("spec", {}).get("jobTemplate")}.get(resource["kind"])
+        if job:
+            disruption, permanent = job["spec"]["podFailurePolicy"]["rules"]
+            assert disruption["action"] == "Ignore" and permanent["action"] == "FailJob", where
+            assert permanent["onExitCodes"]["values"] == PERMANENT, where
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            assert container["name"] == permanent["onExitCodes"]["containerName"], where
+
+
+def an_upgrade_with_another_model_is_another_job():
+    first, again = (job_name(named(render(good({})))) for _ in range(2))
+    other = job_name(named(render(good({"models": [{**MODEL, "source": "hf://org/name@main"}]}))))
+    assert first == again != other, f"{first}, {again}, {other}"
+
+
+def long_names_stay_valid():
+    values = good({"models": [{**MODEL, "dest": "a/" + "Long_" * 38}], "server": {"enabled": True}})
+    for kind in ("job", "cronjob"):
+        values["download"] = {"kind": kind}
+        for resource in render(values, release="r" * 53):
+            name, longest = resource["metadata"]["name"], 52 if resource["kind"] == "CronJob" else 63
+            assert len(name) <= longest and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name), name
+
+
+def uninstalling_leaves_the_models():
+    for where, resource in everything():
+        if resource["kind"].startswith("PersistentVolume"):
+            policy = resource["metadata"]["annotations"]["helm.sh/resource-policy"]
+            assert policy == "keep", where
+        if resource["kind"] == "PersistentVolume":
+            assert resource["spec"]["persistentVolumeReclaimPolicy"] == "Retain", where
+
+
+def the_access_mode_is_that_of_the_storage():
+    expected = {"rwo": "ReadWriteOnce", "rox": "ReadOnlyMany", "hostPath": "ReadWriteOnce", "local": "ReadWriteOnce"}
+    for name, (values, _) in GOOD.items():
+        for resource in render(good(values)):
+            if resource["kind"].startswith("PersistentVolume"):
+                mode = values.get("storage", {}).get("mode", "rwx")
+                assert resource["spec"]["accessModes"] == [expected.get(mode, "ReadWriteMany")], name
+
+
+def the_role_stays_away_from_the_server():
+    (deployment,) = [r for r in render(good(GOOD["s3 by a role"][0])) if r["kind"] == "Deployment"]
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"a": "b", "eks.amazonaws.com/skip-containers": "server"}
+
+
+def the_notes_warn():
+    values = good({"storage": {"mode": "rwo"}, "server": {"enabled": True}})
+    assert "must run on one node" in notes(values)
+    assert "must run on one node" not in notes(good({"server": {"enabled": True}}))
+    assert "nothing here fetches" in notes(good(WAITING))
+
+
+# --- rendering ----------------------------------------------------------------------------------
+
+
+def render(values, release="demo", namespace=NAMESPACE):
+    with helm.Chart.load(CHART) as chart:
+        chart.validate_schema(values)
+        files = chart.render(values, name=release, namespace=namespace)
+    texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
+    return [d for text in texts for d in yaml.load_all(text, Loader=StrictLoader) if d]
+
+
+def notes(values):
+    with helm.Chart.load(CHART) as chart:
+        files = chart.render(values, name="demo", namespace=NAMESPACE)
+    return files["weightlift/templates/NOTES.txt"]
+
+
+def refusal(values):
+    try:
+        render(values)
+    except helm.HelmError as error:
+        return str(error)
+    return None
+
+
+def good(values):
+    return {"models": [copy.deepcopy(MODEL)], **copy.deepcopy(values)}
+
+
+def base_values():
+    return yaml.safe_load((CHART / "ci" / "base-values.yaml").read_text())
+
+
+def merged(values):
+    with helm.Chart.load(CHART) as chart:
+        return chart.merge_values(values)
+
+
+def schema():
+    with helm.Chart.load(CHART) as chart:
+        text = chart.schema
+    jsonschema.Draft7Validator.check_schema(text)
+    return jsonschema.Draft7Validator(text)
+
+
+def everything():
+    yield from ((f"base, {r['kind']}", r) for r in render(base_values()))
+    for name, (values, _) in GOOD.items():
+        yield from ((f"{name}, {r['kind']}", r) for r in render(good(values)))
+
+
+def every_pod():
+    for where, resource in everything():
+        yield from ((where, pod) for _, pod in pods([resource]))
+
+
+def pods(resources):
+    for resource in resources:
+        spec = resource.get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec)
+        if "template" in spec:
+            yield resource["kind"], spec["template"]["spec"]
+
+
+def containers(pod):
+    return pod.get("initContainers", []) + pod["containers"]
+
+
+def job_name(resources):
+    (name,) = [key.partition("/")[2] for key in resources if key.startswith("Job/")]
+    return name
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+def kustomize(directory):
+    if shutil.which("kubectl"):
+        run = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True)
+        return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
+    return plain_kustomize(directory)
+
+
+def plain_kustomize(directory):
+    kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text())
+    beyond = kustomization.keys() - {"apiVersion", "kind", "namespace", "resources"}
+    assert not beyond, f"{directory}/kustomization.yaml uses {beyond}: install kubectl"
+    resources = []
+    for path in (directory / resource for resource in kustomization["resources"]):
+        if path.is_dir():
+            resources += plain_kustomize(path)
+        else:
+            resources += [d for d in yaml.load_all(path.read_text(), Loader=StrictLoader) if d]
+    return resources
+
+
+def named(resources):
+    keys = {f"{resource['kind']}/{resource['metadata']['name']}": resource for resource in resources}
+    assert len(keys) == len(resources), "two resources have one name"
+    return keys
+
+
+def without_helm(resource):
+    """Without Helm's labels and annotations, and the namespace."""
+    resource = copy.deepcopy(resource)
+    metadata = resource["metadata"]
+    metadata.pop("namespace", None)
+    for label in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
+        metadata.get("labels", {}).pop(label, None)
+    metadata.get("annotations", {}).pop("helm.sh/resource-policy", None)
+    for empty in ("labels", "annotations"):
+        if metadata.get(empty) == {}:
+            del metadata[empty]
+    return resource
+
+
+def first_difference(one, other, path=""):
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            if key not in one or key not in other:
+                return f"{path}.{key} is only in the {'base' if key in one else 'chart'}"
+            if found := first_difference(one[key], other[key], f"{path}.{key}"):
+                return found
+        return None
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = (first_difference(a, b, f"{path}[{n}]") for n, (a, b) in enumerate(zip(one, other)))
+        return next((found for found in pairs if found), None)
+    return None if one == other and type(one) is type(other) else f"{path}: base {one!r}, chart {other!r}"
+
+
+def leaves(values, known, path=""):
+    for key, value in values.items():
+        below = known["properties"][key]
+        where = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and below.get("properties") and value and "claims" not in below["properties"]:
+            yield from leaves(value, below, where)
+        else:
+            yield where
+
+
+def schema_problem(resource, version):
+    try:
+        kubernetes_validate.validate(resource, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return f"{'.'.join(map(str, error.path))}: {error.message}"
+    except kubernetes_validate.SchemaNotFoundError as error:
+        return error.message
+    return None
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, as the API server does."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+TESTS = [
+    the_chart_renders_the_kustomize_base,
+    the_comparison_sees_a_small_difference,
+    helm_lints_the_chart,
+    good_values_render_what_they_should,
+    everything_rendered_fits_the_schemas,
+    a_misspelt_field_is_noticed,
+    good_values_fit_the_schema,
+    wrong_values_are_refused_by_schema_and_helm,
+    values_that_do_not_fit_each_other_are_refused,
+    every_value_is_in_schema_and_readme,
+    every_pod_is_restricted,
+    every_mount_has_its_volume_and_the_other_way_round,
+    the_server_gets_no_secret_and_cannot_write,
+    only_the_lease_brings_a_token,
+    the_server_loads_what_is_fetched,
+    the_arguments_are_those_of_weightlift,
+    the_real_program_parses_every_fetch,
+    a_job_gives_up_on_permanent_failures_only,
+    an_upgrade_with_another_model_is_another_job,
+    long_names_stay_valid,
+    uninstalling_leaves_the_models,
+    the_access_mode_is_that_of_the_storage,
+    the_role_stays_away_from_the_server,
+    the_notes_warn,
+]
+
+
+def main():
+    failed = 0
+    for test in TESTS:
+        name = test.__name__.replace("_", " ")
+        try:
+            test()
+            print(f"ok      {name}")
+        except (AssertionError, LookupError, TypeError, ValueError, helm.HelmError, yaml.YAMLError, subprocess.SubprocessError) as problem:
+            failed += 1
+            print(f"FAILED  {name}: {type(problem).__name__}: {problem}")
+    print(f"{len(TESTS) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
