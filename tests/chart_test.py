@@ -253,7 +253,7 @@ def every_value_is_in_schema_and_readme():
     known = helm.Chart.load(CHART).schema
     for path in leaves(defaults, known):
         assert f"`{path}`" in readme, f"README.md does not name `{path}`"
-    for path in re.findall(r"^\| `([\w.]+)` \|", readme, re.MULTILINE):
+    for path in re.findall(r"^\| `([\w.]+)` \|", readme.partition("## Values")[2], re.MULTILINE):
         at = known
         for part in path.replace("[]", "").split("."):
             at = (at.get("items") or at)["properties"]
@@ -344,12 +344,11 @@ def the_real_program_parses_every_fetch():
     binary = os.environ.get("WEIGHTLIFT_TEST_BIN")
     if not binary:
         return "WEIGHTLIFT_TEST_BIN is not set"
+    usage = subprocess.run([binary, "fetch", "--help"], capture_output=True, text=True, check=True).stdout
     for where, pod in every_pod():
         for container in containers(pod):
             args = container["args"]
-            if args[0] != "fetch" or "--lock" in args and "--lock" not in subprocess.run(
-                [binary, "fetch", "--help"], capture_output=True, text=True
-            ).stdout:
+            if args[0] != "fetch" or ("--lock" in args and "--lock <" not in usage):
                 continue
             environment = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "1", "AWS_REGION": "x"}
             environment |= {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
