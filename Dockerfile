@@ -1,38 +1,81 @@
 # syntax=docker/dockerfile:1
 
-# docker buildx build --platform linux/amd64,linux/arm64 -t ghcr.io/weightlift/weightlift:0.1.0 .
+# The image for one architecture or both, from either: the compiler runs on the machine that
+# builds, and cross-compiles where the target is another. A release:
 #
-# Each architecture is built on itself (native node or emulation), so that the check at the end can
-# run the binary.
+#   export SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)"
+#   docker buildx build --platform linux/amd64,linux/arm64 \
+#     --build-arg SOURCE_DATE_EPOCH --build-arg REVISION="$(git rev-parse HEAD)" \
+#     --build-arg RUST_IMAGE=docker.io/library/rust:1.95.0-bookworm@sha256:… \
+#     --sbom=true --provenance=mode=max \
+#     --output type=image,name=ghcr.io/weightlift/weightlift:0.1.0,rewrite-timestamp=true,push=true .
+#
+# The same commit, SOURCE_DATE_EPOCH and digest of RUST_IMAGE give the same image, byte for byte.
+# With podman: `podman build --platform … --timestamp "$SOURCE_DATE_EPOCH" …`.
+ARG RUST_IMAGE=docker.io/library/rust:1.95.0-bookworm
 
-FROM rust:1.95-bookworm AS build
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
+
+# The bill of materials travels inside the binary, in the ELF section `.dep-v0`: every crate and
+# version that was compiled in, and no date. `cargo audit bin`, syft, trivy and grype read it, also
+# from the finished image, which has no package database; `--sbom=true` makes SPDX of it.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo install --locked --version 0.7.7 cargo-auditable
+
+# What links for the target. Where it is the machine itself, it is in the base image already.
+#
+# The flags go under the target's name: RUSTFLAGS would replace those of .cargo/config.toml, which
+# link statically.
+ARG TARGETARCH
+RUN set -eu; \
+    case "$TARGETARCH" in \
+      amd64) rust=x86_64-unknown-linux-gnu; upper=X86_64_UNKNOWN_LINUX_GNU; \
+             linker="x86_64-linux-gnu-gcc"; package=gcc-x86-64-linux-gnu ;; \
+      arm64) rust=aarch64-unknown-linux-gnu; upper=AARCH64_UNKNOWN_LINUX_GNU; \
+             linker="aarch64-linux-gnu-gcc"; package=gcc-aarch64-linux-gnu ;; \
+      *) echo "no build for architecture $TARGETARCH" >&2; exit 1 ;; \
+    esac; \
+    if ! command -v "$linker"; then \
+      apt-get update; \
+      apt-get install -y --no-install-recommends \
+        "$package=4:12.*" "libc6-dev-$TARGETARCH-cross=2.36-*"; \
+      rm -rf /var/lib/apt/lists/*; \
+      rustup target add "$rust"; \
+    fi; \
+    { echo "export CARGO_BUILD_TARGET=$rust"; \
+      echo "export CARGO_TARGET_${upper}_LINKER=$linker"; \
+      echo "export CARGO_TARGET_${upper}_RUSTFLAGS='--remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=/cargo'"; \
+    } >/target
+
 WORKDIR /src
-
 # .dockerignore lets only what the build needs through, so no other change spoils this layer.
 COPY . .
 
 # The registry and the compiled dependencies stay in cache mounts between builds. The target cache
-# is kept per architecture: with a shared one, two platforms would build over each other.
-ARG TARGETARCH
+# is kept per architecture, so that two platforms never wait for each other's files.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,id=weightlift-target-${TARGETARCH},sharing=locked \
-    case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
-      amd64) triple=x86_64-unknown-linux-gnu ;; \
-      arm64) triple=aarch64-unknown-linux-gnu ;; \
-      *) echo "no build for architecture ${TARGETARCH}" >&2; exit 1 ;; \
-    esac; \
-    cargo build --release --locked --bin weightlift --target "$triple"; \
-    install -D "target/$triple/release/weightlift" /out/weightlift
+    set -eu; \
+    . /target; \
+    cargo auditable build --release --locked --bin weightlift; \
+    install -D "target/$CARGO_BUILD_TARGET/release/weightlift" /out/weightlift
 
 # The final image has no dynamic loader: a binary that needs one would fail with the puzzling
-# "no such file or directory", and only in the cluster.
-RUN linkage="$(ldd /out/weightlift 2>&1 || true)"; \
-    case "$linkage" in \
-      *"statically linked"* | *"not a dynamic executable"*) ;; \
-      *) echo "weightlift is not static:" "$linkage" >&2; exit 1 ;; \
+# "no such file or directory", and only in the cluster. So would one for another machine.
+ARG SOURCE_DATE_EPOCH=0
+RUN set -eu; \
+    seen="$(readelf --wide --file-header --program-headers --dynamic --sections /out/weightlift)"; \
+    refuse() { echo "/out/weightlift $1" >&2; exit 1; }; \
+    case "$TARGETARCH:$seen" in \
+      amd64:*"Machine:"*"X86-64"* | arm64:*"Machine:"*"AArch64"*) ;; \
+      *) refuse "is not for $TARGETARCH" ;; \
     esac; \
-    /out/weightlift --version
+    case "$seen" in *INTERP* | *"(NEEDED)"*) refuse "is not static" ;; esac; \
+    case "$seen" in *.dep-v0*) ;; *) refuse "has no bill of materials" ;; esac; \
+    case "$(uname -m):$TARGETARCH" in \
+      x86_64:amd64 | aarch64:arm64) /out/weightlift --version ;; \
+    esac; \
+    touch --date="@$SOURCE_DATE_EPOCH" /out/weightlift
 
 FROM scratch
 ARG VERSION=0.1.0
