@@ -82,6 +82,22 @@ fn the_exit_codes_are_those_of_the_readme() {
     assert_eq!(rows(PAGE), rows(README));
 }
 
+#[test]
+fn every_link_within_the_page_leads_to_a_heading() {
+    let anchor = |heading: &str| -> String {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+    };
+    let headings: Vec<String> =
+        PAGE.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+    let links: Vec<&str> =
+        PAGE.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(links.len() > 10, "{links:?}");
+    for link in links {
+        assert!(headings.iter().any(|heading| heading == link), "no heading for #{link}");
+    }
+}
+
 /// The named blocks, each with its lines.
 fn quotes() -> BTreeMap<String, Vec<String>> {
     let mut quotes = BTreeMap::new();
@@ -162,7 +178,7 @@ fn is_time(word: &str) -> bool {
         text.starts_with(|c: char| c.is_ascii_digit())
             && text.chars().all(|c| c.is_ascii_digit() || c == '.')
     };
-    let before = |unit| word.strip_suffix(unit);
+    let before = |unit: char| word.strip_suffix(unit);
     match (before('s'), before('m')) {
         (Some(seconds), _) => match seconds.split_once('m') {
             Some((minutes, seconds)) => is_number(minutes) && is_number(seconds),
