@@ -52,7 +52,7 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
         let more =
             if bad.len() > 5 { format!(" and {} more", bad.len() - 5) } else { String::new() };
         return Err(Error::Integrity(format!(
-            "`{}` is damaged in {} of {}: {}{more}; fetch it again",
+            "`{}` is damaged in {} of {}: {}{more}; remove it and fetch again",
             path.display(),
             bad.len(),
             text::files(sentinel.files.len()),

@@ -43,9 +43,8 @@ pub async fn for_model(
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::Deadline(format!(
-                "waited {} for `{}`: {missing}; look at the Job or pod that fetches it",
+                "waited {} in vain: {missing}; look at the Job or pod that fetches it",
                 text::duration(args.timeout),
-                path.display()
             )));
         }
         if last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
