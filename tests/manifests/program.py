@@ -1,0 +1,72 @@
+"""The command lines, parsed by the program itself."""
+
+import os
+import re
+import subprocess
+
+# Where it asks nobody and writes nothing: whatever it understands fails at once, and not with exit 2.
+NOWHERE = {
+    "HF_ENDPOINT": "http://127.0.0.1:1",
+    "HF_HUB_OFFLINE": "1",
+    "AWS_REGION": "x",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "WEIGHTLIFT_RETRY_TIMEOUT": "0s",
+    "WEIGHTLIFT_ROOT": "/proc/none",
+    "POD_NAME": "pod",
+    "POD_NAMESPACE": "namespace",
+}
+
+
+def parse(binary, args):
+    """How the program answers to `args`, without the waits that they ask for."""
+    args = [re.sub(r"\$\(\w+\)", "0", arg) for arg in args]
+    args = [arg for arg in args if not arg.startswith("--retry-timeout")]
+    for n, arg in enumerate(args[:-1]):
+        if arg == "--timeout":
+            assert re.fullmatch(r"\d+(s|m|h)", args[n + 1]), args
+            args[n + 1] = "0s"
+    run = subprocess.run([binary, *args], env=NOWHERE, capture_output=True, text=True, timeout=60)
+    assert run.returncode not in (0, 2), f"{args}: {run.returncode}: {run.stderr}"
+    return run
+
+
+def binary():
+    """The program under test, or why there is none."""
+    path = os.environ.get("WEIGHTLIFT_TEST_BIN")
+    if not path and os.environ.get("WEIGHTLIFT_TEST_NO_SKIP"):
+        raise AssertionError("WEIGHTLIFT_TEST_BIN is not set")
+    return path
+
+
+def the_real_program_parses_every_command_line(manifests):
+    path = binary()
+    if not path:
+        print("skipped: WEIGHTLIFT_TEST_BIN is not set")
+        return
+    seen = set()
+    for each in manifests.sets.values():
+        for pod in each.pods():
+            for container in pod.weightlift():
+                # KServe adds SOURCE and DEST itself.
+                args = container.get("args") or ["hf://org/name", "/mnt/models"]
+                line = (*container.get("command", ["/weightlift"])[1:], *args)
+                if line not in seen:
+                    seen.add(line)
+                    parse(path, list(line))
+    assert {line[0] for line in seen} == {"fetch", "wait"}, f"only {seen} are there"
+
+
+def a_wrong_command_line_is_noticed(_):
+    """Guards the test above."""
+    path = binary()
+    for wrong in (["fetch", "--nope", "hf://org/name"], ["wait"], ["fetch", "gopher://a/b"]):
+        if path:
+            try:
+                parse(path, wrong)
+            except AssertionError:
+                continue
+            raise AssertionError(f"{wrong} is accepted")
+
+
+TESTS = [the_real_program_parses_every_command_line, a_wrong_command_line_is_noticed]
