@@ -19,6 +19,7 @@ fn tree() -> Tree {
     Tree::new().with("config.json", "{}").with_blob("big.bin", Blob::synthetic(24 * MIB, 1))
 }
 
+/// Volumes here are in memory: no process can end while it waits for a disk that others keep busy.
 fn hub() -> FakeHub {
     FakeHub::serving(REPO, tree())
 }
@@ -55,7 +56,7 @@ fn goes_on(hub: &FakeHub, volume: &Volume, again: u64) {
 
 #[test]
 fn while_waiting_for_the_lock() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     drip(&hub, MIB / 2);
     let holder = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "4MiB"]).start();
     eventually("the holder fetches", || sent(&hub) > MIB);
@@ -74,7 +75,7 @@ fn while_waiting_for_the_lock() {
 
 #[test]
 fn while_resolving() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     for (which, code) in [("-TERM", 143), ("-INT", 130)] {
         hub.log().clear();
         hub.script(Rule::on("*", "").then(Fault::HangBeforeHeaders(Duration::from_secs(60))));
@@ -91,7 +92,7 @@ fn while_no_name_server_answers() {
     if !is_root() || !has("unshare") {
         return;
     }
-    let volume = Volume::new();
+    let volume = Volume::in_memory();
     let silent = std::net::UdpSocket::bind("127.0.0.77:53").unwrap();
     let resolv = volume.path("resolv.conf");
     std::fs::write(&resolv, "nameserver 127.0.0.77\n").unwrap();
@@ -113,7 +114,7 @@ fn while_what_is_left_of_an_earlier_boot_is_checked() {
     if !is_root() || !has("strace") || !has("unshare") {
         return;
     }
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     drip(&hub, 8 * MIB);
     let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "2"];
     let killed = fetch(&hub, &volume, &arguments).start();
@@ -139,7 +140,7 @@ fn while_what_is_left_of_an_earlier_boot_is_checked() {
 
 #[test]
 fn while_fetching() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     drip(&hub, MIB / 2);
     for (which, code) in [("-HUP", 143), ("-TERM", 143), ("-INT", 130)] {
         let before = sent(&hub);
@@ -161,7 +162,7 @@ fn while_the_rest_is_hashed() {
     if !has("strace") {
         return;
     }
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     // Several share the file, so that its hash is a thread's own work, made slow here.
     let command = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]);
     let running = straced(&command, "pread64", &["pread64:delay_enter=1000000"]).start();
@@ -177,7 +178,7 @@ fn while_the_disk_syncs() {
         return;
     }
     for signals in 1..=2 {
-        let (hub, volume) = (hub(), Volume::new());
+        let (hub, volume) = (hub(), Volume::in_memory());
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
         let slow = ["fsync:delay_enter=60000000"];
         let running = straced(&command, "fsync", &slow).start();
@@ -210,7 +211,7 @@ fn while_publishing_it_finishes_or_nothing_is_published() {
         ("renameat:delay_enter=60000000:when=3", 143),
         ("renameat2:delay_enter=60000000", 143),
     ] {
-        let (hub, volume) = (hub(), Volume::new());
+        let (hub, volume) = (hub(), Volume::in_memory());
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
         let running = straced(&command, "renameat,renameat2", &[slow]).start();
         eventually("the sentinel is written", || {
@@ -229,7 +230,7 @@ fn between_two_models() {
         return;
     }
     let hub = FakeHub::builder().repo(REPO, tree()).repo("org/b", tiny()).start();
-    let volume = Volume::new();
+    let volume = Volume::in_memory();
     let command = fetch(&hub, &volume, &["hf://org/tiny", "tiny", "hf://org/b", "b"]);
     let slow = ["renameat2:delay_enter=1000000"];
     let running = straced(&command, "renameat2", &slow).start();
@@ -247,7 +248,7 @@ fn while_verifying() {
     if !has("strace") {
         return;
     }
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
     for (which, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 143)] {
         let mut command = weightlift();
@@ -262,7 +263,7 @@ fn while_verifying() {
 
 #[test]
 fn a_hangup_that_nohup_ignores_stays_ignored() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     drip(&hub, MIB);
     let command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let mut running = in_shell("trap '' HUP", &command).start();
@@ -279,7 +280,7 @@ fn as_pid_1_signals_work_as_well() {
         return;
     }
     for (which, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 143)] {
-        let (hub, volume) = (hub(), Volume::new());
+        let (hub, volume) = (hub(), Volume::in_memory());
         drip(&hub, MIB / 2);
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
         let running = under(&["unshare", "--pid", "--fork", "--mount-proc"], &command).start();
@@ -295,7 +296,7 @@ fn as_pid_1_signals_work_as_well() {
 
 #[test]
 fn closed_standard_streams_are_no_place_for_a_file() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     hub.script(
         Rule::on("GET", "").at("cdn").times(2).then(Fault::Drip { bytes_per_second: 8 * MIB }),
     );
@@ -332,7 +333,7 @@ fn full_pipe() -> (std::io::PipeReader, Stdio) {
 
 #[test]
 fn a_log_that_nobody_reads_does_not_stop_the_work() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     let (reader, stderr) = full_pipe();
     let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
@@ -352,7 +353,7 @@ fn a_log_that_nobody_reads_does_not_stop_the_work() {
 
 #[test]
 fn an_answer_that_nobody_reads_does_not_outlive_a_signal() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     let (reader, stdout) = full_pipe();
     let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let mut child = Killed(command.stdout(stdout).stderr(Stdio::null()).spawn().unwrap());
@@ -383,7 +384,7 @@ impl Drop for Killed {
 
 #[test]
 fn a_log_on_a_full_disk_is_lost_and_an_answer_is_an_error() {
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let output = command.stderr(full()).stdout(Stdio::piped()).spawn().unwrap().wait_with_output();
@@ -405,7 +406,7 @@ fn few_descriptors_are_enough() {
     let small = |tree: Tree, n: usize| tree.with(&format!("d/{n}.json"), format!("{{{n}}}"));
     let tree = (0..100).fold(tree(), small);
     for limit in [32, 40, 64, 128] {
-        let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::new());
+        let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
         hub.script(
             Rule::on("GET", "").at("cdn").times(8).then(Fault::Delay(Duration::from_secs(1))),
         );
@@ -426,7 +427,7 @@ fn a_soft_limit_of_descriptors_is_raised() {
     if !has("prlimit") {
         return;
     }
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     drip(&hub, MIB / 2);
     let command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let running = under(&["prlimit", "--nofile=32:2048"], &command).start();
@@ -445,7 +446,7 @@ fn with_fewer_threads_than_wanted_it_is_slower_or_says_why_not() {
     }
     let mut codes = Vec::new();
     for first in 1..=10 {
-        let (hub, volume) = (hub(), Volume::new());
+        let (hub, volume) = (hub(), Volume::in_memory());
         // By name, because looking it up takes a thread too.
         let endpoint = hub.url().replace("127.0.0.1", "localhost");
         let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--chunk-size", "1MiB"]);
@@ -475,7 +476,7 @@ fn a_limit_on_the_size_of_files_is_no_space() {
     if !has("prlimit") {
         return;
     }
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     let command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let run = under(&["prlimit", "--fsize=1048576"], &command).run().assert_code(15);
     assert!(run.last_line().contains("big.bin"), "{}", run.stderr);
@@ -487,6 +488,7 @@ fn a_panic_is_code_70_and_one_line() {
     if !is_root() || !has("strace") || !has("unshare") {
         return;
     }
+    // On a disk: below, nothing in `/dev` is seen.
     let (hub, volume) = (hub_of_tiny(), Volume::new());
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
     // The standard library gives up where a kernel has no random numbers at all.
@@ -510,7 +512,7 @@ fn nobody_else_reads_its_memory_and_there_is_no_core_file() {
     if !is_root() || !has("setpriv") || !has("prlimit") {
         return;
     }
-    let (hub, volume) = (hub(), Volume::new());
+    let (hub, volume) = (hub(), Volume::in_memory());
     drip(&hub, MIB / 2);
     std::fs::create_dir(volume.root()).unwrap();
     for dir in [volume.root(), volume.path("")] {
