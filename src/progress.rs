@@ -176,12 +176,7 @@ impl<'a> View<'a> {
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), done));
         let rate = done.saturating_sub(before) as f64 / since.elapsed().as_secs_f64().max(0.001);
         let percent = (done * 100).checked_div(total).unwrap_or(0);
-        let left = if rate > 0.0 && total >= done {
-            let left = Duration::from_secs_f64(((total - done) as f64 / rate).min(1e9));
-            format!("{} left", text::duration(left))
-        } else {
-            "no bytes in the last 10s".into()
-        };
+        let left = time_left(total.saturating_sub(done), rate);
         format!(
             "{}: {percent} %, {} of {}, {} of {} files, {}/s, {left}",
             self.progress.phase(),
@@ -240,4 +235,29 @@ fn bar(template: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style.progress_chars("=> "))
+}
+
+/// When the rest is there at this rate (bytes per second), if that says anything.
+fn time_left(missing: u64, rate: f64) -> String {
+    let seconds = missing as f64 / rate;
+    if rate <= 0.0 {
+        "no bytes in the last 10s".into()
+    } else if seconds < 100.0 * 3_600.0 {
+        format!("{} left", text::duration(Duration::from_secs_f64(seconds)))
+    } else {
+        "almost no bytes in the last 10s".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_of_weeks_is_not_made() {
+        assert_eq!(time_left(6_000, 1_000.0), "6.0s left");
+        assert_eq!(time_left(6_000, 0.0), "no bytes in the last 10s");
+        assert_eq!(time_left(0, 0.0), "no bytes in the last 10s");
+        assert_eq!(time_left(16_000_000_000, 300.0), "almost no bytes in the last 10s");
+    }
 }
