@@ -18,9 +18,10 @@ from pathlib import Path
 try:
     import helm_python as helm
     import jsonschema
-    import kubernetes_validate
     import yaml
     from manifests import program, reading
+    from manifests.reading import StrictLoader
+    from manifests.schemas import schema_problem
 except ImportError as missing:
     print(f"skipped: {missing.name} is not installed")
     sys.exit(1 if os.environ.get("WEIGHTLIFT_TEST_NO_SKIP") else 0)
@@ -535,27 +536,6 @@ def leaves(values, known, path=""):
             yield from leaves(value, below, where)
         else:
             yield where
-
-
-def schema_problem(resource, version):
-    try:
-        kubernetes_validate.validate(resource, version, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return f"{'.'.join(map(str, error.path))}: {error.message}"
-    except kubernetes_validate.SchemaNotFoundError as error:
-        return error.message
-    return None
-
-
-class StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, as the API server does."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 TESTS = [
