@@ -70,7 +70,11 @@ impl Leases {
         {
             return Ok(LeaseAttempt::Busy(busy.clone()));
         }
-        let busy = match self.take().await {
+        let taken = self.take().await;
+        if !matches!(taken, Err(Trouble::Away(_))) {
+            self.away_since = None;
+        }
+        let busy = match taken {
             Ok(Ok(lease)) => {
                 let kept = Lease::keep(self.holder.clone(), lease, report.clone(), screen.clone());
                 return Ok(match kept {
@@ -78,10 +82,7 @@ impl Leases {
                     Err(error) => LeaseAttempt::Unavailable(error.to_string()),
                 });
             }
-            Ok(Err(busy)) => {
-                self.away_since = None;
-                busy
-            }
+            Ok(Err(busy)) => busy,
             Err(Trouble::Conflict) => Busy {
                 holder: format!("whoever takes the Lease `{}`", self.holder),
                 progress: String::new(),
