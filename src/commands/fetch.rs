@@ -173,7 +173,7 @@ impl<'a> Fetch<'a> {
         if let Err(error) = attempt.check_space(&plan) {
             drop(heartbeat);
             if reused == 0 {
-                attempt.end()?;
+                attempt.end(store)?;
             }
             return Err(error.into());
         }
@@ -219,7 +219,7 @@ impl<'a> Fetch<'a> {
         let published = attempt.publish(store, &sentinel, self.args.allow_degraded)?;
         drop(heartbeat);
         drop(follower);
-        if let Err(error) = attempt.end() {
+        if let Err(error) = attempt.end(store) {
             // The model is there and durable; what is left over is swept by a later run.
             self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
         }

@@ -80,7 +80,7 @@ impl Attempt {
     }
 
     /// Removes attempts for this family whose writers are certainly gone.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+    pub(super) fn sweep(&self, store: &Store) -> Result<(), StoreError> {
         let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
             let Some(old) = open_attempt(&attempts, &name)? else { continue };
@@ -89,6 +89,7 @@ impl Attempt {
                 continue;
             };
             if header.family == self.state_name && self.is_gone(&old, &header)? == Some(true) {
+                self.settle(store, &old, &name, &header)?;
                 remove_attempt(&attempts, &name)?;
             }
         }
@@ -167,7 +168,9 @@ impl Attempt {
         }
         let id = name.rsplit(ID_SEPARATOR).next().unwrap_or(name);
         match old.child(TREE)? {
-            None => {
+            // The link is the last to leave: without it the tree was published, whatever has become
+            // of it since.
+            None if old.kind("link")?.is_some() => {
                 let revisions = self.state.child("revisions")?;
                 let own = revisions.map(|dir| dir.child(&self.state_name)).transpose()?.flatten();
                 let is_live = store.link_target()?.is_some_and(|target| target.ends_with(id));
@@ -177,9 +180,11 @@ impl Attempt {
                     own.rename(id, old, TREE)?;
                 }
             }
+            None => {}
             Some(tree) => {
-                let previous = with_sentinel(&tree, SentinelHead::read).ok().flatten();
-                if previous.is_some_and(|previous| previous.revision != header.revision) {
+                let is_complete =
+                    with_sentinel(&tree, SentinelHead::read).is_ok_and(|head| head.is_some());
+                if is_complete && tree.identity()?.1 != header.tree {
                     let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
                     old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}"))?;
                 }
@@ -214,32 +219,37 @@ impl Attempt {
             Trust::Move | Trust::MoveChecked => intact_chunks(&from, name, &file.chunks, outside)?,
             Trust::Copy => return self.copy_chunks(n, &from, name, &file.chunks, wanted, outside),
         };
-        if !is_whole(file.size, &chunks) && from.has_other_names(name)? {
+        let Some(has_other_names) = from.has_other_names(name)? else { return Ok(()) };
+        if !is_whole(file.size, &chunks) && has_other_names {
             // Another name for it, which we did not make: what we write would be seen there.
             return self.copy_chunks(n, &from, name, &chunks, wanted, outside);
         }
         // Stopped in the middle, it leaves what nobody has looked at where it is.
         if !chunks.is_empty() && (outside.go_on)() {
-            wanted.take(n);
-            self.take_over(n, &from, name, chunks)?;
+            self.take_over(n, &from, name, chunks, wanted)?;
         }
         Ok(())
     }
 
-    /// Moves a file into this attempt. The journal comes first: a record without its file is
-    /// ignored, a file without its record is lost.
+    /// Moves a file into this attempt, unless another process was faster. The journal comes first:
+    /// a record without its file is ignored, a file without its record is lost.
     fn take_over(
         &mut self,
         n: usize,
         from: &Dir,
         name: &str,
         chunks: Vec<WrittenChunk>,
+        wanted: &mut Wanted,
     ) -> Result<(), StoreError> {
         self.journal.file(n, &self.files[n], &self.identity(n))?;
         for chunk in &chunks {
             self.journal.chunk(n, chunk)?;
         }
-        from.rename(name, &self.directory_of(n)?, self.files[n].path.name())?;
+        match from.rename(name, &self.directory_of(n)?, self.files[n].path.name()) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => return self.journal.discard(n),
+            renamed => renamed?,
+        }
+        wanted.take(n);
         let is_whole = is_whole(self.files[n].size, &chunks);
         self.set_presence(n, if is_whole { Presence::Whole } else { Presence::Ours });
         self.present.insert(n, chunks);
@@ -294,11 +304,14 @@ impl Attempt {
             let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
                 continue;
             };
+            if file.inode.is_none() || from.inode(path.name())? != file.inode {
+                continue;
+            }
             let Some(n) = wanted.find(self, &file.identity, size) else { continue };
             let range = 0..size;
             if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
-                wanted.take(n);
-                self.take_over(n, &from, path.name(), vec![WrittenChunk { range, crc64 }])?;
+                let whole = vec![WrittenChunk { range, crc64 }];
+                self.take_over(n, &from, path.name(), whole, wanted)?;
             }
         }
         Ok(())

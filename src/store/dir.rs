@@ -303,11 +303,13 @@ impl Dir {
         }
     }
 
-    /// Whether the file `name` has other names too.
-    pub fn has_other_names(&self, name: &str) -> Result<bool, StoreError> {
-        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map(|stat| stat.st_nlink > 1)
-            .map_err(|error| StoreError::io("look at", &self.path_of(name), error))
+    /// Whether the file `name`, if it is there, has other names too.
+    pub fn has_other_names(&self, name: &str) -> Result<Option<bool>, StoreError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_nlink > 1)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &self.path_of(name), error)),
+        }
     }
 
     /// When a name in this directory was last added or removed, since 1970.

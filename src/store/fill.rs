@@ -34,6 +34,8 @@ pub(super) struct PublishingFile {
     pub path: Arc<str>,
     /// Empty for a file of an earlier revision, which is on its way out.
     pub identity: String,
+    /// Of the new file, wherever it is. Until it has been moved an older one can lie at its path.
+    pub inode: Option<u64>,
 }
 
 impl Publishing {
@@ -66,7 +68,7 @@ impl Attempt {
         }
         let old = read_sentinel(&family)?;
         let left_over = self.left_over(&family, old.as_ref())?;
-        let list = Publishing { attempt: self.id.clone(), files: self.list(&left_over) };
+        let list = Publishing { attempt: self.id.clone(), files: self.list(&left_over)? };
         let json = serde_json::to_vec(&list).expect("strings always serialise");
         self.dir.replace_durably_in(&state, PUBLISHING, &json)?;
         // Whoever publishes after us, because we were frozen for too long, replaces this file.
@@ -86,20 +88,18 @@ impl Attempt {
                 dir.remove_file(path.name())?;
             }
         }
-        let mut inodes = Vec::with_capacity(self.files.len());
         for (n, file) in self.files.iter().enumerate() {
             let (from, to) = (self.directory_of(n)?, family.make_path(above(&file.path))?);
             let name = file.path.name();
             still_ours()?;
-            inodes.push(from.inode(name)?);
             from.rename(name, &to, name)?;
         }
         sync_but_state(&family)?;
         // The sentinel vouches for what is there, so it is looked at once more.
-        for (file, inode) in self.files.iter().zip(&inodes) {
+        for (file, listed) in self.files.iter().zip(&list.files) {
             let dir = family.descend(above(&file.path))?;
             let there = dir.map(|dir| dir.inode(file.path.name())).transpose()?.flatten();
-            if there != *inode {
+            if there != listed.inode {
                 return Err(StoreError::Overtaken(family.path().to_owned()));
             }
         }
@@ -135,15 +135,21 @@ impl Attempt {
         Ok(ours)
     }
 
-    fn list(&self, left_over: &BTreeSet<RelPath>) -> Vec<PublishingFile> {
-        let new = self.files.iter().enumerate().map(|(n, file)| PublishingFile {
-            path: file.path.shared(),
-            identity: self.identity(n),
-        });
-        let old = left_over
-            .iter()
-            .map(|path| PublishingFile { path: path.shared(), identity: String::new() });
-        new.chain(old).collect()
+    fn list(&self, left_over: &BTreeSet<RelPath>) -> Result<Vec<PublishingFile>, StoreError> {
+        let mut list = Vec::with_capacity(self.files.len() + left_over.len());
+        for (n, file) in self.files.iter().enumerate() {
+            list.push(PublishingFile {
+                path: file.path.shared(),
+                identity: self.identity(n),
+                inode: self.directory_of(n)?.inode(file.path.name())?,
+            });
+        }
+        list.extend(left_over.iter().map(|path| PublishingFile {
+            path: path.shared(),
+            identity: String::new(),
+            inode: None,
+        }));
+        Ok(list)
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Header {
     /// free under the same kernel, the writer is gone.
     #[serde(default)]
     pub locked: bool,
+    /// Inode of the attempt's own tree: another one in its place is what it has replaced.
+    #[serde(default)]
+    pub tree: u64,
 }
 
 /// Every further line.

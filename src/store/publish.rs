@@ -52,8 +52,8 @@ impl Attempt {
     }
 
     /// Drops the attempt: nothing of it is needed.
-    pub fn end(self) -> Result<(), StoreError> {
-        self.sweep()?;
+    pub fn end(self, store: &Store) -> Result<(), StoreError> {
+        self.sweep(store)?;
         let Self { id, state, journal, .. } = self;
         // NFS keeps a file that is removed while it is open, under another name.
         drop(journal);

@@ -85,6 +85,7 @@ impl Attempt {
             revision: snapshot.revision.clone(),
             writer: writer.clone(),
             locked: false,
+            tree: tree.identity()?.1,
         };
         let journal = Journal::create(&dir, header)?;
         let count = files.len();
@@ -108,15 +109,16 @@ impl Attempt {
     }
 
     /// What must be equal for bytes of one attempt to serve in another: the published digest, or
-    /// else the exact place, revision and validator.
+    /// else the exact place, revision, path and validator.
     pub(super) fn identity(&self, n: usize) -> String {
         let file = &self.files[n];
         match &file.digest {
             Some(digest) => digest.to_string(),
             None => format!(
-                "{}@{}#{}",
+                "{}@{}/{}#{}",
                 self.place,
                 self.revision,
+                file.path,
                 file.validator.as_deref().unwrap_or_default()
             ),
         }
@@ -135,13 +137,14 @@ impl Attempt {
         let mut bytes = 0_u64;
         let mut existing = 0_u64;
         for (n, file) in self.files.iter().enumerate() {
-            let allocated = if self.presence(n) != Presence::Absent {
-                existing += 1;
-                self.allocated(n)?
-            } else {
-                0
+            let missing = match self.presence(n) {
+                Presence::Absent => file.size,
+                Presence::Ours => file.size.saturating_sub(self.allocated(n)?),
+                // However few blocks a filesystem that compresses says it has.
+                Presence::Whole => 0,
             };
-            bytes = bytes.saturating_add(file.size.saturating_sub(allocated));
+            existing += u64::from(self.presence(n) != Presence::Absent);
+            bytes = bytes.saturating_add(missing);
         }
         space::check(&self.dir, bytes, plan.inodes().saturating_sub(existing))
     }
