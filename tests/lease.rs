@@ -134,6 +134,22 @@ fn whoever_is_second_in_a_race_waits() {
 }
 
 #[test]
+fn whoever_gets_the_lease_looks_whether_the_one_before_has_finished() {
+    let (cluster, hub) = (FakeCluster::start(), hub_of_tiny());
+    let (node, other) = (Volume::new(), Volume::new());
+    fetch(&hub, &other, &["hf://org/tiny"]).run().assert_success();
+    cluster.fail("GET", 1, Fault::Silence(Duration::from_secs(2)));
+    let waiter = pod(&cluster, &hub, &node, "pod-b").start();
+    eventually("pod-b asks for the Lease", || cluster.count("GET") == 1);
+    std::fs::create_dir_all(node.root()).unwrap();
+    std::fs::rename(other.family("tiny"), node.family("tiny")).unwrap();
+    let asked = hub.requests().len();
+    let run = waiter.wait().assert_success();
+    assert_eq!(hub.requests().len(), asked, "{}", run.stderr);
+    assert_eq!(cluster.holder(LEASE), None);
+}
+
+#[test]
 fn an_api_server_that_is_away_for_a_while_does_not_matter() {
     let (cluster, hub, node) = (FakeCluster::start(), slow_hub(), Volume::new());
     let running = pod(&cluster, &hub, &node, "pod-a").start();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::process::*;
 use support::*;
-use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
+use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, Rule, Tree};
 
 const MIB: u64 = 1 << 20;
 
@@ -63,6 +63,72 @@ fn a_holder_that_was_killed_is_followed_within_two_seconds() {
     holder.wait().assert_success().assert_says("are here already");
     volume.assert_holds("tiny", &tree());
     volume.assert_clean();
+}
+
+#[test]
+fn whoever_has_waited_asks_the_source_again() {
+    let (hub, volume) = (hub(), Volume::new());
+    let of = |n: u64| tree().with("config.json", n.to_string()).with_blob("big.bin", blob(n));
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    hub.move_branch(REPO, "main", of(1));
+    drip(&hub, MIB);
+    let before = sent(&hub);
+    let holder = fetch(&hub, &volume, &["hf://org/tiny"]).start();
+    eventually("the holder fetches", || sent(&hub) > before + MIB);
+    let asked = hub.count("*", "/revision/");
+    let waiter = fetch(&hub, &volume, &["hf://org/tiny"]).start();
+    eventually("the waiter has asked", || hub.count("*", "/revision/") > asked);
+    std::thread::sleep(Duration::from_millis(500));
+    // By now it knows of a revision that nobody wants any more.
+    hub.move_branch(REPO, "main", of(2));
+    holder.signal("-KILL");
+    holder.wait();
+    hub.clear_script();
+    waiter.wait().assert_success();
+    volume.assert_holds("tiny", &of(2));
+}
+
+fn blob(n: u64) -> Blob {
+    Blob::synthetic(24 * MIB, n)
+}
+
+#[test]
+fn objects_that_were_replaced_while_somebody_waited_are_listed_again() {
+    let (key, volume) = ("llama/big.bin", Volume::new());
+    let s3 = FakeS3::builder().bucket("models").object("models", key, blob(1));
+    let s3 = s3.credentials(ACCESS_KEY, SECRET_KEY).start();
+    let fetched = || fetch_s3(&s3, &volume, &["s3://models/llama/"]);
+    fetched().run().assert_success();
+    s3.overwrite("models", key, blob(2));
+    let slow = Fault::Drip { bytes_per_second: MIB };
+    s3.script(Rule::on("GET", "big.bin").then(slow));
+    let before = s3.bytes_sent_for("big.bin");
+    let holder = fetched().start();
+    eventually("the holder fetches", || s3.bytes_sent_for("big.bin") > before + MIB);
+    let listed = s3.count("GET", "list-type");
+    let waiter = fetched().start();
+    eventually("the waiter has listed", || s3.count("GET", "list-type") > listed);
+    std::thread::sleep(Duration::from_millis(500));
+    s3.overwrite("models", key, blob(3));
+    holder.signal("-KILL");
+    holder.wait();
+    s3.clear_script();
+    waiter.wait().assert_success();
+    volume.assert_holds("llama", &Tree::new().with_blob("big.bin", blob(3)));
+}
+
+#[test]
+fn what_another_one_was_still_fetching_is_no_conflict_with_what_is_expected() {
+    let (hub, volume) = (hub(), Volume::new());
+    drip(&hub, 4 * MIB);
+    let holder = fetch(&hub, &volume, &["hf://org/tiny"]).start();
+    eventually("the holder fetches", || sent(&hub) > MIB);
+    let new = tree().with("config.json", "[]");
+    let commit = hub.move_branch(REPO, "main", new.clone());
+    let waiter = fetch(&hub, &volume, &["hf://org/tiny", "--expect-revision", &commit]).start();
+    holder.wait().assert_success();
+    waiter.wait().assert_success().assert_says("waiting up to");
+    volume.assert_holds("tiny", &new);
 }
 
 #[test]

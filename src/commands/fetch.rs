@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ask::is_outage;
-use super::{Outcome, announce, rest};
-use crate::cli::{FetchArgs, LockKind, Model};
-use crate::cluster::{self, Busy, Lease, LeaseAttempt, Leases};
+use super::turn::Turn;
+use super::{Outcome, announce};
+use crate::cli::{FetchArgs, Model};
 use crate::error::Class;
 use crate::model::{
     RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_pickle, text,
@@ -15,7 +15,7 @@ use crate::model::{
 use crate::progress::{Progress, Screen};
 use crate::source::Source;
 use crate::source::http::{Deadlines, Http};
-use crate::store::{Attempt, Existing, Lock, LockAttempt, Published, Report, Store, Surroundings};
+use crate::store::{Attempt, Existing, Published, Report, Store, Surroundings};
 use crate::transfer::{self, Proof, Stop};
 use crate::{Error, verify};
 
@@ -69,7 +69,7 @@ impl<'a> Fetch<'a> {
         if self.is_offline(&model.uri) {
             return self.offline(model, &store, known, started);
         }
-        let source = self.source(&model.uri)?;
+        let mut source = self.source(&model.uri)?;
         let mut revision = None;
         if let Some(sentinel) = known {
             let patience = PATIENCE_WITH_A_COPY.min(self.args.retry_timeout);
@@ -105,13 +105,20 @@ impl<'a> Fetch<'a> {
                 may_take_over,
                 &progress,
             );
-            let (store, is_extra, _locks) = match turn.await? {
-                Turn::Ours { store, is_extra, lock, lease } => (store, is_extra, (lock, lease)),
+            let (store, is_extra, has_waited, _locks) = match turn.await? {
+                Turn::Ours { store, is_extra, has_waited, lock, lease } => {
+                    (store, is_extra, has_waited, (lock, lease))
+                }
                 Turn::DoneByOther { store, sentinel } => {
                     return self.present(model, &store, &sentinel, started);
                 }
             };
-            let error = match self.fill(model, &store, source.as_ref(), progress, started).await {
+            if has_waited {
+                // It knows what it has once been told, which can be hours ago.
+                source = self.source(&model.uri)?;
+            }
+            let filled = self.fill(model, &store, source.as_ref(), has_waited, progress, started);
+            let error = match filled.await {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
@@ -141,6 +148,7 @@ impl<'a> Fetch<'a> {
         model: &Model,
         store: &Store,
         source: &dyn Source,
+        has_waited: bool,
         progress: Arc<Progress>,
         started: Instant,
     ) -> Result<Outcome, Error> {
@@ -148,6 +156,13 @@ impl<'a> Fetch<'a> {
         let bound = budget.saturating_mul(4) + Duration::from_secs(30);
         let revision = self.ask_revision(source, budget, bound).await?;
         self.check_expectation(model, &revision)?;
+        if has_waited
+            && let Existing::Complete(there) = store.existing()?
+            && there.revision == revision
+            && there.is_for(&model.uri, &self.args.selection())
+        {
+            return self.present(model, store, &there, started);
+        }
         let snapshot = self.retried(budget, bound, || source.snapshot()).await?;
         for warning in source.warnings() {
             self.screen.warn(&warning);
@@ -241,106 +256,6 @@ impl<'a> Fetch<'a> {
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome.summary = announce::end(&outcome, started.elapsed());
         Ok(outcome)
-    }
-
-    /// Waits for the lock of the family, or for somebody else to finish.
-    async fn turn(
-        &self,
-        model: &Model,
-        mut store: Store,
-        before: Option<&Sentinel>,
-        wanted: Option<&str>,
-        may_take_over: bool,
-        progress: &Arc<Progress>,
-    ) -> Result<Turn, Error> {
-        let selection = self.args.selection();
-        if let Existing::Damaged(sentinel, difference) = &store.existing()? {
-            self.screen.warn(&format!(
-                "`{}` is damaged ({difference}); fetching {} again",
-                store.family_path().display(),
-                sentinel.source
-            ));
-        } else if let Some(sentinel) = before.filter(|s| s.source != model.uri.place()) {
-            self.screen.warn(&format!(
-                "`{}` holds {} and will be replaced",
-                store.family_path().display(),
-                sentinel.source
-            ));
-        }
-        let mut leases = match self.args.lock {
-            LockKind::File => None,
-            LockKind::Kubernetes => {
-                let name = self.args.lease_name.as_deref();
-                Some(Leases::new(&model.destination.family, name, &self.args.service_account)?)
-            }
-        };
-        let mut rest = rest::Rest::new(self.args.lock_timeout, self.args.takeover_after);
-        let mut is_told = false;
-        loop {
-            let lock = match Lock::attempt(&store, "")? {
-                LockAttempt::Held(lock) => Some(Some(lock)),
-                LockAttempt::Unsupported(why) => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        self.screen.warn(&format!(
-                            "this volume has no usable locks ({why}); replicas may fetch the same \
-                             bytes"
-                        ));
-                    }
-                    Some(None)
-                }
-                LockAttempt::Busy => None,
-            };
-            // Looked at after the lock: whoever held it before may have finished.
-            store = Store::open(model.destination.clone())?;
-            if let Existing::Complete(sentinel) = store.existing()? {
-                let is_news = before.is_none_or(|it| !it.is_same_publication(&sentinel));
-                let is_wanted = match (model.uri.pinned_commit(), wanted) {
-                    (Some(commit), _) => sentinel.revision == commit,
-                    (None, Some(wanted)) => sentinel.revision == wanted,
-                    // Published while we waited: as fresh as an answer of the source would be.
-                    (None, None) => is_news,
-                };
-                if is_wanted && sentinel.is_for(&model.uri, &selection) {
-                    return Ok(Turn::DoneByOther { store, sentinel });
-                }
-            }
-            if let Some(lock) = lock
-                && rest.is_alone(&store, lock.is_some())?
-            {
-                match self.lease(leases.as_mut(), progress).await? {
-                    Ok(lease) => return Ok(Turn::Ours { store, is_extra: false, lock, lease }),
-                    Err(Busy { holder, progress }) => rest.hears_of(holder, progress),
-                }
-            }
-            if may_take_over && let Some(lock) = rest.take_over(&store, self.screen)? {
-                return Ok(Turn::Ours { store, is_extra: true, lock, lease: None });
-            }
-            rest.wait(&store, self.screen, self.stop).await?;
-        }
-    }
-
-    /// The Lease, if one is asked for and can be had; or who has it.
-    async fn lease(
-        &self,
-        leases: Option<&mut Leases>,
-        progress: &Arc<Progress>,
-    ) -> Result<Result<Option<Lease>, Busy>, Error> {
-        let Some(leases) = leases else { return Ok(Ok(None)) };
-        let progress = progress.clone();
-        let report: cluster::Report = Arc::new(move || {
-            let Report { phase, done_bytes, worked_bytes, .. } = report(&progress);
-            format!("{done_bytes} bytes done, {worked_bytes} looked at, {phase}")
-        });
-        Ok(match leases.attempt(&report, self.screen).await? {
-            LeaseAttempt::Held(lease) => Ok(Some(lease)),
-            LeaseAttempt::Busy(busy) => Err(busy),
-            LeaseAttempt::Unavailable(why) => {
-                self.screen.warn(&format!(
-                    "the Kubernetes API gives no Lease ({why}); going on with the lock of the volume"
-                ));
-                Ok(None)
-            }
-        })
     }
 
     fn present(
@@ -448,23 +363,8 @@ impl<'a> Fetch<'a> {
     }
 }
 
-/// Whose turn it is.
-enum Turn {
-    /// Ours, with the lock if the volume has any; extra, if beside somebody who has it.
-    Ours {
-        store: Store,
-        is_extra: bool,
-        lock: Option<Lock>,
-        lease: Option<Lease>,
-    },
-    DoneByOther {
-        store: Store,
-        sentinel: Box<Sentinel>,
-    },
-}
-
 /// What those who wait are told about us.
-fn report(progress: &Progress) -> Report {
+pub(super) fn report(progress: &Progress) -> Report {
     Report {
         phase: progress.phase(),
         done_bytes: progress.done_bytes.load(Relaxed),

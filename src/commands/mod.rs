@@ -4,6 +4,7 @@ mod announce;
 mod ask;
 pub mod fetch;
 mod rest;
+mod turn;
 pub mod verify;
 pub mod wait;
 
