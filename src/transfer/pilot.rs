@@ -16,6 +16,9 @@ const WORTH_IT: f64 = 1.15;
 const BUSY: f64 = 0.5;
 /// Where no more than this is, the next step is a large one.
 const QUIET: f64 = 0.25;
+/// Ticks that a step has to bring something: until a connection to a server far away is open and at
+/// its speed, a dozen round trips go by.
+const PATIENCE: u32 = 16;
 /// Ticks until a further step is tried after one that brought nothing.
 const REST: u32 = 40;
 
@@ -23,15 +26,23 @@ const REST: u32 = 40;
 pub struct Pilot {
     now: usize,
     most: usize,
-    /// What there was before the last step, and the rate it had.
-    before: Option<(usize, f64)>,
-    /// Ticks during which nothing is changed: connections need time to come up to speed.
+    step: Option<Step>,
+    /// Ticks during which nothing is changed.
     wait: u32,
+}
+
+/// A step that is on trial.
+#[derive(Debug)]
+struct Step {
+    /// How many connections there were before it, and at which rate.
+    from: usize,
+    rate: f64,
+    patience: u32,
 }
 
 impl Pilot {
     pub fn new(most: usize) -> Self {
-        Self { now: FIRST.min(most), most, before: None, wait: 1 }
+        Self { now: FIRST.min(most), most, step: None, wait: 1 }
     }
 
     /// After a tick with `rate` bytes per second, in which `cpu` of the processors was ours (0 to
@@ -41,13 +52,17 @@ impl Pilot {
             self.wait -= 1;
             return self.now;
         }
-        match self.before.take() {
-            Some((fewer, then)) if rate < then * WORTH_IT => {
-                self.now = fewer;
-                self.wait = REST;
+        match self.step.take() {
+            Some(step) if rate < step.rate * WORTH_IT => {
+                if step.patience > 0 {
+                    self.step = Some(Step { patience: step.patience - 1, ..step });
+                } else {
+                    self.now = step.from;
+                    self.wait = REST;
+                }
             }
             _ if self.now < self.most && cpu < BUSY => {
-                self.before = Some((self.now, rate));
+                self.step = Some(Step { from: self.now, rate, patience: PATIENCE });
                 let step = if cpu < QUIET { 4 } else { 2 };
                 self.now = (self.now * step).min(self.most);
                 self.wait = 1;
@@ -77,9 +92,23 @@ mod tests {
 
     #[test]
     fn a_link_that_is_full_keeps_what_it_has() {
-        assert_eq!(after(200, 32, 40e6, 160e6, 0.1), FIRST);
-        // Sixteen fill it; thirty-two would bring nothing.
-        assert_eq!(after(30, 32, 40e6, 600e6, 0.1), 16);
+        let ticks = (PATIENCE + REST) as usize;
+        assert_eq!(after(ticks, 32, 40e6, 160e6, 0.1), FIRST);
+        // Sixteen fill it; thirty-two bring nothing.
+        assert_eq!(after(ticks, 32, 40e6, 600e6, 0.1), 16);
+    }
+
+    #[test]
+    fn connections_that_take_seconds_to_be_made_are_waited_for() {
+        let mut pilot = Pilot::new(16);
+        // What each of the last ticks had; a connection delivers after three seconds.
+        let mut had = vec![pilot.now; 13];
+        for tick in 0..30 {
+            had.push(pilot.now);
+            let delivering = had[tick..].iter().take(13).min().map_or(0, |now| *now);
+            pilot.steer(delivering as f64 * 1e6, 0.1);
+        }
+        assert_eq!(pilot.now, 16);
     }
 
     #[test]
@@ -97,7 +126,7 @@ mod tests {
     fn a_link_that_becomes_faster_is_tried_again() {
         let mut pilot = Pilot::new(32);
         let mut now = pilot.now;
-        for _ in 0..10 {
+        for _ in 0..PATIENCE + 10 {
             now = pilot.steer((now as f64 * 40e6).min(160e6), 0.1);
         }
         assert_eq!(now, FIRST);
