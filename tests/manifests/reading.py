@@ -39,14 +39,19 @@ class Manifests:
             str(path.parent.relative_to(directory)): yaml.safe_load(path.read_text())
             for path in sorted(directory.rglob("kustomization.yaml"))
         }
-        self.sets = {
-            name: Set(name, render(kubectl, directory / name))
+        self.sets = self.rendered(kubectl)
+
+    def rendered(self, kubectl):
+        """Every set as this kubectl builds it."""
+        sets = {
+            name: Set(name, render(kubectl, self.directory / name))
             for name, content in self.kustomizations.items()
             if content["kind"] == "Kustomization"
         }
         for resource, components in COMBINED:
             name = f"combined/{resource} with {' and '.join(components)}"
-            self.sets[name] = Set(name, render_combined(kubectl, directory, resource, components))
+            sets[name] = Set(name, render_combined(kubectl, self.directory, resource, components))
+        return sets
 
     def raw(self):
         """Every document of every file, patches and examples as well."""

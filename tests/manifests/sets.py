@@ -5,6 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import yaml
+
 # Made by the cluster or by an earlier step of the same overlay.
 ELSEWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
@@ -37,6 +39,28 @@ def every_file_is_used(manifests):
         for generator in here.get("configMapGenerator", []):
             listed += [f.rpartition("=")[2] for f in generator["files"]]
         assert path.name in listed, f"{path} is in no kustomization.yaml"
+
+
+def every_patch_is_one_document(manifests):
+    """kubectl 1.27 to 1.33 refuse a patch of two, or crash on it."""
+    patches = [
+        manifests.directory / name / patch["path"]
+        for name, content in manifests.kustomizations.items()
+        for patch in content.get("patches", [])
+    ]
+    assert len(patches) > 20, "where are the patches?"
+    for path in patches:
+        documents = [d for d in yaml.safe_load_all(path.read_text()) if d]
+        assert len(documents) == 1, f"{path} has {len(documents)} documents"
+
+
+def every_other_kubectl_renders_the_same(manifests):
+    others = os.environ.get("WEIGHTLIFT_TEST_KUBECTLS", "").split()
+    if not others:
+        print("        one kubectl only: WEIGHTLIFT_TEST_KUBECTLS names no others")
+    for kubectl in others:
+        for name, each in manifests.rendered(kubectl).items():
+            assert each.resources == manifests.sets[name].resources, f"{kubectl} renders {name} in another way"
 
 
 def everything_is_in_its_namespace(manifests):
@@ -257,6 +281,8 @@ TESTS = [
     the_top_is_the_base,
     every_overlay_says_when_to_choose_it,
     every_file_is_used,
+    every_patch_is_one_document,
+    every_other_kubectl_renders_the_same,
     everything_is_in_its_namespace,
     labels_and_selectors_meet,
     what_is_referred_to_is_there,
