@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+ROOT = Path(__file__).resolve().parents[2]
 # Made by the cluster or by an earlier step of the same overlay.
 ELSEWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
@@ -28,6 +29,18 @@ def every_overlay_says_when_to_choose_it(manifests):
         if name.startswith("overlays/"):
             assert text.startswith(("# Choose ", "# Second step of ")), f"{name} does not say when to choose it"
             assert f"`{name.removeprefix('overlays/')}`" in readme, f"the README does not list {name}"
+
+
+def who_removes_revisions_is_told_to_look_first(_):
+    """Where a family is a link, the current revision lies among those that were replaced."""
+    for page, start, end in (
+        ("README.md", "## On the volume", "\n## "),
+        ("manifests/README.md", "## Sizes", "\n## "),
+        ("docs/kubernetes.md", "### Disk full", "\n### "),
+        ("CHANGELOG.md", "- Replaced revisions", "\n- "),
+    ):
+        section = (ROOT / page).read_text().partition(start)[2].partition(end)[0]
+        assert "remove" in section and "readlink" in section, f"{page}, {start}: {section}"
 
 
 def every_file_is_used(manifests):
@@ -280,6 +293,7 @@ esac
 TESTS = [
     the_top_is_the_base,
     every_overlay_says_when_to_choose_it,
+    who_removes_revisions_is_told_to_look_first,
     every_file_is_used,
     every_patch_is_one_document,
     every_other_kubectl_renders_the_same,
