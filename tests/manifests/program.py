@@ -18,7 +18,7 @@ NOWHERE = {
 }
 
 
-def parse(binary, args):
+def parse(binary, args, variables=()):
     """How the program answers to `args`, without the waits that they ask for."""
     args = [re.sub(r"\$\(\w+\)", "0", arg) for arg in args]
     args = [arg for arg in args if not arg.startswith("--retry-timeout")]
@@ -26,8 +26,8 @@ def parse(binary, args):
         if arg == "--timeout":
             assert re.fullmatch(r"\d+(s|m|h)", args[n + 1]), args
             args[n + 1] = "0s"
-    run = subprocess.run([binary, *args], env=NOWHERE, capture_output=True, text=True, timeout=60)
-    assert run.returncode not in (0, 2), f"{args}: {run.returncode}: {run.stderr}"
+    run = subprocess.run([binary, *args], env={**NOWHERE, **dict(variables)}, capture_output=True, text=True, timeout=60)
+    assert run.returncode not in (0, 2), f"{args}, {variables}: {run.returncode}: {run.stderr}"
     return run
 
 
@@ -51,10 +51,17 @@ def the_real_program_parses_every_command_line(manifests):
                 # KServe adds SOURCE and DEST itself.
                 args = container.get("args") or ["hf://org/name", "/mnt/models"]
                 line = (*container.get("command", ["/weightlift"])[1:], *args)
-                if line not in seen:
-                    seen.add(line)
-                    parse(path, list(line))
-    assert {line[0] for line in seen} == {"fetch", "wait"}, f"only {seen} are there"
+                variables = [(v["name"], v["value"]) for v in container.get("env", []) if "value" in v]
+                ours = tuple((name, value) for name, value in variables if name.startswith("WEIGHTLIFT_"))
+                if (line, ours) not in seen:
+                    seen.add((line, ours))
+                    parse(path, list(line), ours)
+    assert {line[0] for line, _ in seen} == {"fetch", "wait"}, f"only {seen} are there"
+    known = subprocess.run([path, "fetch", "--help"], capture_output=True, text=True, timeout=60).stdout
+    named = {name for _, ours in seen for name, _ in ours}
+    assert named >= {"WEIGHTLIFT_LOCK", "WEIGHTLIFT_S3_PATH_STYLE"}, f"only {named} are there"
+    for name in named:
+        assert f"[env: {name}=" in " ".join(known.split()), f"the program knows no {name}"
 
 
 def a_wrong_command_line_is_noticed(_):

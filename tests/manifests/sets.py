@@ -201,7 +201,13 @@ def credentials_reach_every_fetch(manifests):
         "hf-token-file": {"HF_TOKEN_PATH"},
         "s3-irsa": {"AWS_REGION"},
         "s3-pod-identity": {"AWS_REGION"},
-        "s3-secret": {"AWS_REGION", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
+        "s3-secret": {
+            "AWS_REGION",
+            "AWS_ENDPOINT_URL_S3",
+            "WEIGHTLIFT_S3_PATH_STYLE",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        },
         "lock-kubernetes": {"HF_TOKEN", "WEIGHTLIFT_LOCK", "POD_NAME", "POD_NAMESPACE"},
     }
     for name, variables in expected.items():
