@@ -21,7 +21,10 @@ TEMPLATES = {
 # Sets that a reader may put together, as the README tells.
 COMBINED = [
     ("base", ["hf-token-file", "lock-kubernetes", "quota"]),
-    ("overlays/rwx", ["s3-pod-identity", "network-policy", "quota"]),
+    ("overlays/rwx", ["s3-pod-identity", "wait-only", "network-policy", "quota"]),
+    ("base", ["s3-irsa", "wait-only"]),
+    ("overlays/static-pv", ["s3-secret", "wait-only"]),
+    ("overlays/rwx", ["lock-kubernetes", "hf-token-file", "wait-only"]),
     ("overlays/rwo", ["s3-secret"]),
     ("overlays/rwo", ["hf-token-file"]),
     ("overlays/static-pv", ["lock-kubernetes", "hf-token-file"]),

@@ -232,11 +232,23 @@ def what_is_combined_takes_effect(manifests):
     names = [name for name in manifests.sets if name.startswith("combined/")]
     assert names
     for pod in (pod for name in names for pod in manifests.sets[name].pods()):
-        for ours in pod.weightlift():
+        (ours,) = pod.weightlift()
+        waits = "wait-only" in pod.set and pod.owner["kind"] == "Deployment"
+        assert ours["args"][0] == ("wait" if waits else "fetch"), f"{pod.where}: {ours['args']}"
+        if not waits:
             variables = {v["name"] for v in ours.get("env", [])}
             assert ("HF_TOKEN_PATH" in variables) == ("hf-token-file" in pod.set), pod.where
             assert ("WEIGHTLIFT_LOCK" in variables) == ("lock-kubernetes" in pod.set), pod.where
             assert any(a.startswith("s3://acme-models/llama") for a in ours["args"]) == ("s3-" in pod.set), pod.where
+
+
+def who_only_waits_has_no_rights(manifests):
+    """With the account would come its role: EKS gives it to every container of the pod."""
+    waiting = [p for p in manifests.pods() for ours in p.weightlift() if ours["args"][0] == "wait"]
+    assert len(waiting) > 7, "where are those that wait?"
+    for pod in waiting:
+        assert "serviceAccountName" not in pod.spec, f"{pod.where}: {pod.spec['serviceAccountName']}"
+        assert set(pod.volumes()) == {"models", "shm", "scratch"}, f"{pod.where}: {set(pod.volumes())}"
 
 
 def rights_are_the_smallest(manifests):
@@ -311,6 +323,7 @@ TESTS = [
     many_models_and_a_branch,
     credentials_reach_every_fetch,
     what_is_combined_takes_effect,
+    who_only_waits_has_no_rights,
     rights_are_the_smallest,
     the_network_is_closed_but_for_fetches,
     the_snapshot_script_keeps_the_newest,
