@@ -218,6 +218,12 @@ def credentials_reach_every_fetch(manifests):
             account = pod.spec.get("serviceAccountName")
             assert account == ("weightlift" if each.of("ServiceAccount") else None), f"{pod.where}: {account}"
             assert ours["args"][1].startswith("s3://" if name.startswith("s3") else "hf://"), pod.where
+    # A bucket without credentials is exit 11, which ends the Job.
+    for pod in manifests.pods():
+        for ours in pod.weightlift():
+            if any(arg.startswith("s3://") for arg in ours["args"]):
+                keys = {v["name"] for v in ours.get("env", [])} >= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+                assert keys or pod.spec.get("serviceAccountName"), f"{pod.where}: no credentials for S3"
     file = manifests.sets["overlays/hf-token-file"].pod("Job")
     (ours,), volume = file.weightlift(), file.volumes()["hf-token"]["secret"]
     mount = [m for m in ours["volumeMounts"] if m["name"] == "hf-token"][0]
