@@ -277,10 +277,18 @@ def the_network_is_closed_but_for_fetches(manifests):
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     egress = [p["spec"] for p in each.of("NetworkPolicy") if "egress" in p["spec"]]
     assert egress == [policies["download-egress"]]
-    for pod in each.pods():
+    labels = policies["download-egress"]["podSelector"]["matchLabels"].items()
+    closed = [s for s in manifests.sets.values() if s.of("NetworkPolicy")]
+    assert len(closed) == 3, f"closed: {[s.name for s in closed]}"
+    for pod in (pod for s in closed for pod in s.pods()):
         fetches = any(c["args"][0] == "fetch" for c in pod.weightlift())
-        labels = policies["download-egress"]["podSelector"]["matchLabels"].items()
         assert (labels <= pod.labels.items()) == fetches, f"{pod.where}: egress"
+    # No address of it is known here, so whoever needs it is told.
+    assert not [s.name for s in closed if s.of("Role")], "has no way to the API server"
+    text = (manifests.directory / "components/network-policy/networkpolicy.yaml").read_text()
+    for told in (text, (manifests.directory / "README.md").read_text()):
+        for word in ("API server", "lock-kubernetes", "snapshots"):
+            assert word in told.replace("\n", " "), f"says nothing about {word}"
     ports = [p["port"] for rule in policies["download-egress"]["egress"] for p in rule["ports"]]
     assert ports == [53, 53, 443], ports
 
