@@ -297,20 +297,31 @@ def the_snapshot_script_keeps_the_newest(manifests):
     """Runs it with a kubectl that only pretends."""
     config = manifests.sets["overlays/snapshots"].one("ConfigMap")["data"]
     assert "kind: VolumeSnapshot\n" in config["snapshot.yaml"] and "generateName: models-" in config["snapshot.yaml"]
-    for there, gone in ((9, ["s1", "s2"]), (7, []), (1, [])):
-        assert run_snapshots(config["snapshot.sh"], there, ready=True) == (0, gone), there
-    code, gone = run_snapshots(config["snapshot.sh"], 9, ready=False)
-    assert code != 0 and not gone, "removes old ones although the new one is not ready"
+    script = config["snapshot.sh"]
+    # Each letter is a snapshot, the oldest first: r is ready, n is not. The last is the new one.
+    for snapshots, gone in (
+        ("rrrrrrrrr", ["s1", "s2"]),
+        ("rrrrrrr", []),
+        ("r", []),
+        ("nnrrrrrrr", []),  # never ready: no reason to remove one that is
+        ("rrnrrrrrnrr", ["s1", "s2"]),
+    ):
+        assert run_snapshots(script, snapshots) == (0, gone), snapshots
+    # A new one that is not ready in time is a failure, and counts for nothing.
+    for snapshots, gone in (("rrrrrrrn", []), ("rrrrrrrrrn", ["s1", "s2"]), ("n", [])):
+        code, removed = run_snapshots(script, snapshots)
+        assert code != 0 and removed == gone, f"{snapshots}: {code}, {removed}"
 
 
-def run_snapshots(script, there, ready):
-    names = "".join(f"volumesnapshot.snapshot.storage.k8s.io/s{n}\\n" for n in range(1, there + 1))
+def run_snapshots(script, snapshots):
+    ready = {"r": "true", "n": ""}
+    lines = "".join(f"{ready[one]} s{n}\\n" for n, one in enumerate(snapshots, 1))
     fake = f"""#!/bin/sh
 case "$1" in
-  create) echo volumesnapshot.snapshot.storage.k8s.io/s{there} ;;
-  wait) exit {0 if ready else 1} ;;
-  get) printf '{names}' ;;
-  delete) shift 2; echo "${{1##*/}}" >>"$TMPDIR/deleted" ;;
+  create) echo volumesnapshot.snapshot.storage.k8s.io/s{len(snapshots)} ;;
+  wait) exit {0 if snapshots[-1] == "r" else 1} ;;
+  get) printf '{lines}' ;;
+  delete) shift 3; echo "$1" >>"$TMPDIR/deleted" ;;
 esac
 """
     with tempfile.TemporaryDirectory() as place:
