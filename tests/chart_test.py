@@ -383,6 +383,15 @@ def long_names_stay_valid():
             assert len(name) <= longest and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name), name
 
 
+def a_server_finds_its_own_pods_only():
+    resources = named(render(good({"server": {"enabled": True}}), release="weightlift"))
+    server, service = resources["Deployment/weightlift"]["spec"], resources["Service/weightlift"]["spec"]
+    (job,) = [resource for key, resource in resources.items() if key.startswith("Job/")]
+    for selector in (server["selector"]["matchLabels"], service["selector"]):
+        assert selector.items() <= server["template"]["metadata"]["labels"].items(), selector
+        assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items(), selector
+
+
 def uninstalling_leaves_the_models():
     for where, resource in everything():
         if resource["kind"].startswith("PersistentVolume"):
@@ -559,6 +568,7 @@ TESTS = [
     a_job_gives_up_on_permanent_failures_only,
     an_upgrade_with_another_model_is_another_job,
     long_names_stay_valid,
+    a_server_finds_its_own_pods_only,
     uninstalling_leaves_the_models,
     the_access_mode_is_that_of_the_storage,
     the_role_stays_away_from_the_server,

@@ -95,7 +95,10 @@ def labels_and_selectors_meet(manifests):
             selector = pod.owner["spec"].get("selector")
             if selector:
                 assert selector["matchLabels"].items() <= pod.labels.items(), f"{pod.where} finds no pod"
+                # A model may have any name, `weightlift` as well.
+                assert "app.kubernetes.io/component" in selector["matchLabels"], f"{pod.where} may find a download"
         for service in each.of("Service"):
+            assert "app.kubernetes.io/component" in service["spec"]["selector"], f"{each.name}: a Service"
             targets = [p for p in pods if service["spec"]["selector"].items() <= p.labels.items()]
             assert len(targets) == 1, f"{each.name}: a Service has {len(targets)} targets"
             ports = {port["name"] for port in targets[0].server()["ports"]}
