@@ -328,7 +328,7 @@ def the_server_loads_what_is_fetched():
             for init in pod.get("initContainers", []):
                 path = init["args"][-1]
                 path = path if path.startswith("/") else f"/data/models/{path}"
-                assert server[0]["args"][1] == path, f"{name}, {where}: {server[0]['args']} after {init['args']}"
+                assert server[0]["args"][0] == path, f"{name}, {where}: {server[0]['args']} after {init['args']}"
 
 
 def the_arguments_are_those_of_weightlift():

@@ -12,7 +12,7 @@ NOTHING = object()  # removes the key
 # The set, the kind, where, what it becomes, and the check that must notice.
 BREAKS = [
     ("base", "Deployment", (*SERVER, "volumeMounts", 0, "readOnly"), False, pods.servers_load_what_is_there_and_cannot_write),
-    ("base", "Deployment", (*SERVER, "args", 1), "/data/models/x", pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*SERVER, "args", 0), "/data/models/x", pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "securityContext", "runAsUser"), 0, pods.every_container_is_restricted),
     ("base", "Deployment", (*FETCH, "terminationMessagePolicy"), NOTHING, pods.every_container_is_restricted),

@@ -131,8 +131,9 @@ def servers_load_what_is_there_and_cannot_write(manifests):
         assert "subPath" not in mount, f"{pod.where}: a subPath does not follow an update"
         (ours,) = pod.weightlift()
         path = ours["args"][1] if ours["args"][0] == "wait" else f"/data/models/{ours['args'][2]}"
-        options = dict(zip(server["args"][::2], server["args"][1::2]))
-        assert options["--model"] == path, f"{pod.where} loads {options['--model']}, the model is at {path}"
+        # Behind the `vllm serve` of the image; `--model` is going to be removed.
+        loaded = server["args"][0]
+        assert loaded == path, f"{pod.where} loads {loaded}, the model is at {path}"
         variables = {variable["name"]: variable.get("value") for variable in server["env"]}
         assert variables.get("HF_HUB_OFFLINE") == "1", f"{pod.where}: the server may ask the Hub"
         assert not {"HF_TOKEN", "HF_TOKEN_PATH", "AWS_SECRET_ACCESS_KEY"} & set(variables), pod.where
