@@ -121,6 +121,10 @@ GOOD = {
         {"lock": "kubernetes", "server": {"enabled": True}},
         "Deployment Job PersistentVolumeClaim Role RoleBinding Service ServiceAccount",
     ),
+    "a lease, a role": (
+        {"lock": "kubernetes", "serviceAccount": {"annotations": {"a": "b"}}},
+        "Job PersistentVolumeClaim Role RoleBinding ServiceAccount",
+    ),
     "a lease, an account of one's own": (
         {"lock": "kubernetes", "serviceAccount": {"name": "mine"}},
         "Job PersistentVolumeClaim Role RoleBinding",
@@ -183,6 +187,16 @@ BAD_FOR_TEMPLATES = {
     "a new claim that is read-only": ({**WAITING, "storage": {"readOnly": True}}, "existingClaim"),
     "a snapshot for another mode": ({"storage": {"dataSource": SNAPSHOT}}, "rox"),
     "hostPath without a path": ({"storage": {"mode": "hostPath", "hostPath": {"nodes": ["a"]}}}, "hostPath.path"),
+    "a host's path for another mode": ({"storage": {"hostPath": {"path": "/srv"}}}, "hostPath is for"),
+    "a host's nodes for another mode": ({"storage": {"mode": "rwo", "hostPath": {"nodes": ["a"]}}}, "hostPath is for"),
+    "a role without an account": (
+        {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/m"}}},
+        "serviceAccount.create",
+    ),
+    "a role for somebody else's account": (
+        {"lock": "kubernetes", "serviceAccount": {"name": "mine", "annotations": {"a": "b"}}},
+        "serviceAccount.create",
+    ),
     "local without a node": ({"storage": {"mode": "local", "hostPath": {"path": "/srv"}}}, "hostPath.nodes"),
 }
 

@@ -259,8 +259,12 @@ true
 {{- if and .readOnly (ne .mode "existingClaim") }}{{ fail "storage.readOnly is for storage.mode existingClaim" }}{{ end -}}
 {{- if and (eq .mode "rox") (not .dataSource) }}{{ fail "storage.mode rox needs storage.dataSource: a volume that nobody can write must come filled" }}{{ end -}}
 {{- if and .dataSource (ne .mode "rox") }}{{ fail "storage.dataSource is for storage.mode rox" }}{{ end -}}
+{{- if and (or .hostPath.path .hostPath.nodes) (not (has .mode (list "hostPath" "local"))) }}{{ fail "storage.hostPath is for storage.mode hostPath and local" }}{{ end -}}
 {{- if and (has .mode (list "hostPath" "local")) (not .hostPath.path) }}{{ fail (printf "storage.mode %s needs storage.hostPath.path" .mode) }}{{ end -}}
 {{- if and (has .mode (list "hostPath" "local")) (not .hostPath.nodes) }}{{ fail (printf "storage.mode %s needs storage.hostPath.nodes: elsewhere the directory is another one" .mode) }}{{ end -}}
+{{- end -}}
+{{- if and .Values.serviceAccount.annotations (not (include "weightlift.serviceAccountIsOurs" .)) -}}
+{{- fail "serviceAccount.annotations are for an account that is made here: set serviceAccount.create to true, or annotate your own" -}}
 {{- end -}}
 {{- if and (include "weightlift.readOnly" .) (include "weightlift.fetches" .) -}}
 {{- fail "the volume is read-only: set download.kind to none and server.waitOnly to true" -}}
