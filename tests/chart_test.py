@@ -77,6 +77,16 @@ GOOD = {
         "Deployment Job PersistentVolumeClaim Service",
     ),
     "a cronjob": ({"download": {"kind": "cronjob", "schedule": "@daily"}}, "CronJob PersistentVolumeClaim"),
+    "a server that is recreated, on other GPUs": (
+        {
+            "server": {
+                "enabled": True,
+                "strategy": {"type": "Recreate"},
+                "resources": {"limits": {"amd.com/gpu": 1, "nvidia.com/gpu": None}},
+            }
+        },
+        "Deployment Job PersistentVolumeClaim Service",
+    ),
     "a suspended job": ({"download": {"suspend": True}}, "Job PersistentVolumeClaim"),
     "rwo": ({"storage": {"mode": "rwo", "storageClassName": "gp3"}}, "Job PersistentVolumeClaim"),
     "rox": (
@@ -406,6 +416,26 @@ def a_server_finds_its_own_pods_only():
         assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items(), selector
 
 
+def a_server_that_is_recreated_has_no_rolling_update():
+    for strategy, expected in (
+        ({}, {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
+        (None, {}),
+        ({"type": "Recreate"}, {"type": "Recreate"}),
+        ({"rollingUpdate": {"maxSurge": 1}}, {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}),
+    ):
+        found = deployment({"server": {"enabled": True, "strategy": strategy}})["strategy"]
+        assert found == expected, f"{strategy} renders {found}"
+
+
+def a_gpu_of_another_kind_takes_the_place_of_the_default():
+    limits = {"amd.com/gpu": 1, "nvidia.com/gpu": None}
+    spec = deployment({"server": {"enabled": True, "resources": {"limits": limits}}})
+    found = spec["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert found == {"memory": "24Gi", "amd.com/gpu": 1}, found
+    for page in ("values.yaml", "README.md"):
+        assert "nvidia.com/gpu: null" in (CHART / page).read_text(), f"{page} does not say how"
+
+
 def uninstalling_leaves_the_models():
     for where, resource in everything():
         if resource["kind"].startswith("PersistentVolume"):
@@ -446,6 +476,11 @@ def render(values, release="demo", namespace=NAMESPACE):
         files = chart.render(values, name=release, namespace=namespace)
     texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
     return [d for text in texts for d in yaml.load_all(text, Loader=StrictLoader) if d]
+
+
+def deployment(values):
+    (resource,) = [resource for resource in render(good(values)) if resource["kind"] == "Deployment"]
+    return resource["spec"]
 
 
 def notes(values):
@@ -583,6 +618,8 @@ TESTS = [
     an_upgrade_with_another_model_is_another_job,
     long_names_stay_valid,
     a_server_finds_its_own_pods_only,
+    a_server_that_is_recreated_has_no_rolling_update,
+    a_gpu_of_another_kind_takes_the_place_of_the_default,
     uninstalling_leaves_the_models,
     the_access_mode_is_that_of_the_storage,
     the_role_stays_away_from_the_server,
