@@ -403,8 +403,82 @@ def long_names_stay_valid():
     for kind in ("job", "cronjob"):
         values["download"] = {"kind": kind}
         for resource in render(values, release="r" * 53):
-            name, longest = resource["metadata"]["name"], 52 if resource["kind"] == "CronJob" else 63
-            assert len(name) <= longest and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name), name
+            assert_valid_name(resource)
+
+
+def names_with_dots_and_dashes_stay_valid():
+    values = {"lock": "kubernetes", "server": {"enabled": True}, "models": [{**MODEL, "dest": "a.b_"}, OTHER]}
+    for release in ("llama-3.1-8b", "weightlift.v2", "r" + "-" * 40 + "r", "a" * 39 + ".b"):
+        for download in ({}, {"name": "get"}):
+            for resource in render({**good(values), "download": download}, release=release):
+                assert_valid_name(resource)
+
+
+def assert_valid_name(resource):
+    """As a Service's must be, the strictest: no dot, and a letter first."""
+    name, longest = resource["metadata"]["name"], 52 if resource["kind"] == "CronJob" else 63
+    assert len(name) <= longest and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name), f"{resource['kind']} {name}"
+
+
+def a_release_whose_name_begins_with_a_digit_names_its_server():
+    values = good({"server": {"enabled": True}})
+    said = refusal(values, release="3-llama")
+    assert said and "server.name" in said, said
+    assert refusal(good({}), release="3-llama") is None, "a Job may have that name"
+    values["server"]["name"] = "llama"
+    assert refusal(values, release="3-llama") is None
+
+
+def two_models_are_two_jobs_whatever_the_name():
+    for length in (1, 51, 52):
+        for kind in ("job", "cronjob"):
+            download = {"name": "n" * length, "kind": kind}
+            names = [
+                resource["metadata"]["name"]
+                for resource in render({"models": [MODEL, OTHER], "download": download})
+                if resource["kind"] in ("Job", "CronJob")
+            ]
+            assert len(set(names)) == 2 and all(len(name) <= 52 for name in names), names
+
+
+def names_and_numbers_stay_what_they_are():
+    """In YAML 123 is a number, `on` a boolean, 2024-01-02 a date, and 1e+07 no integer."""
+    values = good(
+        {
+            "namespace": {"create": True},
+            "storage": {"mode": "hostPath", "claimName": "01-02", "hostPath": {"path": "/srv", "nodes": ["2"]}},
+            "huggingface": {"secretName": "123", "secretKey": "4", "asFile": True},
+            "s3": {"secretName": "0x5", "region": "6"},
+            "caBundle": {"configMapName": "7", "key": "8"},
+            "serviceAccount": {"create": True, "name": "9"},
+            "lock": "kubernetes",
+            "imagePullSecrets": [{"name": "1e3"}],
+            "download": {"name": "off", "backoffLimit": 10000000, "ttlSecondsAfterFinished": 10000000},
+            "server": {
+                "enabled": True,
+                "name": "on",
+                "model": MODEL["dest"],
+                "servedModelName": "10",
+                "runtimeClassName": "11",
+                "priorityClassName": "12",
+                "replicas": 10000000,
+                "progressDeadlineSeconds": 10000000,
+                "startupSeconds": 10000000,
+            },
+        }
+    )
+    other = good(
+        {
+            "models": [{**MODEL, "expectRevision": "1" * 40}],
+            "storage": {"claimName": "1", "storageClassName": "13"},
+            "huggingface": {"secretName": "123", "secretKey": "4"},
+            "server": {"enabled": True, "waitOnly": True, "waitTimeout": "14"},
+        }
+    )
+    for resource in render(values, namespace="2024") + render(other, namespace="2024"):
+        for version in KUBERNETES:
+            problem = schema_problem(resource, version)
+            assert problem is None, f"{resource['kind']}, Kubernetes {version}: {problem}"
 
 
 def a_server_finds_its_own_pods_only():
@@ -489,9 +563,9 @@ def notes(values):
     return files["weightlift/templates/NOTES.txt"]
 
 
-def refusal(values):
+def refusal(values, release="demo"):
     try:
-        render(values)
+        render(values, release=release)
     except helm.HelmError as error:
         return str(error)
     return None
@@ -617,6 +691,10 @@ TESTS = [
     a_job_gives_up_on_permanent_failures_only,
     an_upgrade_with_another_model_is_another_job,
     long_names_stay_valid,
+    names_with_dots_and_dashes_stay_valid,
+    a_release_whose_name_begins_with_a_digit_names_its_server,
+    two_models_are_two_jobs_whatever_the_name,
+    names_and_numbers_stay_what_they_are,
     a_server_finds_its_own_pods_only,
     a_server_that_is_recreated_has_no_rolling_update,
     a_gpu_of_another_kind_takes_the_place_of_the_default,

@@ -1,9 +1,8 @@
+{{- /* A release's name may have dots, a Service's may not. */}}
 {{- define "weightlift.fullname" -}}
-{{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
-{{- end -}}
+{{- $name := .Release.Name -}}
+{{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
+{{- $name | replace "." "-" | trunc 40 | trimAll "-" -}}
 {{- end }}
 
 {{- define "weightlift.helmLabels" -}}
@@ -23,7 +22,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* A part of a Kubernetes name, from a dest. */}}
 {{- define "weightlift.slug" -}}
-{{- . | lower | replace "/" "-" | replace "." "-" | replace "_" "-" -}}
+{{- . | lower | replace "/" "-" | replace "." "-" | replace "_" "-" | trimAll "-" -}}
 {{- end }}
 
 {{- define "weightlift.serverName" -}}
@@ -134,8 +133,8 @@ capabilities:
 - name: HF_TOKEN
   valueFrom:
     secretKeyRef:
-      name: {{ .secretName }}
-      key: {{ .secretKey }}
+      name: {{ .secretName | quote }}
+      key: {{ .secretKey | quote }}
       {{- if .optional }}
       optional: true
       {{- end }}
@@ -152,7 +151,7 @@ capabilities:
 - name: {{ . }}
   valueFrom:
     secretKeyRef:
-      name: {{ $secret }}
+      name: {{ $secret | quote }}
       key: {{ . }}
       {{- if eq . "AWS_SESSION_TOKEN" }}
       optional: true
@@ -192,7 +191,7 @@ capabilities:
 {{- $values := .root.Values -}}
 - name: models
   persistentVolumeClaim:
-    claimName: {{ $values.storage.claimName }}
+    claimName: {{ $values.storage.claimName | quote }}
     {{- if include "weightlift.readOnly" .root }}
     readOnly: true
     {{- end }}
@@ -200,7 +199,7 @@ capabilities:
 {{- if and $values.huggingface.secretName $values.huggingface.asFile }}
 - name: hf-token
   secret:
-    secretName: {{ $values.huggingface.secretName }}
+    secretName: {{ $values.huggingface.secretName | quote }}
     defaultMode: 0440
     {{- if $values.huggingface.optional }}
     optional: true
@@ -209,7 +208,7 @@ capabilities:
 {{- if $values.caBundle.configMapName }}
 - name: ca-bundle
   configMap:
-    name: {{ $values.caBundle.configMapName }}
+    name: {{ $values.caBundle.configMapName | quote }}
 {{- end }}
 {{- if eq $values.lock "kubernetes" }}
 - name: kube-api-access
@@ -255,6 +254,8 @@ true
 {{- with .Values.server -}}
 {{- if and .enabled .model (not (hasKey $dests .model)) }}{{ fail (printf "server.model `%s` is no dest of models" .model) }}{{ end -}}
 {{- end -}}
+{{- $name := include "weightlift.serverName" . -}}
+{{- if and .Values.server.enabled (regexMatch "^[0-9]" $name) }}{{ fail (printf "a Service's name cannot begin with a digit, as `%s` does: set server.name" $name) }}{{ end -}}
 {{- with .Values.storage -}}
 {{- if and .readOnly (ne .mode "existingClaim") }}{{ fail "storage.readOnly is for storage.mode existingClaim" }}{{ end -}}
 {{- if and (eq .mode "rox") (not .dataSource) }}{{ fail "storage.mode rox needs storage.dataSource: a volume that nobody can write must come filled" }}{{ end -}}
