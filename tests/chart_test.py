@@ -42,6 +42,11 @@ OTHER = {"source": "s3://bucket/adapters/", "dest": "adapters/one_two.v3"}
 WAITING = {"download": {"kind": "none"}, "server": {"enabled": True, "waitOnly": True}}
 SNAPSHOT = {"kind": "VolumeSnapshot", "name": "filled", "apiGroup": "snapshot.storage.k8s.io"}
 
+
+def rox(source):
+    return {**WAITING, "storage": {"mode": "rox", "dataSource": source}}
+
+
 # name: values, and the kinds that they render, in alphabetical order.
 GOOD = {
     "one model": ({}, "Job PersistentVolumeClaim"),
@@ -89,8 +94,9 @@ GOOD = {
     ),
     "a suspended job": ({"download": {"suspend": True}}, "Job PersistentVolumeClaim"),
     "rwo": ({"storage": {"mode": "rwo", "storageClassName": "gp3"}}, "Job PersistentVolumeClaim"),
-    "rox": (
-        {**WAITING, "storage": {"mode": "rox", "dataSource": SNAPSHOT}},
+    "rox": (rox(SNAPSHOT), "Deployment PersistentVolumeClaim Service"),
+    "rox from a clone": (
+        rox({"kind": "PersistentVolumeClaim", "name": "filled"}),
         "Deployment PersistentVolumeClaim Service",
     ),
     "an existing claim": ({"storage": {"mode": "existingClaim", "claimName": "mine"}}, "Job"),
@@ -173,6 +179,12 @@ BAD_FOR_SCHEMA = {
     "a digest that is a tag": ({"image": {"digest": "latest"}}, "digest"),
     "a schedule of four fields": ({"download": {"schedule": "0 4 * *"}}, "schedule"),
     "a secret's name in capitals": ({"huggingface": {"secretName": "HF_TOKEN"}}, "secretName"),
+    "a source of data without a kind": (rox({"name": "x"}), "'kind'"),
+    "a source of data without a name": (rox({"kind": "PersistentVolumeClaim"}), "'name'"),
+    "a snapshot without its group": (rox({"kind": "VolumeSnapshot", "name": "x"}), "'apiGroup'"),
+    "a snapshot of another group": (rox({**SNAPSHOT, "apiGroup": "x"}), "snapshot.storage.k8s.io"),
+    "claims of resources, which the pods would not have": ({"resources": {"claims": [{"name": "gpu"}]}}, "claims"),
+    "claims of the server": ({"server": {"resources": {"claims": [{"name": "gpu"}]}}}, "claims"),
     "a token in the values": ({"huggingface": {"token": "hf_x"}}, "token"),
     "a word for a boolean": ({"s3": {"anonymous": "yes"}}, "anonymous"),
 }
