@@ -4,6 +4,9 @@
 //! |---|---|
 //! | an answer that is not the range, once | thrown away, asked for again |
 //! | the same for ever | exit 20 after five tries |
+//! | all bytes, and then no end of the body | complete: the digest decides |
+//! | the whole file in place of a range, once or twice | asked for again, if there is something to lose |
+//! | the same for ever | the file is read in one stream |
 //! | another size of the file | exit 16 |
 //! | 408, 425, 429, 5xx | tried again, as late as was asked for; in the end exit 20 or 21 |
 //! | redirects | five are followed; never to less safety (exit 13) |
@@ -104,6 +107,67 @@ fn an_answer_that_is_not_the_range_is_asked_for_again() {
                 storage().when_range_starts_at(1 << 20).times(2).then(Fault::FlipByteAt(1_500_000)),
             )
             .recovers_saying(3 * USUAL, &["fetching it again"]),
+    ]);
+}
+
+/// Bodies whose length is not told: the last byte makes them complete, not what says so.
+#[test]
+fn a_body_that_lacks_nothing_but_its_end_is_complete() {
+    fn always(name: &'static str, faults: &[Fault]) -> Case {
+        hub(name).rule(faults.iter().cloned().fold(storage(), Rule::then))
+    }
+    let silence = Fault::StallAfter(1 << 20, Duration::from_secs(60));
+    check([
+        always("chunks without the last one", &[Fault::NoLastChunk]).recovers(USUAL),
+        always("silence in place of the end", &[Fault::NoLength, silence]).recovers(USUAL),
+        // What comes behind it belongs to another file, and so may what is before it.
+        hub("more than the range")
+            .rule(
+                second_chunk().then(Fault::NoLength).then(Fault::StrayBytes(b"and more".to_vec())),
+            )
+            .recovers_saying(USUAL + 3, &["sent more bytes than the range has"]),
+    ]);
+}
+
+#[test]
+fn a_whole_answer_to_a_range_does_not_cost_what_has_arrived() {
+    let whole = |times: usize| {
+        let (hub, volume) = (FakeHub::serving(REPO, model()), Volume::new());
+        let rule = storage().when_range_starts_at(3 << 20).times(times);
+        hub.script(rule.then(Fault::IgnoreRange));
+        let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "1"];
+        let run = fetch(&hub, &volume, &arguments).run().assert_success();
+        volume.assert_holds("tiny", &model());
+        (run, hub.requests().iter().filter(|request| request.origin == "cdn").count())
+    };
+    check([
+        row("once, as by a cache that has the whole file", move || {
+            let (run, requests) = whole(1);
+            // Each chunk, and one of them twice.
+            assert_eq!(requests, 6, "{}", run.stderr);
+            assert!(!run.stderr.contains("streaming"), "{}", run.stderr);
+        }),
+        row("twice", move || assert_eq!(whole(2).1, 7)),
+        // Three tries, and then one stream.
+        row("for ever", move || assert_eq!(whole(usize::MAX).1, 3 + 3 + 1)),
+        hub("from the middle of the file on")
+            .rule(storage().skip(3).then(Fault::IgnoreRange))
+            .recovers(USUAL + 6),
+        row("to a run that goes on with what another has left", || {
+            let (hub, volume) = (FakeHub::serving(REPO, model()), Volume::new());
+            let arguments = ["hf://org/tiny", "--chunk-size", "1MiB", "--connections", "1"];
+            hub.script(storage().skip(1).then(Fault::status(403)));
+            fetch(&hub, &volume, &arguments).run().assert_code(11);
+            hub.clear_script();
+            hub.log().clear();
+            hub.script(second_chunk().then(Fault::IgnoreRange));
+            let run = fetch(&hub, &volume, &arguments).run().assert_success();
+            assert!(run.stderr.contains("1.0 MB are here already"), "{}", run.stderr);
+            assert!(!run.stderr.contains("streaming"), "{}", run.stderr);
+            let is_whole = |it: &&weightlift_fakes::Logged| it.origin == "cdn" && it.status == 200;
+            assert_eq!(hub.requests().iter().filter(is_whole).count(), 1);
+            volume.assert_holds("tiny", &model());
+        }),
     ]);
 }
 

@@ -7,6 +7,7 @@
 //! | nobody answers, or everything is lost for a while | replaced and gone on with; then exit 20 |
 //! | a certificate that is not trusted | exit 14 at once, naming the reason |
 //! | a handshake that is cut or never comes | tried again |
+//! | an end without a word of farewell, all bytes being there | no failure |
 //! | a proxy that refuses | exit 20, without its password |
 //! | one slow connection among many | replaced; it costs little |
 
@@ -291,6 +292,16 @@ fn a_certificate_that_is_not_trusted_ends_the_fetch_at_once() {
         handshakes("handshakes that never come", |_| Handshake::Silent, 20, "did not answer"),
         handshakes("a port that speaks something else", |_| Handshake::Plain, 20, "127.0.0.1"),
     ]);
+    // The end of the connection is that of the body, and nobody says so.
+    let unended = one_port();
+    unended.script(Rule::on("GET", "big.bin").then(Fault::NoLength));
+    let silent = |_| Handshake::DoneWithoutFarewell;
+    let (front, volume) =
+        (Front::start(good.clone(), port_of(&unended.url()), silent), Volume::new());
+    let mut command = fetch_at(&front.url(), &volume);
+    let run = command.env("SSL_CERT_FILE", authority.path()).run().assert_success();
+    volume.assert_holds("m", &model());
+    assert!(!run.stderr.contains("retrying"), "{}", run.stderr);
     // A storage without TLS behind a Hub with it gets neither the token nor a request.
     let split = FakeHub::serving(REPO, model());
     let front = Front::start(good, port_of(&split.url()), |_| Handshake::Done);

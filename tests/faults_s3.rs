@@ -88,6 +88,7 @@ fn trouble_that_passes_is_waited_out() {
         s3("a body that ends early, with all of its length announced")
             .rule(reads().times(2).then(Fault::CutAfter(300_000)))
             .recovers(USUAL + 2),
+        s3("chunks without the last one").rule(reads().then(Fault::NoLastChunk)).recovers(USUAL),
         s3("a request that took too long")
             .rule(reads().once().then(error(400, "RequestTimeout", "Your socket connection …")))
             .recovers(USUAL + 2),

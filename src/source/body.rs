@@ -92,7 +92,7 @@ impl Body {
 
     /// The next bytes, or `None` once the range is complete.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
-        if self.left == 0 && self.runs_on {
+        if self.left == 0 {
             return Ok(None);
         }
         let piece = match tokio::time::timeout(self.stall, self.response.chunk()).await {
@@ -107,26 +107,30 @@ impl Body {
             Ok(Err(error)) => return Err(http::transport_error(&self.origin, &error)),
             Ok(Ok(piece)) => piece,
         };
-        match piece {
-            None if self.left == 0 => Ok(None),
-            None => Err(SourceError::Unreachable(format!(
+        let Some(mut piece) = piece else {
+            return Err(SourceError::Unreachable(format!(
                 "`{}` ended the body {} bytes early",
                 self.origin, self.left
-            ))),
-            Some(piece) if piece.len() as u64 <= self.left => {
-                self.left -= piece.len() as u64;
-                Ok(Some(piece))
-            }
-            Some(mut piece) if self.runs_on => {
-                piece.truncate(self.left as usize);
-                self.left = 0;
-                Ok(Some(piece))
-            }
-            Some(_) => Err(SourceError::Protocol(format!(
+            )));
+        };
+        let len = piece.len() as u64;
+        if self.runs_on {
+            piece.truncate(self.left.min(len) as usize);
+        } else if len > self.left || (len == self.left && self.goes_on().await) {
+            return Err(SourceError::Protocol(format!(
                 "`{}` sent more bytes than the range has",
                 self.origin
-            ))),
+            )));
         }
+        self.left -= piece.len() as u64;
+        Ok(Some(piece))
+    }
+
+    /// Whether bytes follow those of the range. A body without a length that breaks off here, or
+    /// stays open, lacks its end and nothing else.
+    async fn goes_on(&mut self) -> bool {
+        let rest = tokio::time::timeout(self.stall, self.response.chunk()).await;
+        matches!(rest, Ok(Ok(Some(piece))) if !piece.is_empty())
     }
 }
 

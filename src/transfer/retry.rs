@@ -25,6 +25,8 @@ pub struct Retry {
     failures: u32,
     /// Answers in a row that broke the protocol; another try rarely mends a server.
     broken: u32,
+    /// Answers in a row that were the whole file.
+    whole: u32,
     renewals: u32,
     /// What was asked for in answers to this request.
     limited: Duration,
@@ -32,6 +34,7 @@ pub struct Retry {
 
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 const MAX_BROKEN: u32 = 5;
+const MAX_WHOLE: u32 = 3;
 const MAX_RENEWALS: u32 = 8;
 /// A host may ask to wait for three times the budget in all: rate-limit windows are minutes long.
 const LIMITED_FACTOR: u32 = 3;
@@ -52,6 +55,7 @@ impl Retry {
             since_progress: Instant::now(),
             failures: 0,
             broken: 0,
+            whole: 0,
             renewals: 0,
             limited: Duration::ZERO,
         }
@@ -95,7 +99,14 @@ impl Retry {
                 }
                 Duration::ZERO
             }
-            SourceError::Protocol(_) | SourceError::NoRanges { .. } => {
+            SourceError::NoRanges { .. } => {
+                self.whole += 1;
+                if self.whole >= MAX_WHOLE {
+                    return Err(error);
+                }
+                self.backoff()
+            }
+            SourceError::Protocol(_) => {
                 self.broken += 1;
                 if self.broken >= MAX_BROKEN {
                     return Err(error);

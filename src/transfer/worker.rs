@@ -1,6 +1,7 @@
 //! A worker: takes a chunk, reads it, writes it where it belongs, and tries again until it is
 //! complete.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -177,23 +178,34 @@ impl Shared<'_> {
             let error = match self.attempt_once(client, job, staged, shown, chunk, written).await {
                 Ok(()) => return Ok(Outcome::Written),
                 Err(Failure::Transfer(error)) => return Err(error),
-                Err(Failure::Source(SourceError::NoRanges { host, file })) => {
-                    self.say_sometimes(|| format!("`{host}` sends no ranges; streaming `{file}`"));
-                    return Ok(Outcome::NeedsOneStream);
+                // There is no range left to ask for. Whether the bytes are right, the digest says.
+                Err(Failure::Source(_)) if written.is_all_of(&chunk.range) => {
+                    return Ok(Outcome::Written);
                 }
                 Err(Failure::Source(error)) => error,
             };
             if written.at - before >= PROGRESS_BYTES {
                 retry.progressed();
             }
-            let path = job.file.path.to_string();
-            let (delay, error) = retry.after(error).map_err(|source| {
-                if source.is_transient() {
-                    TransferError::GaveUp { path, tried_for: retry.tried_for(), source }
-                } else {
-                    TransferError::Source { path, source }
+            let again = match error {
+                SourceError::NoRanges { .. } if !self.has_ranges(job, shown, chunk, written) => {
+                    Err(error)
                 }
-            })?;
+                error => retry.after(error),
+            };
+            let path = || job.file.path.to_string();
+            let (delay, error) = match again {
+                Ok(again) => again,
+                Err(SourceError::NoRanges { host, file }) => {
+                    self.say_sometimes(|| format!("`{host}` sends no ranges; streaming `{file}`"));
+                    return Ok(Outcome::NeedsOneStream);
+                }
+                Err(source) if source.is_transient() => {
+                    let tried_for = retry.tried_for();
+                    return Err(TransferError::GaveUp { path: path(), tried_for, source });
+                }
+                Err(source) => return Err(TransferError::Source { path: path(), source }),
+            };
             for warning in self.source.warnings() {
                 self.screen.warn(&warning);
             }
@@ -202,6 +214,19 @@ impl Shared<'_> {
             });
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// Whether the file has bytes that came by ranges: more than what a server without them sends
+    /// for a chunk at byte 0. One whole answer, as of a cache, is then no reason to give them up.
+    fn has_ranges(
+        &self,
+        job: &Job<'_>,
+        shown: &ActiveFile,
+        chunk: &Chunk,
+        written: &Written,
+    ) -> bool {
+        let in_one = if chunk.range.start == 0 { written.at } else { self.options.chunk_size };
+        shown.done.load(Relaxed) > in_one || job.state().resumed
     }
 
     /// One request for what the chunk still lacks.
@@ -283,6 +308,11 @@ struct Written {
 impl Written {
     fn new(start: u64, frontier: Option<Frontier>) -> Self {
         Self { at: start, noted: start, crc: new_crc(), frontier }
+    }
+
+    /// Whether nothing of `range` is missing, and something was fetched.
+    fn is_all_of(&self, range: &Range<u64>) -> bool {
+        self.at == range.end && !range.is_empty()
     }
 
     fn add(&mut self, piece: &[u8]) {

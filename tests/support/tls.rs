@@ -19,6 +19,8 @@ pub struct Authority {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Handshake {
     Done,
+    /// And the connection ends without a word of farewell (`close_notify`).
+    DoneWithoutFarewell,
     /// The connection ends before it.
     Cut,
     /// It never comes.
@@ -99,9 +101,9 @@ impl Front {
                     Handshake::Plain => {
                         let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
                     }
-                    Handshake::Done => {
-                        let config = config.clone();
-                        std::thread::spawn(move || carry(config, &stream, upstream));
+                    done @ (Handshake::Done | Handshake::DoneWithoutFarewell) => {
+                        let (config, farewell) = (config.clone(), done == Handshake::Done);
+                        std::thread::spawn(move || carry(config, &stream, upstream, farewell));
                     }
                 }
             }
@@ -119,7 +121,12 @@ impl Front {
 }
 
 /// Both ways until one side ends.
-fn carry(config: Arc<ServerConfig>, client: &TcpStream, upstream: u16) -> io::Result<()> {
+fn carry(
+    config: Arc<ServerConfig>,
+    client: &TcpStream,
+    upstream: u16,
+    farewell: bool,
+) -> io::Result<()> {
     let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
     while tls.is_handshaking() {
         tls.complete_io(&mut &*client)?;
@@ -128,7 +135,7 @@ fn carry(config: Arc<ServerConfig>, client: &TcpStream, upstream: u16) -> io::Re
     let tls = Mutex::new(tls);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let _ = down(&tls, client, &server);
+            let _ = down(&tls, client, &server, farewell);
             let _ = client.shutdown(Shutdown::Both);
         });
         let result = up(&tls, client, &server);
@@ -141,12 +148,14 @@ fn down(
     tls: &Mutex<ServerConnection>,
     mut client: &TcpStream,
     mut server: &TcpStream,
+    farewell: bool,
 ) -> io::Result<()> {
     let mut buffer = [0; 16 << 10];
     loop {
         let count = server.read(&mut buffer)?;
         let mut tls = tls.lock().unwrap();
         match count {
+            0 if !farewell => return Ok(()),
             0 => tls.send_close_notify(),
             count => tls.writer().write_all(&buffer[..count])?,
         }

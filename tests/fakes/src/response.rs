@@ -157,6 +157,8 @@ pub(crate) struct Delivery {
     pub padding_bytes: u64,
     /// No `Content-Length`; the end of the connection ends the body.
     pub close_delimited: bool,
+    /// The body is one chunk, and the last one, of no length, is left out.
+    pub one_chunk: bool,
     /// Counts body bytes as they are handed to the socket.
     pub sent: Arc<AtomicU64>,
 }

@@ -62,6 +62,8 @@ pub enum Fault {
     ShortLength(u64),
     /// No `Content-Length`: the body ends with the connection.
     NoLength,
+    /// In chunks, and the connection is closed where the last one, which says so, should be.
+    NoLastChunk,
     DropHeaders(Vec<String>),
     /// Set these, in place of those of the same name.
     AddHeaders(Vec<(String, String)>),
@@ -185,6 +187,10 @@ impl Fault {
             Self::ExtraBytes(count) => response = lengthen(response, count),
             Self::ShortLength(count) => response = shorten(response, count),
             Self::NoLength => response.delivery.close_delimited = true,
+            Self::NoLastChunk => {
+                response = response.header("Transfer-Encoding", "chunked");
+                response.delivery.one_chunk = true;
+            }
             Self::DropHeaders(names) => {
                 for name in names {
                     response.delivery.close_delimited |=

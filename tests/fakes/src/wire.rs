@@ -45,8 +45,9 @@ fn head(response: &Response, length: u64) -> String {
     let mut head = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
     let own = [("Date", http_date(SystemTime::now())), ("Content-Length", length.to_string())];
     for (name, value) in own {
+        let delivery = &response.delivery;
         let framed_otherwise = name == "Content-Length"
-            && (response.delivery.close_delimited || response.status == 204);
+            && (delivery.close_delimited || delivery.one_chunk || response.status == 204);
         if response.header_value(name).is_none() && !framed_otherwise {
             head += &format!("{name}: {value}\r\n");
         }
@@ -68,9 +69,14 @@ fn send_body(
 ) -> io::Result<After> {
     let delivery = &response.delivery;
     let mut pace = Pace::new(delivery);
-    let mut stop = delivery.stop.filter(|(after, _)| *after < length);
+    // At its end as well, but an empty body is none to stop in.
+    let mut stop = delivery.stop.filter(|(after, _)| *after <= length && length > 0);
     let mut buffer = vec![0; (length as usize).min(pace.block_bytes)];
     let mut position = 0;
+    if delivery.one_chunk {
+        let mut stream = stream;
+        stream.write_all(format!("{length:x}\r\n").as_bytes())?;
+    }
     loop {
         if let Some((after, kind)) = stop
             && position == after
@@ -104,8 +110,12 @@ fn send_body(
         running.sleep(pace.pause_after(position))?;
     }
     let mut stream = stream;
+    if delivery.one_chunk {
+        stream.write_all(b"\r\n")?;
+    }
     stream.write_all(&delivery.stray)?;
-    Ok(if delivery.close_delimited { After::Close } else { After::KeepAlive })
+    let ends = delivery.close_delimited || delivery.one_chunk;
+    Ok(if ends { After::Close } else { After::KeepAlive })
 }
 
 /// On failure says how many bytes had been taken.
