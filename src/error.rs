@@ -148,7 +148,9 @@ fn of_source(error: &SourceError) -> Class {
         SourceError::Trust(_) | SourceError::Unusable(_) => Class::Unusable,
         SourceError::Settings(_) => Class::Usage,
         SourceError::RateLimited { .. } => Class::RateLimited,
-        SourceError::Unreachable(_)
+        // The next run lists what is there by then.
+        SourceError::Stale(_)
+        | SourceError::Unreachable(_)
         | SourceError::Protocol(_)
         | SourceError::Again(_)
         | SourceError::NoRanges { .. } => Class::Unreachable,

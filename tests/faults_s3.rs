@@ -3,7 +3,7 @@
 //! | what S3 does | what happens |
 //! |---|---|
 //! | SlowDown, 5xx, throttled keys, broken bodies | tried again, all connections pausing together; then exit 20 or 21 |
-//! | another object than was listed | exit 16 |
+//! | another object than was listed | exit 20 at once; a run that has a complete copy uses that |
 //! | expired credentials | renewed once they are half a minute old; exit 11 if that does not help |
 //! | a refusal | exit 11, 10 or 14 at once, naming what is missing |
 //! | a listing that is no listing, goes in a circle, or is a bomb | exit 20 or 13 |
@@ -160,26 +160,29 @@ fn all_connections_pause_together_when_s3_asks_to_slow_down() {
 }
 
 #[test]
-fn another_object_than_was_listed_is_a_conflict() {
+fn another_object_than_was_listed_is_left_to_the_next_run() {
     check([
         s3("an entity tag that is another one, at a server that does not know If-Match")
             .rule(reads().then(Fault::add_headers(&[("ETag", "\"00000000\"")])))
-            .fails(16, USUAL, &["`llama/big.bin`", "changed while it was fetched"]),
+            .fails(20, USUAL, &["`llama/big.bin`", "changed while it was fetched"]),
         s3("a precondition that fails")
             .rule(reads().then(error(412, "PreconditionFailed", "")))
-            .fails(16, USUAL, &["`llama/big.bin`", "changed while it was fetched"]),
+            .fails(20, USUAL, &["`llama/big.bin`", "changed while it was fetched"]),
+        s3("another one already when its checksum is asked for")
+            .rule(Rule::on("HEAD", "").then(Fault::add_headers(&[("ETag", "\"00000000\"")])))
+            .fails(20, USUAL, &["changed after it was listed"]),
         s3("an object that is shorter now").rule(reads().then(Fault::WrongTotal(BIG - 5))).fails(
-            16,
+            20,
             USUAL,
             &["`big.bin`"],
         ),
         s3("a range beyond its end").rule(reads().then(error(416, "InvalidRange", ""))).fails(
-            16,
+            20,
             USUAL,
             &["changed while it was fetched"],
         ),
         s3("an object that is gone").rule(reads().then(error(404, "NoSuchKey", "gone"))).fails(
-            16,
+            20,
             USUAL,
             &["gone since it was listed"],
         ),
@@ -193,6 +196,21 @@ fn another_object_than_was_listed_is_a_conflict() {
             volume.assert_holds("m", &model());
             s3.fetch(&volume).run().assert_success();
             volume.assert_holds("m", &model().with("new.json", "{}"));
+        }),
+        row("what changes during an update takes no copy away", || {
+            let (s3, volume) = (bucket(), Volume::new());
+            s3.fetch(&volume).run().assert_success();
+            s3.overwrite("models", "llama/big.bin", Blob::synthetic(BIG, 10));
+            s3.log().clear();
+            s3.script(reads().then(error(412, "PreconditionFailed", "")));
+            let run = s3.fetch(&volume).run().assert_success();
+            assert!(run.stderr.contains("changed while it was fetched"), "{}", run.stderr);
+            assert!(run.stderr.contains("using the last complete copy"), "{}", run.stderr);
+            assert!(s3.requests().len() <= USUAL, "{} requests", s3.requests().len());
+            volume.assert_holds("m", &model());
+            s3.clear_script();
+            s3.fetch(&volume).run().assert_success();
+            volume.assert_holds("m", &model().with_blob("big.bin", Blob::synthetic(BIG, 10)));
         }),
     ]);
 }

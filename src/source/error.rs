@@ -13,9 +13,13 @@ pub enum SourceError {
     /// 401, 403, gated, expired credentials.
     #[error("{0}")]
     Access(String),
-    /// The source holds something else than what was pinned.
+    /// The source holds something else than what was pinned, and will in the next run.
     #[error("{0}")]
     Changed(String),
+    /// What was listed is not there any more: another try of the same is no use, another run, which
+    /// lists anew, is.
+    #[error("{0}")]
+    Stale(String),
     /// The answer must not be used.
     #[error("{0}")]
     Unsafe(String),
@@ -53,7 +57,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed in this run.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_)
@@ -64,6 +68,7 @@ impl SourceError {
             Self::NotFound(_)
             | Self::Access(_)
             | Self::Changed(_)
+            | Self::Stale(_)
             | Self::Unsafe(_)
             | Self::UnsafePath(_)
             | Self::NoTree(_)

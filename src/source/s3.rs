@@ -206,7 +206,11 @@ impl Source for S3 {
         if found.zip(file.validator.as_ref()).is_some_and(|(found, listed)| found != *listed) {
             return Err(changed(&self.bucket.name, &key));
         }
-        Body::open(response, file, range, self.http.deadlines.stall)
+        Body::open(response, file, range, self.http.deadlines.stall).map_err(|error| match error {
+            // Of another size than was listed.
+            SourceError::Changed(what) => SourceError::Stale(what),
+            error => error,
+        })
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -215,7 +219,7 @@ impl Source for S3 {
 }
 
 fn changed(bucket: &str, key: &str) -> SourceError {
-    SourceError::Changed(format!(
+    SourceError::Stale(format!(
         "object `{}` in bucket `{bucket}` changed while it was fetched; run again",
         shown(key)
     ))

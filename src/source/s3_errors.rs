@@ -151,10 +151,10 @@ impl Refusal {
                 SourceError::NotFound(format!("bucket `{bucket}` cannot be listed ({told})"))
             }
             (404, Asked::Object(_)) => {
-                SourceError::Changed(format!("{what} is gone since it was listed ({told})"))
+                SourceError::Stale(format!("{what} is gone since it was listed ({told})"))
             }
             (412 | 416, Asked::Object(_)) => {
-                SourceError::Changed(format!("{what} changed while it was fetched; run again"))
+                SourceError::Stale(format!("{what} changed while it was fetched; run again"))
             }
             (400, _) if !self.code.is_empty() => {
                 SourceError::Access(format!("S3 does not accept the request for {what}: {told}"))
@@ -221,8 +221,8 @@ mod tests {
     fn each_refusal_has_its_class() {
         let explain =
             |status, code, message| refusal(status, code, message).explain("b", Asked::Object("k"));
-        assert!(matches!(explain(412, "PreconditionFailed", ""), SourceError::Changed(_)));
-        assert!(matches!(explain(404, "NoSuchKey", ""), SourceError::Changed(_)));
+        assert!(matches!(explain(412, "PreconditionFailed", ""), SourceError::Stale(_)));
+        assert!(matches!(explain(404, "NoSuchKey", ""), SourceError::Stale(_)));
         assert!(matches!(explain(404, "NoSuchBucket", ""), SourceError::NotFound(_)));
         assert!(matches!(explain(403, "InvalidObjectState", ""), SourceError::NotFound(_)));
         assert!(matches!(explain(403, "RequestTimeTooSkewed", ""), SourceError::Unusable(_)));

@@ -60,7 +60,7 @@ impl Stamp {
         if self.size == found.size && etags.is_none_or(|(listed, found)| listed == found) {
             return Ok(());
         }
-        Err(SourceError::Changed(format!(
+        Err(SourceError::Stale(format!(
             "object `{}` in bucket `{}` changed after it was listed; run again",
             shown(key),
             bucket.name

@@ -59,8 +59,8 @@ impl Beside {
         let key = listing.key(name);
         let content = bucket.small_object(&key, stamp.etag.as_deref()).await?;
         if content.len() as u64 != stamp.size {
-            return Err(SourceError::Changed(format!(
-                "object `{}` in bucket `{}` has {} bytes, listed were {}",
+            return Err(SourceError::Stale(format!(
+                "object `{}` in bucket `{}` has {} bytes, listed were {}; run again",
                 shown(&key),
                 bucket.name,
                 content.len(),
