@@ -234,6 +234,50 @@ fn answers_of_the_hub_that_are_bombs_or_nonsense_end_in_an_error() {
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
 }
 
+/// Each entry is a few bytes there and would be a hundred and more in memory.
+#[test]
+fn a_page_of_millions_of_entries_costs_little_memory() {
+    let entries = r#"{"type":"","path":""},"#.repeat((64 << 20) / 23);
+    let page = format!("[{}]", entries.trim_end_matches(','));
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    hub.script(Rule::on("GET", "/tree/").then(Fault::ReplaceBody(page.into_bytes())));
+    let (run, peak) = with_peak_memory(&mut fetch(&hub, &volume, &["hf://org/tiny"]));
+    run.assert_code(13).assert_says("lists more than 1000000 files");
+    // The page itself is 64 MiB.
+    assert!(peak < 128 << 20, "peak RSS {} KiB", peak >> 10);
+    let xml = |object: &str, bytes: usize| {
+        let objects = object.repeat(bytes / object.len());
+        format!("<?xml version=\"1.0\"?><ListBucketResult>{objects}</ListBucketResult>")
+    };
+    for (xml, says) in [
+        (xml("<Contents/>", 31 << 20), "more than 4.2 MB"),
+        (xml("<Contents/>", 4_000_000), "more than 131072 tags"),
+        (xml("<Contents><Key>m/</Key></Contents>", 4_000_000), "more than 131072 tags"),
+    ] {
+        let s3 = FakeS3::builder().object("models", "m/a", Blob::bytes("a"));
+        let (s3, volume) = (s3.credentials(ACCESS_KEY, SECRET_KEY).start(), Volume::new());
+        s3.script(Rule::on("GET", "list-type=2").then(Fault::ReplaceBody(xml.into_bytes())));
+        let (run, peak) = with_peak_memory(&mut fetch_s3(&s3, &volume, &["s3://models/m/"]));
+        run.assert_code(13).assert_says(says);
+        assert!(peak < 48 << 20, "{says}: peak RSS {} KiB", peak >> 10);
+    }
+}
+
+/// As long as S3 makes them: keys of 1,000 bytes and more, of which each is three when encoded.
+#[test]
+fn the_longest_page_of_s3_is_read() {
+    let directory = format!("m{}", format!("/{}", "\u{e9}".repeat(126)).repeat(3));
+    let key = |n: usize| format!("{directory}/{n:04}{}", "\u{e9}".repeat(124));
+    let s3 = (0..1_000).fold(FakeS3::builder().bucket("models"), |s3, n| {
+        s3.object("models", &key(n), Blob::bytes(""))
+    });
+    let (s3, volume) = (s3.credentials(ACCESS_KEY, SECRET_KEY).start(), Volume::new());
+    fetch_s3(&s3, &volume, &["s3://models/m/"]).run().assert_success();
+    assert_eq!(list(&volume.family(&directory)).len(), 1_000);
+    assert_eq!(s3.count("GET", "list-type=2"), 1);
+    assert!(s3.bytes_sent_for("list-type=2") > 3 << 20);
+}
+
 #[test]
 fn listings_of_s3_that_are_bombs_or_nonsense_end_in_an_error() {
     let list = |head: &str, contents: &str| {

@@ -80,13 +80,15 @@ pub fn redirect(data: &[u8]) {
 
 /// A page of the Hub's tree.
 pub fn hub_tree(data: &[u8]) {
-    let Ok(entries) = serde_json::from_slice::<Vec<hub_answers::TreeEntry>>(data) else { return };
     let mut files = Vec::new();
-    for entry in entries {
-        match entry.into_file() {
-            Ok(file) => files.extend(file),
-            Err(refused) => return assert_inert(&refused.to_string()),
-        }
+    let read = hub_answers::for_each_entry(data, |entry| {
+        files.extend(entry.into_file()?);
+        Ok(())
+    });
+    match read {
+        Ok(Ok(())) => {}
+        Ok(Err(refused)) => return assert_inert(&refused.to_string()),
+        Err(_) => return,
     }
     let snapshot = match Snapshot::new("hf://a/b".into(), "c".into(), files) {
         Ok(snapshot) => snapshot,

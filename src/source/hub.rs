@@ -108,7 +108,8 @@ impl Hub {
         let followed = self.follow(&self.client, Method::GET, url, None).await?;
         let response = self.accepted(followed.response, &Asked::Revision).await?;
         let body = http::small_body(response, MAX_INFO_BYTES, self.http.deadlines.stall).await?;
-        let info: Info = self.json(&body, "the revision")?;
+        let info: Info = serde_json::from_slice(&body)
+            .map_err(|error| self.misunderstood(&error, &body, "the revision"))?;
         let commit = info.sha.unwrap_or_default();
         if Digest::git_sha1_from_hex(&commit).is_none() {
             return Err(SourceError::Protocol(format!(
@@ -173,23 +174,23 @@ impl Hub {
             next = hub_answers::next_page(response.url(), response.headers())?;
             let body =
                 http::small_body(response, MAX_PAGE_BYTES, self.http.deadlines.stall).await?;
-            let entries: Vec<hub_answers::TreeEntry> = self.json(&body, "the listing")?;
-            listed += entries.len();
-            empty_pages = if entries.is_empty() { empty_pages + 1 } else { 0 };
+            let before = listed;
+            let read = hub_answers::for_each_entry(&body, |entry| {
+                listed += 1;
+                if listed > MAX_ENTRIES {
+                    return Err(SourceError::Unsafe(format!(
+                        "`{}` lists more than {MAX_ENTRIES} files",
+                        pinned.id
+                    )));
+                }
+                files.extend(entry.into_file()?);
+                Ok(())
+            });
+            read.map_err(|error| self.misunderstood(&error, &body, "the listing"))??;
+            empty_pages = if listed == before { empty_pages + 1 } else { 0 };
             if empty_pages > MAX_EMPTY_PAGES && next.is_some() {
                 return Err(SourceError::Protocol(format!(
                     "the listing of `{}` goes on and on without an entry",
-                    pinned.id
-                )));
-            }
-            for entry in entries {
-                if let Some(file) = entry.into_file()? {
-                    files.push(file);
-                }
-            }
-            if listed > MAX_ENTRIES {
-                return Err(SourceError::Unsafe(format!(
-                    "`{}` lists more than {MAX_ENTRIES} files",
                     pinned.id
                 )));
             }
@@ -272,15 +273,13 @@ impl Hub {
         Err(hub_answers::refusal(response, asked, &context, self.http.deadlines.stall).await)
     }
 
-    fn json<'a, T: Deserialize<'a>>(&self, body: &'a [u8], what: &str) -> Result<T, SourceError> {
-        serde_json::from_slice(body).map_err(|error| {
-            SourceError::Protocol(format!(
-                "`{}` answered with {what} in a form that is not understood: {}{}",
-                self.settings.endpoint,
-                text::inert(&error.to_string(), 120),
-                body::web_page(body.trim_ascii_start().starts_with(b"<"))
-            ))
-        })
+    fn misunderstood(&self, error: &serde_json::Error, body: &[u8], what: &str) -> SourceError {
+        SourceError::Protocol(format!(
+            "`{}` answered with {what} in a form that is not understood: {}{}",
+            self.settings.endpoint,
+            text::inert(&error.to_string(), 120),
+            body::web_page(body.trim_ascii_start().starts_with(b"<"))
+        ))
     }
 
     fn url(&self, path: &str) -> Result<Url, SourceError> {

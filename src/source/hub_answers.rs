@@ -1,10 +1,12 @@
 //! What the Hub's answers mean: entries of its listing, and the reasons of its refusals.
 
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
 use super::{SourceError, http};
@@ -75,6 +77,54 @@ impl TreeEntry {
             return Err(unusable("size", "nothing"));
         };
         Ok(Some(RemoteFile { path, size, digest, validator: None }))
+    }
+}
+
+/// Hands each entry of a page of the tree to `take` until it refuses one. The entries are never in
+/// memory together: a page may have millions that say nothing.
+pub fn for_each_entry(
+    page: &[u8],
+    take: impl FnMut(TreeEntry) -> Result<(), SourceError>,
+) -> serde_json::Result<Result<(), SourceError>> {
+    let mut refused = None;
+    let mut json = serde_json::Deserializer::from_slice(page);
+    let entries = Entries { take, refused: &mut refused };
+    let read = entries.deserialize(&mut json).and_then(|()| json.end());
+    match refused {
+        Some(refused) => Ok(Err(refused)),
+        None => read.map(Ok),
+    }
+}
+
+struct Entries<'a, F> {
+    take: F,
+    /// Why the reading has ended.
+    refused: &'a mut Option<SourceError>,
+}
+
+impl<'de, F: FnMut(TreeEntry) -> Result<(), SourceError>> DeserializeSeed<'de> for Entries<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(TreeEntry) -> Result<(), SourceError>> Visitor<'de> for Entries<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut page: A) -> Result<(), A::Error> {
+        while let Some(entry) = page.next_element()? {
+            if let Err(refused) = (self.take)(entry) {
+                *self.refused = Some(refused);
+                return Err(A::Error::custom("refused"));
+            }
+        }
+        Ok(())
     }
 }
 

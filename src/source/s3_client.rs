@@ -182,7 +182,7 @@ impl Bucket {
         Ok(Signed { url, headers, by })
     }
 
-    /// Reads a small object, at most of [`MAX_ANSWER_BYTES`](super::s3_transport::MAX_ANSWER_BYTES).
+    /// Reads a small object, at most of [`MAX_OBJECT_BYTES`](super::s3_transport::MAX_OBJECT_BYTES).
     pub async fn small_object(
         &self,
         key: &str,

@@ -7,7 +7,7 @@ use super::SourceError;
 use super::s3_client::Bucket;
 use super::s3_errors::shown;
 use super::s3_listing::{Listing, Stamp};
-use super::s3_transport::MAX_ANSWER_BYTES;
+use super::s3_transport::MAX_OBJECT_BYTES;
 use crate::model::{SENTINEL, Sentinel, SentinelProblem, hex, text};
 
 /// As `sha256sum` writes it; a file of the model like every other.
@@ -35,7 +35,7 @@ impl Beside {
         }
         if let Some(stamp) = &listing.sentinel
             && let Some(content) =
-                beside.content(bucket, listing, SENTINEL, stamp, MAX_ANSWER_BYTES as u64).await?
+                beside.content(bucket, listing, SENTINEL, stamp, MAX_OBJECT_BYTES as u64).await?
         {
             beside.add_sentinel(listing, &content)?;
         }

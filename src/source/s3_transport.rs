@@ -18,8 +18,14 @@ use super::SourceError;
 use super::http::{self, Http};
 use crate::model::text;
 
-/// Longest answer that is read into memory; a page of a listing has less than 2 MB.
-pub const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// Longest object that is read into memory.
+pub const MAX_OBJECT_BYTES: usize = 32 << 20;
+/// Longest answer of another kind. A page of a listing has 1000 keys of at most 1 kB, three times
+/// that encoded, and less than 800 bytes about each of them.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// An element of an answer may be seven bytes there and some hundred in memory. Those of a page are
+/// some thirty for each of its keys.
+const MAX_TAGS: usize = 128 << 10;
 /// How long everybody leaves a host alone that asks to slow down without saying for how long, the
 /// first time.
 pub const SLOW_DOWN: Duration = Duration::from_secs(1);
@@ -105,7 +111,17 @@ impl Transport {
     ) -> Result<HttpResponse, SourceError> {
         let status = response.status();
         let headers = response.headers().clone();
-        let body = http::small_body(response, MAX_ANSWER_BYTES, self.http.deadlines.stall).await?;
+        // How the SDK names the call that reads an object; all others are answered with XML or less.
+        let is_object = status.is_success()
+            && url.query_pairs().any(|(name, value)| name == "x-id" && value == "GetObject");
+        let most = if is_object { MAX_OBJECT_BYTES } else { MAX_ANSWER_BYTES };
+        let body = http::small_body(response, most, self.http.deadlines.stall).await?;
+        if !is_object && body.iter().filter(|byte| **byte == b'<').count() > MAX_TAGS {
+            return Err(SourceError::Unsafe(format!(
+                "`{}` sent an answer of more than {MAX_TAGS} tags",
+                http::origin(url)
+            )));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE && contains(&body, b"SlowDown") {
             let host = http::origin(url);
             let wait = self.http.pace.slow_down(&host, SLOW_DOWN);
