@@ -4,8 +4,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::json;
 use support::measure::with_peak_memory;
+use support::process::ends_within;
 use support::*;
 use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, Rule, Tree};
 
@@ -101,6 +104,24 @@ fn an_index_that_names_a_shard_that_is_not_there_is_refused() {
     let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
     assert!(run.last_line().contains("the model is incomplete"), "{}", run.stderr);
     assert!(!volume.family("tiny").exists());
+}
+
+/// Each of them is looked for among all files: that must not be a walk through them.
+#[test]
+fn indexes_that_name_every_file_are_read_in_time() {
+    let directory = format!("{}/", "d".repeat(240)).repeat(10);
+    let shards: serde_json::Map<_, _> =
+        (0..8_000).map(|n| (n.to_string(), format!("{n}.bin").into())).collect();
+    let index = json!({ "weight_map": shards }).to_string();
+    let tree =
+        (0..8_000).fold(Tree::new(), |tree, n| tree.with(&format!("{directory}{n}.bin"), ""));
+    let tree = (0..60).fold(tree, |tree, n| {
+        tree.with(&format!("{directory}{n}.safetensors.index.json"), index.as_str())
+    });
+    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
+    let running = fetch(&hub, &volume, &["hf://org/tiny", "--all"]).start();
+    // Some seconds; a walk for each of them takes minutes.
+    ends_within(Duration::from_secs(60), running).assert_success();
 }
 
 #[test]

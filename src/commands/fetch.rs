@@ -1,5 +1,6 @@
 //! `weightlift fetch`: is it there? may I? what is missing? get it, prove it, publish it.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -336,23 +337,26 @@ impl<'a> Fetch<'a> {
         files: &[RemoteFile],
         proofs: Vec<Proof>,
     ) -> Result<Vec<SentinelFile>, Error> {
+        let mut paths: Option<HashSet<&str>> = None;
         for (n, file) in files.iter().enumerate() {
             if verify::is_index(file.path.as_str()) {
                 let staged = attempt.open(n)?;
-                verify::check_index(staged.file(), &file.path, |path| {
-                    files.iter().any(|file| file.path.as_str() == path)
-                })
-                .or_else(|problem| match problem {
-                    // The user has chosen: it is their model without a shard.
-                    verify::IndexProblem::Missing(shard) if !self.args.selection().is_plain() => {
-                        self.screen.warn(&format!(
-                            "`{}` names `{shard}`, which the selection leaves out",
-                            file.path
-                        ));
-                        Ok(())
-                    }
-                    problem => Err(Error::Integrity(format!("`{}` {problem}", file.path))),
-                })?;
+                let paths = paths
+                    .get_or_insert_with(|| files.iter().map(|file| file.path.as_str()).collect());
+                verify::check_index(staged.file(), &file.path, |path| paths.contains(path))
+                    .or_else(|problem| match problem {
+                        // The user has chosen: it is their model without a shard.
+                        verify::IndexProblem::Missing(shard)
+                            if !self.args.selection().is_plain() =>
+                        {
+                            self.screen.warn(&format!(
+                                "`{}` names `{shard}`, which the selection leaves out",
+                                file.path
+                            ));
+                            Ok(())
+                        }
+                        problem => Err(Error::Integrity(format!("`{}` {problem}", file.path))),
+                    })?;
             }
         }
         Ok(files
