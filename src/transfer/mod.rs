@@ -257,7 +257,7 @@ impl Shared<'_> {
                 start(started);
                 started += 1;
             }
-            self.queue.let_work(wanted);
+            self.queue.let_work(wanted, rate / wanted as f64);
         }
     }
 

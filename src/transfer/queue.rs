@@ -12,6 +12,9 @@ use crate::model::Plan;
 
 /// The last chunks of a transfer are not smaller than this: each costs a round trip.
 const MIN_CHUNK: u64 = 8 << 20;
+/// But where a connection takes more than this many seconds for as much, what it brings in that time,
+/// down to `ALIGNMENT`: the last one is waited for by all.
+const LAST_SECONDS: f64 = 0.5;
 /// Workers that share a file get no further ahead of its hash than this for each worker there is: the
 /// hash of one file runs on one core, and is what they would wait for in the end; and what is ahead of
 /// it is in the page cache still.
@@ -48,6 +51,8 @@ struct State {
     bytes: u64,
     /// Workers that may take chunks.
     workers: usize,
+    /// The smallest chunk that is cut.
+    least: u64,
     /// Files that are not proved yet; while there are any, one may come back.
     open_files: usize,
     /// Somebody waits for a hash to come nearer.
@@ -97,6 +102,7 @@ impl Queue {
             spans: 0,
             bytes: plan.missing_bytes(),
             workers,
+            least: least_chunk(chunk_size),
             open_files: plan.files.len(),
             held_back: false,
             is_closed: false,
@@ -128,9 +134,14 @@ impl Queue {
         }
     }
 
-    /// How many workers may take chunks from now on.
-    pub fn let_work(&self, workers: usize) {
-        let before = std::mem::replace(&mut self.state().workers, workers);
+    /// How many workers may take chunks from now on; and how many bytes per second each has brought.
+    pub fn let_work(&self, workers: usize, rate_each: f64) {
+        let before = {
+            let mut state = self.state();
+            let brings = (rate_each * LAST_SECONDS) as u64;
+            state.least = brings.max(ALIGNMENT).min(least_chunk(self.chunk_size));
+            std::mem::replace(&mut state.workers, workers)
+        };
         if before < workers {
             self.changed.notify_waiters();
         }
@@ -199,7 +210,7 @@ impl State {
     /// The next chunk for somebody whose last one came from the span `own`.
     fn take(&mut self, own: Option<u64>, chunk_size: u64) -> Option<Chunk> {
         let n = self.choose(own)?;
-        let least = least_chunk(chunk_size);
+        let least = self.least;
         // One worker alone ends when it ends.
         let share = match self.workers {
             0 | 1 => u64::MAX,
@@ -281,6 +292,10 @@ mod tests {
     use crate::model::{RelPath, RemoteFile};
 
     fn queue(sizes: &[u64], workers: usize) -> Queue {
+        queue_of(sizes, 4, workers)
+    }
+
+    fn queue_of(sizes: &[u64], chunk_size: u64, workers: usize) -> Queue {
         let file = |(n, size): (usize, &u64)| RemoteFile {
             path: RelPath::parse(&format!("f{n}")).expect("path"),
             size: *size,
@@ -288,7 +303,7 @@ mod tests {
             validator: None,
         };
         let files: Vec<_> = sizes.iter().enumerate().map(file).collect();
-        Queue::new(&Plan::new(files.into(), |_| Vec::new()), 4, workers)
+        Queue::new(&Plan::new(files.into(), |_| Vec::new()), chunk_size, workers)
     }
 
     /// What worker after worker takes, each coming back with its last chunk in its turn.
@@ -367,7 +382,7 @@ mod tests {
     #[test]
     fn chunks_become_smaller_towards_the_end_and_are_cut_at_whole_blocks() {
         let (size, chunk_size) = (1_000_000_007, 64 << 20);
-        let queue = queue(&[size], 4);
+        let queue = queue_of(&[size], chunk_size, 4);
         let mut state = queue.state();
         let mut at = 0;
         let mut lengths = Vec::new();
@@ -381,6 +396,23 @@ mod tests {
         assert_eq!(lengths[0], AHEAD_EACH / 2);
         assert!(lengths.iter().rev().skip(1).all(|len| *len >= MIN_CHUNK), "{lengths:?}");
         assert!(lengths.iter().rev().take(4).all(|len| *len <= 2 * MIN_CHUNK), "{lengths:?}");
+    }
+
+    #[test]
+    fn the_last_chunks_of_slow_connections_are_smaller_still() {
+        let last = |rate_each: f64| {
+            let queue = queue_of(&[256 << 20], 64 << 20, 4);
+            queue.let_work(4, rate_each);
+            let mut state = queue.state();
+            let (mut last, mut before_it) = (0, 0);
+            while let Some(chunk) = state.take(None, 64 << 20) {
+                state.begun.iter_mut().for_each(|span| span.hashed = chunk.range.end);
+                (before_it, last) = (last, chunk.range.end - chunk.range.start);
+            }
+            assert!(last <= before_it);
+            before_it
+        };
+        assert_eq!([last(1e9), last(4.5e6), last(1e3)], [8 << 20, 2 << 20, 1 << 20]);
     }
 
     #[test]
