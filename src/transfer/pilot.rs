@@ -21,50 +21,76 @@ const QUIET: f64 = 0.25;
 const PATIENCE: u32 = 16;
 /// Ticks until a further step is tried after one that brought nothing.
 const REST: u32 = 40;
+/// Ticks that the rate has to be lower, after a step was taken back, until that is regretted.
+const REGRET: u32 = 4;
 
 #[derive(Debug)]
 pub struct Pilot {
     now: usize,
     most: usize,
     step: Option<Step>,
+    /// The step that was taken back last, with the rate that there was during it.
+    taken_back: Option<Step>,
     /// Ticks during which nothing is changed.
     wait: u32,
 }
 
-/// A step that is on trial.
 #[derive(Debug)]
 struct Step {
-    /// How many connections there were before it, and at which rate.
     from: usize,
+    to: usize,
+    /// The rate to compare with.
     rate: f64,
-    patience: u32,
+    /// Of the ticks since.
+    rates: Vec<f64>,
+}
+
+impl Step {
+    fn mean(&self) -> f64 {
+        self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
+    }
 }
 
 impl Pilot {
     pub fn new(most: usize) -> Self {
-        Self { now: FIRST.min(most), most, step: None, wait: 1 }
+        Self { now: FIRST.min(most), most, step: None, taken_back: None, wait: 1 }
     }
 
     /// After a tick with `rate` bytes per second, in which `cpu` of the processors was ours (0 to
     /// 1): how many connections there should be.
     pub fn steer(&mut self, rate: f64, cpu: f64) -> usize {
+        if let Some(step) = &mut self.taken_back {
+            // A connection that has just begun can be fast, and fall behind by its first losses.
+            let is_worse = rate * WORTH_IT < step.rate;
+            if is_worse {
+                step.rates.push(rate)
+            } else {
+                step.rates.clear()
+            }
+            if step.rates.len() >= REGRET as usize {
+                (self.now, self.wait, self.taken_back) = (step.to, 1, None);
+            }
+        }
         if self.wait > 0 {
             self.wait -= 1;
             return self.now;
         }
         match self.step.take() {
-            Some(step) if rate < step.rate * WORTH_IT => {
-                if step.patience > 0 {
-                    self.step = Some(Step { patience: step.patience - 1, ..step });
+            Some(mut step) if rate < step.rate * WORTH_IT => {
+                step.rates.push(rate);
+                if step.rates.len() <= PATIENCE as usize {
+                    self.step = Some(step);
                 } else {
-                    self.now = step.from;
-                    self.wait = REST;
+                    (self.now, self.wait) = (step.from, REST);
+                    let rate = step.mean();
+                    self.taken_back = Some(Step { rate, rates: Vec::new(), ..step });
                 }
             }
             _ if self.now < self.most && cpu < BUSY => {
-                self.step = Some(Step { from: self.now, rate, patience: PATIENCE });
-                let step = if cpu < QUIET { 4 } else { 2 };
-                self.now = (self.now * step).min(self.most);
+                let times = if cpu < QUIET { 4 } else { 2 };
+                let (from, to) = (self.now, (self.now * times).min(self.most));
+                self.step = Some(Step { from, to, rate, rates: Vec::new() });
+                self.now = to;
                 self.wait = 1;
             }
             _ => {}
@@ -109,6 +135,23 @@ mod tests {
             pilot.steer(delivering as f64 * 1e6, 0.1);
         }
         assert_eq!(pilot.now, 16);
+    }
+
+    #[test]
+    fn a_step_is_taken_again_at_once_when_the_rate_falls_without_it() {
+        let mut pilot = Pilot::new(16);
+        let mut now = pilot.now;
+        let mut ticks = 0;
+        // Each connection alone is fast at first: four fill the link.
+        while ticks < 4 || now != FIRST {
+            now = pilot.steer((now as f64 * 40e6).min(160e6), 0.1);
+            ticks += 1;
+        }
+        assert!(ticks > PATIENCE, "{ticks}");
+        for _ in 0..2 * REGRET {
+            now = pilot.steer((now as f64 * 10e6).min(160e6), 0.1);
+        }
+        assert_eq!(now, 16);
     }
 
     #[test]
