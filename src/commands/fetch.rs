@@ -94,7 +94,7 @@ impl<'a> Fetch<'a> {
             }
             Existing::Nothing => None,
         };
-        let mut may_take_over = true;
+        let (mut may_take_over, mut has_waited) = (true, false);
         loop {
             let store = Store::open(model.destination.clone())?;
             let progress = Arc::new(Progress::default());
@@ -106,9 +106,10 @@ impl<'a> Fetch<'a> {
                 may_take_over,
                 &progress,
             );
-            let (store, is_extra, has_waited, _locks) = match turn.await? {
-                Turn::Ours { store, is_extra, has_waited, lock, lease } => {
-                    (store, is_extra, has_waited, (lock, lease))
+            let (store, is_extra, _locks) = match turn.await? {
+                Turn::Ours { store, is_extra, has_waited: now, lock, lease } => {
+                    has_waited |= now;
+                    (store, is_extra, (lock, lease))
                 }
                 Turn::DoneByOther { store, sentinel } => {
                     return self.present(model, &store, &sentinel, started);
@@ -189,7 +190,7 @@ impl<'a> Fetch<'a> {
         if let Err(error) = attempt.check_space(&plan) {
             drop(heartbeat);
             if reused == 0 {
-                attempt.end(store)?;
+                self.end(attempt, store);
             }
             return Err(error.into());
         }
@@ -235,10 +236,7 @@ impl<'a> Fetch<'a> {
         let published = attempt.publish(store, &sentinel, self.args.allow_degraded)?;
         drop(heartbeat);
         drop(follower);
-        if let Err(error) = attempt.end(store) {
-            // The model is there and durable; what is left over is swept by a later run.
-            self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
-        }
+        self.end(attempt, store);
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
@@ -257,6 +255,13 @@ impl<'a> Fetch<'a> {
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome.summary = announce::end(&outcome, started.elapsed());
         Ok(outcome)
+    }
+
+    /// Drops the attempt. What is left over is swept by a later run.
+    fn end(&self, attempt: Attempt, store: &Store) {
+        if let Err(error) = attempt.end(store) {
+            self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
+        }
     }
 
     fn present(

@@ -177,7 +177,7 @@ impl Attempt {
                 if let Some(own) = own.filter(|_| !is_live)
                     && own.kind(id)? == Some(Kind::Directory)
                 {
-                    own.rename(id, old, TREE)?;
+                    unless_gone(own.rename(id, old, TREE))?;
                 }
             }
             None => {}
@@ -186,7 +186,7 @@ impl Attempt {
                     with_sentinel(&tree, SentinelHead::read).is_ok_and(|head| head.is_some());
                 if is_complete && tree.identity()?.1 != header.tree {
                     let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
-                    old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}"))?;
+                    unless_gone(old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}")))?;
                 }
             }
         }
@@ -332,6 +332,11 @@ impl Attempt {
         }
         Ok(false)
     }
+}
+
+/// Another process may have been faster.
+fn unless_gone(renamed: Result<(), StoreError>) -> Result<(), StoreError> {
+    renamed.or_else(|error| if error.errno() == Some(Errno::NOENT) { Ok(()) } else { Err(error) })
 }
 
 /// Whether nothing is missing.

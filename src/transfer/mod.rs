@@ -244,6 +244,7 @@ impl Shared<'_> {
     fn steer(&self, most: usize, cores: usize, start: impl Fn(usize)) {
         let mut pilot = pilot::Pilot::new(most);
         let mut started = most.min(pilot::FIRST);
+        let mut wanted = started;
         let mut last = Usage::now(self.progress);
         loop {
             if self.is_over_within(pilot::TICK) {
@@ -252,12 +253,13 @@ impl Shared<'_> {
             let now = Usage::now(self.progress);
             let (rate, cpu) = now.since(&last, cores);
             last = now;
-            let wanted = pilot.steer(rate, cpu);
+            let rate_each = rate / wanted as f64;
+            wanted = pilot.steer(rate, cpu);
             while started < wanted && self.queue.bytes_left() > 0 {
                 start(started);
                 started += 1;
             }
-            self.queue.let_work(wanted, rate / wanted as f64);
+            self.queue.let_work(wanted, rate_each);
         }
     }
 

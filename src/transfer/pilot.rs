@@ -22,7 +22,7 @@ const PATIENCE: u32 = 16;
 /// Ticks until a further step is tried after one that brought nothing.
 const REST: u32 = 40;
 /// Ticks that the rate has to be lower, after a step was taken back, until that is regretted.
-const REGRET: u32 = 4;
+const REGRET: u32 = 8;
 
 #[derive(Debug)]
 pub struct Pilot {
@@ -59,16 +59,23 @@ impl Pilot {
     /// After a tick with `rate` bytes per second, in which `cpu` of the processors was ours (0 to
     /// 1): how many connections there should be.
     pub fn steer(&mut self, rate: f64, cpu: f64) -> usize {
+        // A pause that was asked for, or an outage, says nothing about their number.
+        if rate <= 0.0 {
+            self.wait = self.wait.saturating_sub(1);
+            return self.now;
+        }
         if let Some(step) = &mut self.taken_back {
             // A connection that has just begun can be fast, and fall behind by its first losses.
-            let is_worse = rate * WORTH_IT < step.rate;
-            if is_worse {
-                step.rates.push(rate)
+            if rate * WORTH_IT < step.rate && cpu < BUSY {
+                step.rates.push(rate);
             } else {
-                step.rates.clear()
+                step.rates.clear();
             }
             if step.rates.len() >= REGRET as usize {
-                (self.now, self.wait, self.taken_back) = (step.to, 1, None);
+                // As every step, it has to show.
+                let (to, rate) = (step.to, step.mean());
+                self.step = Some(Step { from: self.now, to, rate, rates: Vec::new() });
+                (self.now, self.wait, self.taken_back) = (to, 1, None);
             }
         }
         if self.wait > 0 {
@@ -90,8 +97,7 @@ impl Pilot {
                 let times = if cpu < QUIET { 4 } else { 2 };
                 let (from, to) = (self.now, (self.now * times).min(self.most));
                 self.step = Some(Step { from, to, rate, rates: Vec::new() });
-                self.now = to;
-                self.wait = 1;
+                (self.now, self.wait, self.taken_back) = (to, 1, None);
             }
             _ => {}
         }
@@ -152,6 +158,22 @@ mod tests {
             now = pilot.steer((now as f64 * 10e6).min(160e6), 0.1);
         }
         assert_eq!(now, 16);
+    }
+
+    #[test]
+    fn a_pause_and_busy_processors_are_no_reason_for_more() {
+        for (each, cpu) in [(0.0, 0.1), (10e6, 0.9)] {
+            let mut pilot = Pilot::new(16);
+            let mut steer = |each: f64, cpu| {
+                let rate = (pilot.now as f64 * each).min(160e6);
+                pilot.steer(rate, cpu)
+            };
+            // Tried, and taken back.
+            (0..PATIENCE + 4).for_each(|_| _ = steer(40e6, 0.1));
+            assert_eq!(steer(40e6, 0.1), FIRST);
+            assert!((0..2 * REGRET).all(|_| steer(each, cpu) == FIRST), "{each} {cpu}");
+            assert!((0..REGRET).all(|_| steer(40e6, 0.1) == FIRST), "{each} {cpu}");
+        }
     }
 
     #[test]

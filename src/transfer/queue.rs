@@ -138,8 +138,11 @@ impl Queue {
     pub fn let_work(&self, workers: usize, rate_each: f64) {
         let before = {
             let mut state = self.state();
-            let brings = (rate_each * LAST_SECONDS) as u64;
-            state.least = brings.max(ALIGNMENT).min(least_chunk(self.chunk_size));
+            // Nothing at all is a pause, and says nothing of the connections.
+            if rate_each > 0.0 {
+                let brings = (rate_each * LAST_SECONDS) as u64;
+                state.least = brings.max(ALIGNMENT).min(least_chunk(self.chunk_size));
+            }
             std::mem::replace(&mut state.workers, workers)
         };
         if before < workers {
@@ -225,7 +228,10 @@ impl State {
             size = (AHEAD_EACH / 2).clamp(least, size);
         }
         let Range { start, end } = span.missing.range;
-        let cut = if span.missing.in_one || end - start <= size {
+        // A file that was never larger than one chunk is not cut: where each request takes a round trip,
+        // many small files make connections look slow.
+        let is_small = start == span.start && end - start <= least_chunk(chunk_size);
+        let cut = if span.missing.in_one || is_small || end - start <= size {
             end
         } else {
             let alignment = ALIGNMENT.min(size);
@@ -413,6 +419,16 @@ mod tests {
             before_it
         };
         assert_eq!([last(1e9), last(4.5e6), last(1e3)], [8 << 20, 2 << 20, 1 << 20]);
+    }
+
+    #[test]
+    fn a_small_file_is_one_chunk_however_slow_the_connections_are() {
+        let sizes = [7 << 20; 20];
+        let queue = queue_of(&sizes, 64 << 20, 16);
+        queue.let_work(16, 1e3);
+        let mut state = queue.state();
+        let count = std::iter::from_fn(|| state.take(None, 64 << 20)).count();
+        assert_eq!(count, sizes.len());
     }
 
     #[test]
