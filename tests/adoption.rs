@@ -246,3 +246,19 @@ fn a_file_that_takes_few_blocks_needs_no_space_when_it_is_taken_over() {
     run.assert_success();
     assert_eq!(found.len(), new.len());
 }
+
+#[test]
+fn a_sentinel_that_another_node_replaces_while_it_is_read_is_read_again() {
+    let (hub, volume) = (FakeHub::serving(REPO, revision(1)), Volume::in_memory());
+    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let mut stale = 0;
+    let run = traced(&command, &volume.path(""), |call| {
+        // As NFS answers for a file that is gone.
+        let is_it = call.name == "openat" && call.path.ends_with(".weightlift-complete.json");
+        stale += usize::from(is_it);
+        if is_it && stale <= 2 { Act::Fail(Errno::ESTALE) } else { Act::Pass }
+    });
+    run.assert_success();
+    assert!(stale > 2, "{stale}");
+}

@@ -84,24 +84,24 @@ impl Store {
 
     /// What is there now. Costs a few system calls and writes nothing.
     pub fn existing(&self) -> Result<Existing, StoreError> {
-        let mut foreign = None;
+        let mut refused = None;
         // More than once before it is called foreign: while somebody publishes into it file by
-        // file, what is listed may be newer than what was read.
+        // file, what is listed may be newer than what was read. And on NFS a file is stale as soon as
+        // another node has replaced it.
         for _ in 0..3 {
             let Some(family) = self.family_dir()? else { return Ok(Existing::Nothing) };
-            if let Some(sentinel) = read_sentinel(&family)? {
-                return Ok(match first_difference(&family, &sentinel)? {
-                    None => Existing::Complete(Box::new(sentinel)),
-                    Some(difference) => Existing::Damaged(Box::new(sentinel), difference),
-                });
-            }
-            match self.refuse_foreign(&family) {
-                Ok(()) => return Ok(Existing::Nothing),
-                Err(error) => foreign = Some(error),
+            match sealed(&family) {
+                Ok(Some(existing)) => return Ok(existing),
+                Ok(None) => match self.refuse_foreign(&family) {
+                    Ok(()) => return Ok(Existing::Nothing),
+                    Err(error) => refused = Some(error),
+                },
+                Err(error) if error.errno() == Some(Errno::STALE) => refused = Some(error),
+                Err(error) => return Err(error),
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        foreign.map_or(Ok(Existing::Nothing), Err)
+        refused.map_or(Ok(Existing::Nothing), Err)
     }
 
     pub(super) fn root(&self) -> Result<Option<Dir>, StoreError> {
@@ -274,6 +274,15 @@ impl Store {
 /// The sentinel in a family directory, if there is one.
 pub fn read_sentinel(family: &Dir) -> Result<Option<Sentinel>, StoreError> {
     with_sentinel(family, Sentinel::read)
+}
+
+/// What the sentinel in a family directory says of it, if there is one.
+fn sealed(family: &Dir) -> Result<Option<Existing>, StoreError> {
+    let Some(sentinel) = read_sentinel(family)? else { return Ok(None) };
+    Ok(Some(match first_difference(family, &sentinel)? {
+        None => Existing::Complete(Box::new(sentinel)),
+        Some(difference) => Existing::Damaged(Box::new(sentinel), difference),
+    }))
 }
 
 /// What `read` makes of the sentinel in a family directory, if there is one.
