@@ -252,10 +252,11 @@ fn without_a_length_the_connection_ends_the_body() {
 #[test]
 fn the_last_chunk_can_be_left_out() {
     let fixture = serving(Fault::NoLastChunk);
-    let mut stream = TcpStream::connect(("127.0.0.1", fixture.server.port())).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nRange: bytes=10-19\r\n\r\n").unwrap();
+    let mut stream =
+        TcpStream::connect(("127.0.0.1", fixture.server.port())).expect("a connection");
+    stream.write_all(b"GET / HTTP/1.1\r\nRange: bytes=10-19\r\n\r\n").expect("sent");
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
+    stream.read_to_end(&mut answer).expect("an answer");
     let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
     assert!(head.contains("transfer-encoding: chunked") && !head.contains("content-length"));
     let body = [b"\r\n\r\na\r\n", &fixture.part(10, 20)[..], b"\r\n"].concat();
