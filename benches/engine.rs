@@ -74,7 +74,7 @@ fn writer(criterion: &mut Criterion) {
     const SIZE: u64 = 256 * MIB;
     const NOTE_BYTES: u64 = 16 * MIB;
     let root = TempDir::new().unwrap();
-    let snapshot = Snapshot::new("hf://org/name".into(), COMMIT.into(), Vec::new()).unwrap();
+    let snapshot = Snapshot::new("hf://org/name".into(), COMMIT.into(), Vec::new(), Vec::new());
     let file = remote_file("model.safetensors", SIZE);
     let attempt = Attempt::begin(&store(root.path()), &snapshot, vec![file.clone()]).unwrap();
     // As if just received: in the cache of the core.
@@ -177,8 +177,8 @@ fn plan(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(FILES as u64));
     // What comes out is dropped outside of the time.
     let fresh = || listed.clone();
-    group.bench_function("listing sorted and checked", |bencher| {
-        let sort = |files| Snapshot::new("hf://org/name".into(), COMMIT.into(), files).unwrap();
+    group.bench_function("listing sorted", |bencher| {
+        let sort = |files| Snapshot::new("hf://org/name".into(), COMMIT.into(), files, Vec::new());
         bencher.iter_batched(fresh, sort, BatchSize::PerIteration);
     });
     let patterns = Selection {
@@ -189,7 +189,7 @@ fn plan(criterion: &mut Criterion) {
     for (name, selection) in
         [("plain selection", Selection::default()), ("selection by patterns", patterns)]
     {
-        let select = |files| selection.apply(files).unwrap();
+        let select = |files| selection.apply(files, Vec::new()).unwrap();
         group.bench_function(name, |bencher| {
             bencher.iter_batched(fresh, select, BatchSize::PerIteration);
         });

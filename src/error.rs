@@ -118,7 +118,13 @@ impl Class {
 impl Error {
     pub fn class(&self) -> Class {
         match self {
-            Self::Usage(_) | Self::SourceUri(_) | Self::Selection(_) => Class::Usage,
+            Self::Usage(_) | Self::SourceUri(_) => Class::Usage,
+            Self::Selection(SelectionError::UnsafePath(_) | SelectionError::NoTree(_)) => {
+                Class::Unsafe
+            }
+            Self::Selection(SelectionError::NothingSelected(_) | SelectionError::Empty) => {
+                Class::Usage
+            }
             Self::Source(error) => of_source(error),
             Self::Store(error) => of_store(error),
             Self::Transfer(error) => of_transfer(error),
@@ -142,9 +148,7 @@ fn of_source(error: &SourceError) -> Class {
         SourceError::NotFound(_) => Class::NotFound,
         SourceError::Access(_) => Class::Access,
         SourceError::Changed(_) => Class::Conflict,
-        SourceError::Unsafe(_) | SourceError::UnsafePath(_) | SourceError::NoTree(_) => {
-            Class::Unsafe
-        }
+        SourceError::Unsafe(_) | SourceError::UnsafePath(_) => Class::Unsafe,
         SourceError::Trust(_) | SourceError::Unusable(_) => Class::Unusable,
         SourceError::Settings(_) => Class::Usage,
         SourceError::RateLimited { .. } => Class::RateLimited,

@@ -38,6 +38,23 @@ fn names_that_leave_the_directory_or_reach_for_us_are_refused() {
     }
 }
 
+/// What is not fetched is not judged: neither its name, nor what it has in common with another.
+#[test]
+fn names_that_cannot_be_used_are_no_harm_where_they_are_not_selected() {
+    for name in ["a\u{200d}b.png", "../x.png", "/x.png", ".weightlift/x.png", "config.json/x.png"] {
+        let entry = json!({"type": "file", "path": name, "size": 2, "oid": "0".repeat(40)});
+        let hub = FakeHub::builder().repo(REPO, tiny()).raw_tree_entry(REPO, entry).start();
+        let volume = Volume::new();
+        let run = fetch(&hub, &volume, &["hf://org/tiny", "--exclude", "*.png"]).run();
+        run.assert_success();
+        volume.assert_holds("tiny", &tiny_selected());
+        let volume = Volume::new();
+        fetch(&hub, &volume, &["hf://org/tiny", "--include", "*.json"]).run().assert_success();
+        let run = fetch(&hub, &Volume::new(), &["hf://org/tiny"]).run().assert_code(13);
+        assert!(run.last_line().contains("`--exclude`") || name.starts_with("config"));
+    }
+}
+
 #[test]
 fn listings_that_are_no_tree_are_refused() {
     for name in ["config.json", "config.json/x", "1_Pooling"] {

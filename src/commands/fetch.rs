@@ -169,11 +169,11 @@ impl<'a> Fetch<'a> {
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
-        let Snapshot { place, revision, files } = snapshot;
+        let Snapshot { place, revision, files, refused } = snapshot;
         let selection = self.args.selection();
-        let Selected { files, left_out } = selection.apply(files)?;
+        let Selected { files, left_out } = selection.apply(files, refused)?;
         let pickles = self.check_pickles(&files)?;
-        let snapshot = Snapshot { place, revision, files: Vec::new() };
+        let snapshot = Snapshot::new(place, revision, Vec::new(), Vec::new());
         let mut attempt = Attempt::begin(store, &snapshot, files)?;
         progress.enter("looking at earlier attempts");
         let heartbeat = attempt.heartbeat({

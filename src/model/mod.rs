@@ -19,7 +19,7 @@ pub use select::{LeftOut, Selected, Selection, SelectionError, is_pickle};
 pub use sentinel::{
     SENTINEL, Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,
 };
-pub use snapshot::{RemoteFile, Snapshot, SnapshotError};
+pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use source::{HubRepo, S3Location, SourceUri, SourceUriError};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RemoteFile, fnmatch};
+use super::snapshot::check_tree;
+use super::{RefusedFile, RemoteFile, SnapshotError, UnsafePath, fnmatch};
 
 /// What the user asked for. Kept in the sentinel: a family fetched with another selection is not
 /// what this run wants.
@@ -35,9 +36,13 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// A selection that selects nothing. Exit code 2.
+/// A selection that cannot be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
+    #[error("{0}; leave it out with `--exclude`")]
+    UnsafePath(UnsafePath),
+    #[error(transparent)]
+    NoTree(#[from] SnapshotError),
     #[error("none of the {0} files matches `--include`/`--exclude`; check the patterns")]
     NothingSelected(usize),
     #[error("the source holds no files")]
@@ -54,38 +59,57 @@ impl Selection {
     ///
     /// Without `--include` and `--all`, other formats of weights that are there as safetensors are
     /// left out.
-    pub fn apply(&self, files: Vec<RemoteFile>) -> Result<Selected, SelectionError> {
-        let total = files.len();
+    ///
+    /// `files` are sorted as in a snapshot. Names are judged only where they are selected: `refused`
+    /// holds those that cannot be used.
+    pub fn apply(
+        &self,
+        files: Vec<RemoteFile>,
+        refused: Vec<RefusedFile>,
+    ) -> Result<Selected, SelectionError> {
+        let total = files.len() + refused.len();
         let duplicates = if self.all || !self.include.is_empty() {
             BTreeSet::new()
         } else {
             duplicate_formats(&files)
         };
         let mut selected = Selected::default();
+        for RefusedFile { name, size, why: refusal } in refused {
+            match self.left_out_by_name(&name) {
+                Some(why) => selected.left_out.push(LeftOut::new(refusal.name, size, why)),
+                None => return Err(SelectionError::UnsafePath(refusal)),
+            }
+        }
         for file in files {
             let path = file.path.as_str();
-            let any = |patterns: &[String]| patterns.iter().any(|p| fnmatch::matches(p, path));
-            let why = if !self.include.is_empty() && !any(&self.include) {
-                "not included"
-            } else if any(&self.exclude) {
-                "excluded"
-            } else if duplicates.contains(path) {
-                "duplicate format"
-            } else {
-                selected.files.push(file);
-                continue;
-            };
-            selected.left_out.push(LeftOut {
-                path: path.to_owned(),
-                size: file.size,
-                why: why.to_owned(),
-            });
+            let by_format = || duplicates.contains(path).then_some("duplicate format");
+            match self.left_out_by_name(path).or_else(by_format) {
+                Some(why) => selected.left_out.push(LeftOut::new(path.to_owned(), file.size, why)),
+                None => selected.files.push(file),
+            }
         }
+        check_tree(&selected.files)?;
         match (selected.files.is_empty(), total) {
             (true, 0) => Err(SelectionError::Empty),
             (true, _) => Err(SelectionError::NothingSelected(total)),
             (false, _) => Ok(selected),
         }
+    }
+
+    /// Why the user's patterns leave out a file of this name, if they do.
+    fn left_out_by_name(&self, name: &str) -> Option<&'static str> {
+        let any = |patterns: &[String]| patterns.iter().any(|p| fnmatch::matches(p, name));
+        if !self.include.is_empty() && !any(&self.include) {
+            Some("not included")
+        } else {
+            any(&self.exclude).then_some("excluded")
+        }
+    }
+}
+
+impl LeftOut {
+    fn new(path: String, size: u64, why: &str) -> Self {
+        Self { path, size, why: why.to_owned() }
     }
 }
 
@@ -177,7 +201,7 @@ mod tests {
                 validator: None,
             })
             .collect();
-        let selected = selection.apply(files).expect("something is selected");
+        let selected = selection.apply(files, Vec::new()).expect("something is selected");
         assert_eq!(selected.files.len() + selected.left_out.len(), paths.len());
         selected.files.iter().map(|file| file.path.to_string()).collect()
     }
@@ -255,6 +279,27 @@ mod tests {
             digest: None,
             validator: None,
         }];
-        assert_eq!(selection.apply(files).err(), Some(SelectionError::NothingSelected(1)));
+        let refused = selection.apply(files, Vec::new());
+        assert_eq!(refused.err(), Some(SelectionError::NothingSelected(1)));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_used_is_judged_only_where_it_is_selected() {
+        let apply = |exclude: &[&str]| {
+            let files = ["a", "b"].map(|path| RemoteFile {
+                path: RelPath::parse(path).expect(path),
+                size: 1,
+                digest: None,
+                validator: None,
+            });
+            let name = "x/../up.bin".to_owned();
+            let why = RelPath::parse(&name).expect_err("leaves its directory");
+            let exclude = exclude.iter().map(|pattern| (*pattern).to_owned()).collect();
+            let selection = Selection { exclude, ..Selection::default() };
+            selection.apply(files.into(), vec![RefusedFile { name, size: 7, why }])
+        };
+        assert!(matches!(apply(&[]), Err(SelectionError::UnsafePath(_))));
+        let selected = apply(&["*.bin"]).expect("it is excluded");
+        assert_eq!((selected.files.len(), selected.left_out[0].size), (2, 7));
     }
 }

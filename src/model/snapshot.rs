@@ -1,6 +1,6 @@
 //! The immutable listing that a source pins before the first byte.
 
-use super::{Digest, RelPath};
+use super::{Digest, RelPath, UnsafePath};
 
 /// What a source holds at one revision.
 #[derive(Clone, Debug)]
@@ -11,6 +11,18 @@ pub struct Snapshot {
     pub revision: String,
     /// In the order of their paths.
     pub files: Vec<RemoteFile>,
+    /// What the source lists as well, under names that cannot be used. Judged when it is selected.
+    pub refused: Vec<RefusedFile>,
+}
+
+/// A file whose name cannot become a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedFile {
+    /// As the source spells it: what patterns are compared with. Never shown as it is.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    pub why: UnsafePath,
 }
 
 /// One file at the source.
@@ -25,6 +37,36 @@ pub struct RemoteFile {
     pub validator: Option<String>,
 }
 
+/// Refused files, with a bound on the memory that hostile names take.
+#[derive(Debug, Default)]
+pub struct RefusedFiles {
+    files: Vec<RefusedFile>,
+    bytes: usize,
+}
+
+/// Bytes of refused names that are kept. An honest repo has a handful of them.
+const MAX_REFUSED_BYTES: usize = 4 << 20;
+
+impl RefusedFiles {
+    /// Keeps `file` for the selection to judge; one too many is refused at once.
+    pub fn push(&mut self, file: RefusedFile) -> Result<(), UnsafePath> {
+        self.bytes = self.bytes.saturating_add(file.name.len() + size_of::<RefusedFile>());
+        if self.bytes > MAX_REFUSED_BYTES {
+            return Err(file.why);
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    pub fn into_files(self) -> Vec<RefusedFile> {
+        self.files
+    }
+}
+
 /// A listing that cannot become a directory tree. Exit code 13.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
@@ -37,33 +79,37 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// Sorts `files` by path and makes sure that they fit into one tree.
+    /// Sorts `files` by path. Whether they fit into one tree is asked of those that are selected.
     pub fn new(
         place: String,
         revision: String,
         mut files: Vec<RemoteFile>,
-    ) -> Result<Self, SnapshotError> {
+        refused: Vec<RefusedFile>,
+    ) -> Self {
         // By parts, so that everything in a directory follows it without a gap: `a`, `a/b`, `a.b`.
         files.sort_by(|a, b| a.path.parts().cmp(b.path.parts()));
-        for pair in files.windows(2) {
-            let (first, second) = (&pair[0].path, &pair[1].path);
-            if first == second {
-                return Err(SnapshotError::Duplicate(first.clone()));
-            }
-            if second
-                .as_str()
-                .strip_prefix(first.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-            {
-                return Err(SnapshotError::FileAndDirectory(first.clone()));
-            }
-        }
-        // Whoever adds up sizes later need not think of this.
-        if files.iter().try_fold(0, |sum: u64, file| sum.checked_add(file.size)).is_none() {
-            return Err(SnapshotError::TooLarge);
-        }
-        Ok(Self { place, revision, files })
+        // Listed twice in the same words, it is one file.
+        files.dedup();
+        Self { place, revision, files, refused }
     }
+}
+
+/// Whether `files`, sorted as in a snapshot, can lie in one directory tree.
+pub(super) fn check_tree(files: &[RemoteFile]) -> Result<(), SnapshotError> {
+    for pair in files.windows(2) {
+        let (first, second) = (&pair[0].path, &pair[1].path);
+        if first == second {
+            return Err(SnapshotError::Duplicate(first.clone()));
+        }
+        if second.as_str().strip_prefix(first.as_str()).is_some_and(|rest| rest.starts_with('/')) {
+            return Err(SnapshotError::FileAndDirectory(first.clone()));
+        }
+    }
+    // Whoever adds up sizes later need not think of this.
+    if files.iter().try_fold(0, |sum: u64, file| sum.checked_add(file.size)).is_none() {
+        return Err(SnapshotError::TooLarge);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -75,23 +121,47 @@ mod tests {
         RemoteFile { path, size: 1, digest: None, validator: None }
     }
 
-    fn snapshot(paths: &[&str]) -> Result<Snapshot, SnapshotError> {
-        let files = paths.iter().map(|path| file(path)).collect();
-        Snapshot::new("hf://a/b".into(), "c".into(), files)
+    fn check(files: Vec<RemoteFile>) -> Result<(), SnapshotError> {
+        check_tree(&Snapshot::new("hf://a/b".into(), "c".into(), files, Vec::new()).files)
     }
 
     #[test]
     fn a_listing_that_is_no_tree_is_refused() {
-        assert!(matches!(snapshot(&["a", "b", "a"]), Err(SnapshotError::Duplicate(_))));
-        assert!(matches!(snapshot(&["a/b", "a.b", "a"]), Err(SnapshotError::FileAndDirectory(_))));
-        assert!(snapshot(&["a.b", "a/b", "a/c", "ab"]).is_ok());
+        let check = |paths: &[&str]| {
+            // Of different sizes: the same file twice is one.
+            let sized = paths.iter().zip(1..).map(|(path, size)| RemoteFile { size, ..file(path) });
+            check(sized.collect())
+        };
+        assert!(matches!(check(&["a", "b", "a"]), Err(SnapshotError::Duplicate(_))));
+        assert!(matches!(check(&["a/b", "a.b", "a"]), Err(SnapshotError::FileAndDirectory(_))));
+        assert!(check(&["a.b", "a/b", "a/c", "ab"]).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_listed_twice_in_the_same_words_is_one() {
+        let files = vec![file("b"), file("a"), file("b")];
+        let snapshot = Snapshot::new("hf://a/b".into(), "c".into(), files, Vec::new());
+        assert_eq!(snapshot.files, [file("a"), file("b")]);
+    }
+
+    #[test]
+    fn names_that_are_refused_take_a_bounded_amount_of_memory() {
+        let name = format!("../{}", "x".repeat(1 << 20));
+        let why = RelPath::parse(&name).expect_err("leaves its directory");
+        let mut refused = RefusedFiles::default();
+        let kept = (0..9)
+            .take_while(|_| {
+                let file = RefusedFile { name: name.clone(), size: 1, why: why.clone() };
+                refused.push(file).is_ok()
+            })
+            .count();
+        assert_eq!(kept, 3);
     }
 
     #[test]
     fn sizes_that_cannot_be_added_up_are_refused() {
         let of_size = |path, size| RemoteFile { size, ..file(path) };
         let files = vec![of_size("a", u64::MAX - 1), of_size("b", 1), of_size("c", 1)];
-        let refused = Snapshot::new("hf://a/b".into(), "c".into(), files);
-        assert!(matches!(refused, Err(SnapshotError::TooLarge)));
+        assert!(matches!(check(files), Err(SnapshotError::TooLarge)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{SnapshotError, UnsafePath};
+use crate::model::UnsafePath;
 
 /// The message says what failed; every text from the other side in it is already inert.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +25,6 @@ pub enum SourceError {
     Unsafe(String),
     #[error(transparent)]
     UnsafePath(#[from] UnsafePath),
-    #[error(transparent)]
-    NoTree(#[from] SnapshotError),
     /// The other side's certificate is not trusted.
     #[error(
         "{0}; if a proxy or a private authority signs it, add that authority with SSL_CERT_FILE"
@@ -71,7 +69,6 @@ impl SourceError {
             | Self::Stale(_)
             | Self::Unsafe(_)
             | Self::UnsafePath(_)
-            | Self::NoTree(_)
             | Self::Trust(_)
             | Self::Unusable(_)
             | Self::Settings(_) => false,

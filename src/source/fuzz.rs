@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::hub_answers::Listed;
 use super::{Pace, body, http, hub_answers, pace, s3_sums};
-use crate::model::{RelPath, RemoteFile, Selection, Snapshot, text};
+use crate::model::{RefusedFiles, RelPath, RemoteFile, Selection, Snapshot, text};
 
 pub fn content_range(data: &[u8]) {
     let Ok(header) = std::str::from_utf8(data) else { return };
@@ -81,8 +82,13 @@ pub fn redirect(data: &[u8]) {
 /// A page of the Hub's tree.
 pub fn hub_tree(data: &[u8]) {
     let mut files = Vec::new();
+    let mut refused = RefusedFiles::default();
     let read = hub_answers::for_each_entry(data, |entry| {
-        files.extend(entry.into_file()?);
+        match entry.read()? {
+            Listed::File(file) => files.push(file),
+            Listed::Refused(file) => refused.push(file)?,
+            Listed::Other => {}
+        }
         Ok(())
     });
     match read {
@@ -90,24 +96,25 @@ pub fn hub_tree(data: &[u8]) {
         Ok(Err(refused)) => return assert_inert(&refused.to_string()),
         Err(_) => return,
     }
-    let snapshot = match Snapshot::new("hf://a/b".into(), "c".into(), files) {
-        Ok(snapshot) => snapshot,
+    let refused = refused.into_files();
+    let snapshot = Snapshot::new("hf://a/b".into(), "c".into(), files, refused);
+    let total = |files: &[RemoteFile]| files.iter().map(|file| u128::from(file.size)).sum::<u128>();
+    let of_refused: u128 = snapshot.refused.iter().map(|file| u128::from(file.size)).sum();
+    let all = total(&snapshot.files) + of_refused;
+    let selected = match Selection::default().apply(snapshot.files, snapshot.refused) {
+        Ok(selected) => selected,
         Err(refused) => return assert_inert(&refused.to_string()),
     };
-    for pair in snapshot.files.windows(2) {
+    for pair in selected.files.windows(2) {
         let directory = format!("{}/", pair[0].path);
         assert!(pair[0].path != pair[1].path && !pair[1].path.as_str().starts_with(&directory));
     }
-    for file in &snapshot.files {
+    for file in &selected.files {
         crate::model::fuzz::assert_safe(&file.path);
     }
-    let total = |files: &[RemoteFile]| files.iter().map(|file| u128::from(file.size)).sum::<u128>();
-    let all = total(&snapshot.files);
-    assert!(u64::try_from(all).is_ok(), "the sizes cannot be added up");
-    if let Ok(selected) = Selection::default().apply(snapshot.files) {
-        let left_out: u128 = selected.left_out.iter().map(|file| u128::from(file.size)).sum();
-        assert_eq!(total(&selected.files) + left_out, all, "a file is lost");
-    }
+    assert!(u64::try_from(total(&selected.files)).is_ok(), "the sizes cannot be added up");
+    let left_out: u128 = selected.left_out.iter().map(|file| u128::from(file.size)).sum();
+    assert_eq!(total(&selected.files) + left_out, all, "a file is lost");
 }
 
 pub fn sha256sums(data: &[u8]) {

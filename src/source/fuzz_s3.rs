@@ -69,6 +69,7 @@ impl Canned {
         for entry in entries(BASE, &page) {
             match entry {
                 Ok(Entry::File(listed)) => crate::model::fuzz::assert_safe(&listed.path),
+                Ok(Entry::Refused(file)) => assert_inert(&file.why.to_string()),
                 Ok(Entry::Sentinel(_) | Entry::Marker) => {}
                 Err(refused) => assert_inert(&refused.to_string()),
             }

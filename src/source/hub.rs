@@ -15,10 +15,12 @@ use url::Url;
 
 use super::credentials::Token;
 use super::http::{self, Http, MAX_REDIRECTS};
-use super::hub_answers::{self, Asked};
+use super::hub_answers::{self, Asked, Listed};
 use super::hub_links::{Links, Route};
 use super::{Body, Source, SourceError, body};
-use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
+use crate::model::{
+    Digest, HubRepo, RefusedFile, RefusedFiles, RelPath, RemoteFile, Snapshot, text,
+};
 
 /// One page of the tree holds 1000 entries of a few hundred bytes; some mirrors send all at once.
 const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -154,12 +156,16 @@ impl Hub {
         id
     }
 
-    async fn list(&self, pinned: &Pinned) -> Result<Vec<RemoteFile>, SourceError> {
+    async fn list(
+        &self,
+        pinned: &Pinned,
+    ) -> Result<(Vec<RemoteFile>, Vec<RefusedFile>), SourceError> {
         let mut next = Some(self.url(&format!(
             "api/models/{}/tree/{}?recursive=true&expand=false",
             pinned.id, pinned.commit
         ))?);
         let mut files = Vec::new();
+        let mut refused = RefusedFiles::default();
         let mut seen = std::collections::HashSet::new();
         let (mut listed, mut empty_pages) = (0, 0);
         while let Some(url) = next {
@@ -183,7 +189,11 @@ impl Hub {
                         pinned.id
                     )));
                 }
-                files.extend(entry.into_file()?);
+                match entry.read()? {
+                    Listed::File(file) => files.push(file),
+                    Listed::Refused(file) => refused.push(file)?,
+                    Listed::Other => {}
+                }
                 Ok(())
             });
             read.map_err(|error| self.misunderstood(&error, &body, "the listing"))??;
@@ -195,7 +205,7 @@ impl Hub {
                 )));
             }
         }
-        Ok(files)
+        Ok((files, refused.into_files()))
     }
 
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
@@ -405,8 +415,8 @@ impl Source for Hub {
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let pinned = self.pinned().await?;
-        let files = self.list(pinned).await?;
-        Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files)?)
+        let (files, refused) = self.list(pinned).await?;
+        Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files, refused))
     }
 
     async fn read(

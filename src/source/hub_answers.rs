@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
 use super::{SourceError, http};
-use crate::model::{Digest, RelPath, RemoteFile, text};
+use crate::model::{Digest, RefusedFile, RelPath, RemoteFile, text};
 
 /// An entry of the recursive tree. In this answer the SHA-256 is `lfs.oid`, and `oid` is git's
 /// name of a blob, which for an LFS file is only the pointer.
@@ -37,13 +37,29 @@ struct Lfs {
     size: Option<u64>,
 }
 
+/// An entry as it is used.
+#[derive(Debug)]
+pub enum Listed {
+    File(RemoteFile),
+    /// A file whose name cannot become a path.
+    Refused(RefusedFile),
+    /// A directory, or one of git's other kinds.
+    Other,
+}
+
 impl TreeEntry {
-    /// The file that the entry describes; directories and git's other kinds are none.
-    pub fn into_file(self) -> Result<Option<RemoteFile>, SourceError> {
+    /// What the entry describes.
+    pub fn read(self) -> Result<Listed, SourceError> {
         if self.kind != "file" {
-            return Ok(None);
+            return Ok(Listed::Other);
         }
-        let path = RelPath::parse(&self.path)?;
+        let path = match RelPath::parse(&self.path) {
+            Ok(path) => path,
+            Err(why) => {
+                let size = self.lfs.and_then(|lfs| lfs.size).or(self.size).unwrap_or_default();
+                return Ok(Listed::Refused(RefusedFile { name: self.path, size, why }));
+            }
+        };
         let unusable = |what: &str, value: &str| {
             SourceError::Protocol(format!(
                 "the listing gives `{path}` the {what} `{}`",
@@ -76,7 +92,7 @@ impl TreeEntry {
         let Some(size) = size else {
             return Err(unusable("size", "nothing"));
         };
-        Ok(Some(RemoteFile { path, size, digest, validator: None }))
+        Ok(Listed::File(RemoteFile { path, size, digest, validator: None }))
     }
 }
 
@@ -278,7 +294,11 @@ mod tests {
     use super::*;
 
     fn file(json: &str) -> Result<Option<RemoteFile>, SourceError> {
-        serde_json::from_str::<TreeEntry>(json).expect("is an entry").into_file()
+        match serde_json::from_str::<TreeEntry>(json).expect("is an entry").read()? {
+            Listed::File(file) => Ok(Some(file)),
+            Listed::Refused(file) => panic!("`{}` is refused", file.why),
+            Listed::Other => Ok(None),
+        }
     }
 
     #[test]

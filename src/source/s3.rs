@@ -178,7 +178,7 @@ impl Source for S3 {
             validator: object.stamp.etag.clone(),
         };
         let files = listing.objects.iter().enumerate().map(file).collect();
-        Ok(Snapshot::new(self.place(), listing.revision.clone(), files)?)
+        Ok(Snapshot::new(self.place(), listing.revision.clone(), files, listing.refused.clone()))
     }
 
     async fn read(

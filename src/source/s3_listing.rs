@@ -9,7 +9,7 @@ use super::SourceError;
 use super::s3_client::Bucket;
 use super::s3_errors::{Asked, Refusal, shown};
 use super::s3_failures::Failed;
-use crate::model::{RelPath, S3Location, SENTINEL, hex};
+use crate::model::{RefusedFile, RefusedFiles, RelPath, S3Location, SENTINEL, hex};
 
 /// More objects than this is no model; it bounds memory and disk.
 const MAX_OBJECTS: usize = 1_000_000;
@@ -23,6 +23,8 @@ pub struct Listing {
     pub base: String,
     /// In the order of their keys.
     pub objects: Vec<Listed>,
+    /// Those whose keys cannot become paths.
+    pub refused: Vec<RefusedFile>,
     /// The sentinel of a family that was copied here, which is no file of the model.
     pub sentinel: Option<Stamp>,
     /// SHA-256 over all keys, sizes and ETags.
@@ -112,11 +114,12 @@ impl Listing {
         let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
         let stamp = Stamp::new(head.content_length(), head.e_tag(), key)?;
         let object = Listed { path: RelPath::parse(name)?, stamp, has_checksum: true };
-        Ok(Ok(Self::new(base.to_owned(), vec![object], None)))
+        Ok(Ok(Self::new(base.to_owned(), vec![object], Vec::new(), None)))
     }
 
     async fn below(bucket: &Bucket, base: String) -> Result<Self, SourceError> {
         let mut objects = Vec::new();
+        let mut refused = RefusedFiles::default();
         let mut sentinel = None;
         let mut next: Option<String> = None;
         let mut seen = std::collections::HashSet::new();
@@ -134,6 +137,7 @@ impl Listing {
             for found in entries(&base, &page) {
                 match found? {
                     Entry::File(object) => objects.push(object),
+                    Entry::Refused(file) => refused.push(file)?,
                     Entry::Sentinel(stamp) => sentinel = Some(stamp),
                     Entry::Marker => {}
                 }
@@ -161,17 +165,22 @@ impl Listing {
             }
             next = token;
         }
-        if objects.is_empty() {
+        if objects.is_empty() && refused.is_empty() {
             return Err(SourceError::NotFound(format!(
                 "bucket `{}` holds no object below `{}`",
                 bucket.name,
                 shown(&base)
             )));
         }
-        Ok(Self::new(base, objects, sentinel))
+        Ok(Self::new(base, objects, refused.into_files(), sentinel))
     }
 
-    fn new(base: String, mut objects: Vec<Listed>, sentinel: Option<Stamp>) -> Self {
+    fn new(
+        base: String,
+        mut objects: Vec<Listed>,
+        refused: Vec<RefusedFile>,
+        sentinel: Option<Stamp>,
+    ) -> Self {
         objects.sort_by(|a, b| a.path.cmp(&b.path));
         let mut lines: Vec<(&str, &Stamp)> =
             objects.iter().map(|object| (object.path.as_str(), &object.stamp)).collect();
@@ -185,7 +194,7 @@ impl Listing {
             hash.update(format!("{base}{path}\t{}\t{etag}\n", stamp.size));
         }
         let revision = hex::encode(&hash.finalize());
-        Self { base, objects, sentinel, revision }
+        Self { base, objects, refused, sentinel, revision }
     }
 
     pub fn find(&self, path: &str) -> Option<&Listed> {
@@ -201,6 +210,8 @@ impl Listing {
 #[derive(Debug)]
 pub(super) enum Entry {
     File(Listed),
+    /// An object whose key cannot become a path.
+    Refused(RefusedFile),
     Sentinel(Stamp),
     /// An empty object that stands for a directory.
     Marker,
@@ -239,7 +250,10 @@ fn entry(base: &str, object: &Object, encoded: bool) -> Result<Entry, SourceErro
         return Ok(Entry::Sentinel(stamp));
     }
     let has_checksum = !object.checksum_algorithm().is_empty();
-    Ok(Entry::File(Listed { path: RelPath::parse(path)?, stamp, has_checksum }))
+    Ok(match RelPath::parse(path) {
+        Ok(path) => Entry::File(Listed { path, stamp, has_checksum }),
+        Err(why) => Entry::Refused(RefusedFile { name: path.to_owned(), size: stamp.size, why }),
+    })
 }
 
 /// A key out of a listing with `encoding-type=url`, where a space is `+`.
@@ -271,9 +285,9 @@ mod tests {
     #[test]
     fn keys_that_are_no_safe_path_are_refused() {
         for key in ["m/../x", "m//x", "m/a\\b", "m/a\nb", "m/.weightlift/x", "m//"] {
-            let refused = entry("m/", &object(key, 1), false).expect_err(key);
+            let refused = entry("m/", &object(key, 1), false);
             assert!(
-                matches!(refused, SourceError::UnsafePath(_) | SourceError::Unsafe(_)),
+                matches!(refused, Ok(Entry::Refused(_)) | Err(SourceError::Unsafe(_))),
                 "{key}"
             );
         }
@@ -305,11 +319,16 @@ mod tests {
             has_checksum: false,
         };
         let sentinel = Stamp::new(Some(3), Some("s"), "").expect("size");
-        let one =
-            Listing::new("m/".into(), vec![listed("b", "y"), listed("a", "x")], Some(sentinel));
+        let one = Listing::new(
+            "m/".into(),
+            vec![listed("b", "y"), listed("a", "x")],
+            Vec::new(),
+            Some(sentinel),
+        );
         let text = "m/.weightlift-complete.json\t3\ts\nm/a\t3\tx\nm/b\t3\ty\n";
         assert_eq!(one.revision, hex::encode(&Sha256::digest(text)));
-        let other = Listing::new("m/".into(), vec![listed("a", "x"), listed("b", "z")], None);
+        let other =
+            Listing::new("m/".into(), vec![listed("a", "x"), listed("b", "z")], Vec::new(), None);
         assert_ne!(one.revision, other.revision);
     }
 }
