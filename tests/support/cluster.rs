@@ -79,6 +79,11 @@ impl FakeCluster {
         self.state.lock().unwrap().faults.push((method, times, fault));
     }
 
+    /// Whether every fault has been met by as many requests as it was meant for.
+    pub fn has_failed(&self) -> bool {
+        self.state.lock().unwrap().faults.iter().all(|(_, left, _)| *left == 0)
+    }
+
     /// Has `holder` take the Lease, as `kubectl edit` or another node would.
     pub fn put(&self, name: &str, holder: &str, seconds: u32) {
         let mut state = self.state.lock().unwrap();
