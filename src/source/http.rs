@@ -40,6 +40,7 @@ impl Default for Deadlines {
 #[derive(Clone)]
 pub struct Http {
     tls: Arc<rustls::ClientConfig>,
+    lookup: Lookup,
     pub deadlines: Deadlines,
     pub pace: Arc<Pace>,
 }
@@ -80,7 +81,12 @@ impl Http {
             .map_err(|error| SourceError::Settings(format!("TLS cannot be set up: {error}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { tls: Arc::new(tls), deadlines, pace: Arc::default() })
+        Ok(Self {
+            tls: Arc::new(tls),
+            lookup: Lookup::default(),
+            deadlines,
+            pace: Arc::default(),
+        })
     }
 
     /// A client with a connection pool of its own.
@@ -107,7 +113,7 @@ impl Http {
             .connect_timeout(self.deadlines.connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
-            .dns_resolver(Lookup)
+            .dns_resolver(self.lookup.clone())
             .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
     }
 
