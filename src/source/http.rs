@@ -11,6 +11,7 @@ use url::Url;
 use super::dns::Lookup;
 use super::http_failures::chain;
 pub use super::http_failures::transport_error;
+use super::proxy::Proxies;
 use super::{Pace, SourceError, pace};
 use crate::model::text;
 
@@ -40,6 +41,7 @@ impl Default for Deadlines {
 #[derive(Clone)]
 pub struct Http {
     tls: Arc<rustls::ClientConfig>,
+    proxies: Proxies,
     lookup: Lookup,
     pub deadlines: Deadlines,
     pub pace: Arc<Pace>,
@@ -83,6 +85,7 @@ impl Http {
             .with_no_client_auth();
         Ok(Self {
             tls: Arc::new(tls),
+            proxies: Proxies::from_environment()?,
             lookup: Lookup::default(),
             deadlines,
             pace: Arc::default(),
@@ -93,7 +96,7 @@ impl Http {
     ///
     /// HTTP/1.1 only: with HTTP/2 all ranges would share one TCP connection.
     pub fn client(&self) -> Result<Client, SourceError> {
-        self.builder().build().map_err(|error| {
+        self.proxies.apply(self.builder()).build().map_err(|error| {
             SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
         })
     }
