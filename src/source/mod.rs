@@ -4,6 +4,7 @@
 mod body;
 pub mod credentials;
 mod dns;
+mod encoding;
 mod error;
 pub(crate) mod fuzz;
 pub(crate) mod fuzz_s3;
