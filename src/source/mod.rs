@@ -12,7 +12,11 @@ pub mod http;
 mod http_failures;
 mod hub;
 mod hub_answers;
+mod hub_endpoint;
 mod hub_links;
+mod hub_pages;
+mod hub_refusals;
+mod hub_tree;
 mod no_proxy;
 mod pace;
 mod proxy;
@@ -32,7 +36,8 @@ use async_trait::async_trait;
 
 pub use body::Body;
 pub use error::SourceError;
-pub use hub::{Hub, HubSettings};
+pub use hub::Hub;
+pub use hub_endpoint::HubSettings;
 pub use pace::Pace;
 pub use s3::{S3, S3Settings};
 
