@@ -187,7 +187,7 @@ fn a_refusal_ends_the_fetch_at_once_and_keeps_what_has_arrived() {
             api("/revision/"),
             refusal(451, "", "unavailable for legal reasons"),
         )
-        .fails(20, 8, &["answered 451", "legal reasons"]),
+        .fails(11, 1, &["answered 451", "legal reasons"]),
         always(
             "a token that is revoked half-way",
             Rule::on("*", "/resolve/"),

@@ -11,17 +11,18 @@ use crate::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
 use crate::transfer::{Retry, RetryPolicy};
 
 impl Fetch<'_> {
-    pub(super) fn is_offline(&self, uri: &SourceUri) -> bool {
-        let offline = is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE");
-        matches!(uri, SourceUri::Hub(_)) && offline
+    /// The variable that forbids to ask the source of `uri`. As for `hf`, the first one that is set
+    /// decides.
+    pub(super) fn offline_by(&self, uri: &SourceUri) -> Option<&'static str> {
+        let variables = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+        let first = variables.into_iter().find(|name| text_of(name).is_some())?;
+        (matches!(uri, SourceUri::Hub(_)) && is_true(first)).then_some(first)
     }
 
     pub(super) fn source(&self, uri: &SourceUri) -> Result<Box<dyn Source>, Error> {
         Ok(match uri {
             SourceUri::Hub(repo) => {
-                let endpoint =
-                    text_of("HF_ENDPOINT").unwrap_or_else(|| HubSettings::DEFAULT_ENDPOINT.into());
-                let settings = HubSettings::new(&endpoint, Token::find()?)?;
+                let settings = HubSettings::from_environment(Token::find()?)?;
                 Box::new(Hub::new(repo.clone(), settings, self.http()?.clone())?)
             }
             SourceUri::S3(location) => {

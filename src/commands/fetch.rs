@@ -67,8 +67,8 @@ impl<'a> Fetch<'a> {
         {
             return self.present(model, &store, sentinel, started);
         }
-        if self.is_offline(&model.uri) {
-            return self.offline(model, &store, known, started);
+        if let Some(variable) = self.offline_by(&model.uri) {
+            return self.offline(variable, model, &store, known, started);
         }
         let mut source = self.source(&model.uri)?;
         let mut revision = None;
@@ -281,6 +281,7 @@ impl<'a> Fetch<'a> {
 
     fn offline(
         &self,
+        variable: &str,
         model: &Model,
         store: &Store,
         known: Option<&Sentinel>,
@@ -289,16 +290,16 @@ impl<'a> Fetch<'a> {
         let path = store.family_path();
         match known {
             Some(sentinel) if model.uri.pinned_commit().is_none() => {
-                self.screen.warn("HF_HUB_OFFLINE is set: using the last complete copy");
+                self.screen.warn(&format!("{variable} is set: using the last complete copy"));
                 self.present(model, store, sentinel, started)
             }
             Some(sentinel) => Err(Error::NotFound(format!(
-                "HF_HUB_OFFLINE is set, and `{}` holds commit {} instead",
+                "{variable} is set, and `{}` holds commit {} instead",
                 path.display(),
                 sentinel.revision
             ))),
             None => Err(Error::NotFound(format!(
-                "HF_HUB_OFFLINE is set, and `{}` holds no complete copy of {}",
+                "{variable} is set, and `{}` holds no complete copy of {}",
                 path.display(),
                 model.uri
             ))),

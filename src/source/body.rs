@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
-use super::{SourceError, http};
+use super::{SourceError, encoding, http};
 use crate::model::{RemoteFile, text};
 
 /// A body whose head has promised exactly the range that was asked for.
@@ -19,6 +19,8 @@ pub struct Body {
     left: u64,
     /// The server sends the whole file from byte 0; we stop where our range ends.
     runs_on: bool,
+    /// The compression that the head has claimed.
+    encoding: Option<String>,
     stall: Duration,
 }
 
@@ -35,23 +37,32 @@ impl Body {
         let text_of = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let length = text_of(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         let wanted = range.end - range.start;
-        let encoding = text_of(CONTENT_ENCODING).unwrap_or_default();
+        let encoding = encoding::claimed(headers);
+        let compressed = encoding::hint(encoding.as_deref());
         // S3 hands out a stored Content-Encoding beside the bytes as they are stored. What counts
         // is whether the answer is as long as the file that was listed.
         let is_stored = length.is_some() || response.status() == StatusCode::PARTIAL_CONTENT;
-        if !matches!(encoding, "" | "identity") && !is_stored {
+        if encoding.is_some() && !is_stored {
             return Err(SourceError::Protocol(format!(
-                "`{origin}` sent `{}` compressed although `identity` was asked for",
+                "`{origin}` sent `{}` in another form{compressed}",
                 file.path
             )));
         }
         let mut runs_on = false;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
-                check_content_range(text_of(CONTENT_RANGE), &range, file, &origin)?;
+                let checked = check_content_range(text_of(CONTENT_RANGE), &range, file, &origin);
+                checked.map_err(|error| match error {
+                    // Another size is that of the compressed file.
+                    error if encoding.is_some() => {
+                        SourceError::Protocol(format!("{error}{compressed}"))
+                    }
+                    error => error,
+                })?;
                 if let Some(length) = length.filter(|length| *length != wanted) {
                     return Err(SourceError::Protocol(format!(
-                        "`{origin}` announced {length} bytes for the {wanted} bytes from {} of `{}`",
+                        "`{origin}` announced {length} bytes for the {wanted} bytes from {} of \
+                         `{}`{compressed}",
                         range.start, file.path
                     )));
                 }
@@ -59,7 +70,7 @@ impl Body {
             StatusCode::OK if range.start == 0 => {
                 if let Some(length) = length.filter(|length| *length != file.size) {
                     return Err(SourceError::Protocol(format!(
-                        "`{origin}` sent `{}` with {length} bytes, listed were {}{}",
+                        "`{origin}` sent `{}` with {length} bytes, listed were {}{}{compressed}",
                         file.path,
                         file.size,
                         web_page(text_of(CONTENT_TYPE).is_some_and(|it| it.contains("html")))
@@ -69,7 +80,7 @@ impl Body {
             }
             StatusCode::OK if length.is_some_and(|length| length != file.size) => {
                 return Err(SourceError::Protocol(format!(
-                    "`{origin}` sent {} bytes instead of a range of `{}`, listed were {}{}",
+                    "`{origin}` sent {} bytes instead of a range of `{}`, listed were {}{}{compressed}",
                     length.unwrap_or_default(),
                     file.path,
                     file.size,
@@ -87,7 +98,7 @@ impl Body {
                 )));
             }
         }
-        Ok(Self { response, origin, left: wanted, runs_on, stall })
+        Ok(Self { response, origin, left: wanted, runs_on, encoding, stall })
     }
 
     /// The next bytes, or `None` once the range is complete.
@@ -108,18 +119,21 @@ impl Body {
             Ok(Ok(piece)) => piece,
         };
         let Some(mut piece) = piece else {
-            return Err(SourceError::Unreachable(format!(
-                "`{}` ended the body {} bytes early",
-                self.origin, self.left
-            )));
+            let told = format!("`{}` ended the body {} bytes early", self.origin, self.left);
+            return Err(match self.encoding.as_deref() {
+                // The next one will be as short.
+                Some(name) => SourceError::Protocol(told + &encoding::hint(Some(name))),
+                None => SourceError::Unreachable(told),
+            });
         };
         let len = piece.len() as u64;
         if self.runs_on {
             piece.truncate(self.left.min(len) as usize);
         } else if len > self.left || (len == self.left && self.goes_on().await) {
             return Err(SourceError::Protocol(format!(
-                "`{}` sent more bytes than the range has",
-                self.origin
+                "`{}` sent more bytes than the range has{}",
+                self.origin,
+                encoding::hint(self.encoding.as_deref())
             )));
         }
         self.left -= piece.len() as u64;

@@ -6,7 +6,7 @@ use reqwest::header::HeaderValue;
 
 use super::SourceError;
 
-/// A bearer token. It has no `Display`, and `Debug` shows nothing of it.
+/// A bearer token, or a user with a password. It has no `Display`, and `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
@@ -55,6 +55,13 @@ impl Token {
         };
         header.set_sensitive(true);
         Ok(Some(Self(header)))
+    }
+
+    /// A user and a password, in base64 as Basic wants them.
+    pub fn basic(pair: &str) -> Option<Self> {
+        let mut header = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+        header.set_sensitive(true);
+        Some(Self(header))
     }
 
     /// The value of an `Authorization` header, marked as sensitive.

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::hub_answers::Listed;
-use super::{Pace, body, http, hub_answers, pace, s3_sums};
+use super::{Pace, body, http, hub_answers, hub_pages, pace, s3_sums};
 use crate::model::{RefusedFiles, RelPath, RemoteFile, Selection, Snapshot, text};
 
 pub fn content_range(data: &[u8]) {
@@ -56,7 +56,8 @@ pub fn link(data: &[u8]) {
     let mut headers = HeaderMap::new();
     headers.insert(reqwest::header::LINK, value);
     let at = Url::parse("https://hub.example:8443/api/models/a/b/tree/c?x=1").expect("a URL");
-    match hub_answers::next_page(&at, &headers) {
+    let page = Url::parse("https://hub.example:8443/api/models/a/b/tree/c").expect("a URL");
+    match hub_pages::next_page(&at, &headers, &page) {
         Ok(Some(next)) => assert_eq!(http::origin(&next), "https://hub.example:8443"),
         Ok(None) => {}
         Err(refused) => assert_inert(&refused.to_string()),
@@ -87,7 +88,7 @@ pub fn hub_tree(data: &[u8]) {
         match entry.read()? {
             Listed::File(file) => files.push(file),
             Listed::Refused(file) => refused.push(file)?,
-            Listed::Other => {}
+            Listed::Directory(_) | Listed::Other(_) => {}
         }
         Ok(())
     });

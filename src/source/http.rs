@@ -11,6 +11,7 @@ use url::Url;
 use super::dns::Lookup;
 use super::http_failures::chain;
 pub use super::http_failures::transport_error;
+use super::proxy::Proxies;
 use super::{Pace, SourceError, pace};
 use crate::model::text;
 
@@ -40,6 +41,8 @@ impl Default for Deadlines {
 #[derive(Clone)]
 pub struct Http {
     tls: Arc<rustls::ClientConfig>,
+    proxies: Proxies,
+    lookup: Lookup,
     pub deadlines: Deadlines,
     pub pace: Arc<Pace>,
 }
@@ -80,14 +83,20 @@ impl Http {
             .map_err(|error| SourceError::Settings(format!("TLS cannot be set up: {error}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { tls: Arc::new(tls), deadlines, pace: Arc::default() })
+        Ok(Self {
+            tls: Arc::new(tls),
+            proxies: Proxies::from_environment()?,
+            lookup: Lookup::default(),
+            deadlines,
+            pace: Arc::default(),
+        })
     }
 
     /// A client with a connection pool of its own.
     ///
     /// HTTP/1.1 only: with HTTP/2 all ranges would share one TCP connection.
     pub fn client(&self) -> Result<Client, SourceError> {
-        self.builder().build().map_err(|error| {
+        self.proxies.apply(self.builder()).build().map_err(|error| {
             SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
         })
     }
@@ -107,7 +116,7 @@ impl Http {
             .connect_timeout(self.deadlines.connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
-            .dns_resolver(Lookup)
+            .dns_resolver(self.lookup.clone())
             .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
     }
 

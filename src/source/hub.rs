@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,44 +14,18 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::credentials::Token;
 use super::http::{self, Http, MAX_REDIRECTS};
-use super::hub_answers::{self, Asked, Listed};
+use super::hub_endpoint::HubSettings;
 use super::hub_links::{Links, Route};
-use super::{Body, Source, SourceError, body};
-use crate::model::{
-    Digest, HubRepo, RefusedFile, RefusedFiles, RelPath, RemoteFile, Snapshot, text,
-};
+use super::hub_refusals::{Asked, Context, OfStorage, Refusal};
+use super::{Body, Source, SourceError, body, encoding, hub_answers};
+use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 
-/// One page of the tree holds 1000 entries of a few hundred bytes; some mirrors send all at once.
-const MAX_PAGE_BYTES: usize = 64 << 20;
 const MAX_INFO_BYTES: usize = 64 << 20;
-/// More entries than this is no model; it bounds memory and disk.
-const MAX_ENTRIES: usize = 1_000_000;
-/// Pages in a row that bring nothing, and say that there are more.
-const MAX_EMPTY_PAGES: usize = 3;
 /// Python's `quote(…, safe="")`.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Python's `quote(…)`, which keeps `/`.
-const QUOTED_PATH: &AsciiSet = &QUOTED.remove(b'/');
-
-/// Where the Hub is and who asks.
-#[derive(Clone, Debug)]
-pub struct HubSettings {
-    pub endpoint: Url,
-    pub token: Option<Token>,
-}
-
-impl HubSettings {
-    /// The public Hub.
-    pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-
-    /// Checks an endpoint such as `https://hub.example:8443/mirror`.
-    pub fn new(endpoint: &str, token: Option<Token>) -> Result<Self, SourceError> {
-        let endpoint = http::endpoint(endpoint.trim_end_matches('/'), "HF_ENDPOINT")?;
-        Ok(Self { endpoint, token })
-    }
-}
+pub(super) const QUOTED_PATH: &AsciiSet = &QUOTED.remove(b'/');
 
 /// A model repo on a Hub.
 pub struct Hub {
@@ -64,22 +39,23 @@ pub struct Hub {
     warnings: Mutex<Vec<String>>,
 }
 
-struct Pinned {
+pub(super) struct Pinned {
     /// After renames.
-    id: String,
-    commit: String,
+    pub id: String,
+    pub commit: String,
 }
 
 /// How an answer was reached.
-struct Followed {
-    response: Response,
+pub(super) struct Followed {
+    pub response: Response,
     /// The last same-origin URL that was asked: where a renamed repo lives.
-    at: Url,
+    pub at: Url,
 }
 
 impl Hub {
     pub fn new(repo: HubRepo, settings: HubSettings, http: Http) -> Result<Self, SourceError> {
         let client = http.client()?;
+        let warnings = Mutex::new(settings.warning.map(String::from).into_iter().collect());
         Ok(Self {
             settings,
             repo,
@@ -87,8 +63,20 @@ impl Hub {
             client,
             pinned: OnceLock::new(),
             links: Links::default(),
-            warnings: Mutex::default(),
+            warnings,
         })
+    }
+
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.settings.endpoint
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn stall(&self) -> Duration {
+        self.http.deadlines.stall
     }
 
     async fn pinned(&self) -> Result<&Pinned, SourceError> {
@@ -109,9 +97,10 @@ impl Hub {
         let url = self.url(&format!("api/models/{}/revision/{revision}", self.repo.id))?;
         let followed = self.follow(&self.client, Method::GET, url, None).await?;
         let response = self.accepted(followed.response, &Asked::Revision).await?;
+        let encoding = encoding::claimed(response.headers());
         let body = http::small_body(response, MAX_INFO_BYTES, self.http.deadlines.stall).await?;
         let info: Info = serde_json::from_slice(&body)
-            .map_err(|error| self.misunderstood(&error, &body, "the revision"))?;
+            .map_err(|error| self.misunderstood(&error, &body, encoding, "the revision"))?;
         let commit = info.sha.unwrap_or_default();
         if Digest::git_sha1_from_hex(&commit).is_none() {
             return Err(SourceError::Protocol(format!(
@@ -156,60 +145,8 @@ impl Hub {
         id
     }
 
-    async fn list(
-        &self,
-        pinned: &Pinned,
-    ) -> Result<(Vec<RemoteFile>, Vec<RefusedFile>), SourceError> {
-        let mut next = Some(self.url(&format!(
-            "api/models/{}/tree/{}?recursive=true&expand=false",
-            pinned.id, pinned.commit
-        ))?);
-        let mut files = Vec::new();
-        let mut refused = RefusedFiles::default();
-        let mut seen = std::collections::HashSet::new();
-        let (mut listed, mut empty_pages) = (0, 0);
-        while let Some(url) = next {
-            if !seen.insert(url.to_string()) {
-                return Err(SourceError::Protocol(format!(
-                    "the listing of `{}` leads back to a page that was read already",
-                    pinned.id
-                )));
-            }
-            let followed = self.follow(&self.client, Method::GET, url.clone(), None).await?;
-            let response = self.accepted(followed.response, &Asked::Tree).await?;
-            next = hub_answers::next_page(response.url(), response.headers())?;
-            let body =
-                http::small_body(response, MAX_PAGE_BYTES, self.http.deadlines.stall).await?;
-            let before = listed;
-            let read = hub_answers::for_each_entry(&body, |entry| {
-                listed += 1;
-                if listed > MAX_ENTRIES {
-                    return Err(SourceError::Unsafe(format!(
-                        "`{}` lists more than {MAX_ENTRIES} files",
-                        pinned.id
-                    )));
-                }
-                match entry.read()? {
-                    Listed::File(file) => files.push(file),
-                    Listed::Refused(file) => refused.push(file)?,
-                    Listed::Other => {}
-                }
-                Ok(())
-            });
-            read.map_err(|error| self.misunderstood(&error, &body, "the listing"))??;
-            empty_pages = if listed == before { empty_pages + 1 } else { 0 };
-            if empty_pages > MAX_EMPTY_PAGES && next.is_some() {
-                return Err(SourceError::Protocol(format!(
-                    "the listing of `{}` goes on and on without an entry",
-                    pinned.id
-                )));
-            }
-        }
-        Ok((files, refused.into_files()))
-    }
-
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
-    async fn follow(
+    pub(super) async fn follow(
         &self,
         client: &Client,
         method: Method,
@@ -243,7 +180,7 @@ impl Hub {
     ) -> Result<Response, SourceError> {
         let mut headers = HeaderMap::new();
         if url.origin() == self.settings.endpoint.origin()
-            && let Some(token) = &self.settings.token
+            && let Some(token) = self.settings.login.token()
         {
             headers.insert(AUTHORIZATION, token.header());
         }
@@ -265,7 +202,7 @@ impl Hub {
     }
 
     /// Passes a successful answer on, and names any other.
-    async fn accepted(
+    pub(super) async fn accepted(
         &self,
         response: Response,
         asked: &Asked<'_>,
@@ -273,26 +210,37 @@ impl Hub {
         if response.status().is_success() {
             return Ok(response);
         }
-        let name = self.pinned.get().map_or(&self.repo.id, |pinned| &pinned.id);
-        let context = hub_answers::Context {
-            endpoint: &self.settings.endpoint,
-            repo: name,
-            revision: &self.repo.revision,
-            has_token: self.settings.token.is_some(),
-        };
-        Err(hub_answers::refusal(response, asked, &context, self.http.deadlines.stall).await)
+        let refused = Refusal::read(response, self.http.deadlines.stall).await;
+        Err(refused.of_hub(asked, &self.context()))
     }
 
-    fn misunderstood(&self, error: &serde_json::Error, body: &[u8], what: &str) -> SourceError {
+    fn context(&self) -> Context<'_> {
+        Context {
+            endpoint: &self.settings.endpoint,
+            repo: self.pinned.get().map_or(&self.repo.id, |pinned| &pinned.id),
+            revision: &self.repo.revision,
+            login: &self.settings.login,
+        }
+    }
+
+    pub(super) fn misunderstood(
+        &self,
+        error: &serde_json::Error,
+        body: &[u8],
+        claimed: Option<String>,
+        what: &str,
+    ) -> SourceError {
+        let encoding = claimed.or_else(|| encoding::seen(body));
         SourceError::Protocol(format!(
-            "`{}` answered with {what} in a form that is not understood: {}{}",
+            "`{}` answered with {what} in a form that is not understood: {}{}{}",
             self.settings.endpoint,
             text::inert(&error.to_string(), 120),
-            body::web_page(body.trim_ascii_start().starts_with(b"<"))
+            body::web_page(body.trim_ascii_start().starts_with(b"<")),
+            encoding::hint(encoding.as_deref())
         ))
     }
 
-    fn url(&self, path: &str) -> Result<Url, SourceError> {
+    pub(super) fn url(&self, path: &str) -> Result<Url, SourceError> {
         let base = self.settings.endpoint.as_str().trim_end_matches('/');
         Url::parse(&format!("{base}/{path}"))
             .map_err(|error| SourceError::Settings(format!("no URL for `{path}`: {error}")))
@@ -355,27 +303,22 @@ impl Hub {
         file: &RemoteFile,
         link: Option<&Url>,
     ) -> SourceError {
-        let status = response.status();
-        let origin = http::origin(response.url());
-        let body = http::error_body(response, self.http.deadlines.stall).await;
-        let told = format!("`{origin}` answered {} for `{}`: {body}", status.as_u16(), file.path);
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                if self.links.refused(&file.path, &origin, link) {
-                    SourceError::Again(told)
-                } else {
-                    SourceError::Access(told)
-                }
+        let refused = Refusal::read(response, self.http.deadlines.stall).await;
+        if refused.wants_login() {
+            return refused.elsewhere(&self.context());
+        }
+        let told = refused.told_of(&file.path);
+        match refused.of_storage() {
+            OfStorage::Link if self.links.refused(&file.path, &refused.origin, link) => {
+                SourceError::Again(told)
             }
-            // The link may be stale, or the storage not consistent yet.
-            StatusCode::NOT_FOUND | StatusCode::GONE => {
+            OfStorage::Link | OfStorage::No => SourceError::Access(told),
+            OfStorage::Gone => {
                 self.links.forget(&file.path);
                 SourceError::Protocol(told)
             }
-            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
-                SourceError::Unreachable(told)
-            }
-            _ => SourceError::Protocol(told),
+            OfStorage::Trouble => SourceError::Unreachable(told),
+            OfStorage::Broken => SourceError::Protocol(told),
         }
     }
 
@@ -391,7 +334,13 @@ impl Hub {
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(client, Method::HEAD, &url, None).await?;
             let Some(target) = http::redirect_target(&url, &response)? else {
-                // A mirror that serves the bytes itself; or a refusal.
+                // A mirror that serves the bytes itself, whether it knows HEAD or not; or a refusal.
+                if matches!(
+                    response.status(),
+                    StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+                ) {
+                    return Ok(self.links.keep(&file.path, Route::Resolve));
+                }
                 self.accepted(response, &Asked::File(&file.path)).await?;
                 return Ok(self.links.keep(&file.path, Route::Resolve));
             };

@@ -4,6 +4,7 @@
 mod body;
 pub mod credentials;
 mod dns;
+mod encoding;
 mod error;
 pub(crate) mod fuzz;
 pub(crate) mod fuzz_s3;
@@ -11,8 +12,14 @@ pub mod http;
 mod http_failures;
 mod hub;
 mod hub_answers;
+mod hub_endpoint;
 mod hub_links;
+mod hub_pages;
+mod hub_refusals;
+mod hub_tree;
+mod no_proxy;
 mod pace;
+mod proxy;
 mod s3;
 mod s3_checksums;
 mod s3_client;
@@ -29,7 +36,8 @@ use async_trait::async_trait;
 
 pub use body::Body;
 pub use error::SourceError;
-pub use hub::{Hub, HubSettings};
+pub use hub::Hub;
+pub use hub_endpoint::HubSettings;
 pub use pace::Pace;
 pub use s3::{S3, S3Settings};
 

@@ -231,6 +231,10 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let (Some(method), Some(target)) = (words.next(), words.next()) else {
         return Err(malformed("request line"));
     };
+    // What a proxy is asked for begins with an origin, which `Host` names as well.
+    let target = target
+        .strip_prefix("http://")
+        .map_or(target, |absolute| absolute.find('/').map_or("/", |at| &absolute[at..]));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut request = Request {
         method: method.to_owned(),

@@ -231,6 +231,47 @@ impl FakeHubBuilder {
         self
     }
 
+    /// What a CDN URL that has expired is answered with, in place of S3's 403.
+    #[must_use]
+    pub fn expired_answer(
+        mut self,
+        status: u16,
+        code: &'static str,
+        message: &'static str,
+    ) -> Self {
+        self.url_rules.expired = Some((status, code, message));
+        self
+    }
+
+    /// Listings are those of one directory, whatever `recursive` says.
+    #[must_use]
+    pub fn flat_listings(mut self) -> Self {
+        self.mirror.flat_listings = true;
+        self
+    }
+
+    /// Everything lies below this path, which begins with a slash: [`FakeHub::url`] is to be continued
+    /// by it.
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.mirror.prefix = prefix.to_owned();
+        self
+    }
+
+    /// `next` links begin with this, where they should begin with what the client has asked.
+    #[must_use]
+    pub fn next_base(mut self, base: &str) -> Self {
+        self.mirror.next_base = Some(base.to_owned());
+        self
+    }
+
+    /// The only one who is let in, as `user:password`.
+    #[must_use]
+    pub fn user(mut self, user: &str) -> Self {
+        self.mirror.user = Some(user.to_owned());
+        self
+    }
+
     /// Leaves `X-Repo-Commit`, `X-Linked-*` and `ETag` away, as mirrors do.
     #[must_use]
     pub fn mirror_without_headers(mut self) -> Self {

@@ -34,7 +34,8 @@ impl State {
 
     fn tree(&self, request: &Request, found: &Found, folder: &str) -> Answer {
         let is_set = |name| request.query_value(name).is_some_and(|it| truthy(&it));
-        let (recursive, expand) = (is_set("recursive"), is_set("expand"));
+        let recursive = is_set("recursive") && !self.mirror.flat_listings;
+        let expand = is_set("expand");
         let entries =
             found.snapshot.list(folder, recursive).ok_or_else(Refusal::entry_not_found)?;
         let page_size =
@@ -57,7 +58,28 @@ impl State {
             .take(to.saturating_sub(from))
             .collect();
         let response = Response::json(200, &Value::Array(page));
-        Ok(if to < total { response.header("Link", &next_link(request, to)) } else { response })
+        Ok(if to < total {
+            response.header("Link", &self.next_link(request, to))
+        } else {
+            response
+        })
+    }
+
+    /// Absolute, at the origin the request came to, with the rest of the query as it was.
+    fn next_link(&self, request: &Request, from: usize) -> String {
+        let host = request.header("host").unwrap_or("127.0.0.1");
+        let base = match &self.mirror.next_base {
+            Some(base) => base.clone(),
+            None => format!("http://{host}{}", self.mirror.prefix),
+        };
+        let cursor = URL_SAFE_NO_PAD.encode(json!({"from": from}).to_string());
+        let mut query: String = request
+            .query
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="))
+            .fold(String::new(), |query, pair| query + pair + "&");
+        query += &format!("cursor={}", percent_encode(&cursor, ""));
+        format!("<{base}{}?{query}>; rel=\"next\"", request.path)
     }
 }
 
@@ -149,19 +171,6 @@ fn refs(found: &Found) -> Response {
         })
         .collect();
     Response::json(200, &json!({"branches": branches, "tags": [], "converts": []}))
-}
-
-/// Absolute, at the origin the request came to, with the rest of the query as it was.
-fn next_link(request: &Request, from: usize) -> String {
-    let host = request.header("host").unwrap_or("127.0.0.1");
-    let cursor = URL_SAFE_NO_PAD.encode(json!({"from": from}).to_string());
-    let mut query: String = request
-        .query
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="))
-        .fold(String::new(), |query, pair| query + pair + "&");
-    query += &format!("cursor={}", percent_encode(&cursor, ""));
-    format!("<http://{host}{}?{query}>; rel=\"next\"", request.path)
 }
 
 fn position(cursor: &str) -> Option<usize> {

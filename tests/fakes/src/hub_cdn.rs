@@ -28,6 +28,8 @@ pub(crate) struct UrlRules {
     pub requests_per_url: Option<usize>,
     pub lifetime: Option<Duration>,
     pub sign_ranges: bool,
+    /// What a URL that has expired is answered with: a status, a code, a message.
+    pub expired: Option<(u16, &'static str, &'static str)>,
 }
 
 /// What one signature is good for.
@@ -108,7 +110,9 @@ impl Cdn {
             self.rules.lifetime.is_some_and(|lifetime| signed.since.elapsed() > lifetime);
         let used_up = self.rules.requests_per_url.is_some_and(|limit| signed.served >= limit);
         if outlived || used_up {
-            return refusal(403, "AccessDenied", "Request has expired");
+            let usual = (403, "AccessDenied", "Request has expired");
+            let (status, code, message) = self.rules.expired.unwrap_or(usual);
+            return refusal(status, code, message);
         }
         signed.served += 1;
         Response::blob(request, &signed.blob)

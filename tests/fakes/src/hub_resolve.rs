@@ -27,7 +27,8 @@ impl State {
         } else if file.lfs.is_some() || is_served_directly(&found, file) {
             contents(request, file)
         } else {
-            redirect(307, &cache_location(request, &found, &path, file))
+            let location = cache_location(request, &found, &path, file);
+            redirect(307, &format!("{}{location}", self.mirror.prefix))
         };
         let mut response = response.header("X-Repo-Commit", &found.snapshot.commit);
         if let Some(lfs) = &file.lfs {

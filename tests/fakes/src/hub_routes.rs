@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -25,13 +27,21 @@ pub(crate) struct State {
 }
 
 /// Ways in which this hub is not the usual one.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Mirror {
     pub without_headers: bool,
     pub lfs_direct: bool,
     pub external_cdn: bool,
     pub gated_listings: bool,
     pub xet: bool,
+    /// `recursive` is not known.
+    pub flat_listings: bool,
+    /// Everything lies below this path.
+    pub prefix: String,
+    /// What `next` links begin with, in place of the origin and the prefix of this hub.
+    pub next_base: Option<String>,
+    /// The only user, as `user:password`; then a token is none.
+    pub user: Option<String>,
 }
 
 /// An error the hub has a code for.
@@ -105,6 +115,11 @@ impl State {
     }
 
     fn route(&self, request: &Request) -> Answer {
+        let inner = Request {
+            path: request.path.strip_prefix(&self.mirror.prefix).unwrap_or("/").to_owned(),
+            ..request.clone()
+        };
+        let request = &inner;
         let segments = request.segments();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
@@ -177,6 +192,7 @@ impl State {
     pub fn new_location(&self, request: &Request, id: &str) -> Option<Response> {
         let new = self.renamed.get(id)?;
         let location = request.target().replacen(&format!("/{id}"), &format!("/{new}"), 1);
+        let location = format!("{}{location}", self.mirror.prefix);
         let text = format!("Temporary Redirect. Redirecting to {location}");
         Some(Response::text(307, &text).header("Location", &location))
     }
@@ -194,6 +210,13 @@ impl State {
         let Some(sent) = request.header("authorization") else {
             return Ok(false);
         };
+        if let Some(user) = &self.mirror.user {
+            return if sent == format!("Basic {}", STANDARD.encode(user)) {
+                Ok(true)
+            } else {
+                Err(Refusal::new(401, "", "Unknown user"))
+            };
+        }
         match &self.token {
             Some(token) if sent != format!("Bearer {token}") => {
                 Err(Refusal::new(401, "", "Invalid credentials in Authorization header"))

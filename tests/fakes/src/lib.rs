@@ -31,6 +31,7 @@
 //! Log: .requests() .count(method, substring) .body_bytes() .bytes_sent_for(substring)
 //!     .bytes_sent_twice() .clear()
 //! Server::start(|request| Response::json(200, &value))  .url()
+//! Relay::proxy(user) everywhere(port)  .port() .seen()
 //! script.observed(origin, &log, handler)   puts a script and a log around such a closure
 //! ```
 //!
@@ -41,6 +42,7 @@
 //! | [`FakeHub`] | the hub (API, `resolve`) and, on a second port, the CDN it redirects to |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
+//! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
 //! | [`Rule`], [`Fault`], [`Script`] | what goes wrong, when, how often |
 //! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
@@ -55,6 +57,7 @@ mod hub_repos;
 mod hub_resolve;
 mod hub_routes;
 mod log;
+mod relay;
 mod response;
 mod s3;
 mod s3_list;
@@ -70,6 +73,7 @@ pub use blob::{Blob, Checksum};
 pub use http::{Body, Request, Response, Server};
 pub use hub::{FakeHub, FakeHubBuilder};
 pub use log::{Log, Logged};
+pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions};
 pub use script::{Fault, Rule, Script};
 pub use tree::Tree;
