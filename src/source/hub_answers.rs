@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use url::Url;
 
 use super::{SourceError, http};
-use crate::model::{Digest, RefusedFile, RelPath, RemoteFile, text};
+use crate::model::{Digest, RefusedFile, RelPath, RemoteFile, is_quantisation, text};
 
 /// An entry of the recursive tree. In this answer the SHA-256 is `lfs.oid`, and `oid` is git's
 /// name of a blob, which for an LFS file is only the pointer.
@@ -206,14 +206,19 @@ pub async fn refusal(
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             SourceError::Access(format!("the Hub refuses access to `{repo}`: {told}"))
         }
-        StatusCode::NOT_FOUND if code == "RevisionNotFound" => {
-            SourceError::NotFound(format!("`{repo}` has no revision `{revision}`"))
-        }
+        StatusCode::NOT_FOUND if code == "RevisionNotFound" => SourceError::NotFound(format!(
+            "`{repo}` has no revision `{revision}`{}",
+            quantisation_hint(repo, revision)
+        )),
         StatusCode::NOT_FOUND | StatusCode::GONE => SourceError::NotFound(match asked {
             Asked::Revision if *has_token => format!(
                 "`{repo}` does not exist at {endpoint}, or the account of this token may not see it"
             ),
-            Asked::Revision => format!("`{repo}` does not exist at {endpoint}"),
+            Asked::Revision => format!(
+                "`{repo}` does not exist at {endpoint}{}",
+                // A mirror may not tell which of the two it does not have.
+                quantisation_hint(repo, revision)
+            ),
             Asked::Tree => format!("`{repo}` has no listing of its files: {told}"),
             Asked::File(path) => format!("`{repo}` has no file `{path}` any more: {told}"),
         }),
@@ -223,6 +228,16 @@ pub async fn refusal(
         }
         status => SourceError::Protocol(format!("`{origin}` answered {}: {told}", status.as_u16())),
     }
+}
+
+/// llama.cpp and vLLM write the quantisation where KServe and we have the revision.
+fn quantisation_hint(repo: &str, revision: &str) -> String {
+    if !is_quantisation(revision) {
+        return String::new();
+    }
+    format!(
+        "; for the files of the quantisation {revision} write `hf://{repo} --include '*{revision}*'`"
+    )
 }
 
 /// `Link: <…>; rel="next"`, which must stay at the origin that sent it. A Link that cannot be read is
