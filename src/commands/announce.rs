@@ -59,6 +59,19 @@ pub fn left_out(left_out: &[LeftOut]) -> Vec<String> {
     LeftOut::REASONS.into_iter().filter_map(of_reason).collect()
 }
 
+/// A family that an earlier version has published, and a server may miss files in.
+pub fn missed(path: &str, files: &[&LeftOut]) -> Option<String> {
+    let first = named(files.first()?);
+    let more = match files.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    Some(format!(
+        "{first}{more} is missing in `{path}`: an earlier version took it for a duplicate, this one \
+         fetches it; if the server needs it, remove that directory and fetch again"
+    ))
+}
+
 fn named(file: &LeftOut) -> String {
     format!("`{}` ({})", text::inert(&file.path, 200), text::size(file.size))
 }

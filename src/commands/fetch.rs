@@ -278,6 +278,10 @@ impl<'a> Fetch<'a> {
         self.check_expectation(model, &sentinel.revision)?;
         store.finish_publication()?;
         let mut outcome = Outcome::of("present", &store.family_path(), sentinel);
+        let missed = sentinel.selection.missed(&sentinel.files, &sentinel.left_out);
+        if let Some(warning) = announce::missed(&outcome.path, &missed) {
+            self.screen.warn(&warning);
+        }
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome.summary = announce::end(&outcome, started.elapsed());
         Ok(outcome)

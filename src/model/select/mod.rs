@@ -6,13 +6,18 @@ mod names;
 mod quantisations;
 mod training;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use self::duplicates::Duplicates;
 use self::listing::Listing;
 use self::training::Training;
 use super::snapshot::check_tree;
-use super::{RefusedFile, RemoteFile, SnapshotError, UnsafePath, fnmatch, text};
+use super::{
+    RefusedFile, RelPath, RemoteFile, SentinelFile, Snapshot, SnapshotError, UnsafePath, fnmatch,
+    text,
+};
 
 pub use quantisations::is_quantisation;
 
@@ -118,6 +123,33 @@ impl Selection {
             selected.hint = quantisations::hint(&selected.files);
         }
         Ok(selected)
+    }
+
+    /// The files of a published family that an earlier version has left out and this one would fetch:
+    /// those of `left_out` that have no counterpart in `files` by the rule of today.
+    pub fn missed<'a>(&self, files: &[SentinelFile], left_out: &'a [LeftOut]) -> Vec<&'a LeftOut> {
+        let by_default = || left_out.iter().filter(|file| LeftOut::is_by_default(&file.why));
+        if self.all || !self.include.is_empty() || by_default().next().is_none() {
+            return Vec::new();
+        }
+        let there = files.iter().map(|file| (&*file.path, file.size));
+        let known = there.chain(by_default().map(|file| (file.path.as_str(), file.size)));
+        let known = known.filter_map(|(path, size)| {
+            let path = RelPath::parse(path).ok()?;
+            Some(RemoteFile { path, size, digest: None, validator: None })
+        });
+        // In the order that the rule wants.
+        let files = Snapshot::new(String::new(), String::new(), known.collect(), Vec::new()).files;
+        let reasons = reasons(&files);
+        if reasons.iter().all(Option::is_some) {
+            return by_default().collect();
+        }
+        let wanted: BTreeSet<&str> = files
+            .iter()
+            .zip(reasons)
+            .filter_map(|(file, why)| why.is_none().then_some(file.path.as_str()))
+            .collect();
+        by_default().filter(|file| wanted.contains(file.path.as_str())).collect()
     }
 
     /// One sentence for each pattern that matches no file of the source.

@@ -56,7 +56,7 @@ impl<'a> Weights<'a> {
             Format::Other(known?)
         };
         let (stem, shard) = match numbered(base) {
-            Some((stem, shard)) => (stem, Some(shard)),
+            Some((stem, shard)) => (without_extension(stem, extension), Some(shard)),
             None => (base.into(), None),
         };
         Some(Self { stem, shard, format })
@@ -128,6 +128,16 @@ fn numbered(base: &str) -> Option<(Cow<'_, str>, Shard<'_>)> {
         _ => return None,
     };
     Some((stem, Shard { number, count, count_text }))
+}
+
+/// Some write shards as `model.safetensors-00001-of-00004.safetensors`.
+fn without_extension<'a>(stem: Cow<'a, str>, extension: &str) -> Cow<'a, str> {
+    let shorter = stem.strip_suffix(extension).and_then(|stem| stem.strip_suffix('.'));
+    let Some(length) = shorter.map(str::len) else { return stem };
+    match stem {
+        Cow::Borrowed(stem) => stem[..length].into(),
+        Cow::Owned(stem) => stem[..length].to_owned().into(),
+    }
 }
 
 /// The file, or the name of the set, that an index describes: `model.safetensors.index.json` and
@@ -205,6 +215,8 @@ mod tests {
             ("model.fp16-00001-of-00004.safetensors", "model.fp16", Some((1, 4))),
             ("model-00001-of-00004.fp16.safetensors", "model.fp16", Some((1, 4))),
             ("model_00000_of_00004.bin", "model", Some((0, 4))),
+            ("model.safetensors-1-of-4.safetensors", "model", Some((1, 4))),
+            ("model.bin-1-of-4.safetensors", "model.bin", Some((1, 4))),
             ("model--1-of-7.BIN", "model-", Some((1, 7))),
             ("a-of-b.bin", "a-of-b", None),
             ("x-5-of-4.bin", "x-5-of-4", None),
