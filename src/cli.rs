@@ -100,16 +100,18 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
 
-    /// Fetch only files that match; as `hf download`: the whole path, `*` crosses `/` [repeatable, or
-    /// separated by commas]
+    /// Fetch only files that match, and each that does, whatever its format; as `hf download`: the
+    /// whole path, `*` crosses `/` [repeatable, or separated by commas]
     #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',')]
     pub include: Vec<String>,
 
-    /// Leave out files that match, after --include [repeatable, or separated by commas]
+    /// Leave out files that match, after --include; what is a duplicate is decided on what is left
+    /// [repeatable, or separated by commas]
     #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',')]
     pub exclude: Vec<String>,
 
-    /// Take every format of the weights, also where a complete safetensors set is there
+    /// Take also what holds the same weights as a complete safetensors set that is fetched (other
+    /// formats, `onnx/`, `original/`, …), and training state
     #[arg(long, env = "WEIGHTLIFT_ALL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub all: bool,
 

@@ -122,7 +122,7 @@ impl Error {
             Self::Selection(SelectionError::UnsafePath(_) | SelectionError::NoTree(_)) => {
                 Class::Unsafe
             }
-            Self::Selection(SelectionError::NothingSelected(_) | SelectionError::Empty) => {
+            Self::Selection(SelectionError::NothingSelected { .. } | SelectionError::Empty) => {
                 Class::Usage
             }
             Self::Source(error) => of_source(error),

@@ -468,6 +468,13 @@ fn a_token_that_cannot_be_read() {
 }
 
 #[test]
+fn what_is_left_out_and_patterns_that_match_nothing() {
+    let (hub, volume) = (hub(), Volume::new());
+    let run = usual(&hub, &volume).args(["--exclude", "*.md5"]).run();
+    quoted("left-out", 0, &run, &ours(&hub, &volume));
+}
+
+#[test]
 fn a_repo_or_a_revision_that_is_not_there() {
     let hub = FakeHub::builder().repo("org/other", tiny()).token(TOKEN).start();
     let volume = Volume::new();
@@ -478,6 +485,8 @@ fn a_repo_or_a_revision_that_is_not_there() {
     let hub = self::hub();
     let run = fetch(&hub, &volume, &[&format!("{SOURCE}@{OTHER_COMMIT}"), FAMILY]).run();
     quoted("no-revision", 10, &run, &ours(&hub, &volume));
+    let run = fetch(&hub, &volume, &[&format!("{SOURCE}:Q4_K_M"), FAMILY]).run();
+    quoted("quantisation", 10, &run, &ours(&hub, &volume));
     let run = usual(&hub, &volume).args(["--expect-revision", OTHER_COMMIT]).run();
     quoted("wrong-revision", 16, &run, &ours(&hub, &volume));
 }

@@ -27,12 +27,12 @@ pub fn start(
     if reused > 0 {
         line += &format!(" ({} are here already)", text::size(reused));
     }
-    for why in ["duplicate format", "not included", "excluded"] {
+    for why in LeftOut::REASONS {
         let of_this_kind = left_out.iter().filter(|file| file.why == why);
         let (count, bytes) =
             of_this_kind.fold((0, 0_u64), |(n, sum), file| (n + 1, sum.saturating_add(file.size)));
         if count > 0 {
-            let hint = if why == "duplicate format" { ", --all takes them" } else { "" };
+            let hint = if LeftOut::is_by_default(why) { ", --all takes them" } else { "" };
             line +=
                 &format!("; left out: {} ({}, {why}{hint})", text::files(count), text::size(bytes));
         }
@@ -41,6 +41,39 @@ pub fn start(
         line += &format!("; {} free", text::size(free));
     }
     line
+}
+
+/// The files that are left out, by their names: a line for each reason.
+pub fn left_out(left_out: &[LeftOut]) -> Vec<String> {
+    const NAMED: usize = 5;
+    let of_reason = |why: &str| {
+        let mut files: Vec<&LeftOut> = left_out.iter().filter(|file| file.why == why).collect();
+        // The largest are what may be missed, or what nobody wants to wait for.
+        files.sort_by_key(|file| std::cmp::Reverse(file.size));
+        let mut named: Vec<String> = files.iter().take(NAMED).map(|file| named(file)).collect();
+        if files.len() > NAMED {
+            named.push(format!("and {} more", files.len() - NAMED));
+        }
+        (!named.is_empty()).then(|| format!("left out, {why}: {}", named.join(", ")))
+    };
+    LeftOut::REASONS.into_iter().filter_map(of_reason).collect()
+}
+
+/// A family that an earlier version has published, and a server may miss files in.
+pub fn missed(path: &str, files: &[&LeftOut]) -> Option<String> {
+    let first = named(files.first()?);
+    let more = match files.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    Some(format!(
+        "{first}{more} is missing in `{path}`: an earlier version took it for a duplicate, this one \
+         fetches it; if the server needs it, remove that directory and fetch again"
+    ))
+}
+
+fn named(file: &LeftOut) -> String {
+    format!("`{}` ({})", text::inert(&file.path, 200), text::size(file.size))
 }
 
 /// What was done, in which time.

@@ -171,7 +171,8 @@ impl<'a> Fetch<'a> {
         }
         let Snapshot { place, revision, files, refused } = snapshot;
         let selection = self.args.selection();
-        let Selected { files, left_out } = selection.apply(files, refused)?;
+        let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;
+        warnings.iter().for_each(|warning| self.screen.warn(warning));
         let pickles = self.check_pickles(&files)?;
         let snapshot = Snapshot::new(place, revision, Vec::new(), Vec::new());
         let mut attempt = Attempt::begin(store, &snapshot, files)?;
@@ -201,6 +202,9 @@ impl<'a> Fetch<'a> {
             &left_out,
             attempt.free_bytes()?,
         ));
+        for line in announce::left_out(&left_out).into_iter().chain(hint) {
+            self.screen.say(&line);
+        }
         if let Some(pickles) = pickles {
             self.screen.warn(&pickles);
         }
@@ -274,6 +278,10 @@ impl<'a> Fetch<'a> {
         self.check_expectation(model, &sentinel.revision)?;
         store.finish_publication()?;
         let mut outcome = Outcome::of("present", &store.family_path(), sentinel);
+        let missed = sentinel.selection.missed(&sentinel.files, &sentinel.left_out);
+        if let Some(warning) = announce::missed(&outcome.path, &missed) {
+            self.screen.warn(&warning);
+        }
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome.summary = announce::end(&outcome, started.elapsed());
         Ok(outcome)

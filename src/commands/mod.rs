@@ -8,7 +8,7 @@ mod turn;
 pub mod verify;
 pub mod wait;
 
-use crate::model::Sentinel;
+use crate::model::{LeftOut, Sentinel};
 
 /// What a command did for one model.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -25,6 +25,8 @@ pub struct Outcome {
     pub unpublished: usize,
     pub fetched_bytes: u64,
     pub seconds: f64,
+    /// What the source has as well.
+    pub left_out: Vec<LeftOut>,
     /// For people: the last line of the run.
     #[serde(skip)]
     pub summary: String,
@@ -42,6 +44,7 @@ impl Outcome {
             unpublished: sentinel.files.iter().filter(|file| !file.is_proved()).count(),
             fetched_bytes: 0,
             seconds: 0.0,
+            left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }
     }

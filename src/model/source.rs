@@ -106,7 +106,10 @@ impl HubRepo {
         };
         let id = id.trim_end_matches('/');
         if !Self::is_id(id) {
-            return Err("does not name a repo as org/name");
+            return Err(match id.split('/').count() {
+                0..=2 => "does not name a repo as org/name",
+                _ => "names more than a repo; choose files with `--include`",
+            });
         }
         if revision.is_empty()
             || revision.split('/').any(|part| matches!(part, "" | "." | ".."))

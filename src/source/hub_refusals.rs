@@ -8,7 +8,7 @@ use url::Url;
 
 use super::hub_endpoint::Login;
 use super::{SourceError, http};
-use crate::model::{RelPath, text};
+use crate::model::{RelPath, is_quantisation, text};
 
 /// What a refused request was about.
 pub enum Asked<'a> {
@@ -130,7 +130,8 @@ impl Refusal {
                 SourceError::Access(format!("the Hub refuses access to `{repo}`: {told}"))
             }
             StatusCode::NOT_FOUND if code == "RevisionNotFound" => {
-                SourceError::NotFound(format!("`{repo}` has no revision `{revision}`"))
+                let hint = quantisation_hint(repo, revision);
+                SourceError::NotFound(format!("`{repo}` has no revision `{revision}`{hint}"))
             }
             _ if matches!(asked, Asked::Directory(_)) && is_no(status) => not_listed(asked, self),
             StatusCode::NOT_FOUND | StatusCode::GONE => SourceError::NotFound(match asked {
@@ -138,7 +139,11 @@ impl Refusal {
                     "`{repo}` does not exist at {endpoint}, or the account of this token may not \
                      see it"
                 ),
-                Asked::Revision => format!("`{repo}` does not exist at {endpoint}"),
+                // A mirror may not tell which of the two it does not have.
+                Asked::Revision => {
+                    let hint = quantisation_hint(repo, revision);
+                    format!("`{repo}` does not exist at {endpoint}{hint}")
+                }
                 Asked::Tree | Asked::Directory(_) => {
                     format!("`{repo}` has no listing of its files: {told}")
                 }
@@ -278,6 +283,16 @@ fn words(body: &str) -> String {
         Some(title) => format!("a web page, `{title}`"),
         None => "a web page".into(),
     }
+}
+
+/// llama.cpp and vLLM write the quantisation where KServe and we have the revision.
+fn quantisation_hint(repo: &str, revision: &str) -> String {
+    if !is_quantisation(revision) {
+        return String::new();
+    }
+    format!(
+        "; for the files of the quantisation {revision} write `hf://{repo} --include '*{revision}*'`"
+    )
 }
 
 #[cfg(test)]
