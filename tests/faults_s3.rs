@@ -398,7 +398,7 @@ fn credentials_that_expire_in_the_middle_are_renewed_once() {
     let running = command.start();
     eventually("the second chunk stalls", || s3.bytes_sent_for("big.bin") > 1 << 20);
     let expired = error(400, "ExpiredToken", "The provided token has expired.");
-    s3.script(Rule::on("GET", "X-Amz-Security-Token=session0").then(expired));
+    s3.script(Rule::on("GET", "").when_header("x-amz-security-token", "session0").then(expired));
     running.wait().assert_success();
     volume.assert_holds("m", &model());
     assert_eq!(given.load(Ordering::Relaxed), 2, "credentials were asked for");

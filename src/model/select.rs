@@ -55,6 +55,13 @@ impl Selection {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
+    /// Whether the patterns name a file of this name, or name nothing. What its format has to say is
+    /// another question.
+    pub fn names(&self, name: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|p| fnmatch::matches(p, name));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+
     /// Splits `files`. Patterns match the whole path as Python's `fnmatchcase` does.
     ///
     /// Without `--include` and `--all`, other formats of weights that are there as safetensors are
@@ -111,6 +118,15 @@ impl LeftOut {
     fn new(path: String, size: u64, why: &str) -> Self {
         Self { path, size, why: why.to_owned() }
     }
+}
+
+/// Whether a file of this name holds weights.
+pub fn is_weight(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    [".safetensors", ".gguf", ".onnx", ".h5", ".msgpack", ".ot", ".npz"]
+        .iter()
+        .any(|end| path.ends_with(end))
+        || is_pickle(&path)
 }
 
 /// Whether loading a file of this name may run code that is inside it.
