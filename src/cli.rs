@@ -184,6 +184,10 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub s3_anonymous: bool,
 
+    /// Pay for the requests and the traffic of a bucket whose readers pay
+    #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub s3_requester_pays: bool,
+
     /// On a volume that can neither exchange, rename nor link: fill the directory file by file
     #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub allow_degraded: bool,

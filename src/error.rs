@@ -148,6 +148,7 @@ fn of_source(error: &SourceError) -> Class {
         SourceError::NotFound(_) => Class::NotFound,
         SourceError::Access(_) => Class::Access,
         SourceError::Changed(_) => Class::Conflict,
+        SourceError::Contradiction(_) => Class::Integrity,
         SourceError::Unsafe(_) | SourceError::UnsafePath(_) => Class::Unsafe,
         SourceError::Trust(_) | SourceError::Unusable(_) => Class::Unusable,
         SourceError::Settings(_) => Class::Usage,

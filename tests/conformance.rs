@@ -65,7 +65,12 @@ fn s3() -> Subject {
     let s3 = builder.start();
     let SourceUri::S3(location) = SourceUri::parse("s3://models/m/").unwrap() else { panic!() };
     let http = http();
-    let settings = S3Settings { endpoint: Some(s3.url()), path_style: true, anonymous: true };
+    let settings = S3Settings {
+        endpoint: Some(s3.url()),
+        path_style: true,
+        anonymous: true,
+        ..S3Settings::default()
+    };
     let source = Box::new(S3::new(location, settings, http.clone()).unwrap());
     Subject {
         source,

@@ -82,19 +82,25 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
     let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
     let Outcome { path, source, status, fetched_bytes, .. } = outcome;
     let took = text::duration(took);
+    let unproved = match outcome.unpublished {
+        0 => String::new(),
+        count => {
+            format!("{} could not be compared with a published digest", text::files(count))
+        }
+    };
+    let aside = if unproved.is_empty() { unproved.clone() } else { format!("; {unproved}") };
     if *status == "present" {
         return format!(
-            "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took})"
+            "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took}{aside})"
         );
     }
     if *status == "ready" {
-        return format!("complete: `{path}` holds {source} at {revision} ({what}; waited {took})");
+        return format!(
+            "complete: `{path}` holds {source} at {revision} ({what}; waited {took}{aside})"
+        );
     }
     let rate = *fetched_bytes as f64 / outcome.seconds.max(0.001);
-    let verified = match outcome.unpublished {
-        0 => "all verified".to_owned(),
-        count => format!("{} without a published digest", text::files(count)),
-    };
+    let verified = if unproved.is_empty() { "all verified" } else { &unproved };
     format!(
         "complete: `{path}` {status} from {source} at {revision} ({what}; {} over the network in {took}, {}/s; {verified})",
         text::size(*fetched_bytes),

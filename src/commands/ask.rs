@@ -30,8 +30,10 @@ impl Fetch<'_> {
                     endpoint: self.args.s3_endpoint.clone(),
                     path_style: self.args.s3_path_style,
                     anonymous: self.args.s3_anonymous,
+                    requester_pays: self.args.s3_requester_pays,
                 };
-                Box::new(S3::new(location.clone(), settings, self.http()?.clone())?)
+                let s3 = S3::new(location.clone(), settings, self.http()?.clone())?;
+                Box::new(s3.selecting(self.args.selection()))
             }
         })
     }

@@ -51,6 +51,26 @@ impl Digest {
         }
     }
 
+    /// Whether the same digest means the same content, also where somebody means harm. A CRC only
+    /// tells damage: other bytes with the same one are made with four more.
+    ///
+    /// SHA-1 counts: both files of a known collision come from one hand, which might as well have
+    /// published only the other one.
+    pub fn identifies(&self) -> bool {
+        match self {
+            Self::Sha256(_) | Self::GitSha1(_) => true,
+            Self::Full { checksum, .. } | Self::Composite { checksum, .. } => {
+                checksum.crc_algorithm().is_none()
+            }
+        }
+    }
+
+    /// The same of a digest as it is written, such as `s3-sha1:…`.
+    pub fn identifies_by_kind(written: &str) -> bool {
+        let kind = written.split(':').next().unwrap_or_default();
+        kind == "git-sha1" || kind.contains("sha256") || kind.starts_with("s3-sha1")
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Sha256(value) => value,
@@ -161,6 +181,26 @@ mod tests {
         }
         // Multi-byte characters must not split.
         assert_eq!(Digest::git_sha1_from_hex(&"é".repeat(20)), None);
+    }
+
+    #[test]
+    fn a_crc_identifies_nothing() {
+        let full = |checksum| Digest::Full { checksum, value: vec![] };
+        let parts = |checksum| Digest::Composite { checksum, part_sizes: vec![], value: vec![] };
+        for (checksum, identifies) in [
+            (Checksum::Sha256, true),
+            (Checksum::Sha1, true),
+            (Checksum::Crc64Nvme, false),
+            (Checksum::Crc32c, false),
+            (Checksum::Crc32, false),
+        ] {
+            assert_eq!(full(checksum).identifies(), identifies, "{checksum:?}");
+            assert_eq!(parts(checksum).identifies(), identifies, "{checksum:?}");
+            for digest in [full(checksum), parts(checksum)] {
+                let written = digest.to_string();
+                assert_eq!(Digest::identifies_by_kind(&written), identifies, "{written}");
+            }
+        }
     }
 
     #[test]

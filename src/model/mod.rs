@@ -15,7 +15,9 @@ pub mod text;
 pub use digest::{Checksum, Digest, Sha256, hex};
 pub use path::{Family, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
-pub use select::{LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation};
+pub use select::{
+    LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation, looks_like_weights,
+};
 pub use sentinel::{
     SENTINEL, Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,
 };

@@ -57,6 +57,10 @@ pub struct SentinelFile {
     /// That digest, where it is not the SHA-256 above: an update finds unchanged files by it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub published: Option<Box<str>>,
+    /// Which version of the object at this place that was, where the digest does not identify the
+    /// content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validator: Option<Box<str>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "maybe_common")]
     pub structure: Option<Cow<'static, str>>,
@@ -66,7 +70,7 @@ pub struct SentinelFile {
 #[derive(Debug, Deserialize)]
 pub struct SentinelHead {
     format: u32,
-    source: String,
+    pub source: String,
     pub revision: String,
     selection: Selection,
 }
@@ -170,6 +174,12 @@ impl SentinelFile {
             published: match &file.digest {
                 None | Some(Digest::Sha256(_)) => None,
                 Some(digest) => Some(digest.to_string().into()),
+            },
+            validator: match (&file.digest, &file.validator) {
+                (Some(digest), Some(validator)) if !digest.identifies() => {
+                    Some(validator.as_str().into())
+                }
+                _ => None,
             },
             structure,
         }
@@ -299,6 +309,7 @@ mod tests {
             sha256: Sha256([0; 32]),
             verified_by: "sha256".into(),
             published: None,
+            validator: None,
             structure: None,
         };
         let place = uri.place();

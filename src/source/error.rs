@@ -20,6 +20,9 @@ pub enum SourceError {
     /// lists anew, is.
     #[error("{0}")]
     Stale(String),
+    /// What arrives is not what the source itself says of it, and will not be in another run.
+    #[error("{0}")]
+    Contradiction(String),
     /// The answer must not be used.
     #[error("{0}")]
     Unsafe(String),
@@ -67,6 +70,7 @@ impl SourceError {
             | Self::Access(_)
             | Self::Changed(_)
             | Self::Stale(_)
+            | Self::Contradiction(_)
             | Self::Unsafe(_)
             | Self::UnsafePath(_)
             | Self::Trust(_)

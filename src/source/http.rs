@@ -131,7 +131,7 @@ impl Http {
     ) -> Result<Response, SourceError> {
         let origin = origin(url);
         self.pace.wait(&origin).await;
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
         let sending = client.request(method, url.clone()).headers(headers).send();
         let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
         let response = match answer {

@@ -21,14 +21,20 @@ mod no_proxy;
 mod pace;
 mod proxy;
 mod s3;
+mod s3_ask;
 mod s3_checksums;
 mod s3_client;
 mod s3_errors;
 mod s3_failures;
 mod s3_listing;
+mod s3_look;
 mod s3_parts;
+mod s3_payer;
+mod s3_reads;
+mod s3_sign;
 mod s3_sums;
 mod s3_transport;
+mod s3_ways;
 
 use std::ops::Range;
 
@@ -41,7 +47,7 @@ pub use hub_endpoint::HubSettings;
 pub use pace::Pace;
 pub use s3::{S3, S3Settings};
 
-use crate::model::{RemoteFile, Snapshot};
+use crate::model::{RelPath, RemoteFile, Snapshot};
 
 /// A place that can be pinned to one immutable revision and then read.
 ///
@@ -64,6 +70,12 @@ pub trait Source: Send + Sync {
         file: &RemoteFile,
         range: Range<u64>,
     ) -> Result<Body, SourceError>;
+
+    /// The list beside the files that says which digest `path` has, if it is one of those: it may be
+    /// older than the file.
+    fn list_with_digest(&self, _path: &RelPath) -> Option<&'static str> {
+        None
+    }
 
     /// Warnings for the user that have come up since the last call, each a line.
     fn warnings(&self) -> Vec<String>;

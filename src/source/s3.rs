@@ -1,43 +1,52 @@
 //! A prefix, or one object, of an S3 bucket.
 //!
-//! The listing is pinned once, and every later read names the ETag that was listed. The bytes come
-//! over the callers' clients by requests that the SDK has signed; a signed URL is a secret and is
-//! in no message.
+//! The listing is pinned once, and every later read is of the version that was listed. The bytes come
+//! over the callers' clients by requests that the SDK has signed; a signature is a secret and is in no
+//! message.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use reqwest::header::{ETAG, HeaderValue, RANGE};
-use reqwest::{Client, Method};
+use reqwest::Client;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 pub use super::s3_client::S3Settings;
 
-use super::http::{self, Http};
+use super::http::Http;
 use super::s3_checksums::{self, Published};
-use super::s3_client::{Bucket, Signed};
-use super::s3_errors::{Asked, Refusal, shown};
-use super::s3_listing::{Listed, Listing, strong};
+use super::s3_client::Bucket;
+use super::s3_listing::{Listed, Listing, Stamp};
 use super::s3_sums::Beside;
-use super::s3_transport::SLOW_DOWN;
+use super::s3_ways::Way;
 use super::{Body, Source, SourceError};
-use crate::model::{Digest, RemoteFile, S3Location, Snapshot, text};
+use crate::model::{
+    Digest, RelPath, RemoteFile, S3Location, Selection, Snapshot, looks_like_weights, text,
+};
 
 /// Checksums that are asked for at the same time.
 const MAX_HEADS: usize = 16;
+/// Where more objects than this are listed without a checksum, small ones that are no weights are
+/// not asked for theirs.
+const MAX_UNLISTED: usize = 1_000;
+const SMALL_BYTES: u64 = 1 << 20;
 
 /// A location in a bucket.
 pub struct S3 {
     location: S3Location,
+    /// What will be fetched: nothing else needs to be known.
+    selection: Selection,
     bucket: Arc<Bucket>,
     http: Http,
     pinned: OnceCell<Listing>,
     /// What S3 told about the objects of the listing, by their place in it: a snapshot that failed
     /// half-way does not ask again.
     published: Mutex<BTreeMap<usize, Published>>,
+    /// Which list beside the files has the digest of a path, by the path's hash, sorted.
+    lists: Mutex<Vec<(u64, &'static str)>>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -50,48 +59,65 @@ impl S3 {
         let bucket = Arc::new(Bucket::new(location.bucket.clone(), settings, http.clone())?);
         Ok(Self {
             location,
+            selection: Selection::default(),
             bucket,
             http,
             pinned: OnceCell::new(),
             published: Mutex::default(),
+            lists: Mutex::default(),
             warnings: Mutex::default(),
         })
+    }
+
+    /// Leaves alone what `selection` does not name.
+    pub fn selecting(self, selection: Selection) -> Self {
+        Self { selection, ..self }
     }
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
         self.pinned.get_or_try_init(|| Listing::of(&self.bucket, &self.location)).await
     }
 
-    /// Asks for the checksums of all objects that `sums` does not cover.
+    /// Asks for the checksums of all objects that `is_known` does not cover.
     async fn ask_for_checksums(
         &self,
         listing: &Listing,
-        sums: &BTreeMap<String, [u8; 32]>,
+        is_known: impl Fn(&str) -> bool,
     ) -> Result<(), SourceError> {
-        let known: Vec<usize> = self.published().keys().copied().collect();
-        let open = listing.objects.iter().enumerate().filter(|(n, object)| {
-            !sums.contains_key(object.path.as_str()) && known.binary_search(n).is_err()
-        });
-        let mut open: Vec<usize> = open.map(|(n, _)| n).collect();
-        if listing.objects.iter().any(|object| object.has_checksum) {
-            open.retain(|n| listing.objects[*n].has_checksum);
-        } else if known.is_empty() && !open.is_empty() {
-            // Some servers have checksums and do not list them: the first object shows it.
-            let first = open.remove(0);
-            self.ask_at_once(listing, vec![first]).await?;
+        let asked: Vec<usize> = self.published().keys().copied().collect();
+        let is_open = |(n, object): &(usize, &Listed)| {
+            let path = object.path.as_str();
+            !is_known(path) && self.selection.names(path) && asked.binary_search(n).is_err()
+        };
+        let open = listing.objects.iter().enumerate().filter(is_open);
+        let (mut open, mut unlisted): (Vec<_>, Vec<_>) =
+            open.map(|(n, _)| n).partition(|n| listing.objects[*n].has_checksum);
+        if unlisted.len() > MAX_UNLISTED {
+            let count = unlisted.len();
+            unlisted.retain(|n| {
+                let Listed { path, stamp, .. } = &listing.objects[*n];
+                stamp.size >= SMALL_BYTES || looks_like_weights(path.as_str())
+            });
+            if count > unlisted.len() {
+                let small = text::files(count - unlisted.len());
+                self.warn(format!("{small} of less than 1 MiB are not asked for their checksums"));
+            }
         }
-        let no_checksums = matches!(
-            self.published().first_key_value(),
-            Some((n, Published::Nothing | Published::Denied)) if !listing.objects[*n].has_checksum
-        );
-        if no_checksums { Ok(()) } else { self.ask_at_once(listing, open).await }
+        // Some servers have checksums and do not list them; some have none, which the first shows.
+        if open.is_empty() && !unlisted.is_empty() {
+            self.ask_at_once(listing, vec![unlisted.remove(0)]).await?;
+        }
+        open.append(&mut unlisted);
+        self.ask_at_once(listing, open).await
     }
 
     async fn ask_at_once(&self, listing: &Listing, wanted: Vec<usize>) -> Result<(), SourceError> {
         let mut wanted = wanted.into_iter();
         let mut asking = JoinSet::new();
         loop {
+            let ways = &self.bucket.ways;
             while asking.len() < MAX_HEADS
+                && !(ways.know(Way::NoChecksumMode) || ways.know(Way::NoHead))
                 && let Some(n) = wanted.next()
             {
                 let object = &listing.objects[n];
@@ -124,22 +150,6 @@ impl S3 {
         warn(Published::UnknownParts, "it is one by part, and S3 does not tell the parts' sizes");
     }
 
-    /// What a refused read means, after what can be put right has been.
-    async fn refused(&self, signed: &Signed, refusal: Refusal, key: &str) -> SourceError {
-        if refusal.is_slow_down() {
-            let host = http::origin(&signed.url);
-            let wait = self.http.pace.slow_down(&host, SLOW_DOWN);
-            return SourceError::RateLimited { host, wait };
-        }
-        if self.bucket.amend(&signed.by, &refusal).await {
-            let (key, told) = (shown(key), refusal.told());
-            return SourceError::Again(format!(
-                "object `{key}` is asked for with a new signature: {told}"
-            ));
-        }
-        refusal.explain(&self.bucket.name, Asked::Object(key))
-    }
-
     fn place(&self) -> String {
         format!("s3://{}/{}", self.location.bucket, self.location.key)
     }
@@ -161,21 +171,28 @@ impl Source for S3 {
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let listing = self.pinned().await?;
-        let beside = Beside::read(&self.bucket, listing).await?;
+        let beside = Beside::read(&self.bucket, listing, &self.selection).await?;
         beside.warnings.into_iter().for_each(|warning| self.warn(warning));
         let sums = beside.sums;
-        self.ask_for_checksums(listing, &sums).await?;
+        let mut lists: Vec<_> = sums.iter().map(|(path, sum)| (hash(path), sum.list)).collect();
+        lists.sort_unstable();
+        *self.lists.lock().unwrap_or_else(PoisonError::into_inner) = lists;
+        self.ask_for_checksums(listing, |path| sums.contains_key(path)).await?;
         self.warn_of_unproven(listing);
         let published = self.published();
         let file = |(n, object): (usize, &Listed)| RemoteFile {
             path: object.path.clone(),
             size: object.stamp.size,
             digest: match (sums.get(object.path.as_str()), published.get(&n)) {
-                (Some(sum), _) => Some(Digest::Sha256(*sum)),
+                (Some(sum), _) => Some(Digest::Sha256(sum.sha256)),
                 (None, Some(Published::Digest(digest))) => Some(digest.clone()),
                 (None, _) => None,
             },
-            validator: object.stamp.etag.clone(),
+            validator: self
+                .bucket
+                .ways
+                .pin(&listing.key(object.path.as_str()))
+                .or_else(|| object.stamp.etag.clone()),
         };
         let files = listing.objects.iter().enumerate().map(file).collect();
         Ok(Snapshot::new(self.place(), listing.revision.clone(), files, listing.refused.clone()))
@@ -188,24 +205,8 @@ impl Source for S3 {
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
         let key = self.pinned().await?.key(file.path.as_str());
-        let signed = self.bucket.sign(&key, file.validator.as_deref()).await?;
-        let mut headers = signed.headers.clone();
-        // Not part of the signature. An empty object has no range that could be asked for.
-        if !range.is_empty() {
-            let value = format!("bytes={}-{}", range.start, range.end - 1);
-            headers
-                .insert(RANGE, HeaderValue::from_str(&value).expect("digits and a dash are ASCII"));
-        }
-        let response = self.http.send(client, Method::GET, &signed.url, headers).await?;
-        if !response.status().is_success() {
-            let refusal = Refusal::read(response, self.http.deadlines.stall).await;
-            return Err(self.refused(&signed, refusal, &key).await);
-        }
-        // Some servers do not know If-Match.
-        let found = response.headers().get(ETAG).and_then(|etag| strong(etag.to_str().ok()?));
-        if found.zip(file.validator.as_ref()).is_some_and(|(found, listed)| found != *listed) {
-            return Err(changed(&self.bucket.name, &key));
-        }
+        let listed = Stamp { size: file.size, etag: file.validator.clone() };
+        let response = self.bucket.get(client, &key, &listed, Some(&range)).await?;
         Body::open(response, file, range, self.http.deadlines.stall).map_err(|error| match error {
             // Of another size than was listed.
             SourceError::Changed(what) => SourceError::Stale(what),
@@ -213,14 +214,23 @@ impl Source for S3 {
         })
     }
 
+    fn list_with_digest(&self, path: &RelPath) -> Option<&'static str> {
+        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = hash(path.as_str());
+        let at = lists.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
+        Some(lists[at].1)
+    }
+
     fn warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        let warnings = &mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings = std::mem::take(warnings);
+        warnings.append(&mut self.bucket.ways.warnings());
+        warnings
     }
 }
 
-fn changed(bucket: &str, key: &str) -> SourceError {
-    SourceError::Stale(format!(
-        "object `{}` in bucket `{bucket}` changed while it was fetched; run again",
-        shown(key)
-    ))
+fn hash(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }

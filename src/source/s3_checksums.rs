@@ -1,17 +1,21 @@
 //! The checksum that S3 keeps of an object, over the whole of it or by part.
 
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{HeaderMap, HeaderName};
 
 use super::SourceError;
 use super::s3_client::Bucket;
 use super::s3_errors::Asked;
 use super::s3_failures::Failed;
 use super::s3_listing::Stamp;
+use super::s3_look::{Look, is_refused_as_such, text};
 use super::s3_parts;
+use super::s3_reads::Doubt;
+use super::s3_ways::Way;
 use crate::model::{Checksum, Digest};
+
+const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
 
 /// What S3 tells about the content of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub enum Published {
     Nothing,
     /// A checksum by part, but not where the parts end.
     UnknownParts,
-    /// 403 or 400: the checksum may be there.
+    /// The question is refused: the checksum may be there.
     Denied,
 }
 
@@ -38,23 +42,27 @@ struct Told {
 pub async fn published(
     bucket: &Bucket,
     key: &str,
-    stamp: &Stamp,
+    listed: &Stamp,
 ) -> Result<Published, SourceError> {
-    let asked = Asked::Object(key);
-    let asking = bucket.try_call(|client| {
-        let request = client.head_object().bucket(&bucket.name).key(key);
-        request.checksum_mode(ChecksumMode::Enabled).send()
-    });
-    let head = match asking.await {
-        Ok(head) => head,
-        // Without a body it says no more, as with a key of the customer's (SSE-C); the read will.
-        Err(Failed::Refused(refusal)) if matches!(refusal.status, 400 | 403) => {
-            return Ok(Published::Denied);
-        }
-        Err(failed) => return Err(failed.explain(&bucket.name, asked)),
+    let Some(head) = head(bucket, key).await? else {
+        return Ok(Published::Denied);
     };
-    let found = Stamp::new(head.content_length(), head.e_tag(), key)?;
-    stamp.same_as(&found, bucket, key)?;
+    let found = Look::of(&head);
+    if found.size.is_some_and(|size| size != listed.size) {
+        return Err(bucket.changed(key, Doubt::Head));
+    }
+    if let Some(etag) = &found.etag {
+        let expected = bucket.ways.expected(key, listed);
+        if expected.as_ref().is_some_and(|expected| expected.etag != *etag) {
+            bucket.look_again(key, listed, expected, Doubt::Head).await?;
+        }
+        if !bucket.ways.told(key, listed, etag) {
+            return Err(bucket.changed(key, Doubt::Head));
+        }
+    }
+    if let Some(encoding) = found.encoding {
+        bucket.ways.keep_encoding(key, Some(encoding));
+    }
     let Some(told) = strongest(&head) else {
         return Ok(Published::Nothing);
     };
@@ -63,11 +71,12 @@ pub async fn published(
         let digest = whole.unwrap_or(Digest::Full { checksum: told.checksum, value: told.value });
         return Ok(Published::Digest(digest));
     }
-    let part_sizes = match s3_parts::listed(bucket, key, stamp).await? {
-        Some(sizes) if fit(&sizes, &told, stamp) => Some(sizes),
-        _ => s3_parts::asked(bucket, key, stamp, told.parts)
+    let stamp = Stamp { size: listed.size, etag: found.etag };
+    let part_sizes = match s3_parts::listed(bucket, key, &stamp).await? {
+        Some(sizes) if fit(&sizes, &told, &stamp) => Some(sizes),
+        _ => s3_parts::asked(bucket, key, &stamp, told.parts)
             .await?
-            .filter(|sizes| fit(sizes, &told, stamp)),
+            .filter(|sizes| fit(sizes, &told, &stamp)),
     };
     Ok(part_sizes.map_or(Published::UnknownParts, |part_sizes| {
         let Told { checksum, value, .. } = told;
@@ -75,27 +84,69 @@ pub async fn published(
     }))
 }
 
-/// The strongest of the checksums that came with an object.
-fn strongest(head: &HeadObjectOutput) -> Option<Told> {
-    // `"9b2cf5…-3"`: uploaded in three parts.
-    let etag = head.e_tag().unwrap_or_default().trim_matches('"');
-    let uploaded_parts = etag.rsplit_once('-').and_then(|(_, parts)| parts.parse().ok());
-    let in_order = [
-        (Checksum::Sha256, head.checksum_sha256()),
-        (Checksum::Crc64Nvme, head.checksum_crc64_nvme()),
-        (Checksum::Sha1, head.checksum_sha1()),
-        (Checksum::Crc32c, head.checksum_crc32_c()),
-        (Checksum::Crc32, head.checksum_crc32()),
-    ];
-    let (checksum, text) =
-        in_order.into_iter().find_map(|(checksum, text)| Some((checksum, text?)))?;
-    let by_part = match head.checksum_type() {
-        Some(ChecksumType::Composite) => true,
-        // Servers that know no types know no other checksum of a multipart upload.
-        None => uploaded_parts.is_some() && checksum != Checksum::Crc64Nvme,
-        Some(_) => false,
+/// The headers of `key` with its checksum, or without where the store does not know that question;
+/// `None` where it is refused.
+async fn head(bucket: &Bucket, key: &str) -> Result<Option<HeaderMap>, SourceError> {
+    let explain = |failed: Failed| Err(failed.explain(&bucket.name, Asked::Object(key)));
+    // Without its body a refusal says no more; the read will.
+    let is_refused = |status| matches!(status, 400 | 403 | 405 | 501);
+    if bucket.ways.know(Way::NoHead) {
+        return Ok(None);
+    }
+    let refusal = match bucket.head(key, true, None).await {
+        Ok(head) => return Ok(Some(head)),
+        Err(Failed::Refused(refusal))
+            if is_refused(refusal.status) || is_refused_as_such(&refusal) =>
+        {
+            refusal
+        }
+        Err(failed) => return explain(failed),
     };
-    told(checksum, text, by_part.then_some(uploaded_parts))
+    // Whether a key of somebody's is missing (403), it would not tell without the checksum either.
+    if refusal.status == 403 {
+        return Ok(None);
+    }
+    match bucket.head(key, false, None).await {
+        Ok(head) => {
+            bucket.ways.learn(Way::NoChecksumMode, || {
+                format!("the store tells no checksums ({})", refusal.told())
+            });
+            Ok(Some(head))
+        }
+        Err(Failed::Refused(again)) if is_refused_as_such(&again) => {
+            // Whoever asks for checksums says so for all of them.
+            bucket.ways.learn_silently(Way::NoHead);
+            Ok(None)
+        }
+        // As with a key of the customer's (SSE-C): this object only.
+        Err(Failed::Refused(again)) if is_refused(again.status) => Ok(None),
+        Err(failed) => explain(failed),
+    }
+}
+
+/// The strongest of the checksums that came with an object, of those that can be read.
+fn strongest(head: &HeaderMap) -> Option<Told> {
+    // `"9b2cf5…-3"`: uploaded in three parts.
+    let etag = head.get("etag").and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+    let uploaded_parts =
+        etag.trim_matches('"').rsplit_once('-').and_then(|(_, parts)| parts.parse().ok());
+    let in_order = [
+        (Checksum::Sha256, HeaderName::from_static("x-amz-checksum-sha256")),
+        (Checksum::Crc64Nvme, HeaderName::from_static("x-amz-checksum-crc64nvme")),
+        (Checksum::Sha1, HeaderName::from_static("x-amz-checksum-sha1")),
+        (Checksum::Crc32c, HeaderName::from_static("x-amz-checksum-crc32c")),
+        (Checksum::Crc32, HeaderName::from_static("x-amz-checksum-crc32")),
+    ];
+    let kind = text(head, &CHECKSUM_TYPE).map(str::to_ascii_uppercase);
+    in_order.into_iter().find_map(|(checksum, name)| {
+        let by_part = match kind.as_deref() {
+            Some("COMPOSITE") => true,
+            Some("FULL_OBJECT") => false,
+            // Servers that know no types know no other checksum of a multipart upload.
+            _ => uploaded_parts.is_some() && checksum != Checksum::Crc64Nvme,
+        };
+        told(checksum, text(head, &name)?, by_part.then_some(uploaded_parts))
+    })
 }
 
 /// `47DEQpj8…=`, or `47DEQpj8…=-3` for a checksum over the checksums of three parts. `by_part` says
@@ -119,18 +170,32 @@ fn fit(sizes: &[u64], told: &Told, stamp: &Stamp) -> bool {
 mod tests {
     use super::*;
 
+    fn head(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), value.parse().expect("a value"))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
     #[test]
-    fn the_strongest_checksum_is_taken() {
-        let head = HeadObjectOutput::builder()
-            .checksum_crc32("y/Q5Jg==")
-            .checksum_crc64_nvme("rosUhgp5mIg=")
-            .checksum_type(ChecksumType::FullObject)
-            .build();
-        let told = strongest(&head).expect("told");
+    fn the_strongest_checksum_that_can_be_read_is_taken() {
+        let both = [
+            ("x-amz-checksum-crc32", "y/Q5Jg=="),
+            ("x-amz-checksum-crc64nvme", "rosUhgp5mIg="),
+            ("x-amz-checksum-type", "FULL_OBJECT"),
+        ];
+        let told = strongest(&head(&both)).expect("told");
         assert_eq!(told.checksum, Checksum::Crc64Nvme);
         assert_eq!(told.value, 0xae8b_1486_0a79_9888_u64.to_be_bytes());
         assert!(!told.composite);
-        assert_eq!(strongest(&HeadObjectOutput::builder().checksum_sha256("AA==").build()), None);
+        for garbage in ["AA==", "", "!", "-", "=-2"] {
+            let only = [("x-amz-checksum-sha256", garbage), ("x-amz-checksum-xxhash128", "AA==")];
+            assert_eq!(strongest(&head(&only)), None, "{garbage}");
+            // What cannot be read does not hide what can be.
+            let with_another = [only[0], both[0], ("x-amz-checksum-type", "UNHEARD_OF")];
+            let told = strongest(&head(&with_another)).expect("told");
+            assert_eq!((told.checksum, told.composite), (Checksum::Crc32, false), "{garbage}");
+        }
     }
 
     #[test]
@@ -147,10 +212,10 @@ mod tests {
         assert!(told(Checksum::Sha256, &value, Some(None)).expect("told").composite);
         assert_eq!(told(Checksum::Sha256, &format!("{value}-x"), None), None);
 
-        let head = HeadObjectOutput::builder().checksum_sha256(&value).e_tag("\"9b2cf5-3\"");
-        let untyped = strongest(&head.clone().build()).expect("told");
+        let multipart = [("x-amz-checksum-sha256", value.as_str()), ("etag", "\"9b2cf5-3\"")];
+        let untyped = strongest(&head(&multipart)).expect("told");
         assert_eq!((untyped.composite, untyped.parts), (true, Some(3)));
-        let typed = strongest(&head.checksum_type(ChecksumType::FullObject).build()).expect("told");
-        assert!(!typed.composite);
+        let typed = [multipart[0], multipart[1], ("x-amz-checksum-type", "FULL_OBJECT")];
+        assert!(!strongest(&head(&typed)).expect("told").composite);
     }
 }

@@ -1,4 +1,4 @@
-//! One bucket, as the AWS SDK sees it: credentials, region, small calls and signatures.
+//! One bucket, as the AWS SDK sees it: credentials, region and small calls.
 //!
 //! The SDK never carries the bytes of a model and never tries twice.
 
@@ -18,29 +18,28 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    RequestChecksumCalculation, ResponseChecksumValidation, SharedInterceptor,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::presigning::PresigningConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Mutex;
-use url::Url;
 
 use super::SourceError;
 use super::credentials::text_of;
 use super::http::{self, Http};
-use super::s3_errors::{Asked, Refusal, shown};
-use super::s3_failures::{self, Failed};
+use super::s3_errors::{Asked, Refusal};
+use super::s3_failures::Failed;
+use super::s3_payer::RequesterPays;
 use super::s3_transport::Transport;
+use super::s3_ways::Ways;
 
 /// Where every bucket can be asked for, and what servers that know no regions expect.
 const DEFAULT_REGION: &str = "us-east-1";
 /// Longest that one call may take, whatever arrives in the meantime; a pause that the host asked
 /// for is part of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(600);
-/// A signature outlives every wait between signing and sending. Credentials may end earlier.
-const SIGNATURE_LIFETIME: Duration = Duration::from_secs(3_600);
 /// Credentials younger than this that are refused as expired are not asked for again.
 const RENEW_AFTER: Duration = Duration::from_secs(30);
 /// The metadata service answers at once, or is not there.
@@ -53,11 +52,16 @@ pub struct S3Settings {
     pub endpoint: Option<String>,
     pub path_style: bool,
     pub anonymous: bool,
+    /// Whoever asks pays for it, and says so in every request.
+    pub requester_pays: bool,
 }
 
 /// A bucket and how to ask for it.
 pub struct Bucket {
     pub name: String,
+    pub http: Http,
+    /// What is known about the store beside what all of them do.
+    pub ways: Ways,
     settings: S3Settings,
     transport: Transport,
     /// Made by the first call: finding a region and credentials needs the network.
@@ -66,19 +70,11 @@ pub struct Bucket {
 
 /// A client for one region with its own cache of credentials.
 pub struct Connection {
-    client: Client,
-    region: String,
+    pub client: Client,
+    pub region: String,
     /// The region came from the bucket itself.
     redirected: bool,
     made: Instant,
-}
-
-/// A request that lacks nothing but the range, and may be sent as it is.
-pub struct Signed {
-    pub url: Url,
-    pub headers: HeaderMap,
-    /// Who signed it.
-    pub by: Arc<Connection>,
 }
 
 impl Bucket {
@@ -93,8 +89,9 @@ impl Bucket {
                 })?
             }
         }
-        let transport = Transport::new(http)?;
-        Ok(Self { name, settings, transport, connection: Mutex::default() })
+        let transport = Transport::new(http.clone())?;
+        let (ways, connection) = (Ways::default(), Mutex::default());
+        Ok(Self { name, http, ways, settings, transport, connection })
     }
 
     /// Makes a call of the SDK, and once more where a refusal says what to do better.
@@ -161,46 +158,12 @@ impl Bucket {
         }
     }
 
-    /// Signs a GET of `key` that is answered only while its ETag is `validator`.
-    pub async fn sign(&self, key: &str, validator: Option<&str>) -> Result<Signed, SourceError> {
-        let by = self.connection().await;
-        let request = by.client.get_object().bucket(&self.name).key(key);
-        let lifetime = PresigningConfig::expires_in(SIGNATURE_LIFETIME)
-            .expect("an hour is less than the allowed week");
-        let signed = request
-            .set_if_match(validator.map(str::to_owned))
-            .presigned(lifetime)
-            .await
-            .map_err(|error| s3_failures::failure(&error))?;
-        let broken = |_| SourceError::Settings(format!("no valid request for `{}`", shown(key)));
-        let url = Url::parse(signed.uri()).map_err(|_| broken(()))?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in signed.headers().filter(|(name, _)| *name != "host") {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken(()))?;
-            headers.insert(name, HeaderValue::from_str(value).map_err(|_| broken(()))?);
-        }
-        Ok(Signed { url, headers, by })
+    /// For what is asked beside the reads of the workers.
+    pub fn client(&self) -> Result<reqwest::Client, SourceError> {
+        self.transport.client()
     }
 
-    /// Reads a small object, at most of [`MAX_OBJECT_BYTES`](super::s3_transport::MAX_OBJECT_BYTES).
-    pub async fn small_object(
-        &self,
-        key: &str,
-        etag: Option<&str>,
-    ) -> Result<Vec<u8>, SourceError> {
-        let answer = self
-            .call(Asked::Object(key), |client| {
-                let request = client.get_object().bucket(&self.name).key(key);
-                request.set_if_match(etag.map(str::to_owned)).send()
-            })
-            .await?;
-        let body = answer.body.collect().await.map_err(|_| {
-            SourceError::Unreachable(format!("object `{}` could not be read", shown(key)))
-        })?;
-        Ok(body.to_vec())
-    }
-
-    async fn connection(&self) -> Arc<Connection> {
+    pub async fn connection(&self) -> Arc<Connection> {
         let mut connection = self.connection.lock().await;
         if let Some(connection) = connection.as_ref() {
             return Arc::clone(connection);
@@ -256,6 +219,9 @@ impl Bucket {
         }
         if self.settings.path_style {
             config.set_force_path_style(Some(true));
+        }
+        if self.settings.requester_pays {
+            config.push_interceptor(SharedInterceptor::new(RequesterPays));
         }
         Connection {
             client: Client::from_conf(config.build()),

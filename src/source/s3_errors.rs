@@ -90,6 +90,12 @@ impl Refusal {
         )
     }
 
+    /// Whether it says that the reader has to say who pays; mostly it does not.
+    fn is_about_payment(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        ["requester pay", "request-payer", "requester-pay"].iter().any(|it| message.contains(it))
+    }
+
     pub fn explain(&self, bucket: &str, asked: Asked<'_>) -> SourceError {
         let what = match asked {
             Asked::List(prefix) => {
@@ -118,6 +124,9 @@ impl Refusal {
             "RequestTimeout" | "OperationAborted" => {
                 SourceError::Unreachable(format!("{what}: {told}"))
             }
+            _ if self.status == 403 && self.is_about_payment() => SourceError::Access(format!(
+                "{what}: {told}; `--s3-requester-pays` says that you pay"
+            )),
             "NotImplemented" => SourceError::Protocol(format!("{what}: {told}")),
             _ if self.is_slow_down() => SourceError::Unreachable(format!("{what}: {told}")),
             _ if self.is_expired() && !self.code.is_empty() => SourceError::Access(format!(

@@ -55,19 +55,6 @@ impl Stamp {
         })?;
         Ok(Self { size, etag: etag.and_then(strong) })
     }
-
-    /// Refuses what cannot be the same version of `key`; an ETag that is missing contradicts nothing.
-    pub fn same_as(&self, found: &Self, bucket: &Bucket, key: &str) -> Result<(), SourceError> {
-        let etags = self.etag.as_ref().zip(found.etag.as_ref());
-        if self.size == found.size && etags.is_none_or(|(listed, found)| listed == found) {
-            return Ok(());
-        }
-        Err(SourceError::Stale(format!(
-            "object `{}` in bucket `{}` changed after it was listed; run again",
-            shown(key),
-            bucket.name
-        )))
-    }
 }
 
 /// An ETag in quotes, if it can be matched.
@@ -102,17 +89,16 @@ impl Listing {
 
     /// The object `key`, or how S3 refused to tell about it.
     async fn one(bucket: &Bucket, key: &str) -> Result<Result<Self, Refusal>, SourceError> {
-        let asking =
-            bucket.try_call(|client| client.head_object().bucket(&bucket.name).key(key).send());
-        let head = match asking.await {
-            Ok(head) => head,
+        let look = match bucket.look(key).await {
+            Ok(look) => look,
             Err(Failed::Refused(refusal)) if (400..500).contains(&refusal.status) => {
                 return Ok(Err(refusal));
             }
             Err(failed) => return Err(failed.explain(&bucket.name, Asked::Object(key))),
         };
         let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
-        let stamp = Stamp::new(head.content_length(), head.e_tag(), key)?;
+        let size = look.size.and_then(|size| i64::try_from(size).ok());
+        let stamp = Stamp::new(size, look.etag.as_deref(), key)?;
         let object = Listed { path: RelPath::parse(name)?, stamp, has_checksum: true };
         Ok(Ok(Self::new(base.to_owned(), vec![object], Vec::new(), None)))
     }

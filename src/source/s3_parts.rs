@@ -1,13 +1,17 @@
 //! Where the parts of a multipart upload end, without which a checksum by part says nothing.
 
 use aws_sdk_s3::types::ObjectAttributes;
+use reqwest::header::HeaderName;
 
 use super::SourceError;
 use super::s3_client::Bucket;
 use super::s3_errors::Asked;
 use super::s3_failures::Failed;
-use super::s3_listing::Stamp;
+use super::s3_listing::{Stamp, strong};
+use super::s3_look::{Look, text};
+use super::s3_reads::Doubt;
 
+const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 /// S3 has no more parts in one object.
 const MAX_PARTS: usize = 10_000;
 
@@ -35,8 +39,10 @@ pub async fn listed(
             Err(Failed::Otherwise(SourceError::Protocol(_))) => return Ok(None),
             Err(failed) => return Err(failed.explain(&bucket.name, Asked::Object(key))),
         };
-        let found = Stamp::new(i64::try_from(stamp.size).ok(), answer.e_tag(), key)?;
-        stamp.same_as(&found, bucket, key)?;
+        let found = answer.e_tag().and_then(strong);
+        if stamp.etag.as_ref().zip(found.as_ref()).is_some_and(|(listed, found)| listed != found) {
+            return Err(bucket.changed(key, Doubt::Head));
+        }
         let Some(page) = answer.object_parts() else {
             return Ok(None);
         };
@@ -109,17 +115,13 @@ async fn one_part(
     let Ok(number) = i32::try_from(number) else {
         return Ok(None);
     };
-    let asking = bucket.try_call(|client| {
-        client.head_object().bucket(&bucket.name).key(key).part_number(number).send()
-    });
-    let head = match asking.await {
+    let head = match bucket.head(key, false, Some(number)).await {
         Ok(head) => head,
-        Err(Failed::Refused(refusal)) if matches!(refusal.status, 400 | 403 | 416 | 501) => {
+        Err(Failed::Refused(refusal)) if matches!(refusal.status, 400 | 403 | 405 | 416 | 501) => {
             return Ok(None);
         }
         Err(failed) => return Err(failed.explain(&bucket.name, Asked::Object(key))),
     };
-    let count = head.parts_count().and_then(|count| usize::try_from(count).ok());
-    let size = head.content_length().and_then(|size| u64::try_from(size).ok());
-    Ok(size.map(|size| (size, count)))
+    let count = text(&head, &PARTS_COUNT).and_then(|count| count.parse().ok());
+    Ok(Look::of(&head).size.map(|size| (size, count)))
 }

@@ -1,6 +1,9 @@
 //! Carries the requests of the AWS SDK over the HTTP client that everything else uses, so that
 //! proxies, trust, deadlines and pace are the same. Knows nothing of S3 but how it says "slow down".
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -34,7 +37,14 @@ pub const SLOW_DOWN: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Transport {
     http: Http,
-    client: Client,
+    /// One pair for each thread that asks: a connection lives on the runtime of the thread that has
+    /// opened it, and that of the main thread stands still while the workers are at work.
+    clients: Arc<Mutex<HashMap<ThreadId, Clients>>>,
+}
+
+#[derive(Clone)]
+struct Clients {
+    usual: Client,
     /// For the metadata services of the node, which no proxy can reach.
     direct: Client,
 }
@@ -47,7 +57,25 @@ struct Connector {
 
 impl Transport {
     pub fn new(http: Http) -> Result<Self, SourceError> {
-        Ok(Self { client: http.client()?, direct: http.direct_client()?, http })
+        let transport = Self { http, clients: Arc::default() };
+        transport.clients()?;
+        Ok(transport)
+    }
+
+    /// The client of this thread.
+    pub fn client(&self) -> Result<Client, SourceError> {
+        Ok(self.clients()?.usual)
+    }
+
+    fn clients(&self) -> Result<Clients, SourceError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = std::thread::current().id();
+        if let Some(known) = clients.get(&thread) {
+            return Ok(known.clone());
+        }
+        let made = Clients { usual: self.http.client()?, direct: self.http.direct_client()? };
+        clients.insert(thread, made.clone());
+        Ok(made)
     }
 
     async fn carry(
@@ -65,7 +93,8 @@ impl Transport {
             headers.append(name, HeaderValue::from_str(value).map_err(|_| broken("header"))?);
         }
         let body = request.body().bytes().unwrap_or_default().to_vec();
-        let client = if http::is_link_local(&url) { &self.direct } else { &self.client };
+        let Clients { usual, direct } = self.clients()?;
+        let client = if http::is_link_local(&url) { &direct } else { &usual };
         let answering = self.answer(client, method, &url, headers, body);
         let response = match deadline {
             Some(deadline) => tokio::time::timeout(deadline, answering)

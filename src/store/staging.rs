@@ -108,19 +108,21 @@ impl Attempt {
         })
     }
 
-    /// What must be equal for bytes of one attempt to serve in another: the published digest, or
-    /// else the exact place, revision, path and validator.
+    /// What must be equal for bytes of one attempt to serve in another: a published digest that
+    /// only this content has, or else the exact place, revision, path and validator. With a checksum,
+    /// which sees what else may go wrong, the version of the object serves in place of the revision.
     pub(super) fn identity(&self, n: usize) -> String {
         let file = &self.files[n];
-        match &file.digest {
-            Some(digest) => digest.to_string(),
-            None => format!(
-                "{}@{}/{}#{}",
-                self.place,
-                self.revision,
-                file.path,
-                file.validator.as_deref().unwrap_or_default()
-            ),
+        let (place, path) = (&self.place, &file.path);
+        match (&file.digest, &file.validator) {
+            (Some(digest), _) if digest.identifies() => digest.to_string(),
+            (Some(digest), Some(validator)) => {
+                version_identity(place, path.as_str(), validator, &digest.to_string())
+            }
+            (_, validator) => {
+                let validator = validator.as_deref().unwrap_or_default();
+                format!("{place}@{}/{path}#{validator}", self.revision)
+            }
         }
     }
 
@@ -272,6 +274,11 @@ impl Attempt {
             .map_err(|error| StoreError::io("look at", &opened.path, error))?;
         Ok((stat.st_blocks as u64).saturating_mul(512))
     }
+}
+
+/// What makes the same version of an object at the same place, with the same checksum.
+pub(super) fn version_identity(place: &str, path: &str, validator: &str, digest: &str) -> String {
+    format!("{place}/{path}#{validator}#{digest}")
 }
 
 impl StagedFile {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::job::{Job, Open};
 use super::{Proof, Shared, TransferError};
+use crate::source::SourceError;
 use crate::store::StagedFile;
 use crate::verify::{self, Mismatch, Structure};
 
@@ -156,13 +157,21 @@ impl Shared<'_> {
         mismatch: Mismatch,
     ) -> Result<(), TransferError> {
         let path = job.file.path.to_string();
-        let (resumed, wrong) = {
+        let (resumed, wrong, agrees) = {
             let mut state = job.state();
             if !state.resumed {
                 state.wrong_fetches += 1;
             }
-            (state.resumed, state.wrong_fetches)
+            let last = state.last_wrong.replace(mismatch.found.clone());
+            (state.resumed, state.wrong_fetches, last.as_ref() == Some(&mismatch.found))
         };
+        // What comes twice alike is what is there; it is the list that is wrong.
+        if let Some(list) = self.source.list_with_digest(&job.file.path)
+            && (agrees || job.file.size == 0)
+        {
+            self.attempt.discard(job.n)?;
+            return Err(TransferError::Source { path, source: stale(list, &mismatch) });
+        }
         // Of an empty file there is nothing to fetch again.
         if wrong >= MAX_WRONG_FETCHES || job.file.size == 0 {
             let hint = hint(staged, job.file.size);
@@ -174,6 +183,15 @@ impl Shared<'_> {
             .warn(&format!("`{path}`: {cause} ({mismatch}); fetching it again from the start"));
         self.begin_anew(job, false)
     }
+}
+
+/// A list beside the files that is older than the file it names, or that names another one.
+fn stale(list: &str, mismatch: &Mismatch) -> SourceError {
+    let Mismatch { expected, found } = mismatch;
+    SourceError::Contradiction(format!(
+        "`{list}` beside it says {expected}, and each fetch brings {found}; upload the list or the \
+         file again, or fetch without the list by `--exclude {list}`"
+    ))
 }
 
 /// What wrong content looks like, where that tells the cause.

@@ -54,6 +54,8 @@ pub struct State {
     /// How often it was complete and wrong. A first fetch that used bytes of an earlier attempt
     /// does not count.
     pub wrong_fetches: u32,
+    /// The digest of the last of those.
+    pub last_wrong: Option<String>,
     pub resumed: bool,
     /// How often it began anew because the server sends no ranges.
     pub streams: u32,
@@ -74,6 +76,7 @@ impl State {
             active: 0,
             restart: None,
             wrong_fetches: 0,
+            last_wrong: None,
             streams: 0,
             staged: None,
             shown: None,

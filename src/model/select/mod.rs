@@ -19,6 +19,7 @@ use super::{
     text,
 };
 
+pub use names::looks_like_weights;
 pub use quantisations::is_quantisation;
 
 /// What the user asked for. Kept in the sentinel: a family fetched with another selection is not
@@ -75,6 +76,12 @@ impl Selection {
     /// Whether the user has chosen no files by name.
     pub fn is_plain(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether the patterns name a file of this name, or name nothing. What its format has to say is
+    /// another question.
+    pub fn names(&self, name: &str) -> bool {
+        self.left_out_by_name(name).is_none()
     }
 
     /// Splits `files`. Patterns match the whole path as Python's `fnmatchcase` does.

@@ -27,7 +27,7 @@
 //! FakeS3::builder().object(bucket, key, blob)….start()
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
-//!     .when_range_starts_at(offset) .then(fault)
+//!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
 //! Log: .requests() .count(method, substring) .body_bytes() .bytes_sent_for(substring)
 //!     .bytes_sent_twice() .clear()
 //! Server::start(|request| Response::json(200, &value))  .url()
@@ -60,6 +60,7 @@ mod log;
 mod relay;
 mod response;
 mod s3;
+mod s3_habits;
 mod s3_list;
 mod s3_object;
 mod s3_xml;
@@ -75,5 +76,6 @@ pub use hub::{FakeHub, FakeHubBuilder};
 pub use log::{Log, Logged};
 pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions};
+pub use s3_habits::{Habits, Unpacks};
 pub use script::{Fault, Rule, Script};
 pub use tree::Tree;

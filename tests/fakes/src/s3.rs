@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crate::blob::{Blob, Checksum};
 use crate::http::{Request, Response, Server};
 use crate::log::{Log, Logged};
+use crate::s3_habits::Habits;
 use crate::s3_object::Object;
 use crate::s3_xml::S3Error;
 use crate::script::{Rule, Script};
@@ -42,6 +43,12 @@ pub struct ObjectOptions {
     pub composite: bool,
     /// `STANDARD` when not given; `GLACIER` and `DEEP_ARCHIVE` refuse to be read.
     pub storage_class: Option<String>,
+    /// The `Content-Encoding` that it was uploaded with.
+    pub content_encoding: Option<String>,
+    /// The same without that encoding.
+    pub unpacked: Option<Blob>,
+    /// In place of the usual one, with its quotes; nothing stands for none.
+    pub etag: Option<String>,
 }
 
 impl FakeS3 {
@@ -201,6 +208,12 @@ impl FakeS3Builder {
     }
 
     #[must_use]
+    pub fn habits(mut self, habits: Habits) -> Self {
+        self.settings.habits = habits;
+        self
+    }
+
+    #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -241,6 +254,7 @@ pub(crate) struct Settings {
     pub redirect_wrong_region: bool,
     pub credentials: Option<Credentials>,
     pub versioned: bool,
+    pub habits: Habits,
 }
 
 impl State {
@@ -253,7 +267,8 @@ impl State {
         let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
         let response = self
             .refuse(request, bucket)
-            .and_then(|()| self.operate(request, bucket, key))
+            .and_then(|()| self.settings.habits.refuse(request))
+            .and_then(|()| self.operate(&self.settings.habits.seen(request), bucket, key))
             .unwrap_or_else(|error| error.into_response(&request.path));
         let region = self.settings.region.as_deref().unwrap_or(DEFAULT_REGION);
         let names_region = key.is_empty() || response.status == 301;
@@ -310,6 +325,8 @@ impl State {
         drop(buckets);
         let response = if request.query_value("attributes").is_some() {
             object.attributes(request)
+        } else if let Some(replaced) = self.settings.habits.replace(request, &object) {
+            replaced
         } else {
             object.serve(request)?
         };

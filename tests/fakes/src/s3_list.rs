@@ -64,17 +64,18 @@ impl State {
             root = root.text("NextContinuationToken", &STANDARD.encode(last));
         }
         for (key, object) in page {
-            root = root.child(contents(&spelled(key), object));
+            let etag = self.settings.habits.listed_etag(object);
+            root = root.child(contents(&spelled(key), object, &etag));
         }
         root.into_response(200)
     }
 }
 
-fn contents(key: &str, object: &Object) -> Element {
+fn contents(key: &str, object: &Object, etag: &str) -> Element {
     let mut contents = Element::new("Contents")
         .text("Key", key)
         .text("LastModified", &iso_date(object.modified))
-        .text("ETag", &object.etag)
+        .text("ETag", etag)
         .text("Size", &object.blob.len().to_string())
         .text("StorageClass", object.storage_class());
     if let Some((algorithm, kind)) = object.listed_checksum() {

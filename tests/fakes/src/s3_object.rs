@@ -38,7 +38,8 @@ impl Object {
             }
             None => String::new(),
         };
-        let etag = format!("\"{}{suffix}\"", &digest[..32]);
+        let usual = format!("\"{}{suffix}\"", &digest[..32]);
+        let etag = options.etag.clone().unwrap_or(usual);
         let version = hex(&Sha256::digest(format!("{etag} {earlier_versions}")));
         let version_id = version[..32].to_owned();
         Self {
@@ -49,6 +50,10 @@ impl Object {
             modified: SystemTime::now(),
             part_checksums: OnceLock::new(),
         }
+    }
+
+    pub fn unpacked(&self) -> Option<&Blob> {
+        self.options.unpacked.as_ref()
     }
 
     pub fn storage_class(&self) -> &str {
@@ -82,10 +87,15 @@ impl Object {
         if self.storage_class() != "STANDARD" {
             response = response.header("x-amz-storage-class", self.storage_class());
         }
+        if let Some(encoding) = &self.options.content_encoding {
+            response = response.header("Content-Encoding", encoding);
+        }
+        if !self.etag.is_empty() {
+            response = response.header("ETag", &self.etag);
+        }
         Ok(response
             .header("Accept-Ranges", "bytes")
             .header("Content-Type", "binary/octet-stream")
-            .header("ETag", &self.etag)
             .header("Last-Modified", &http_date(self.modified)))
     }
 

@@ -18,6 +18,7 @@ pub struct Rule {
     substring: String,
     origin: Option<&'static str>,
     range_start: Option<u64>,
+    header: Option<(&'static str, String)>,
     skip: usize,
     times: usize,
     faults: Vec<Fault>,
@@ -92,6 +93,7 @@ impl Rule {
             substring: substring.to_owned(),
             origin: None,
             range_start: None,
+            header: None,
             skip: 0,
             times: usize::MAX,
             faults: Vec::new(),
@@ -108,6 +110,12 @@ impl Rule {
     #[must_use]
     pub fn when_range_starts_at(self, offset: u64) -> Self {
         Self { range_start: Some(offset), ..self }
+    }
+
+    /// Only requests with this header, and `substring` in it.
+    #[must_use]
+    pub fn when_header(self, name: &'static str, substring: &str) -> Self {
+        Self { header: Some((name, substring.to_owned())), ..self }
     }
 
     /// Let the first `count` matching requests pass.
@@ -138,6 +146,9 @@ impl Rule {
         (self.method == "*" || self.method == request.method)
             && self.origin.is_none_or(|wanted| wanted == origin)
             && self.range_start.is_none_or(|offset| range_start(request) == Some(offset))
+            && self.header.as_ref().is_none_or(|(name, substring)| {
+                request.header(name).is_some_and(|value| value.contains(substring))
+            })
             && percent_decode(&request.target()).contains(&self.substring)
     }
 }

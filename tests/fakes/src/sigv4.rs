@@ -216,6 +216,37 @@ mod tests {
         );
     }
 
+    /// Another example of the S3 documentation: a range that is not signed may be any.
+    #[test]
+    fn what_is_not_signed_may_be_added_to_a_request_that_is_signed_in_a_header() {
+        let credentials = Credentials {
+            access_key: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+            session_token: None,
+        };
+        let now = parse_amazon_date("20130524T000100Z").expect("a date");
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let mut signed = Request {
+            method: "GET".into(),
+            path: "/".into(),
+            query: "lifecycle".into(),
+            headers: vec![
+                ("Host".into(), "examplebucket.s3.amazonaws.com".into()),
+                ("x-amz-content-sha256".into(), empty.into()),
+                ("x-amz-date".into(), "20130524T000000Z".into()),
+                ("Authorization".into(), "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543".into()),
+            ],
+            ..Request::default()
+        };
+        assert!(check(&signed, &credentials, now).is_ok());
+        signed.headers.push(("Range".into(), "bytes=0-9".into()));
+        assert!(check(&signed, &credentials, now).is_ok());
+        // A quarter of an hour later it is too old.
+        assert!(check(&signed, &credentials, now + Duration::from_secs(901)).is_err());
+        signed.headers[2].1 = "20130524T000001Z".into();
+        assert!(check(&signed, &credentials, now).is_err());
+    }
+
     /// The examples in the S3 documentation, with its public example key.
     #[test]
     fn documented_examples_of_both_kinds_are_accepted_and_changes_are_not() {

@@ -3,7 +3,9 @@
 mod client;
 
 use client::{Answer, get, get_range, request};
-use weightlift_fakes::{Blob, Checksum, FakeS3, FakeS3Builder, ObjectOptions};
+use weightlift_fakes::{
+    Blob, Checksum, FakeS3, FakeS3Builder, Fault, Habits, ObjectOptions, Rule, Unpacks,
+};
 
 fn blob() -> Blob {
     Blob::synthetic(25_000, 9)
@@ -210,6 +212,70 @@ fn archived_objects_are_listed_but_not_served() {
     let url = format!("{}/models/old.bin", s3.url());
     assert_error(&get(&url), 403, "InvalidObjectState");
     assert_eq!(request("HEAD", &url, &[], "").header("x-amz-storage-class"), Some("GLACIER"));
+}
+
+#[test]
+fn a_store_has_the_habits_that_it_is_given() {
+    let having = |habits: Habits| s3_with(|builder| builder.habits(habits));
+    let url = |s3: &FakeS3| format!("{}/models/a/whole.bin", s3.url());
+    let etag = |answer: &Answer| answer.header("etag").unwrap_or_default().to_owned();
+
+    let s3 = having(Habits {
+        refuses_checksum_mode: Some(501),
+        refuses_query_signatures: Some(403),
+        refuses_if_match: true,
+        has_own_listing: true,
+        ..Habits::default()
+    });
+    assert_eq!(ask("HEAD", &url(&s3), &[]).status, 200);
+    assert_eq!(ask("HEAD", &url(&s3), &[("x-amz-checksum-mode", "ENABLED")]).status, 501);
+    assert_eq!(get(&format!("{}?X-Amz-Signature=0", url(&s3))).status, 403);
+    let own = etag(&get(&url(&s3)));
+    assert_eq!(ask("GET", &url(&s3), &[("If-Match", &own)]).status, 412);
+    let listing = get(&format!("{}/models?list-type=2&prefix=a%2Fwhole", s3.url())).text();
+    assert!(!listing.contains(own.trim_matches('"')), "{listing}");
+
+    let s3 = having(Habits {
+        refuses_head: Some(405),
+        ignores_if_match: true,
+        sends_on: Some((302, "http://cdn.example".into())),
+        ..Habits::default()
+    });
+    assert_eq!(ask("HEAD", &url(&s3), &[]).status, 405);
+    let sent_on = ask("GET", &url(&s3), &[("If-Match", "\"other\"")]);
+    let location = "http://cdn.example/models/a/whole.bin?link=0";
+    assert_eq!((sent_on.status, sent_on.header("location")), (302, Some(location)));
+
+    let s3 = having(Habits { requester_pays: true, ..Habits::default() });
+    s3.script(Rule::on("GET", "").when_header("x-nothing", "x").then(Fault::status(500)));
+    assert_error(&get(&url(&s3)), 403, "AccessDenied");
+    assert_eq!(ask("GET", &url(&s3), &[("x-amz-request-payer", "requester")]).status, 200);
+    assert_eq!(ask("GET", &url(&s3), &[("x-nothing", "yx")]).status, 500);
+}
+
+#[test]
+fn what_is_stored_packed_can_be_unpacked_on_the_way() {
+    let sizes = |unpacks, accept: &str| {
+        let options = ObjectOptions {
+            content_encoding: Some("gzip".into()),
+            unpacked: Some(Blob::zeros(900)),
+            ..ObjectOptions::default()
+        };
+        let builder = FakeS3::builder().object_with("models", "p", Blob::zeros(70), options);
+        let s3 = builder.habits(Habits { unpacks, ..Habits::default() }).start();
+        let url = format!("{}/models/p", s3.url());
+        let headers = [("Accept-Encoding", accept), ("Range", "bytes=0-9")];
+        let answer = ask("GET", &url, &headers);
+        (answer.status, answer.body.len(), answer.header("content-encoding").is_some())
+    };
+    assert_eq!(sizes(Unpacks::Never, "identity"), (206, 10, true));
+    assert_eq!(sizes(Unpacks::UnlessAccepted, "gzip"), (206, 10, true));
+    assert_eq!(sizes(Unpacks::UnlessAccepted, "identity"), (200, 900, false));
+    assert_eq!(sizes(Unpacks::Always, "gzip"), (200, 900, false));
+}
+
+fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    request(method, url, headers, "")
 }
 
 fn base64(bytes: &[u8]) -> String {
