@@ -28,14 +28,17 @@ Worth a retry: 20 unreachable, 21 rate limited, 22 local I/O, 23 waited too long
 130 SIGINT, 143 SIGTERM or SIGHUP.";
 
 impl Cli {
-    /// Parses `arguments` and the environment. A variable that is set to nothing, as templates
-    /// leave them, is one that is not set.
+    /// Parses `arguments` and the environment. A variable that is set to nothing or to white space, as
+    /// templates leave them, is one that is not set.
     pub fn parse_from_outside(
         arguments: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> Result<Self, clap::Error> {
         let without_empty = |argument: clap::Arg| {
             let value = argument.get_env().and_then(std::env::var_os);
-            if value.is_some_and(|value| value.is_empty()) { argument.env(None) } else { argument }
+            let is_nothing = |value: std::ffi::OsString| {
+                value.to_str().is_some_and(|value| value.trim().is_empty())
+            };
+            if value.is_some_and(is_nothing) { argument.env(None) } else { argument }
         };
         let command = Self::command().mut_args(without_empty);
         let command = command.mut_subcommands(|command| command.mut_args(without_empty));
@@ -83,14 +86,17 @@ pub enum LockKind {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors.
+SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket may be
+the ARN of an access point.
 DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
 case. Several models: SOURCE DEST SOURCE DEST …
 
 Hub: HF_TOKEN, HF_TOKEN_PATH, HF_HOME/token, HF_ENDPOINT and HF_HUB_OFFLINE work as for `hf`.
-S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3.
+S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3; what KServe sets
+(S3_ENDPOINT, S3_USE_HTTPS, S3_USER_VIRTUAL_BUCKET, awsAnonymousCredential). S3_VERIFY_SSL is not honoured.
 Leases: POD_NAMESPACE and POD_NAME, from the downward API.
-Both: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; SSL_CERT_FILE and SSL_CERT_DIR add to the built-in roots.")]
+Both: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR and AWS_CA_BUNDLE add to the
+built-in roots.")]
 pub struct FetchArgs {
     /// What to fetch, and where to: SOURCE [DEST], or pairs of them
     #[arg(required = true, value_name = "SOURCE [DEST]")]
@@ -172,17 +178,21 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
     pub expect_revision: Vec<String>,
 
-    /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL)
+    /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
+    /// endpoint_url, S3_ENDPOINT)
     #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL")]
     pub s3_endpoint: Option<String>,
 
-    /// Address buckets as https://endpoint/bucket
-    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub s3_path_style: bool,
+    /// Address buckets as https://endpoint/bucket, or with `=false` as https://bucket.endpoint [default:
+    /// the first at an endpoint of its own, unless that names the bucket already]
+    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub s3_path_style: Option<bool>,
 
-    /// Send no credentials to S3
-    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub s3_anonymous: bool,
+    /// Send no credentials to S3 (also AWS_NO_SIGN_REQUEST)
+    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub s3_anonymous: Option<bool>,
 
     /// Pay for the requests and the traffic of a bucket whose readers pay
     #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

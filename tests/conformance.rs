@@ -67,8 +67,8 @@ fn s3() -> Subject {
     let http = http();
     let settings = S3Settings {
         endpoint: Some(s3.url()),
-        path_style: true,
-        anonymous: true,
+        path_style: Some(true),
+        anonymous: Some(true),
         ..S3Settings::default()
     };
     let source = Box::new(S3::new(location, settings, http.clone()).unwrap());

@@ -83,7 +83,7 @@ fn a_listing_of_many_pages_is_read_to_its_end() {
 
 #[test]
 fn unsafe_keys_are_refused() {
-    for key in ["p/../x", "p/a//b", "p//x", "p/a\\b", "p/.weightlift/x", "p/./x"] {
+    for key in ["p/../x", "p/a\\b", "p/a\nb", "p/./x"] {
         let s3 = FakeS3::builder()
             .bucket("models")
             .object("models", "p/config.json", Blob::bytes("{}"))

@@ -23,6 +23,7 @@ pub struct HubRepo {
 /// A prefix, or one object, of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Location {
+    /// Or the ARN of an access point, which stands where a bucket stands.
     pub bucket: String,
     /// Without a leading `/`; ends in `/` (or is empty) where the user wrote a directory.
     pub key: String,
@@ -39,10 +40,18 @@ pub struct SourceUriError {
 impl SourceUri {
     pub fn parse(uri: &str) -> Result<Self, SourceUriError> {
         let refuse = |why| SourceUriError { uri: shown(uri), why };
-        if uri.chars().any(|c| text::is_control(c) || c.is_whitespace()) {
-            return Err(refuse("contains white space or control characters"));
+        if uri.chars().any(text::is_control) {
+            return Err(refuse("contains control characters"));
+        }
+        if uri.trim() != uri {
+            return Err(refuse("begins or ends with white space"));
         }
         let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
+        // A key may hold spaces.
+        let plain = if scheme == "s3" { rest.split('/').next().unwrap_or_default() } else { uri };
+        if plain.chars().any(char::is_whitespace) {
+            return Err(refuse("contains white space"));
+        }
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
@@ -58,7 +67,15 @@ impl SourceUri {
             Self::S3(location) => &location.key,
         };
         let name = name.trim_end_matches('/');
-        name.rsplit('/').next().unwrap_or(name).to_lowercase()
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let last = match self {
+            // `arn:aws:s3:eu-west-1:123456789012:accesspoint:name`
+            Self::S3(location) if location.key.is_empty() => {
+                last.rsplit(':').next().unwrap_or(last)
+            }
+            _ => last,
+        };
+        last.trim().to_lowercase()
     }
 
     /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
@@ -125,9 +142,13 @@ impl HubRepo {
 
 impl S3Location {
     fn parse(rest: &str) -> Result<Self, &'static str> {
-        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let (bucket, key) = match rest.starts_with("arn:") {
+            true => access_point(rest)?,
+            false => rest.split_once('/').unwrap_or((rest, "")),
+        };
         let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if bucket.len() < 3 || bucket.len() > 255 || !bucket.chars().all(valid) {
+        let is_bucket = (3..=255).contains(&bucket.len()) && bucket.chars().all(valid);
+        if !is_bucket && !Self::is_arn(bucket) {
             return Err("does not name a bucket");
         }
         if key.starts_with('/') || key.contains("//") {
@@ -138,6 +159,57 @@ impl S3Location {
         }
         Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
     }
+}
+
+impl S3Location {
+    /// Whether `bucket` is an access point.
+    pub fn is_arn(bucket: &str) -> bool {
+        bucket.starts_with("arn:")
+    }
+
+    /// The region that the name of an access point tells.
+    pub fn region_of(bucket: &str) -> Option<&str> {
+        bucket.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
+    }
+}
+
+/// Splits `arn:aws:s3:eu-west-1:123456789012:accesspoint/name/key` behind the access point, which is
+/// written with `:` as well.
+fn access_point(rest: &str) -> Result<(&str, &str), &'static str> {
+    const WRONG: &str = "is not the ARN of an access point, such as \
+                         arn:aws:s3:eu-west-1:123456789012:accesspoint/name";
+    let mut parts = rest.splitn(6, ':');
+    let [_, partition, service, region, account] =
+        [(); 5].map(|()| parts.next().unwrap_or_default());
+    let resource = parts.next().unwrap_or_default();
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_of_s3 = matches!(service, "s3" | "s3-object-lambda" | "s3-outposts");
+    if !is_word(partition) || !is_of_s3 || !is_word(account) {
+        return Err(WRONG);
+    }
+    // `outpost/op-1/accesspoint/name` has two more parts than `accesspoint/name`.
+    let names = if service == "s3-outposts" { 4 } else { 2 };
+    let mut ends = resource.match_indices([':', '/']).map(|(at, _)| at);
+    let end = ends.nth(names - 1).unwrap_or(resource.len());
+    let (point, key) = resource.split_at(end);
+    let words: Vec<&str> = point.split([':', '/']).collect();
+    let kind = words.get(names - 2);
+    if words.len() != names || kind != Some(&"accesspoint") {
+        return Err(WRONG);
+    }
+    if region.is_empty() && point.ends_with(".mrap") {
+        return Err(
+            "is a multi-Region access point, whose requests need signatures (SigV4A) that \
+                    weightlift does not make; name an access point or the bucket of one region",
+        );
+    }
+    if !is_word(region) || !words.iter().all(|word| is_word(word)) || key.starts_with(':') {
+        return Err(WRONG);
+    }
+    let bucket = &rest[..rest.len() - key.len()];
+    Ok((bucket, key.strip_prefix('/').unwrap_or(key)))
 }
 
 /// Whether `revision` is a full commit hash.
@@ -184,6 +256,31 @@ mod tests {
     }
 
     #[test]
+    fn an_access_point_stands_where_a_bucket_stands() {
+        let point = "arn:aws:s3:eu-west-1:123456789012:accesspoint";
+        for (uri, bucket, key, family) in [
+            (format!("s3://{point}/models/llama/"), format!("{point}/models"), "llama/", "llama"),
+            (format!("s3://{point}:models/a/b.bin"), format!("{point}:models"), "a/b.bin", "b.bin"),
+            (format!("s3://{point}:models"), format!("{point}:models"), "", "models"),
+            (format!("s3://{point}/models/"), format!("{point}/models"), "", "models"),
+        ] {
+            let parsed = SourceUri::parse(&uri).expect(&uri);
+            assert_eq!(parsed.default_family(), family, "{uri}");
+            let SourceUri::S3(location) = parsed else { panic!("{uri}") };
+            assert_eq!((location.bucket.as_str(), location.key.as_str()), (bucket.as_str(), key));
+            assert_eq!(S3Location::region_of(&location.bucket), Some("eu-west-1"));
+        }
+        assert_eq!(S3Location::region_of("models"), None);
+    }
+
+    #[test]
+    fn a_prefix_may_hold_spaces() {
+        let parsed = SourceUri::parse("s3://bucket/my models/Llama 3/").expect("spaces");
+        assert_eq!(parsed.place(), "s3://bucket/my models/Llama 3/");
+        assert_eq!(parsed.default_family(), "llama 3");
+    }
+
+    #[test]
     fn what_is_not_a_source_is_refused_without_repeating_a_secret() {
         for uri in [
             "org/name",
@@ -199,6 +296,16 @@ mod tests {
             "s3://bucket/a/../b",
             "hf://a/b c",
             "hf://a/b@x?y",
+            "s3://buc ket/a",
+            "s3://bucket/a\n",
+            "s3://bucket/a\u{1b}b/",
+            "s3://bucket/a ",
+            " s3://bucket/a",
+            "s3://arn:aws:s3:eu-west-1:123456789012:bucket/x/",
+            "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/",
+            "s3://arn:aws:s3:evil.example/:1:accesspoint/x/",
+            "s3://arn:aws:iam:eu-west-1:123456789012:accesspoint/x/",
+            "s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/x/",
         ] {
             assert!(SourceUri::parse(uri).is_err(), "{uri}");
         }

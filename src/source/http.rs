@@ -48,18 +48,18 @@ pub struct Http {
 }
 
 impl Http {
-    /// Trusts the built-in roots, and what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in addition.
+    /// Trusts the built-in roots, and what `SSL_CERT_FILE`, `SSL_CERT_DIR` and, as for other clients of
+    /// S3, `AWS_CA_BUNDLE` name in addition.
     pub fn new(deadlines: Deadlines) -> Result<Self, SourceError> {
         let mut roots = rustls::RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-            let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) else {
+        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"] {
+            let Some(path) = std::env::var_os(variable).and_then(path_of) else {
                 continue;
             };
-            let path = std::path::PathBuf::from(path);
             let found = match variable {
-                "SSL_CERT_FILE" => rustls_native_certs::load_certs_from_paths(Some(&path), None),
-                _ => rustls_native_certs::load_certs_from_paths(None, Some(&path)),
+                "SSL_CERT_DIR" => rustls_native_certs::load_certs_from_paths(None, Some(&path)),
+                _ => rustls_native_certs::load_certs_from_paths(Some(&path), None),
             };
             let (added, _) = roots.add_parsable_certificates(found.certs);
             if added == 0 {
@@ -165,6 +165,15 @@ impl Http {
             self.pace.goes_well(&origin);
         }
         Ok(response)
+    }
+}
+
+/// A path without the white space that a template leaves around it; `None` where nothing else is.
+fn path_of(value: std::ffi::OsString) -> Option<std::path::PathBuf> {
+    match value.to_str().map(str::trim) {
+        Some("") => None,
+        Some(path) => Some(path.into()),
+        None => Some(value.into()),
     }
 }
 

@@ -14,7 +14,7 @@ use reqwest::Client;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-pub use super::s3_client::S3Settings;
+pub use super::s3_settings::S3Settings;
 
 use super::http::Http;
 use super::s3_checksums::{self, Published};
@@ -57,6 +57,7 @@ impl S3 {
         http: Http,
     ) -> Result<Self, SourceError> {
         let bucket = Arc::new(Bucket::new(location.bucket.clone(), settings, http.clone())?);
+        let warnings = bucket.warnings();
         Ok(Self {
             location,
             selection: Selection::default(),
@@ -65,7 +66,7 @@ impl S3 {
             pinned: OnceCell::new(),
             published: Mutex::default(),
             lists: Mutex::default(),
-            warnings: Mutex::default(),
+            warnings: Mutex::new(warnings),
         })
     }
 
@@ -75,7 +76,9 @@ impl S3 {
     }
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
-        self.pinned.get_or_try_init(|| Listing::of(&self.bucket, &self.location)).await
+        // In a box: the futures of the SDK are large, and nest deeply.
+        let listing = || Box::pin(Listing::of(&self.bucket, &self.location));
+        self.pinned.get_or_try_init(listing).await
     }
 
     /// Asks for the checksums of all objects that `is_known` does not cover.
@@ -171,6 +174,7 @@ impl Source for S3 {
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let listing = self.pinned().await?;
+        listing.skipped.warnings().for_each(|warning| self.warn(warning));
         let beside = Beside::read(&self.bucket, listing, &self.selection).await?;
         beside.warnings.into_iter().for_each(|warning| self.warn(warning));
         let sums = beside.sums;

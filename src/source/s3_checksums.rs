@@ -204,7 +204,7 @@ mod tests {
         let by_suffix = told(Checksum::Sha256, &format!("{value}-3"), None).expect("told");
         assert!(by_suffix.composite);
         assert_eq!(by_suffix.parts, Some(3));
-        let stamp = |size| Stamp::new(Some(size), None, "k").expect("size");
+        let stamp = |size| Stamp::of(size, None);
         assert!(fit(&[5, 5, 1], &by_suffix, &stamp(11)));
         assert!(!fit(&[5, 5], &by_suffix, &stamp(10)));
         assert!(!fit(&[5, 5, 1], &by_suffix, &stamp(12)));

@@ -5,13 +5,10 @@
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
@@ -27,13 +24,18 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::sync::Mutex;
 
 use super::SourceError;
-use super::credentials::text_of;
-use super::http::{self, Http};
-use super::s3_errors::{Asked, Refusal};
+use super::http::Http;
+use super::s3_credentials::Chain;
+use super::s3_endpoint::{Endpoint, OnePlace};
+use super::s3_env::Environment;
+use super::s3_errors::Refusal;
 use super::s3_failures::Failed;
 use super::s3_payer::RequesterPays;
+use super::s3_profile::Files;
+use super::s3_settings::{self, S3Settings};
 use super::s3_transport::Transport;
 use super::s3_ways::Ways;
+use crate::model::S3Location;
 
 /// Where every bucket can be asked for, and what servers that know no regions expect.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -45,25 +47,19 @@ const RENEW_AFTER: Duration = Duration::from_secs(30);
 /// The metadata service answers at once, or is not there.
 const IMDS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How S3 is reached and who asks.
-#[derive(Clone, Debug, Default)]
-pub struct S3Settings {
-    /// `--s3-endpoint`; without it `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL` apply.
-    pub endpoint: Option<String>,
-    pub path_style: bool,
-    pub anonymous: bool,
-    /// Whoever asks pays for it, and says so in every request.
-    pub requester_pays: bool,
-}
-
 /// A bucket and how to ask for it.
 pub struct Bucket {
+    /// Or the ARN of an access point.
     pub name: String,
     pub http: Http,
     /// What is known about the store beside what all of them do.
     pub ways: Ways,
     settings: S3Settings,
+    environment: Environment,
+    is_anonymous: bool,
     transport: Transport,
+    /// The server knows only the older of the two ways to list.
+    pub lists_v1: AtomicBool,
     /// Made by the first call: finding a region and credentials needs the network.
     connection: Mutex<Option<Arc<Connection>>>,
 }
@@ -78,33 +74,34 @@ pub struct Connection {
 }
 
 impl Bucket {
+    /// Refuses at once what flags and variables say that can never work.
     pub fn new(name: String, settings: S3Settings, http: Http) -> Result<Self, SourceError> {
-        match &settings.endpoint {
-            Some(endpoint) => drop(http::endpoint(endpoint, "--s3-endpoint")?),
-            // The SDK reads these itself, and would repeat a bad one whole in its error.
-            None => {
-                ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().try_for_each(|name| {
-                    text_of(name)
-                        .map_or(Ok(()), |endpoint| http::endpoint(&endpoint, name).map(drop))
-                })?
-            }
+        let environment = Environment::read();
+        let is_anonymous = settings.is_anonymous(&environment)?;
+        environment.check(is_anonymous)?;
+        if let Some(endpoint) = settings.endpoint(&environment)? {
+            endpoint.of_bucket(&name, settings.path_style(&environment)?)?;
         }
-        let transport = Transport::new(http.clone())?;
-        let (ways, connection) = (Ways::default(), Mutex::default());
-        Ok(Self { name, http, ways, settings, transport, connection })
+        Ok(Self {
+            name,
+            http: http.clone(),
+            ways: Ways::default(),
+            settings,
+            environment,
+            is_anonymous,
+            transport: Transport::new(http)?,
+            lists_v1: AtomicBool::new(false),
+            connection: Mutex::default(),
+        })
+    }
+
+    /// What the user has set and what does nothing, each a line.
+    pub fn warnings(&self) -> Vec<String> {
+        let endpoint = self.settings.endpoint(&self.environment).ok().flatten();
+        s3_settings::warnings(&self.environment, endpoint.as_ref())
     }
 
     /// Makes a call of the SDK, and once more where a refusal says what to do better.
-    pub async fn call<T, E, F, Answer>(&self, asked: Asked<'_>, send: F) -> Result<T, SourceError>
-    where
-        F: Fn(&Client) -> Answer,
-        Answer: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + Error + 'static,
-    {
-        self.try_call(send).await.map_err(|failed| failed.explain(&self.name, asked))
-    }
-
-    /// As [`call`](Self::call), for a caller who makes something of a refusal.
     pub async fn try_call<T, E, F, Answer>(&self, send: F) -> Result<T, Failed>
     where
         F: Fn(&Client) -> Answer,
@@ -113,7 +110,7 @@ impl Bucket {
     {
         let mut amendments = 0;
         loop {
-            let connection = self.connection().await;
+            let connection = self.connection().await.map_err(Failed::Otherwise)?;
             let failed = match send(&connection.client).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => Failed::of(&error),
@@ -145,15 +142,19 @@ impl Bucket {
         match region {
             // The host that answered is the one that was asked: no redirect is ever followed.
             Some(region) if !refused.redirected => {
-                *connection = Some(Arc::new(self.connect(Some(region), true).await));
-                true
+                Box::pin(self.connect(Some(region), true)).await.is_ok_and(|made| {
+                    *connection = Some(Arc::new(made));
+                    true
+                })
             }
             Some(_) => false,
             None if refused.made.elapsed() < RENEW_AFTER => false,
             None => {
                 let region = Some(refused.region.clone());
-                *connection = Some(Arc::new(self.connect(region, refused.redirected).await));
-                true
+                Box::pin(self.connect(region, refused.redirected)).await.is_ok_and(|made| {
+                    *connection = Some(Arc::new(made));
+                    true
+                })
             }
         }
     }
@@ -163,95 +164,161 @@ impl Bucket {
         self.transport.client()
     }
 
-    pub async fn connection(&self) -> Arc<Connection> {
+    pub async fn connection(&self) -> Result<Arc<Connection>, SourceError> {
         let mut connection = self.connection.lock().await;
         if let Some(connection) = connection.as_ref() {
-            return Arc::clone(connection);
+            return Ok(Arc::clone(connection));
         }
-        let made = Arc::new(self.connect(None, false).await);
+        let made = Arc::new(Box::pin(self.connect(None, false)).await?);
         *connection = Some(Arc::clone(&made));
-        made
+        Ok(made)
     }
 
-    async fn connect(&self, region: Option<String>, redirected: bool) -> Connection {
-        let retries = RetryConfig::disabled();
+    async fn connect(
+        &self,
+        region: Option<String>,
+        redirected: bool,
+    ) -> Result<Connection, SourceError> {
+        let files = Files::read(&self.environment, &[]).await;
+        let endpoint = self.settings.any_endpoint(&self.environment, &files)?;
+        if let Some(endpoint) = &endpoint {
+            s3_settings::check_variants(&self.environment, &files, endpoint)?;
+        }
         let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
         let http = SharedHttpClient::new(self.transport.clone());
-        let providers = ProviderConfig::without_region()
-            .with_behavior_version(Some(BehaviorVersion::latest()))
-            .with_http_client(http.clone())
-            // A token that is missing for a moment would end the run; so these may try again.
-            .with_retry_config(RetryConfig::standard())
-            .with_timeout_config(timeouts.clone());
-        let imds = imds::Client::builder()
-            .configure(&providers)
-            .connect_timeout(IMDS_TIMEOUT)
-            .read_timeout(IMDS_TIMEOUT)
-            .max_attempts(2)
-            .build();
+        let imds = self.metadata_service(&http, &timeouts)?;
         let region = match region {
-            Some(region) => Region::new(region),
-            None => self.find_region(&imds).await,
+            Some(region) => region,
+            None => self.find_region(&files, endpoint.as_ref(), imds.clone()).await?,
         };
-
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .region(region.clone())
-            .retry_config(retries)
-            .timeout_config(timeouts)
+        // What names an endpoint has been read, and cleaned.
+        let env = s3_settings::without_endpoints(&self.environment);
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .env(env)
+            .fs(files.fs.clone())
+            .http_client(http.clone())
+            .region(Region::new(region.clone()))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts.clone())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // Otherwise every signed GET asks for checksums, which S3 has for no range.
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
-        loader = if self.settings.anonymous {
+        let loader = if self.is_anonymous {
             loader.no_credentials()
         } else {
-            let chain = DefaultCredentialsChain::builder()
-                .configure(providers)
-                .imds_client(imds)
-                .region(region.clone());
-            loader.credentials_provider(chain.build().await)
+            loader.credentials_provider(Chain {
+                environment: self.environment.clone(),
+                http,
+                region: Region::new(region.clone()),
+                timeouts,
+                metadata: imds.map(|imds| {
+                    imds::credentials::ImdsCredentialsProvider::builder().imds_client(imds).build()
+                }),
+            })
         };
-        let shared = loader.load().await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared);
-        if let Some(endpoint) = &self.settings.endpoint {
-            config.set_endpoint_url(Some(endpoint.clone()));
-        }
-        if self.settings.path_style {
-            config.set_force_path_style(Some(true));
-        }
+        let mut config = aws_sdk_s3::config::Builder::from(&loader.load().await);
+        config.set_endpoint_url(None);
         if self.settings.requester_pays {
             config.push_interceptor(SharedInterceptor::new(RequesterPays));
         }
-        Connection {
+        self.place(&mut config, endpoint.as_ref(), &region)?;
+        Ok(Connection {
             client: Client::from_conf(config.build()),
-            region: region.to_string(),
+            region,
             redirected,
             made: Instant::now(),
-        }
+        })
     }
 
-    /// The region of the environment, the profile or the node.
-    async fn find_region(&self, imds: &imds::Client) -> Region {
-        let mut chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new());
+    /// Where requests about the bucket go.
+    fn place(
+        &self,
+        config: &mut aws_sdk_s3::config::Builder,
+        endpoint: Option<&Endpoint>,
+        region: &str,
+    ) -> Result<(), SourceError> {
+        let path_style = self.settings.path_style(&self.environment)?;
+        match endpoint {
+            // The rules of the SDK make the host of an access point.
+            Some(endpoint) if S3Location::is_arn(&self.name) => {
+                config.set_endpoint_url(Some(endpoint.as_str().to_owned()));
+            }
+            Some(endpoint) => {
+                let place = OnePlace::new(endpoint.of_bucket(&self.name, path_style)?, region);
+                let resolver =
+                    aws_sdk_s3::config::endpoint::ResolveEndpoint::into_shared_resolver(place);
+                config.set_endpoint_resolver(Some(resolver));
+            }
+            None => {
+                config.set_force_path_style(path_style);
+                let accelerates = s3_settings::accelerates(&self.environment);
+                config.set_accelerate(accelerates.then_some(true));
+            }
+        }
+        Ok(())
+    }
+
+    /// The metadata service of the node, if it may be asked.
+    fn metadata_service(
+        &self,
+        http: &SharedHttpClient,
+        timeouts: &TimeoutConfig,
+    ) -> Result<Option<imds::Client>, SourceError> {
+        let disabled = self.environment.get("AWS_EC2_METADATA_DISABLED");
+        if disabled.is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+            return Ok(None);
+        }
+        let providers = ProviderConfig::without_region()
+            .with_behavior_version(Some(BehaviorVersion::latest()))
+            .with_http_client(http.clone())
+            .with_retry_config(RetryConfig::standard())
+            .with_timeout_config(timeouts.clone());
+        let client = imds::Client::builder()
+            .configure(&providers)
+            .connect_timeout(IMDS_TIMEOUT)
+            .read_timeout(IMDS_TIMEOUT)
+            .max_attempts(2);
+        let is_v6 = self.environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+        let usual = match is_v6.is_some_and(|mode| mode.eq_ignore_ascii_case("ipv6")) {
+            true => "http://[fd00:ec2::254]",
+            false => "http://169.254.169.254",
+        };
+        const NAMED: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+        // Named in any case: the client would otherwise look into the process's environment.
+        let client = client
+            .endpoint(self.environment.get(NAMED).unwrap_or(usual))
+            .map_err(|_| SourceError::Settings(format!("{NAMED} is not a URL")))?;
+        Ok(Some(client.build()))
+    }
+
+    /// The region of the access point, of the environment, the profile or the node.
+    async fn find_region(
+        &self,
+        files: &Files,
+        endpoint: Option<&Endpoint>,
+        imds: Option<imds::Client>,
+    ) -> Result<String, SourceError> {
+        if let Some(region) = S3Location::region_of(&self.name) {
+            return Ok(region.to_owned());
+        }
+        if let Some((region, named)) = s3_settings::region(&self.environment, files)? {
+            s3_settings::check_region(&region, &named, endpoint.is_some())?;
+            return Ok(region);
+        }
         // The node's region says nothing about somebody else's server, and waiting for a metadata
         // service that is not there takes a second.
-        if !self.has_endpoint() && !self.settings.anonymous {
-            let node = imds::region::ImdsRegionProvider::builder().imds_client(imds.clone());
-            chain = chain.or_else(node.build());
-        }
-        chain
-            .or_else(Region::from_static(DEFAULT_REGION))
-            .region()
-            .await
-            .unwrap_or_else(|| Region::from_static(DEFAULT_REGION))
-    }
-
-    fn has_endpoint(&self) -> bool {
-        self.settings.endpoint.is_some()
-            || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-                .iter()
-                .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+        let node = imds.filter(|_| endpoint.is_none() && !self.is_anonymous);
+        let of_node = match node {
+            Some(imds) => {
+                let node = imds::region::ImdsRegionProvider::builder().imds_client(imds).build();
+                node.region().await.map(|region| region.to_string())
+            }
+            None => None,
+        };
+        let usable = |region: &String| {
+            s3_settings::check_region(region, "the region of the node", false).is_ok()
+        };
+        Ok(of_node.filter(usable).unwrap_or_else(|| DEFAULT_REGION.into()))
     }
 }

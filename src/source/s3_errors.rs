@@ -27,18 +27,17 @@ pub struct Refusal {
     /// `AccessDenied`; empty where the answer has no body, as after HEAD.
     pub code: String,
     message: String,
-    /// Where the bucket is, if the answer says so.
-    region: Option<String>,
+    /// Where the bucket is, as far as the answer says so; the best first.
+    regions: Vec<String>,
 }
 
 impl Refusal {
     pub fn new(status: u16, code: &str, message: &str, region: Option<&str>, body: &str) -> Self {
-        Self {
-            status,
-            code: text::inert(code, 60),
-            message: text::inert(message, 300),
-            region: region.map(str::to_owned).or_else(|| tag(body, "Region")),
-        }
+        let (code, message) = (text::inert(code, 60), text::inert(message, 300));
+        let told = region.map(str::to_owned).or_else(|| tag(body, "Region"));
+        let endpoint = tag(body, "Endpoint");
+        let told = [told, region_in(&message), endpoint.as_deref().and_then(region_of_host)];
+        Self { status, code, message, regions: told.into_iter().flatten().collect() }
     }
 
     /// Reads the refusal of a request that the SDK only signed.
@@ -54,14 +53,51 @@ impl Refusal {
 
     /// The region to ask instead of `current`, if the refusal is about the region.
     pub fn region_instead_of(&self, current: &str) -> Option<&str> {
-        // A 403 names the region too, and means something else.
-        let about_region = matches!(self.status, 301 | 307 | 400);
+        // A 403 names the region too, and mostly means something else.
+        let about_region = matches!(self.status, 301 | 302 | 307 | 400) || self.is_about_region();
         // It becomes part of a host name that is sent signatures.
         let plausible = |region: &&str| {
             (1..=40).contains(&region.len())
                 && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
-        self.region.as_deref().filter(|region| about_region && *region != current).filter(plausible)
+        let mut told = self.regions.iter().map(String::as_str).filter(plausible);
+        told.find(|region| *region != current).filter(|_| about_region)
+    }
+
+    /// Whether the server is in trouble, and says nothing about what was asked.
+    pub fn is_passing(&self) -> bool {
+        self.is_slow_down() || matches!(self.status, 408 | 409 | 429 | 500 | 502..)
+    }
+
+    /// Whether the server may not know what it was asked to do.
+    pub fn is_unknown_call(&self) -> bool {
+        match self.status {
+            405 | 501 => true,
+            400 => matches!(
+                self.code.as_str(),
+                "" | "BadRequest"
+                    | "InvalidArgument"
+                    | "InvalidRequest"
+                    | "InvalidQueryParameter"
+                    | "MethodNotAllowed"
+                    | "NotImplemented"
+                    | "UnsupportedArgument"
+                    | "UnsupportedOperation"
+            ),
+            _ => false,
+        }
+    }
+
+    fn is_about_region(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "IllegalLocationConstraintException"
+                | "IncorrectEndpoint"
+                | "InvalidRegion"
+        )
     }
 
     /// Whether other credentials would have been accepted.
@@ -144,18 +180,7 @@ impl Refusal {
         asked: Asked<'_>,
     ) -> SourceError {
         match (self.status, asked) {
-            (401 | 403, Asked::List(_)) => SourceError::Access(format!(
-                "listing {what} is not allowed ({told}): `s3:ListBucket` on the bucket is missing; \
-                 to fetch one object, name its whole key and allow `s3:GetObject`"
-            )),
-            (401 | 403, Asked::Object(_)) if self.message.to_ascii_lowercase().contains("kms") => {
-                SourceError::Access(format!(
-                    "reading {what} is not allowed ({told}): `kms:Decrypt` on its key is missing"
-                ))
-            }
-            (401 | 403, Asked::Object(_)) => SourceError::Access(format!(
-                "reading {what} is not allowed ({told}): `s3:GetObject` is missing"
-            )),
+            (401 | 403, _) => SourceError::Access(self.explain_denial(what, told, asked)),
             (404, Asked::List(_)) => {
                 SourceError::NotFound(format!("bucket `{bucket}` cannot be listed ({told})"))
             }
@@ -172,6 +197,26 @@ impl Refusal {
                 SourceError::Unreachable(format!("{what}: {told}"))
             }
             _ => SourceError::Protocol(format!("{what}: {told}")),
+        }
+    }
+
+    /// What is not allowed; and only where S3 says no more than that, what is probably missing.
+    fn explain_denial(&self, what: &str, told: &str, asked: Asked<'_>) -> String {
+        let denied = match asked {
+            Asked::List(_) => format!("listing {what} is not allowed ({told})"),
+            Asked::Object(_) => format!("reading {what} is not allowed ({told})"),
+        };
+        let about_key = self.message.to_ascii_lowercase().contains("kms");
+        match asked {
+            _ if self.code != "AccessDenied" => denied,
+            Asked::List(_) => format!(
+                "{denied}: probably `s3:ListBucket` on the bucket is missing; \
+                 to fetch one object, name its whole key and allow `s3:GetObject`"
+            ),
+            Asked::Object(_) if about_key => {
+                format!("{denied}: probably `kms:Decrypt` on its key is missing")
+            }
+            Asked::Object(_) => format!("{denied}: probably `s3:GetObject` is missing"),
         }
     }
 
@@ -195,6 +240,30 @@ fn clock(told: &str) -> SourceError {
     SourceError::Unusable(format!("the clock of this machine is wrong: {told}"))
 }
 
+/// `… the region 'us-east-1' is wrong; expecting 'eu-west-1'`, `The eu-west-1 location constraint is
+/// incompatible …`
+fn region_in(message: &str) -> Option<String> {
+    if let Some((_, rest)) = message.split_once("expecting '") {
+        return rest.split('\'').next().map(str::to_owned);
+    }
+    let (before, _) = message.split_once(" location constraint is incompatible")?;
+    let region = before.rsplit(' ').next()?;
+    (region != "unspecified").then(|| region.to_owned())
+}
+
+/// `bucket.s3.eu-west-1.amazonaws.com`, `bucket.s3-eu-west-1.amazonaws.com`
+fn region_of_host(host: &str) -> Option<String> {
+    let (before, _) = host.split_once(".amazonaws.com")?;
+    let last = before.rsplit('.').next()?;
+    let region = last.strip_prefix("s3-").unwrap_or(last);
+    match region {
+        // `s3.amazonaws.com` is in the first of all regions.
+        "s3" => Some("us-east-1".into()),
+        _ if region.ends_with(|c: char| c.is_ascii_digit()) => Some(region.to_owned()),
+        _ => None,
+    }
+}
+
 /// The text between `<name>` and `</name>`.
 fn tag(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
@@ -208,7 +277,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16, code: &str, message: &str) -> Refusal {
-        Refusal { status, code: code.into(), message: message.into(), region: None }
+        Refusal { status, code: code.into(), message: message.into(), regions: Vec::new() }
     }
 
     #[test]
@@ -247,8 +316,8 @@ mod tests {
     #[test]
     fn a_region_is_followed_only_where_it_is_the_reason_and_looks_like_one() {
         let at = |status, region: &str| Refusal {
-            region: Some(region.into()),
-            ..refusal(status, "PermanentRedirect", "")
+            regions: vec![region.into()],
+            ..refusal(status, "", "")
         };
         assert_eq!(at(301, "eu-west-1").region_instead_of("us-east-1"), Some("eu-west-1"));
         assert_eq!(at(301, "eu-west-1").region_instead_of("eu-west-1"), None);
@@ -256,6 +325,46 @@ mod tests {
         for forged in ["", "evil.example/", "a@b", "x y"] {
             assert_eq!(at(301, forged).region_instead_of("us-east-1"), None, "{forged}");
         }
+    }
+
+    #[test]
+    fn a_region_is_found_wherever_an_answer_tells_it() {
+        let body = |inside: &str| format!("<Error><Code>x</Code>{inside}</Error>");
+        let malformed = "The authorization header is malformed; the region 'us-east-1' is wrong; \
+                         expecting 'eu-west-1'";
+        let illegal = "The eu-west-1 location constraint is incompatible for the region specific \
+                       endpoint this request was sent to.";
+        let endpoint = |host: &str| body(&format!("<Endpoint>{host}</Endpoint>"));
+        for (status, code, message, header, body) in [
+            (301, "", "", Some("eu-west-1"), String::new()),
+            (400, "AuthorizationHeaderMalformed", "", None, body("<Region>eu-west-1</Region>")),
+            (400, "AuthorizationHeaderMalformed", malformed, None, body("")),
+            (403, "AuthorizationHeaderMalformed", malformed, None, body("")),
+            (400, "IllegalLocationConstraintException", illegal, None, body("")),
+            (301, "PermanentRedirect", "", None, endpoint("b.s3-eu-west-1.amazonaws.com")),
+            (301, "PermanentRedirect", "", None, endpoint("b.s3.eu-west-1.amazonaws.com")),
+            (307, "TemporaryRedirect", "", None, endpoint("s3.eu-west-1.amazonaws.com.cn")),
+        ] {
+            let refusal = Refusal::new(status, code, message, header, &body);
+            let found = refusal.region_instead_of("us-east-1");
+            assert_eq!(found, Some("eu-west-1"), "{status} {code} {message}");
+        }
+        let denied = Refusal::new(403, "AccessDenied", "", Some("eu-west-1"), "");
+        assert_eq!(denied.region_instead_of("us-east-1"), None);
+    }
+
+    #[test]
+    fn what_is_not_a_denial_is_told_in_its_own_words() {
+        let blocked = refusal(403, "QuotaExceeded", "Pay your bill");
+        for asked in [Asked::List("llama/"), Asked::Object("llama/a")] {
+            let error = blocked.explain("b", asked);
+            let said = error.to_string();
+            assert!(matches!(error, SourceError::Access(_)), "{said}");
+            assert!(said.contains("QuotaExceeded: Pay your bill"), "{said}");
+            assert!(!said.contains("missing"), "{said}");
+        }
+        let denied = refusal(403, "AccessDenied", "").explain("b", Asked::Object("k")).to_string();
+        assert!(denied.contains("probably `s3:GetObject` is missing"), "{denied}");
     }
 
     #[test]

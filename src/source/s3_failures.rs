@@ -7,6 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::SourceError;
+use super::s3_credentials::NONE_FOUND;
 use super::s3_errors::{Asked, BUCKET_REGION, Refusal};
 use crate::model::text;
 
@@ -64,12 +65,12 @@ pub fn failure(error: &(dyn Error + 'static)) -> SourceError {
         cause = error.source();
     }
     match (carried, credentials) {
-        // First: that no metadata service answers is part of having none.
-        (_, Some(CredentialsError::CredentialsNotLoaded(_))) => SourceError::Access(
-            "no AWS credentials were found in the environment, a profile, web identity (IRSA), \
-             Pod Identity or the instance metadata; for a public bucket use `--s3-anonymous`"
-                .into(),
-        ),
+        // What the chain of credentials has said in plain words.
+        (Some(SourceError::Access(what)), Some(_)) => SourceError::Access(what.clone()),
+        // Then this: that no metadata service answers is part of having none.
+        (_, Some(CredentialsError::CredentialsNotLoaded(_))) => {
+            SourceError::Access(NONE_FOUND.into())
+        }
         // What the transport had to say.
         (Some(SourceError::RateLimited { host, wait }), _) => {
             SourceError::RateLimited { host: host.clone(), wait: *wait }

@@ -1,20 +1,18 @@
 //! What a prefix, or one key, of a bucket holds: pinned once, by the ETags of all objects.
 
-use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
-use aws_sdk_s3::types::{EncodingType, Object};
-use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 
 use super::SourceError;
 use super::s3_client::Bucket;
-use super::s3_errors::{Asked, Refusal, shown};
-use super::s3_failures::Failed;
+use super::s3_errors::shown;
+use super::s3_locate;
+use super::s3_page::Found;
+use super::s3_pages::Pages;
+use super::s3_skipped::{Skipped, Why};
 use crate::model::{RefusedFile, RefusedFiles, RelPath, S3Location, SENTINEL, hex};
 
 /// More objects than this is no model; it bounds memory and disk.
 const MAX_OBJECTS: usize = 1_000_000;
-/// Pages in a row that bring nothing, and say that there are more.
-const MAX_EMPTY_PAGES: usize = 100;
 
 /// The objects of a location at one moment.
 #[derive(Debug)]
@@ -25,6 +23,8 @@ pub struct Listing {
     pub objects: Vec<Listed>,
     /// Those whose keys cannot become paths.
     pub refused: Vec<RefusedFile>,
+    /// Those that are nothing of a model.
+    pub skipped: Skipped,
     /// The sentinel of a family that was copied here, which is no file of the model.
     pub sentinel: Option<Stamp>,
     /// SHA-256 over all keys, sizes and ETags.
@@ -49,11 +49,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    pub fn new(size: Option<i64>, etag: Option<&str>, key: &str) -> Result<Self, SourceError> {
-        let size = size.and_then(|size| u64::try_from(size).ok()).ok_or_else(|| {
-            SourceError::Protocol(format!("S3 lists `{}` without a size", shown(key)))
-        })?;
-        Ok(Self { size, etag: etag.and_then(strong) })
+    pub fn of(size: u64, etag: Option<&str>) -> Self {
+        Self { size, etag: etag.and_then(strong) }
     }
 }
 
@@ -71,64 +68,29 @@ impl Listing {
     pub async fn of(bucket: &Bucket, location: &S3Location) -> Result<Self, SourceError> {
         let key = &location.key;
         if key.is_empty() || key.ends_with('/') {
-            return Self::below(bucket, key.clone()).await;
-        }
-        let refusal = match Self::one(bucket, key).await? {
-            Ok(listing) => return Ok(listing),
-            Err(refusal) => refusal,
-        };
-        // A prefix is a directory: `llama` is `llama/`, and never `llama-70b/`.
-        match Self::below(bucket, format!("{key}/")).await {
-            // Who may list is told 404 for what is missing: this object is there.
-            Err(SourceError::NotFound(_)) if refusal.status == 403 => {
-                Err(refusal.explain(&bucket.name, Asked::Object(key)))
-            }
-            listing => listing,
+            Self::below(bucket, key.clone()).await
+        } else {
+            s3_locate::listing(bucket, key).await
         }
     }
 
-    /// The object `key`, or how S3 refused to tell about it.
-    async fn one(bucket: &Bucket, key: &str) -> Result<Result<Self, Refusal>, SourceError> {
-        let look = match bucket.look(key).await {
-            Ok(look) => look,
-            Err(Failed::Refused(refusal)) if (400..500).contains(&refusal.status) => {
-                return Ok(Err(refusal));
-            }
-            Err(failed) => return Err(failed.explain(&bucket.name, Asked::Object(key))),
-        };
+    /// Of the one object `key`.
+    pub fn of_one(key: &str, stamp: Stamp) -> Result<Self, SourceError> {
         let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
-        let size = look.size.and_then(|size| i64::try_from(size).ok());
-        let stamp = Stamp::new(size, look.etag.as_deref(), key)?;
         let object = Listed { path: RelPath::parse(name)?, stamp, has_checksum: true };
-        Ok(Ok(Self::new(base.to_owned(), vec![object], Vec::new(), None)))
+        Self::new(base.to_owned(), vec![object], Vec::new(), None, Skipped::default())
     }
 
-    async fn below(bucket: &Bucket, base: String) -> Result<Self, SourceError> {
+    /// Of everything below `base`.
+    pub async fn below(bucket: &Bucket, base: String) -> Result<Self, SourceError> {
         let mut objects = Vec::new();
         let mut refused = RefusedFiles::default();
+        let mut skipped = Skipped::default();
         let mut sentinel = None;
-        let mut next: Option<String> = None;
-        let mut seen = std::collections::HashSet::new();
-        let (mut listed, mut empty_pages) = (0, 0);
-        loop {
-            let page = bucket
-                .call(Asked::List(&base), |client| {
-                    let request = client.list_objects_v2().bucket(&bucket.name);
-                    // Keys may hold characters that XML cannot.
-                    let request = request.encoding_type(EncodingType::Url);
-                    let prefix = (!base.is_empty()).then(|| base.clone());
-                    request.set_prefix(prefix).set_continuation_token(next.clone()).send()
-                })
-                .await?;
-            for found in entries(&base, &page) {
-                match found? {
-                    Entry::File(object) => objects.push(object),
-                    Entry::Refused(file) => refused.push(file)?,
-                    Entry::Sentinel(stamp) => sentinel = Some(stamp),
-                    Entry::Marker => {}
-                }
-            }
-            listed += page.contents().len();
+        let mut listed = 0;
+        let mut pages = Pages::of(bucket, &base);
+        while let Some(page) = pages.next().await? {
+            listed += page.objects.len();
             if listed > MAX_OBJECTS {
                 return Err(SourceError::Unsafe(format!(
                     "bucket `{}` lists more than {MAX_OBJECTS} objects below `{}`",
@@ -136,20 +98,19 @@ impl Listing {
                     shown(&base)
                 )));
             }
-            if page.is_truncated() != Some(true) {
-                break;
+            for found in page.objects {
+                let size = match found.size {
+                    Some(size) => size,
+                    None => s3_locate::size(bucket, &found.key).await?,
+                };
+                match entry(&base, &found, size)? {
+                    Entry::File(object) => objects.push(object),
+                    Entry::Refused(file) => refused.push(file)?,
+                    Entry::Sentinel(stamp) => sentinel = Some(stamp),
+                    Entry::Skipped(why) => skipped.add(why, &found.key),
+                    Entry::Marker => {}
+                }
             }
-            // Some servers look through many deleted keys for a page, and find none.
-            empty_pages = if page.contents().is_empty() { empty_pages + 1 } else { 0 };
-            let token = page.next_continuation_token().map(str::to_owned);
-            let is_new = token.as_ref().is_some_and(|token| seen.insert(token.clone()));
-            if !is_new || empty_pages > MAX_EMPTY_PAGES {
-                return Err(SourceError::Protocol(format!(
-                    "the listing of bucket `{}` is cut and does not say how it goes on",
-                    bucket.name
-                )));
-            }
-            next = token;
         }
         if objects.is_empty() && refused.is_empty() {
             return Err(SourceError::NotFound(format!(
@@ -158,7 +119,7 @@ impl Listing {
                 shown(&base)
             )));
         }
-        Ok(Self::new(base, objects, refused.into_files(), sentinel))
+        Self::new(base, objects, refused.into_files(), sentinel, skipped)
     }
 
     fn new(
@@ -166,8 +127,22 @@ impl Listing {
         mut objects: Vec<Listed>,
         refused: Vec<RefusedFile>,
         sentinel: Option<Stamp>,
-    ) -> Self {
+        skipped: Skipped,
+    ) -> Result<Self, SourceError> {
         objects.sort_by(|a, b| a.path.cmp(&b.path));
+        // Pages that overlap list an object twice.
+        objects.dedup_by(|again, first| {
+            let is_same = again.path == first.path && again.stamp == first.stamp;
+            first.has_checksum |= is_same && again.has_checksum;
+            is_same
+        });
+        if let Some(pair) = objects.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            // It was written meanwhile: another look shows which of them it is.
+            return Err(SourceError::Protocol(format!(
+                "S3 lists `{base}{}` twice, and not as the same object",
+                pair[0].path
+            )));
+        }
         let mut lines: Vec<(&str, &Stamp)> =
             objects.iter().map(|object| (object.path.as_str(), &object.stamp)).collect();
         if let Some(stamp) = &sentinel {
@@ -180,7 +155,7 @@ impl Listing {
             hash.update(format!("{base}{path}\t{}\t{etag}\n", stamp.size));
         }
         let revision = hex::encode(&hash.finalize());
-        Self { base, objects, refused, sentinel, revision }
+        Ok(Self { base, objects, refused, skipped, sentinel, revision })
     }
 
     pub fn find(&self, path: &str) -> Option<&Listed> {
@@ -201,67 +176,49 @@ pub(super) enum Entry {
     Sentinel(Stamp),
     /// An empty object that stands for a directory.
     Marker,
+    Skipped(Why),
 }
 
-/// What the objects of one page stand for.
-pub(super) fn entries<'a>(
-    base: &'a str,
-    page: &'a ListObjectsV2Output,
-) -> impl Iterator<Item = Result<Entry, SourceError>> + 'a {
-    let encoded = page.encoding_type() == Some(&EncodingType::Url);
-    page.contents().iter().map(move |object| entry(base, object, encoded))
-}
-
-fn entry(base: &str, object: &Object, encoded: bool) -> Result<Entry, SourceError> {
-    let key = object.key().unwrap_or_default();
-    let key = if encoded { decoded(key)? } else { key.to_owned() };
-    let path = key.strip_prefix(base).ok_or_else(|| {
+/// What an object of a listing stands for.
+pub(super) fn entry(base: &str, found: &Found, size: u64) -> Result<Entry, SourceError> {
+    let path = found.key.strip_prefix(base).ok_or_else(|| {
         SourceError::Protocol(format!(
             "S3 lists `{}`, which is not below `{}`",
-            shown(&key),
+            shown(&found.key),
             shown(base)
         ))
     })?;
-    let stamp = Stamp::new(object.size(), object.e_tag(), &key)?;
+    let stamp = Stamp::of(size, found.etag.as_deref());
     if path.is_empty() || path.ends_with('/') {
-        if stamp.size == 0 {
-            return Ok(Entry::Marker);
-        }
-        return Err(SourceError::Unsafe(format!(
-            "object `{}` has the name of a directory and content; nothing of it was fetched",
-            shown(&key)
-        )));
+        return Ok(if size == 0 { Entry::Marker } else { Entry::Skipped(Why::Directory) });
     }
     if path == SENTINEL {
         return Ok(Entry::Sentinel(stamp));
     }
-    let has_checksum = !object.checksum_algorithm().is_empty();
+    if let Some(why) = Why::of(path) {
+        return Ok(Entry::Skipped(why));
+    }
     Ok(match RelPath::parse(path) {
-        Ok(path) => Entry::File(Listed { path, stamp, has_checksum }),
-        Err(why) => Entry::Refused(RefusedFile { name: path.to_owned(), size: stamp.size, why }),
+        Ok(path) => Entry::File(Listed { path, stamp, has_checksum: found.has_checksum }),
+        Err(why) => Entry::Refused(RefusedFile { name: path.to_owned(), size, why }),
     })
-}
-
-/// A key out of a listing with `encoding-type=url`, where a space is `+`.
-fn decoded(key: &str) -> Result<String, SourceError> {
-    let spaced = key.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().map_err(|_| {
-        SourceError::Unsafe(format!("the bucket holds a key that is not UTF-8: `{}`", shown(key)))
-    })?;
-    Ok(decoded.into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn object(key: &str, size: i64) -> Object {
-        Object::builder().key(key).size(size).e_tag("\"e\"").build()
+    fn found(key: &str) -> Found {
+        Found { key: key.into(), etag: Some("\"e\"".into()), size: None, has_checksum: false }
+    }
+
+    fn entry(key: &str, size: u64) -> Result<Entry, SourceError> {
+        super::entry("m/", &found(key), size)
     }
 
     #[test]
     fn markers_are_skipped_and_empty_objects_are_kept() {
-        let entry = |key, size| entry("m/", &object(key, size), false).expect(key);
+        let entry = |key, size| entry(key, size).expect(key);
         assert!(matches!(entry("m/", 0), Entry::Marker));
         assert!(matches!(entry("m/sub/", 0), Entry::Marker));
         assert!(matches!(entry("m/empty", 0), Entry::File(_)));
@@ -270,26 +227,49 @@ mod tests {
 
     #[test]
     fn keys_that_are_no_safe_path_are_refused() {
-        for key in ["m/../x", "m//x", "m/a\\b", "m/a\nb", "m/.weightlift/x", "m//"] {
-            let refused = entry("m/", &object(key, 1), false);
-            assert!(
-                matches!(refused, Ok(Entry::Refused(_)) | Err(SourceError::Unsafe(_))),
-                "{key}"
-            );
+        for key in ["m/../x", "m/a\\b", "m/a\nb", "m/./x", "m/a/../../x"] {
+            assert!(matches!(entry(key, 1), Ok(Entry::Refused(_))), "{key}");
         }
-        assert!(matches!(entry("m/", &object("m/sub/", 1), false), Err(SourceError::Unsafe(_))));
-        assert!(matches!(entry("m/", &object("m/a%FF", 1), true), Err(SourceError::Unsafe(_))));
-        assert!(matches!(entry("m/", &object("m-2/a", 1), false), Err(SourceError::Protocol(_))));
+        assert!(matches!(entry("m-2/a", 1), Err(SourceError::Protocol(_))));
     }
 
     #[test]
-    fn encoded_keys_are_read_as_they_were_written() {
-        assert_eq!(decoded("a+b%2Bc/%C3%A9%25").expect("UTF-8"), "a b+c/é%");
+    fn keys_that_are_nothing_of_a_model_are_skipped() {
+        for key in [
+            "m/sub/",
+            "m/",
+            "m//x",
+            "m/a//b",
+            "m//",
+            "m/.weightlift/x",
+            "m/.weightlift/attempts/1/../x",
+            "m/sub/.weightlift-complete.json",
+        ] {
+            assert!(matches!(entry(key, 11), Ok(Entry::Skipped(_))), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_listed_twice_is_one_if_it_is_the_same() {
+        let listed = |etag: &str, has_checksum| Listed {
+            path: RelPath::parse("a").expect("a path"),
+            stamp: Stamp::of(3, Some(etag)),
+            has_checksum,
+        };
+        let new =
+            |objects| Listing::new("m/".into(), objects, Vec::new(), None, Skipped::default());
+        let one = new(vec![listed("x", false)]).expect("one");
+        let twice = new(vec![listed("x", false), listed("x", true)]).expect("twice");
+        assert_eq!(twice.objects.len(), 1);
+        assert!(twice.objects[0].has_checksum);
+        assert_eq!(twice.revision, one.revision);
+        let other = new(vec![listed("x", false), listed("y", false)]);
+        assert!(matches!(other, Err(SourceError::Protocol(_))));
     }
 
     #[test]
     fn an_etag_is_sent_back_only_if_it_can_match() {
-        let etag = |text| Stamp::new(Some(1), Some(text), "k").expect("size").etag;
+        let etag = |text| Stamp::of(1, Some(text)).etag;
         assert_eq!(etag("\"a-2\"").as_deref(), Some("\"a-2\""));
         assert_eq!(etag("a-2").as_deref(), Some("\"a-2\""));
         for none in ["", "\"\"", "W/\"a\"", "a\"b"] {
@@ -301,20 +281,22 @@ mod tests {
     fn the_revision_is_that_of_the_sorted_lines() {
         let listed = |path: &str, etag: &str| Listed {
             path: RelPath::parse(path).expect(path),
-            stamp: Stamp::new(Some(3), Some(etag), path).expect("size"),
+            stamp: Stamp::of(3, Some(etag)),
             has_checksum: false,
         };
-        let sentinel = Stamp::new(Some(3), Some("s"), "").expect("size");
+        let sentinel = Stamp::of(3, Some("s"));
         let one = Listing::new(
             "m/".into(),
             vec![listed("b", "y"), listed("a", "x")],
             Vec::new(),
             Some(sentinel),
-        );
+            Skipped::default(),
+        )
+        .expect("a listing");
         let text = "m/.weightlift-complete.json\t3\ts\nm/a\t3\tx\nm/b\t3\ty\n";
         assert_eq!(one.revision, hex::encode(&Sha256::digest(text)));
-        let other =
-            Listing::new("m/".into(), vec![listed("a", "x"), listed("b", "z")], Vec::new(), None);
-        assert_ne!(one.revision, other.revision);
+        let objects = vec![listed("a", "x"), listed("b", "z")];
+        let other = Listing::new("m/".into(), objects, Vec::new(), None, Skipped::default());
+        assert_ne!(one.revision, other.expect("a listing").revision);
     }
 }

@@ -18,6 +18,7 @@ use super::s3_errors::{Asked, shown};
 use super::s3_failures::Failed;
 use super::s3_listing::{Stamp, strong};
 use super::s3_look::{Look, range_header, stored_encoding, text, total};
+use super::s3_pages::Pages;
 use super::s3_sign::Ask;
 use super::s3_transport::MAX_OBJECT_BYTES;
 use super::s3_ways::{Expected, Way};
@@ -194,16 +195,10 @@ impl Bucket {
         first: &Look,
     ) -> Result<bool, SourceError> {
         let explain = |failed: Failed| failed.explain(&self.name, Asked::Object(key));
-        let page = self
-            .call(Asked::List(key), |client| {
-                client.list_objects_v2().bucket(&self.name).prefix(key).max_keys(1).send()
-            })
-            .await?;
         // Of all keys that begin with this one, it is the first.
-        let again = page.contents().first().and_then(|object| {
-            let size = u64::try_from(object.size()?).ok()?;
-            Some(Stamp { size, etag: object.e_tag().and_then(strong) })
-        });
+        let page = Pages::of(self, key).next().await?;
+        let first_listed = page.and_then(|page| page.objects.into_iter().next());
+        let again = first_listed.and_then(|it| Some(Stamp::of(it.size?, it.etag.as_deref())));
         if again.as_ref() != Some(listed) {
             return Ok(false);
         }

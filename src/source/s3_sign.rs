@@ -40,7 +40,7 @@ pub struct Signed {
 
 impl Bucket {
     pub async fn sign(&self, key: &str, ask: &Ask) -> Result<Signed, SourceError> {
-        let by = self.connection().await;
+        let by = self.connection().await?;
         let caught = Caught::default();
         // Always an error: nothing is sent.
         let stopped = match ask.clone() {

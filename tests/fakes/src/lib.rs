@@ -75,7 +75,7 @@ pub use http::{Body, Request, Response, Server};
 pub use hub::{FakeHub, FakeHubBuilder};
 pub use log::{Log, Logged};
 pub use relay::{Relay, Relayed};
-pub use s3::{FakeS3, FakeS3Builder, ObjectOptions};
+pub use s3::{FakeS3, FakeS3Builder, ObjectOptions, OldListing};
 pub use s3_habits::{Habits, Unpacks};
 pub use script::{Fault, Rule, Script};
 pub use tree::Tree;

@@ -51,6 +51,15 @@ pub struct ObjectOptions {
     pub etag: Option<String>,
 }
 
+/// How a server without `ListObjectsV2` takes a request for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldListing {
+    /// Answers this status.
+    Refuses(u16),
+    /// Does not look at what it does not know, and lists in the older way.
+    Ignores,
+}
+
 impl FakeS3 {
     pub fn builder() -> FakeS3Builder {
         FakeS3Builder::default()
@@ -207,6 +216,28 @@ impl FakeS3Builder {
         self
     }
 
+    /// Serves everything below this path, as gateways do: `/s3`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        self.settings.below = Some(path.to_owned());
+        self
+    }
+
+    /// Buckets are the first part of the host's name, `bucket.<host>`, and never of the path. To be
+    /// asked through a proxy, which this server is as well.
+    #[must_use]
+    pub fn virtual_host(mut self, host: &str) -> Self {
+        self.settings.virtual_host = Some(host.to_owned());
+        self
+    }
+
+    /// Does not know `ListObjectsV2`.
+    #[must_use]
+    pub fn old_listing(mut self, old: OldListing) -> Self {
+        self.settings.old_listing = Some(old);
+        self
+    }
+
     #[must_use]
     pub fn habits(mut self, habits: Habits) -> Self {
         self.settings.habits = habits;
@@ -255,6 +286,9 @@ pub(crate) struct Settings {
     pub credentials: Option<Credentials>,
     pub versioned: bool,
     pub habits: Habits,
+    pub below: Option<String>,
+    pub virtual_host: Option<String>,
+    pub old_listing: Option<OldListing>,
 }
 
 impl State {
@@ -263,7 +297,9 @@ impl State {
     }
 
     fn answer(&self, request: &Request) -> Response {
-        let path = request.segments().join("/");
+        let Some(path) = self.place(request) else {
+            return S3Error::no_such_bucket().into_response(&request.path);
+        };
         let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
         let response = self
             .refuse(request, bucket)
@@ -278,6 +314,23 @@ impl State {
             .header("x-amz-request-id", "FAKE0REQUEST0ID0")
             .header("x-amz-id-2", "ZmFrZQ==")
             .header("Server", "AmazonS3")
+    }
+
+    /// `bucket/key`, wherever the bucket was named.
+    fn place(&self, request: &Request) -> Option<String> {
+        let path = request.segments().join("/");
+        let path = match &self.settings.below {
+            Some(below) => {
+                path.strip_prefix(below.trim_matches('/'))?.strip_prefix('/')?.to_owned()
+            }
+            None => path,
+        };
+        let Some(host) = &self.settings.virtual_host else {
+            return Some(path);
+        };
+        let asked = request.header("host")?.split(':').next()?;
+        let bucket = asked.strip_suffix(host.as_str())?.strip_suffix('.')?;
+        Some(format!("{bucket}/{path}"))
     }
 
     /// Region first: a signature for another region is not even looked at.
@@ -305,6 +358,11 @@ impl State {
             }
             if request.method == "HEAD" {
                 return Ok(Response::new(200));
+            }
+            if let (Some(OldListing::Refuses(status)), Some(_)) =
+                (self.settings.old_listing, request.query_value("list-type"))
+            {
+                return Err(S3Error::new(status, "NotImplemented", "list-type is not known here"));
             }
             return Ok(self.list(request, bucket, keys));
         }

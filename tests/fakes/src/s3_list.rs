@@ -1,4 +1,4 @@
-//! `ListObjectsV2` and the few other questions one can ask of a bucket.
+//! `ListObjectsV2`, `ListObjects` and the few other questions one can ask of a bucket.
 
 use std::ops::Bound;
 
@@ -29,12 +29,15 @@ impl State {
         let prefix = asked("prefix").unwrap_or_default();
         let limit = self.settings.page_size.unwrap_or(PAGE_SIZE);
         let most = asked("max-keys").and_then(|it| it.parse().ok()).unwrap_or(PAGE_SIZE).min(limit);
-        let token = asked("continuation-token");
+        let is_v2 = asked("list-type").is_some() && self.settings.old_listing.is_none();
+        let marker = asked("marker").filter(|_| !is_v2);
+        let token = asked("continuation-token").filter(|_| is_v2);
         let after = token
             .as_ref()
             .and_then(|token| STANDARD.decode(token).ok())
             .and_then(|token| String::from_utf8(token).ok())
-            .or_else(|| asked("start-after"))
+            .or_else(|| asked("start-after").filter(|_| is_v2))
+            .or_else(|| marker.clone())
             .unwrap_or_default();
         let spelled = |key: &str| match asked("encoding-type").as_deref() {
             Some("url") => percent_encode(key, "/"),
@@ -51,16 +54,20 @@ impl State {
         let mut root = Element::root("ListBucketResult")
             .text("Name", bucket)
             .text("Prefix", &spelled(&prefix))
-            .text("KeyCount", &page.len().to_string())
             .text("MaxKeys", &most.to_string())
             .text("IsTruncated", if truncated { "true" } else { "false" });
+        root = match is_v2 {
+            true => root.text("KeyCount", &page.len().to_string()),
+            false => root.text("Marker", &spelled(marker.as_deref().unwrap_or_default())),
+        };
         if let Some(encoding) = asked("encoding-type") {
             root = root.text("EncodingType", &encoding);
         }
         if let Some(token) = token {
             root = root.text("ContinuationToken", &token);
         }
-        if let (true, Some((last, _))) = (truncated, page.last()) {
+        // The older way says nothing: the last key is where it goes on.
+        if let (true, true, Some((last, _))) = (is_v2, truncated, page.last()) {
             root = root.text("NextContinuationToken", &STANDARD.encode(last));
         }
         for (key, object) in page {
