@@ -359,8 +359,8 @@ fn a_refusal_that_is_final_is_told_at_once_in_its_words() {
         429 => 21,
         _ => 20,
     };
-    type Exit = fn(u16) -> i32;
-    let places: [(&str, fn() -> Rule, Exit); 5] = [
+    type Place = (&'static str, fn() -> Rule, fn(u16) -> i32);
+    let places: [Place; 5] = [
         ("revision", || api("/revision/"), of_hub),
         ("tree", || api("/tree/"), of_hub),
         ("HEAD of a file", || Rule::on("HEAD", "/resolve/"), of_hub),
