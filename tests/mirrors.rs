@@ -223,6 +223,21 @@ fn a_socks_proxy_is_used_and_given_the_name() {
                 }
             }
         }),
+        row("an S3", || {
+            let (s3, volume, proxy) = (bucket(), Volume::new(), Relay::proxy(None));
+            let usual = fetch_s3(&s3, &volume, &["s3://models/llama/", "m"]);
+            let named = s3.url().replace("127.0.0.1", "s3.invalid");
+            let mut command = weightlift();
+            command.args(usual.get_args().map(|argument| match argument.to_str() {
+                Some(url) if url == s3.url() => named.as_ref(),
+                _ => argument,
+            }));
+            command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command.env("ALL_PROXY", format!("socks5h://127.0.0.1:{}", proxy.port()));
+            command.run().assert_success();
+            volume.assert_holds("m", &model());
+            assert!(proxy.seen().iter().all(|relayed| relayed.host == "s3.invalid"));
+        }),
         row("a proxy that is not there", || {
             let volume = Volume::new();
             let mut command = fetch_at("http://hub.invalid", &volume);
@@ -344,8 +359,8 @@ fn a_refusal_that_is_final_is_told_at_once_in_its_words() {
         429 => 21,
         _ => 20,
     };
-    type Exit = fn(u16) -> i32;
-    let places: [(&str, fn() -> Rule, Exit); 5] = [
+    type Place = (&'static str, fn() -> Rule, fn(u16) -> i32);
+    let places: [Place; 5] = [
         ("revision", || api("/revision/"), of_hub),
         ("tree", || api("/tree/"), of_hub),
         ("HEAD of a file", || Rule::on("HEAD", "/resolve/"), of_hub),
@@ -602,6 +617,14 @@ fn a_directory_that_is_listed_without_its_files_is_asked_for() {
             hub.script(below.then(Fault::ReplaceBody(all.to_string().into_bytes())));
             let run = fetch(&hub, &Volume::new(), &["hf://org/tiny"]).run().assert_code(20);
             assert!(run.last_line().contains("which is not in it"), "{}", run.stderr);
+            assert!(hub.requests().len() < 16, "{} requests", hub.requests().len());
+        }),
+        row("a server that finds no directory", || {
+            let hub = FakeHub::builder().repo(REPO, nested()).flat_listings().start();
+            let below = Rule::on("GET", &format!("/tree/{}/", hub.commit(REPO)));
+            hub.script(below.then(Fault::status(404)));
+            let run = fetch(&hub, &Volume::new(), &["hf://org/tiny"]).run().assert_code(20);
+            assert!(run.last_line().contains("answered 404 when asked"), "{}", run.stderr);
             assert!(hub.requests().len() < 16, "{} requests", hub.requests().len());
         }),
         row("directories without end", || {

@@ -10,14 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, Response};
 use serde::Deserialize;
 use url::Url;
 
 use super::http::{self, Http, MAX_REDIRECTS};
 use super::hub_endpoint::HubSettings;
 use super::hub_links::{Links, Route};
-use super::hub_refusals::{Asked, Context, OfStorage, Refusal};
+use super::hub_refusals::{Asked, Context, Refusal};
 use super::{Body, Source, SourceError, body, encoding, hub_answers};
 use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 
@@ -35,7 +35,7 @@ pub struct Hub {
     /// For the calls about the repo; the bytes of files go over the callers' clients.
     client: Client,
     pinned: OnceLock<Pinned>,
-    links: Links,
+    pub(super) links: Links,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -171,7 +171,7 @@ impl Hub {
         )))
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         client: &Client,
         method: Method,
@@ -214,7 +214,7 @@ impl Hub {
         Err(refused.of_hub(asked, &self.context()))
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(super) fn context(&self) -> Context<'_> {
         Context {
             endpoint: &self.settings.endpoint,
             repo: self.pinned.get().map_or(&self.repo.id, |pinned| &pinned.id),
@@ -246,113 +246,13 @@ impl Hub {
             .map_err(|error| SourceError::Settings(format!("no URL for `{path}`: {error}")))
     }
 
-    fn resolve_url(&self, pinned: &Pinned, path: &RelPath) -> Result<Url, SourceError> {
+    pub(super) fn resolve_url(&self, pinned: &Pinned, path: &RelPath) -> Result<Url, SourceError> {
         let path = utf8_percent_encode(path.as_str(), QUOTED_PATH);
         self.url(&format!("{}/resolve/{}/{path}", pinned.id, pinned.commit))
     }
 
     fn warn(&self, warning: String) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
-    }
-
-    /// Reads through `/resolve`, redirects included.
-    async fn read_resolved(
-        &self,
-        client: &Client,
-        pinned: &Pinned,
-        file: &RemoteFile,
-        range: Range<u64>,
-    ) -> Result<Body, SourceError> {
-        let url = self.resolve_url(pinned, &file.path)?;
-        let whole = range == (0..file.size);
-        let followed = self.follow(client, Method::GET, url, (!whole).then_some(&range)).await?;
-        let final_url = followed.response.url().clone();
-        if final_url.origin() == self.settings.endpoint.origin() {
-            let response = self.accepted(followed.response, &Asked::File(&file.path)).await?;
-            return Body::open(response, file, range, self.http.deadlines.stall);
-        }
-        if !followed.response.status().is_success() {
-            return Err(self.storage_refusal(followed.response, file, None).await);
-        }
-        self.links.worked(&file.path);
-        Body::open(followed.response, file, range, self.http.deadlines.stall)
-    }
-
-    /// Reads from the storage directly, by a link that serves all ranges of the file.
-    async fn read_linked(
-        &self,
-        client: &Client,
-        file: &RemoteFile,
-        url: &Url,
-        range: Range<u64>,
-    ) -> Result<Body, SourceError> {
-        // A mirror's link may be another Hub, which redirects once more.
-        let response = self.follow(client, Method::GET, url.clone(), Some(&range)).await?.response;
-        if response.status().is_success() {
-            self.links.worked(&file.path);
-            return Body::open(response, file, range, self.http.deadlines.stall);
-        }
-        Err(self.storage_refusal(response, file, Some(url)).await)
-    }
-
-    /// What a refusal by the storage means: a link that has expired, ranges that are signed one by
-    /// one, or no access at all.
-    async fn storage_refusal(
-        &self,
-        response: Response,
-        file: &RemoteFile,
-        link: Option<&Url>,
-    ) -> SourceError {
-        let refused = Refusal::read(response, self.http.deadlines.stall).await;
-        if refused.wants_login() {
-            return refused.elsewhere(&self.context());
-        }
-        let told = refused.told_of(&file.path);
-        match refused.of_storage() {
-            OfStorage::Link if self.links.refused(&file.path, &refused.origin, link) => {
-                SourceError::Again(told)
-            }
-            OfStorage::Link | OfStorage::No => SourceError::Access(told),
-            OfStorage::Gone => {
-                self.links.forget(&file.path);
-                SourceError::Protocol(told)
-            }
-            OfStorage::Trouble => SourceError::Unreachable(told),
-            OfStorage::Broken => SourceError::Protocol(told),
-        }
-    }
-
-    /// Asks the Hub where the bytes of a large file are, without a range: a link that is signed
-    /// for a range serves no other.
-    async fn mint(
-        &self,
-        client: &Client,
-        pinned: &Pinned,
-        file: &RemoteFile,
-    ) -> Result<Route, SourceError> {
-        let mut url = self.resolve_url(pinned, &file.path)?;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(client, Method::HEAD, &url, None).await?;
-            let Some(target) = http::redirect_target(&url, &response)? else {
-                // A mirror that serves the bytes itself, whether it knows HEAD or not; or a refusal.
-                if matches!(
-                    response.status(),
-                    StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
-                ) {
-                    return Ok(self.links.keep(&file.path, Route::Resolve));
-                }
-                self.accepted(response, &Asked::File(&file.path)).await?;
-                return Ok(self.links.keep(&file.path, Route::Resolve));
-            };
-            if target.origin() != self.settings.endpoint.origin() {
-                return Ok(self.links.minted(&file.path, target));
-            }
-            url = target;
-        }
-        Err(SourceError::Protocol(format!(
-            "`{}` redirects `{}` more than {MAX_REDIRECTS} times",
-            self.settings.endpoint, file.path
-        )))
     }
 }
 

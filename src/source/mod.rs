@@ -15,6 +15,7 @@ mod hub_answers;
 mod hub_endpoint;
 mod hub_links;
 mod hub_pages;
+mod hub_reads;
 mod hub_refusals;
 mod hub_tree;
 mod no_proxy;
