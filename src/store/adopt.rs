@@ -354,7 +354,7 @@ fn journalled_bytes(attempts: &Dir, name: &str) -> u64 {
 }
 
 /// Opens an attempt; what is no directory is none.
-fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
+pub(super) fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
     match attempts.child(name) {
         Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
         opened => opened,

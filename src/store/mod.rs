@@ -9,6 +9,7 @@ mod error;
 mod filesystem;
 mod fill;
 mod finish;
+mod foreign;
 pub(crate) mod fuzz;
 mod journal;
 mod lock;
@@ -26,6 +27,8 @@ mod wanted;
 
 pub use dir::{Dir, Kind};
 pub use error::StoreError;
+pub use filesystem::owns;
+pub use foreign::Foreign;
 pub use lock::{Lock, LockAttempt};
 pub use node::NodeIdentity;
 pub use owner::{Heartbeat, Owner, Report, SILENCE};
