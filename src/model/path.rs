@@ -135,6 +135,14 @@ impl Family {
     }
 }
 
+impl Family {
+    /// The family that a file name stands for, unless the name was cut.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let family = Self::parse(&name.replace("%2F", "/").replace("%25", "%")).ok()?;
+        (family.file_name() == name).then_some(family)
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(out)
@@ -194,6 +202,11 @@ mod tests {
         let name = |dest: &str| Family::parse(dest).expect(dest).file_name();
         assert_eq!(name("embeddings/bge-large/"), "embeddings%2Fbge-large");
         assert_ne!(name("a/b"), name("a%2Fb"));
+        for dest in ["a", "a/b", "a%2Fb", "a%/b%25", "ü~x"] {
+            let family = Family::of_file_name(&name(dest)).expect(dest);
+            assert_eq!(family.path().as_str(), dest);
+        }
+        assert!(Family::of_file_name(&name(&"x/".repeat(150))).is_none());
         assert!(name(&format!("{}/{}", "x".repeat(250), "y".repeat(250))).len() < 200);
         assert!(Family::parse("../x").is_err() && Family::parse("a/.weightlift").is_err());
     }

@@ -144,11 +144,12 @@ pub fn files(count: usize) -> String {
     format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
 
-/// How old something is: `9 days`, `2h05m`.
+/// How old something is: `9 days`, to the nearest; `2h05m`.
 pub fn age(span: Duration) -> String {
-    match span.as_secs() / 86_400 {
-        0 | 1 => duration(span),
-        days => format!("{days} days"),
+    const DAY: u64 = 86_400;
+    match span.as_secs() {
+        seconds if seconds < 2 * DAY => duration(span),
+        seconds => format!("{} days", (seconds + DAY / 2) / DAY),
     }
 }
 
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(size(16_060_522_752), "16.1 GB");
         assert_eq!(duration(Duration::from_millis(1_250)), "1.2s");
         assert_eq!(duration(Duration::from_secs(185)), "3m05s");
-        assert_eq!(age(Duration::from_secs(9 * 86_400 + 5)), "9 days");
+        assert_eq!(age(Duration::from_secs(9 * 86_400 - 5)), "9 days");
         assert_eq!(age(Duration::from_secs(7_500)), "2h05m");
     }
 }

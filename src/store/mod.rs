@@ -3,7 +3,9 @@
 //! Knows nothing of URLs and networks. Every name below the root is opened part by part without
 //! following links, so that nothing outside the root is touched, whatever lies there.
 
+mod abandoned;
 mod adopt;
+mod clear;
 mod dir;
 mod error;
 mod filesystem;
@@ -11,6 +13,7 @@ mod fill;
 mod finish;
 mod foreign;
 pub(crate) mod fuzz;
+mod held;
 mod journal;
 mod lock;
 mod node;
