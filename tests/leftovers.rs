@@ -456,6 +456,21 @@ fn what_killed_runs_of_other_models_left_long_ago_is_removed_and_told() {
 }
 
 #[test]
+fn a_family_whose_name_was_cut_is_cleared_as_well() {
+    let (hub, volume) = (hub(), Volume::new());
+    let family = "x".repeat(230);
+    let left = killed(&hub, &volume, &family, |it| it);
+    age(&left, "1 day ago");
+    fetch_small(&hub, &volume).assert_success();
+    assert!(left.is_dir());
+    age(&left, OLD);
+    std::fs::remove_dir_all(volume.family("small")).unwrap();
+    let run = fetch_small(&hub, &volume).assert_success();
+    assert!(run.stderr.contains("removed 1 unfinished attempt of other models"), "{}", run.stderr);
+    volume.assert_clean();
+}
+
+#[test]
 fn what_may_still_be_continued_is_kept() {
     let (hub, volume) = (hub(), Volume::new());
     let left = killed(&hub, &volume, "a", |it| it);
