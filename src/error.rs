@@ -166,8 +166,10 @@ fn of_store(error: &StoreError) -> Class {
     match error {
         StoreError::Io { .. } => of_errno(error.errno()),
         StoreError::Disturbed(_) => Class::LocalIo,
-        StoreError::Foreign(_)
+        StoreError::Reserved { .. } => Class::Usage,
+        StoreError::Foreign { .. }
         | StoreError::InTheWay { .. }
+        | StoreError::OwnedName { .. }
         | StoreError::InsideFamily { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::NoSpace { .. } | StoreError::NoInodes { .. } => Class::NoSpace,

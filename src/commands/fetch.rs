@@ -122,7 +122,7 @@ impl<'a> Fetch<'a> {
             let filled = self.fill(model, &store, source.as_ref(), has_waited, progress, started);
             let error = match filled.await {
                 Ok(outcome) => return Ok(outcome),
-                Err(error) => error,
+                Err(error) => self.with_what_is_held(error, &store),
             };
             if is_extra && error.class() == Class::NoSpace {
                 // There is no room for two: the one who was first may still make it.
@@ -187,6 +187,7 @@ impl<'a> Fetch<'a> {
             worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
         };
         let reused = attempt.adopt(store, &outside)?;
+        attempt.clear_abandoned(store, &outside);
         let plan = attempt.plan();
         if let Err(error) = attempt.check_space(&plan) {
             drop(heartbeat);
@@ -259,6 +260,22 @@ impl<'a> Fetch<'a> {
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome.summary = announce::end(&outcome, started.elapsed());
         Ok(outcome)
+    }
+
+    /// Where there is no space, says also what unfinished attempts of other models take.
+    fn with_what_is_held(&self, mut error: Error, store: &Store) -> Error {
+        if error.class() == Class::NoSpace
+            && let Some(held) = store.held_by_others()
+        {
+            let is_told = match &mut error {
+                Error::Store(error) => error.with_what_is_held(&held),
+                _ => false,
+            };
+            if !is_told {
+                self.screen.warn(&held);
+            }
+        }
+        error
     }
 
     /// Drops the attempt. What is left over is swept by a later run.

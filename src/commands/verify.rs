@@ -1,5 +1,6 @@
 //! `weightlift verify`: is what was published still what the sentinel vouches for?
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -21,6 +22,8 @@ use crate::transfer::Stop;
 use crate::verify::{self, FileHasher, Structure};
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// Files that are not in the sentinel are named up to here, then counted.
+const MAX_EXTRA_LINES: usize = 20;
 
 /// Reads every byte of the model at `path` and compares it with the sentinel.
 pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Error> {
@@ -44,8 +47,12 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
     for (file, why) in &bad {
         screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));
     }
-    for extra in unlisted(&dir, &sentinel)? {
-        screen.warn(&format!("`{}` is not in the sentinel", dir.path_of(&extra).display()));
+    let extra = unlisted(&dir, &sentinel)?;
+    for extra in extra.iter().take(MAX_EXTRA_LINES) {
+        screen.warn(&format!("`{}` is not in the sentinel", dir.path_of(extra).display()));
+    }
+    if let Some(more) = extra.len().checked_sub(MAX_EXTRA_LINES).filter(|more| *more > 0) {
+        screen.warn(&format!("{more} more in `{}` are not in the sentinel", path.display()));
     }
     if !bad.is_empty() {
         let names: Vec<String> = bad.iter().take(5).map(|(file, _)| format!("`{file}`")).collect();
@@ -187,24 +194,41 @@ fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Resu
     Ok(Sha256(hasher.finish().unwrap_or_default()))
 }
 
-/// Files in the directory that the sentinel does not list.
+/// Files in the directory that the sentinel does not list, and directories that nobody lets us look
+/// into. What the filesystem keeps there is left alone.
 fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
-    let listed: std::collections::HashSet<&str> =
-        sentinel.files.iter().map(|file| &*file.path).collect();
+    let listed: HashSet<&str> = sentinel.files.iter().map(|file| &*file.path).collect();
+    let directories = directories_with_owned_names(sentinel);
     let mut found = Vec::new();
     let mut to_see = vec![String::new()];
     while let Some(above) = to_see.pop() {
-        let Some(at) = dir.descend(above.split('/').filter(|part| !part.is_empty()))? else {
-            continue;
+        let names = match dir.descend(above.split('/').filter(|part| !part.is_empty())) {
+            Ok(Some(at)) => at.names().map(|names| (at, names)),
+            Ok(None) => continue,
+            Err(error) => Err(error),
         };
-        for name in at.names()? {
+        let (at, names) = match names {
+            Ok(seen) => seen,
+            Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) => {
+                found.push(text::name(&above, 200) + "/");
+                continue;
+            }
+            // Removed or replaced while we look.
+            Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for name in names {
             let path = if above.is_empty() { name.clone() } else { format!("{above}/{name}") };
-            if path == SENTINEL || path == STATE_DIR || path == "lost+found" {
+            let is_listed = listed.contains(path.as_str());
+            if path == SENTINEL
+                || path == STATE_DIR
+                || store::owns(&name) && !is_listed && !directories.contains(path.as_str())
+            {
                 continue;
             }
             match at.kind(&name)? {
                 Some(Kind::Directory) => to_see.push(path),
-                Some(_) if listed.contains(path.as_str()) => {}
+                Some(_) if is_listed => {}
                 // A name that is no UTF-8 is not found again by how it is shown.
                 None if !name.contains(char::REPLACEMENT_CHARACTER) => {}
                 Some(_) | None => found.push(text::inert(&path, 200)),
@@ -213,6 +237,20 @@ fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Directories of the model that are called as a filesystem calls its own.
+fn directories_with_owned_names(sentinel: &Sentinel) -> HashSet<&str> {
+    let mut directories = HashSet::new();
+    for file in &sentinel.files {
+        for (at, _) in file.path.match_indices('/') {
+            let directory = &file.path[..at];
+            if store::owns(directory.rsplit('/').next().unwrap_or(directory)) {
+                directories.insert(directory);
+            }
+        }
+    }
+    directories
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -135,6 +135,18 @@ impl Family {
     }
 }
 
+impl Family {
+    /// The family that a file name stands for, unless the name was cut, or looks so.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let end = name.rsplit_once('~').map(|(_, end)| end);
+        if end.is_some_and(|end| end.len() == 16 && u64::from_str_radix(end, 16).is_ok()) {
+            return None;
+        }
+        let family = Self::parse(&name.replace("%2F", "/").replace("%25", "%")).ok()?;
+        (family.file_name() == name).then_some(family)
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(out)
@@ -194,6 +206,11 @@ mod tests {
         let name = |dest: &str| Family::parse(dest).expect(dest).file_name();
         assert_eq!(name("embeddings/bge-large/"), "embeddings%2Fbge-large");
         assert_ne!(name("a/b"), name("a%2Fb"));
+        for dest in ["a", "a/b", "a%2Fb", "a%/b%25", "ü~x"] {
+            let family = Family::of_file_name(&name(dest)).expect(dest);
+            assert_eq!(family.path().as_str(), dest);
+        }
+        assert!(Family::of_file_name(&name(&"x".repeat(250))).is_none());
         assert!(name(&format!("{}/{}", "x".repeat(250), "y".repeat(250))).len() < 200);
         assert!(Family::parse("../x").is_err() && Family::parse("a/.weightlift").is_err());
     }

@@ -27,6 +27,23 @@ pub fn inert(text: &str, max_chars: usize) -> String {
     out
 }
 
+/// The name of a file that somebody else has chosen, fit for one line of output. Unlike `inert` it
+/// keeps white space, which belongs to a name; what would end the line is escaped.
+pub fn name(name: &str, max_chars: usize) -> String {
+    let mut out = String::new();
+    for (n, c) in name.chars().enumerate() {
+        match c {
+            _ if n == max_chars => {
+                out.push('…');
+                break;
+            }
+            c if is_control(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// `text` without what could be a token, a key or a signature: every long run of the characters that
 /// such things are made of.
 pub fn without_secrets(text: &str) -> String {
@@ -127,6 +144,15 @@ pub fn files(count: usize) -> String {
     format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
 
+/// How old something is: `9 days`, to the nearest; `2h05m`.
+pub fn age(span: Duration) -> String {
+    const DAY: u64 = 86_400;
+    match span.as_secs() {
+        seconds if seconds < 2 * DAY => duration(span),
+        seconds => format!("{} days", (seconds + DAY / 2) / DAY),
+    }
+}
+
 /// A time span for people: `0.4s`, `12s`, `3m05s`, `1h02m`.
 pub fn duration(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -171,6 +197,8 @@ mod tests {
     fn foreign_text_cannot_move_the_cursor_or_start_a_line() {
         assert_eq!(inert("a\u{1b}[31m\nb\u{202e}c", 100), "a\\u{1b}[31m b\\u{202e}c");
         assert_eq!(inert("abcdef", 3), "abc…");
+        assert_eq!(name(" a\n\u{9b}", 100), " a\\u{a}\\u{9b}");
+        assert_eq!(name("abcdef", 3), "abc…");
     }
 
     #[test]
@@ -200,5 +228,7 @@ mod tests {
         assert_eq!(size(16_060_522_752), "16.1 GB");
         assert_eq!(duration(Duration::from_millis(1_250)), "1.2s");
         assert_eq!(duration(Duration::from_secs(185)), "3m05s");
+        assert_eq!(age(Duration::from_secs(9 * 86_400 - 5)), "9 days");
+        assert_eq!(age(Duration::from_secs(7_500)), "2h05m");
     }
 }

@@ -18,7 +18,7 @@ use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, Presence, TREE};
 use super::sweep::{remove_attempt, remove_gone};
 use super::wanted::Wanted;
-use super::{Dir, Kind, Store, StoreError, filesystem, node, space};
+use super::{Dir, Kind, NodeIdentity, Store, StoreError, filesystem, node, space};
 use crate::model::{RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
@@ -62,7 +62,7 @@ impl Attempt {
             }
             let trust = self.trust(&old, &header, give_up_at, outside)?;
             if trust != Trust::Copy {
-                self.settle(store, &old, &name, &header)?;
+                settle(&self.state, store, &old, &name, &header)?;
             }
             if let Some(tree) = old.child(TREE)? {
                 for file in files {
@@ -89,7 +89,7 @@ impl Attempt {
                 continue;
             };
             if header.family == self.state_name && self.is_gone(&old, &header)? == Some(true) {
-                self.settle(store, &old, &name, &header)?;
+                settle(&self.state, store, &old, &name, &header)?;
                 remove_attempt(&attempts, &name)?;
             }
         }
@@ -104,16 +104,8 @@ impl Attempt {
         Ok(names)
     }
 
-    /// Whether the writer of `old` is certainly gone; `None` if it is of another node or boot and
-    /// nobody can tell.
     fn is_gone(&self, old: &Dir, header: &Header) -> Result<Option<bool>, StoreError> {
-        let held = journal::is_held(old)?;
-        if self.writer.same_boot(&header.writer) {
-            // Where locks may lie, the process must be gone or silent as well.
-            return Ok(Some(!held && (header.locked || self.is_silent(old, header))));
-        }
-        // Only one node at a time has a local filesystem, and its kernel was another then.
-        Ok(if held { Some(false) } else { filesystem::is_local(old).then_some(true) })
+        is_gone(&self.writer, old, header)
     }
 
     fn trust(
@@ -142,55 +134,6 @@ impl Attempt {
             std::thread::sleep(Duration::from_millis(500));
         }
         Ok(Trust::Move)
-    }
-
-    /// Whether the writer of `old`, of this boot, is gone or has not given a sign for long enough.
-    fn is_silent(&self, old: &Dir, header: &Header) -> bool {
-        if self.writer.sees_gone(&header.writer) {
-            return true;
-        }
-        let Some(owner) = Owner::read(old, OWNER) else { return false };
-        let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
-        age > SILENT
-    }
-
-    /// An attempt that was killed between the renames of its publication: its finished tree may lie
-    /// in `revisions/` with nothing that points to it, or the tree that it replaced in its own.
-    fn settle(
-        &self,
-        store: &Store,
-        old: &Dir,
-        name: &str,
-        header: &Header,
-    ) -> Result<(), StoreError> {
-        if store.in_place {
-            return Ok(());
-        }
-        let id = name.rsplit(ID_SEPARATOR).next().unwrap_or(name);
-        match old.child(TREE)? {
-            // The link is the last to leave: without it the tree was published, whatever has become
-            // of it since.
-            None if old.kind("link")?.is_some() => {
-                let revisions = self.state.child("revisions")?;
-                let own = revisions.map(|dir| dir.child(&self.state_name)).transpose()?.flatten();
-                let is_live = store.link_target()?.is_some_and(|target| target.ends_with(id));
-                if let Some(own) = own.filter(|_| !is_live)
-                    && own.kind(id)? == Some(Kind::Directory)
-                {
-                    unless_gone(own.rename(id, old, TREE))?;
-                }
-            }
-            None => {}
-            Some(tree) => {
-                let is_complete =
-                    with_sentinel(&tree, SentinelHead::read).is_ok_and(|head| head.is_some());
-                if is_complete && tree.identity()?.1 != header.tree {
-                    let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
-                    unless_gone(old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}")))?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn adopt_file(
@@ -334,6 +277,71 @@ impl Attempt {
     }
 }
 
+/// Whether the writer of `old` is certainly gone; `None` if it is of another node or boot and nobody
+/// can tell.
+pub(super) fn is_gone(
+    us: &NodeIdentity,
+    old: &Dir,
+    header: &Header,
+) -> Result<Option<bool>, StoreError> {
+    let held = journal::is_held(old)?;
+    if us.same_boot(&header.writer) {
+        // Where locks may lie, the process must be gone or silent as well.
+        return Ok(Some(!held && (header.locked || is_silent(us, old, header))));
+    }
+    // Only one node at a time has a local filesystem, and its kernel was another then.
+    Ok(if held { Some(false) } else { filesystem::is_local(old).then_some(true) })
+}
+
+/// Whether the writer of `old`, of this boot, is gone or has not given a sign for long enough.
+fn is_silent(us: &NodeIdentity, old: &Dir, header: &Header) -> bool {
+    if us.sees_gone(&header.writer) {
+        return true;
+    }
+    let Some(owner) = Owner::read(old, OWNER) else { return false };
+    let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
+    age > SILENT
+}
+
+/// An attempt that was killed between the renames of its publication: its finished tree may lie in
+/// `revisions/` with nothing that points to it, or the tree that it replaced in its own.
+pub(super) fn settle(
+    state: &Dir,
+    store: &Store,
+    old: &Dir,
+    name: &str,
+    header: &Header,
+) -> Result<(), StoreError> {
+    if store.in_place {
+        return Ok(());
+    }
+    let id = name.rsplit(ID_SEPARATOR).next().unwrap_or(name);
+    match old.child(TREE)? {
+        // The link is the last to leave: without it the tree was published, whatever has become of
+        // it since.
+        None if old.kind("link")?.is_some() => {
+            let revisions = state.child("revisions")?;
+            let own = revisions.map(|dir| dir.child(&header.family)).transpose()?.flatten();
+            let is_live = store.link_target()?.is_some_and(|target| target.ends_with(id));
+            if let Some(own) = own.filter(|_| !is_live)
+                && own.kind(id)? == Some(Kind::Directory)
+            {
+                unless_gone(own.rename(id, old, TREE))?;
+            }
+        }
+        None => {}
+        Some(tree) => {
+            let is_complete =
+                with_sentinel(&tree, SentinelHead::read).is_ok_and(|head| head.is_some());
+            if is_complete && tree.identity()?.1 != header.tree {
+                let own = state.make_child("revisions")?.make_child(&header.family)?;
+                unless_gone(old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Another process may have been faster.
 fn unless_gone(renamed: Result<(), StoreError>) -> Result<(), StoreError> {
     renamed.or_else(|error| if error.errno() == Some(Errno::NOENT) { Ok(()) } else { Err(error) })
@@ -354,7 +362,7 @@ fn journalled_bytes(attempts: &Dir, name: &str) -> u64 {
 }
 
 /// Opens an attempt; what is no directory is none.
-fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
+pub(super) fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
     match attempts.child(name) {
         Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
         opened => opened,

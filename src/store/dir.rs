@@ -313,10 +313,19 @@ impl Dir {
     }
 
     /// When a name in this directory was last added or removed, since 1970.
-    pub fn modified(&self) -> Result<std::time::Duration, StoreError> {
+    pub fn modified(&self) -> Result<Duration, StoreError> {
         let stat = rustix::fs::fstat(&self.fd)
             .map_err(|error| StoreError::io("look at", &self.path, error))?;
-        Ok(std::time::Duration::from_secs(stat.st_mtime.max(0) as u64))
+        Ok(since_1970(&stat))
+    }
+
+    /// When the file `name` was last written, since 1970, if it is there; of a link, the link's own.
+    pub fn modified_of(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(since_1970(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &self.path_of(name), error)),
+        }
     }
 
     /// Identity of the directory: device and inode.
@@ -343,6 +352,12 @@ impl AsFd for Dir {
         self.fd.as_fd()
     }
 }
+
+fn since_1970(stat: &rustix::fs::Stat) -> Duration {
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    Duration::new(stat.st_mtime.max(0) as u64, nanoseconds)
+}
+
 /// Does it again for a while where there are no descriptors left: others of our threads have some
 /// only for a moment.
 fn patiently<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {

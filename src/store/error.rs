@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::Foreign;
 use crate::model::{SentinelProblem, text};
 
 #[derive(Debug, thiserror::Error)]
@@ -13,24 +14,39 @@ pub enum StoreError {
     #[error("cannot {doing} `{}`: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(
-        "`{}` holds files that weightlift did not put there; choose another DEST or move them away",
-        .0.display()
+        "`{}` holds {found}; choose another DEST, or move away or remove what is there",
+        path.display()
     )]
-    Foreign(PathBuf),
-    #[error("`{}` is {what}; choose another DEST or move it away", path.display())]
-    InTheWay { path: PathBuf, what: &'static str },
+    Foreign { path: PathBuf, found: Foreign },
+    #[error(
+        "`{}` is {what}, and a directory is needed there; choose another DEST, or move it away or \
+         remove it",
+        path.display()
+    )]
+    InTheWay { path: PathBuf, what: String },
+    #[error("`{}`: `{name}` is a name that filesystems keep for themselves; choose another DEST", path.display())]
+    Reserved { path: PathBuf, name: String },
+    #[error(
+        "`{}` is the filesystem's own, and the model has a file of that name; choose another DEST, or \
+         leave it out with --exclude '{name}'",
+        path.display()
+    )]
+    OwnedName { path: PathBuf, name: String },
     #[error("`{}` lies inside the published model `{}`; choose another DEST", inner.display(), outer.display())]
     InsideFamily { inner: PathBuf, outer: PathBuf },
     #[error("`{}`: {problem}", path.display())]
     Sentinel { path: PathBuf, problem: SentinelProblem },
     #[error(
-        "`{}` has {} free, {} more {} needed; enlarge the volume or remove old models",
+        "`{}` has {} free, {} more {} needed; enlarge the volume or remove old models{}",
         path.display(), text::size(*free), text::size(need.saturating_sub(*free)),
-        if need.saturating_sub(*free) == 1 { "is" } else { "are" }
+        if need.saturating_sub(*free) == 1 { "is" } else { "are" }, also(held)
     )]
-    NoSpace { path: PathBuf, free: u64, need: u64 },
-    #[error("`{}` has {free} free inodes, {need} are needed; remove small files or enlarge the volume", path.display())]
-    NoInodes { path: PathBuf, free: u64, need: u64 },
+    NoSpace { path: PathBuf, free: u64, need: u64, held: String },
+    #[error(
+        "`{}` has {free} free inodes, {need} are needed; remove small files or enlarge the volume{}",
+        path.display(), also(held)
+    )]
+    NoInodes { path: PathBuf, free: u64, need: u64, held: String },
     #[error("another process publishes into `{}` at the same time; run again", .0.display())]
     Overtaken(PathBuf),
     #[error("somebody else changes or removes what weightlift keeps at `{}`; run again", .0.display())]
@@ -50,6 +66,17 @@ impl StoreError {
         Self::Io { doing, path: path.to_owned(), source: source.into() }
     }
 
+    /// Says as well what holds the space that is missing, where the message has room for it.
+    pub fn with_what_is_held(&mut self, by: &str) -> bool {
+        match self {
+            Self::NoSpace { held, .. } | Self::NoInodes { held, .. } => {
+                by.clone_into(held);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
@@ -57,4 +84,9 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+/// The end of a message, if there is more to say.
+fn also(held: &str) -> String {
+    if held.is_empty() { String::new() } else { format!("; {held}") }
 }

@@ -1,4 +1,5 @@
-//! What can be expected of the filesystem below a directory, by its kind.
+//! What can be expected of the filesystem below a directory, by its kind; and what it keeps there
+//! itself.
 
 use rustix::fs::fstatfs;
 
@@ -12,6 +13,77 @@ const OVERLAY: u64 = 0x794c_7630;
 
 /// Since this version of Linux `syncfs` fails if anything could not be written.
 const SYNCFS_REPORTS_SINCE: (u32, u32) = (5, 8);
+
+/// Names of files and directories that a filesystem or a file server puts beside those of its users,
+/// compared without case, as SMB does.
+const OF_FILESYSTEMS: [&str; 29] = [
+    // ext2, ext3, ext4, OCFS2, JFS: where `fsck` puts what has lost its name; 0700 and root's.
+    "lost+found",
+    // Quota files of ext4 that are no hidden inodes, of both formats.
+    "aquota.user",
+    "aquota.group",
+    "quota.user",
+    "quota.group",
+    // Snapshots: NetApp ONTAP (FSx, Azure NetApp Files), PowerScale, Qumulo, VAST, Filestore.
+    ".snapshot",
+    "~snapshot",
+    // IBM Storage Scale (GPFS), WEKA, snapper on btrfs.
+    ".snapshots",
+    // CephFS; UFS.
+    ".snap",
+    // Dell Unity and VNX, with their own settings in `.etc`; Sun NAS.
+    ".ckpt",
+    ".chkpnt",
+    ".etc",
+    // OpenZFS with `snapdir=visible`.
+    ".zfs",
+    // GlusterFS: the root of a brick, and where its trash translator puts what is removed.
+    ".glusterfs",
+    ".trashcan",
+    // Lustre: files by their identifiers.
+    ".lustre",
+    // JuiceFS: virtual files in the root of a mount, and its trash.
+    ".accesslog",
+    ".config",
+    ".control",
+    ".stats",
+    ".trash",
+    // NTFS and exFAT: the root of a Windows server's share.
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    // Synology DSM: snapshots, removed files, and indexes in every directory.
+    "#snapshot",
+    "#recycle",
+    "@eaDir",
+    // QNAP QTS: the same three.
+    "@Recently-Snapshot",
+    "@Recycle",
+    ".@__thumb",
+];
+/// Starts the name that a file gets which is removed while a process has it open. It is gone when
+/// that process has closed it; until then its directory cannot be removed.
+const OF_OPEN_FILES: [&str; 5] = [
+    // NFS clients.
+    ".nfs",
+    // libfuse.
+    ".fuse_hidden",
+    // The SMB client of Linux, since 6.17 and before.
+    ".__smbfile_silly",
+    ".smb0",
+    // The AFS client of Linux.
+    ".__afs",
+];
+
+/// Whether `name` is one that a filesystem keeps for itself: nobody's file, so never foreign, and
+/// never opened, moved or removed. A file of a model can have such a name nevertheless, so where a
+/// list says what belongs to a model, the list counts.
+pub fn owns(name: &str) -> bool {
+    is_of_open_file(name) || OF_FILESYSTEMS.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn is_of_open_file(name: &str) -> bool {
+    OF_OPEN_FILES.iter().any(|start| name.len() > start.len() && name.starts_with(start))
+}
 
 /// Whether only one node at a time can have this filesystem mounted, so that a writer of an earlier
 /// boot cannot exist any more.
@@ -42,6 +114,36 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_of_a_filesystem_is_known_by_its_name() {
+        for name in [
+            "lost+found",
+            ".snapshot",
+            ".snap",
+            ".zfs",
+            ".glusterfs",
+            ".nfs000000000000abcd00000001",
+            ".fuse_hidden0000000500000001",
+            "$Recycle.Bin",
+        ] {
+            assert!(owns(name), "{name}");
+        }
+        // What people make; and what a file manager leaves, which is a person's as well.
+        for name in [
+            "",
+            ".nfs",
+            "nfs",
+            "snapshot",
+            "lost+found.txt",
+            ".cache",
+            ".Trash-1000",
+            ".git",
+            "...",
+        ] {
+            assert!(!owns(name), "{name}");
+        }
+    }
 
     #[test]
     fn releases_of_kernels_are_read() {

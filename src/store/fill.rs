@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::place::read_sentinel;
-use super::publish::{is_published, sync_tree};
+use super::publish::is_published;
 use super::staging::Attempt;
-use super::{Dir, Kind, Published, Store, StoreError};
-use crate::model::{RelPath, SENTINEL, STATE_DIR, Sentinel};
+use super::{Dir, Foreign, Published, Store, StoreError, filesystem};
+use crate::model::{RelPath, RemoteFile, SENTINEL, STATE_DIR, Sentinel};
 
 /// The list of files that an unfinished publication has begun to move.
 const PUBLISHING: &str = "publishing.json";
@@ -51,6 +51,28 @@ impl Publishing {
         let Some(state) = family.child(STATE_DIR)? else { return Ok(()) };
         state.remove_file(PUBLISHING)?;
         state.sync()
+    }
+}
+
+impl Store {
+    /// Fails, before the first byte, if a file of the model has a name at the top of a directory that
+    /// is filled in place, and the filesystem has taken that for itself.
+    pub(super) fn refuse_owned_names(&self, files: &[RemoteFile]) -> Result<(), StoreError> {
+        let tops = files.iter().filter_map(|file| file.path.parts().next());
+        let names: BTreeSet<&str> = tops.filter(|name| filesystem::owns(name)).collect();
+        if names.is_empty() || !self.in_place {
+            return Ok(());
+        }
+        let Some(family) = self.family_dir()? else { return Ok(()) };
+        let ours = listed(&family, read_sentinel(&family)?.as_ref())?;
+        let is_ours = |name: &str| ours.iter().any(|path| path.parts().next() == Some(name));
+        for name in names {
+            if family.kind(name)?.is_some() && !is_ours(name) {
+                let path = family.path_of(name);
+                return Err(StoreError::OwnedName { path, name: name.to_owned() });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -94,7 +116,8 @@ impl Attempt {
             still_ours()?;
             from.rename(name, &to, name)?;
         }
-        sync_but_state(&family)?;
+        let moved = self.files.iter().map(|file| &file.path);
+        sync_directories_of(&family, moved.chain(&left_over))?;
         // The sentinel vouches for what is there, so it is looked at once more.
         for (file, listed) in self.files.iter().zip(&list.files) {
             let dir = family.descend(above(&file.path))?;
@@ -117,19 +140,15 @@ impl Attempt {
         family: &Dir,
         old: Option<&Sentinel>,
     ) -> Result<BTreeSet<RelPath>, StoreError> {
-        let interrupted = Publishing::read(family)?.map(|list| list.files).unwrap_or_default();
-        let old = old.iter().flat_map(|old| &old.files).map(|file| &file.path);
-        let mut ours: BTreeSet<RelPath> = old
-            .chain(interrupted.iter().map(|file| &file.path))
-            .filter_map(|path| RelPath::parse(path).ok())
-            .collect();
+        let mut ours = listed(family, old)?;
         for file in self.files.iter() {
             let is_ours = ours.remove(&file.path);
             let dir = if is_ours { None } else { family.descend(above(&file.path))? };
             if let Some(dir) = dir
                 && dir.kind(file.path.name())?.is_some()
             {
-                return Err(StoreError::Foreign(dir.path_of(file.path.name())));
+                let found = Foreign::of(&dir, &[file.path.name()]);
+                return Err(StoreError::Foreign { path: dir.path().to_owned(), found });
             }
         }
         Ok(ours)
@@ -153,6 +172,14 @@ impl Attempt {
     }
 }
 
+/// What is of a model in `family`: by its sentinel, or by an unfinished publication.
+fn listed(family: &Dir, sentinel: Option<&Sentinel>) -> Result<BTreeSet<RelPath>, StoreError> {
+    let interrupted = Publishing::read(family)?.map(|list| list.files).unwrap_or_default();
+    let published = sentinel.iter().flat_map(|sentinel| &sentinel.files).map(|file| &file.path);
+    let paths = published.chain(interrupted.iter().map(|file| &file.path));
+    Ok(paths.filter_map(|path| RelPath::parse(path).ok()).collect())
+}
+
 /// Keeps other publications out as long as it lives, where locks work.
 fn lock(state: &Dir) -> Result<Option<File>, StoreError> {
     let locks = state.make_child("locks")?;
@@ -174,14 +201,24 @@ fn above(path: &RelPath) -> impl Iterator<Item = &str> {
     path.parent().into_iter().flat_map(|parent| parent.split('/'))
 }
 
-/// Makes the names below a family durable, the working area left out.
-fn sync_but_state(family: &Dir) -> Result<(), StoreError> {
-    for name in family.names()? {
-        if name != STATE_DIR
-            && family.kind(&name)? == Some(Kind::Directory)
-            && let Some(child) = family.child(&name)?
-        {
-            sync_tree(&child)?;
+/// Makes the names of `files` below a family durable, the deepest first. Others are not looked at: a
+/// `lost+found` is root's, and nobody may open what somebody else has closed.
+fn sync_directories_of<'a>(
+    family: &Dir,
+    files: impl Iterator<Item = &'a RelPath>,
+) -> Result<(), StoreError> {
+    let mut directories: BTreeSet<&str> = BTreeSet::new();
+    for file in files {
+        let mut above = file.parent();
+        // Where one is known, so are those above it.
+        while let Some(directory) = above.filter(|directory| directories.insert(directory)) {
+            above = directory.rsplit_once('/').map(|(above, _)| above);
+        }
+    }
+    // A name sorts before what it begins.
+    for directory in directories.into_iter().rev() {
+        if let Some(dir) = family.descend(directory.split('/'))? {
+            dir.sync()?;
         }
     }
     family.sync()

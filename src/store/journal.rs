@@ -143,6 +143,17 @@ pub(super) fn read(attempt: &Dir) -> Result<Option<(Header, Vec<JournalFile>)>, 
     Ok(parse(BufReader::new(file.take(MAX_JOURNAL_BYTES))))
 }
 
+/// The first line of the journal of an attempt, if it makes sense.
+pub(super) fn header(attempt: &Dir) -> Result<Option<Header>, StoreError> {
+    let Some(file) = attempt.read_file(JOURNAL)? else {
+        return Ok(None);
+    };
+    let mut line = Vec::new();
+    let read = BufReader::new(file.take(MAX_LINE_BYTES)).read_until(b'\n', &mut line);
+    read.map_err(|error| StoreError::io("read", &attempt.path_of(JOURNAL), error))?;
+    Ok(parse(line.as_slice()).map(|(header, _)| header))
+}
+
 pub(super) fn parse(mut content: impl BufRead) -> Option<(Header, Vec<JournalFile>)> {
     // Line by line: of a plan with very many files it is long. A line without its end was torn; it
     // fails its checksum like any other damage.

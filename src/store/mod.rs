@@ -3,13 +3,17 @@
 //! Knows nothing of URLs and networks. Every name below the root is opened part by part without
 //! following links, so that nothing outside the root is touched, whatever lies there.
 
+mod abandoned;
 mod adopt;
+mod clear;
 mod dir;
 mod error;
 mod filesystem;
 mod fill;
 mod finish;
+mod foreign;
 pub(crate) mod fuzz;
+mod held;
 mod journal;
 mod lock;
 mod node;
@@ -26,6 +30,8 @@ mod wanted;
 
 pub use dir::{Dir, Kind};
 pub use error::StoreError;
+pub use filesystem::owns;
+pub use foreign::Foreign;
 pub use lock::{Lock, LockAttempt};
 pub use node::NodeIdentity;
 pub use owner::{Heartbeat, Owner, Report, SILENCE};

@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::fill::{Publishing, PublishingFile};
-use super::{Dir, Kind, StoreError};
+use super::foreign::description;
+use super::{Dir, Kind, StoreError, filesystem};
 use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelProblem};
 
 /// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
 const MAX_SENTINEL_BYTES: u64 = 256 << 20;
-/// Names that a fresh filesystem brings along.
-const NOT_FOREIGN: [&str; 1] = ["lost+found"];
 
 /// Stands for the family in a working area that lies inside it.
 pub(super) const IN_PLACE: &str = "self";
@@ -33,7 +31,7 @@ impl Destination {
 }
 
 /// A family and its surroundings, as found; opening changes nothing on the volume.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     pub destination: Destination,
     /// The family directory is a mount point, or was given to us empty: it is filled and never
@@ -54,6 +52,7 @@ pub enum Existing {
 impl Store {
     pub fn open(destination: Destination) -> Result<Self, StoreError> {
         let mut store = Self { destination, in_place: false };
+        store.refuse_reserved()?;
         let Some(parent) = store.parent()? else {
             return Ok(store);
         };
@@ -70,10 +69,10 @@ impl Store {
                 };
                 let names = family.names()?;
                 let has_state = names.iter().any(|name| name == STATE_DIR);
-                let is_empty = names.iter().all(|name| NOT_FOREIGN.contains(&name.as_str()));
+                let is_empty = names.iter().all(|name| filesystem::owns(name));
                 store.in_place = has_state || is_empty || is_mount_point(&parent, &family, name)?;
             }
-            Some(_) => return Err(store.in_the_way("no directory")),
+            Some(_) => return Err(store.in_the_way(&parent)),
         }
         Ok(store)
     }
@@ -157,7 +156,7 @@ impl Store {
                 };
                 root.descend(revision.split('/'))
             }
-            Some(_) => Err(self.in_the_way("no directory")),
+            Some(_) => Err(self.in_the_way(&parent)),
         }
     }
 
@@ -213,24 +212,27 @@ impl Store {
             Some(id) if !id.is_empty() && !id.contains('/') && !id.starts_with('.') => {
                 Ok(inside.to_owned())
             }
-            _ => Err(self.in_the_way("a link that weightlift did not make")),
+            _ => Err(self.in_the_way(parent)),
         }
-    }
-
-    fn in_the_way(&self, what: &'static str) -> StoreError {
-        StoreError::InTheWay { path: self.family_path(), what }
     }
 
     /// A file or a link where a directory above the family should be.
     fn blocked_above(&self, error: StoreError) -> StoreError {
-        match error.errno() {
-            Some(Errno::NOTDIR | Errno::LOOP) => {
-                let above = self.destination.family.path().parent().unwrap_or_default();
-                let path = self.destination.root.join(above);
-                StoreError::InTheWay { path, what: "no directory" }
-            }
-            _ => error,
+        if !matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) {
+            return error;
         }
+        let Ok(Some(mut at)) = self.root() else { return error };
+        for part in self.parent_parts() {
+            match at.child(part) {
+                Ok(Some(child)) => at = child,
+                Ok(None) => break,
+                Err(_) => {
+                    let what = description(&at, part);
+                    return StoreError::InTheWay { path: at.path_of(part), what };
+                }
+            }
+        }
+        error
     }
 
     /// `a/b` must not be published into the model `a`.
@@ -249,23 +251,6 @@ impl Store {
                     outer: at.path().to_owned(),
                 });
             }
-        }
-        Ok(())
-    }
-
-    fn refuse_foreign(&self, family: &Dir) -> Result<(), StoreError> {
-        let names = family.names()?;
-        let publishing = Publishing::read(family)?.map(|list| list.files).unwrap_or_default();
-        let top = |file: &PublishingFile| file.path.split('/').next().map(str::to_owned);
-        let ours: std::collections::BTreeSet<String> = publishing.iter().filter_map(top).collect();
-        let is_foreign = |name: &String| {
-            name != STATE_DIR
-                && name != SENTINEL
-                && !NOT_FOREIGN.contains(&name.as_str())
-                && !ours.contains(name)
-        };
-        if names.iter().any(is_foreign) {
-            return Err(StoreError::Foreign(family.path().to_owned()));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! How a finished attempt becomes the family directory: the only place that knows.
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 use super::place::with_sentinel;
 use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, TREE};
 use super::sweep::remove_attempt;
-use super::{Dir, Existing, Kind, Store, StoreError};
+use super::{Dir, Existing, Kind, Store, StoreError, filesystem};
 use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
 
 /// Starts the name of a revision that was replaced by the attempt named after it.
@@ -72,7 +73,7 @@ impl Attempt {
         drop(out);
         rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
         // The names have to be looked at anyway: somebody may have cleaned up under us.
-        if sync_tree(&self.tree)? == self.files.len() + 1 {
+        if sync_tree(&self.tree, "", &self.files_with_owned_names())? == self.files.len() + 1 {
             return Ok(());
         }
         Err(StoreError::Disturbed(self.tree.path().to_owned()))
@@ -143,7 +144,7 @@ impl Attempt {
         if is_published(store, sentinel)? {
             return Ok(Published::ByOther);
         }
-        Err(StoreError::Foreign(store.family_path()))
+        Err(store.foreign())
     }
 
     /// Puts the tree in the place of an older one, which is kept: readers may have it mapped, and
@@ -170,7 +171,7 @@ impl Attempt {
                     .map(|dir| with_sentinel(&dir, SentinelHead::read))
                     .transpose()?;
                 if there.flatten().is_none() {
-                    return Err(StoreError::Foreign(store.family_path()));
+                    return Err(store.foreign());
                 }
                 let kept = format!("{KEPT_PREFIX}{}", self.random_part());
                 if exchange_works {
@@ -182,9 +183,7 @@ impl Attempt {
                 revisions.sync()?;
                 Ok(Published::Replaced { previous: revisions.path_of(&kept) })
             }
-            Kind::File | Kind::Other => {
-                Err(StoreError::InTheWay { path: store.family_path(), what: "no directory" })
-            }
+            Kind::File | Kind::Other => Err(store.in_the_way(parent)),
         }
     }
 
@@ -223,6 +222,11 @@ impl Attempt {
         Ok(own)
     }
 
+    /// Files and directories of the model whose names a filesystem could have as well.
+    fn files_with_owned_names(&self) -> BTreeSet<&str> {
+        self.files.iter().flat_map(|file| owned_parts(file.path.as_str())).collect()
+    }
+
     fn random_part(&self) -> &str {
         self.id.rsplit(ID_SEPARATOR).next().unwrap_or(&self.id)
     }
@@ -254,6 +258,13 @@ pub(super) fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, Store
     Ok(matches!(store.existing()?, Existing::Complete(there) if there.files == ours.files))
 }
 
+/// Each part of `path` that has a name of a filesystem, with what is above it.
+pub(super) fn owned_parts(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let upto = ends.map(|end| &path[..end]);
+    upto.filter(|path| filesystem::owns(path.rsplit('/').next().unwrap_or(path)))
+}
+
 /// Whether this filesystem just cannot do what was asked, rather than having failed.
 fn cannot_link(error: &StoreError) -> bool {
     matches!(
@@ -262,15 +273,20 @@ fn cannot_link(error: &StoreError) -> bool {
     )
 }
 
-/// Makes the names in a tree durable, the deepest first; returns how many files there are.
-pub(super) fn sync_tree(dir: &Dir) -> Result<usize, StoreError> {
+/// Makes the names in a tree durable, the deepest first; returns how many files there are. What a
+/// filesystem has put there is left out, unless a file of the model has that name or lies below it.
+fn sync_tree(dir: &Dir, above: &str, ours: &BTreeSet<&str>) -> Result<usize, StoreError> {
     let mut files = 0;
     for name in dir.names()? {
+        let path = || format!("{above}{name}");
+        if filesystem::owns(&name) && !ours.contains(path().as_str()) {
+            continue;
+        }
         match dir.kind(&name)? {
             Some(Kind::File) => files += 1,
             Some(Kind::Directory) => {
                 if let Some(child) = dir.child(&name)? {
-                    files += sync_tree(&child)?;
+                    files += sync_tree(&child, &(path() + "/"), ours)?;
                 }
             }
             Some(Kind::Link | Kind::Other) | None => {}

@@ -18,13 +18,15 @@ pub fn check(dir: &Dir, bytes: u64, inodes: u64) -> Result<(), StoreError> {
     let (free, free_inodes) = statvfs(dir)?;
     let need = bytes.saturating_add(if bytes == 0 { 0 } else { SLACK_BYTES });
     if need > free {
-        return Err(StoreError::NoSpace { path: dir.path().to_owned(), free, need });
+        let (path, held) = (dir.path().to_owned(), String::new());
+        return Err(StoreError::NoSpace { path, free, need, held });
     }
     // Filesystems without a fixed number of inodes (btrfs, many network ones) report none at all.
     let need = inodes.saturating_add(SLACK_INODES);
     match free_inodes {
         Some(free) if need > free => {
-            Err(StoreError::NoInodes { path: dir.path().to_owned(), free, need })
+            let (path, held) = (dir.path().to_owned(), String::new());
+            Err(StoreError::NoInodes { path, free, need, held })
         }
         _ => Ok(()),
     }

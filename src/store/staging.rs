@@ -72,6 +72,7 @@ impl Attempt {
         snapshot: &Snapshot,
         files: Vec<RemoteFile>,
     ) -> Result<Self, StoreError> {
+        store.refuse_owned_names(&files)?;
         let state = store.make_state()?;
         let state_name = store.state_name();
         let id = format!("{state_name}{ID_SEPARATOR}{}", node::random_id());

@@ -4,14 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
+use super::adopt::open_attempt;
 use super::place::{IN_PLACE, with_sentinel};
-use super::publish::KEPT_PREFIX;
+use super::publish::{KEPT_PREFIX, owned_parts};
+use super::remove::Removal;
 use super::staging::{Attempt, ID_SEPARATOR, TREE};
-use super::{Dir, StoreError, filesystem, node};
-use crate::model::SentinelHead;
+use super::{Dir, StoreError, filesystem, journal, node};
+use crate::model::{RelPath, SentinelHead};
 
 /// Ends the name of an attempt that is being removed: whoever sees it may go on with that.
-const GONE: &str = "~gone";
+pub(super) const GONE: &str = "~gone";
 
 /// Removes an attempt whose writer is gone, or our own. It is renamed first: once its journal is
 /// removed, nobody could know any more what it was.
@@ -22,13 +24,47 @@ pub(super) fn remove_attempt(attempts: &Dir, name: &str) -> Result<(), StoreErro
         Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(()),
         renamed => renamed?,
     }
-    attempts.remove_tree(&gone)
+    remove_renamed(attempts, &gone)
+}
+
+/// Removes an attempt that has got its last name. What is of the model in it goes also where a
+/// filesystem could have put it there; the journal tells.
+pub(super) fn remove_renamed(attempts: &Dir, gone: &str) -> Result<(), StoreError> {
+    if let Some(dir) = open_attempt(attempts, gone)?
+        && dir.remove_tree(TREE)? == Removal::Held
+        && let Some(tree) = dir.child(TREE)?
+    {
+        let files = journal::read(&dir)?.map(|(_, files)| files).unwrap_or_default();
+        for path in files.iter().filter_map(|file| RelPath::parse(&file.path).ok()) {
+            if owned_parts(path.as_str()).next().is_some() {
+                remove_listed(&tree, &path)?;
+            }
+        }
+    }
+    attempts.remove_tree(gone).map(|_| ())
+}
+
+/// Removes a file, and the directories above it that are empty then.
+fn remove_listed(tree: &Dir, path: &RelPath) -> Result<(), StoreError> {
+    let mut above = vec![tree.again()?];
+    for part in path.parent().into_iter().flat_map(|parent| parent.split('/')) {
+        let Some(child) = above[above.len() - 1].child(part)? else { return Ok(()) };
+        above.push(child);
+    }
+    above[above.len() - 1].remove_file(path.name())?;
+    for (part, dir) in path.parts().rev().skip(1).zip(above.iter().rev().skip(1)) {
+        if dir.remove_dir(part).is_err() {
+            // There is more in it.
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Removes those of `names` whose removal was cut off, and leaves the others.
 pub(super) fn remove_gone(attempts: &Dir, names: &mut Vec<String>) -> Result<(), StoreError> {
     for gone in names.extract_if(.., |name| name.ends_with(GONE)) {
-        attempts.remove_tree(&gone)?;
+        remove_renamed(attempts, &gone)?;
     }
     Ok(())
 }
