@@ -26,7 +26,7 @@ enum Slot {
     /// All of it is there, and nothing has happened to it yet.
     Whole,
     Open(Box<State>),
-    /// It is complete, and nothing more will happen.
+    /// Nothing more will happen: it is complete, or for another transfer.
     Proved,
 }
 
@@ -154,6 +154,11 @@ impl<'a> Job<'a> {
             _ => Slot::Open(Box::new(State::new(written, false))),
         };
         Self { n, file, slot: Mutex::new(slot) }
+    }
+
+    /// Of a file that this transfer is not about.
+    pub fn for_later(n: usize, file: &'a RemoteFile) -> Self {
+        Self { n, file, slot: Mutex::new(Slot::Proved) }
     }
 
     pub fn state(&self) -> Guard<'_> {
