@@ -6,6 +6,7 @@
 
 mod floor;
 mod hashing;
+mod header;
 mod job;
 mod keeper;
 mod pilot;
@@ -27,7 +28,7 @@ pub use queue::Queue;
 pub use retry::{Retry, RetryPolicy};
 pub use stop::Stop;
 
-use crate::model::{Plan, RemoteFile};
+use crate::model::{Plan, RemoteFile, exclude_flag, literal_pattern};
 use crate::progress::{Progress, Screen};
 use crate::source::http::Http;
 use crate::source::{Source, SourceError};
@@ -86,8 +87,21 @@ pub enum TransferError {
     GaveUp { path: String, tried_for: Duration, source: SourceError },
     #[error("`{path}` is still wrong after {fetches} complete fetches: {mismatch}{hint}")]
     Integrity { path: String, fetches: u32, mismatch: Mismatch, hint: &'static str },
-    #[error("`{path}` is what the source published, but no valid safetensors: {why}")]
+    #[error(
+        "`{path}` is what the source published, but no valid safetensors: {why}; to do without it \
+         add {}", exclude_flag(&literal_pattern(path))
+    )]
     Structure { path: String, why: String },
+    #[error(
+        "`{path}` is no valid safetensors at the source: {why} (two reads of its first {len} bytes \
+         agree); to do without it add {}", exclude_flag(&literal_pattern(path))
+    )]
+    Header { path: String, why: String, len: u64 },
+    #[error(
+        "`{path}` is still wrong after {fetches} tries: no valid safetensors ({why}), and each read \
+         of its start brings other bytes"
+    )]
+    UnsteadyHeader { path: String, fetches: u32, why: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot start a thread: {0}")]

@@ -1,5 +1,6 @@
 //! What the bytes of a model must be: digests of files, headers of safetensors, complete indexes.
 
+mod content;
 mod digest;
 pub(crate) mod fuzz;
 mod index;
@@ -7,7 +8,9 @@ mod safetensors;
 
 pub use digest::{FileHasher, Mismatch};
 pub use index::{IndexProblem, read as read_index};
-pub use safetensors::{Structure, check as check_safetensors};
+pub use safetensors::{
+    Start, Structure, check as check_safetensors, check_start as check_safetensors_start,
+};
 
 /// Whether the structure of a file of this name can be checked.
 pub fn is_safetensors(path: &str) -> bool {
