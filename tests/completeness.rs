@@ -289,6 +289,20 @@ fn an_index_in_s3_is_read_first_as_well() {
     }
 }
 
+/// Who names one object has chosen: a shard or an index on its own.
+#[test]
+fn one_object_of_s3_is_what_was_asked_for() {
+    let tree = tree(&[ONE]).with(INDEX, index_of(BOTH));
+    let s3 = tree.iter().fold(FakeS3::builder(), |s3, (path, blob)| {
+        s3.object("models", &format!("tiny/{path}"), blob.clone())
+    });
+    let (s3, volume) = (s3.credentials(ACCESS_KEY, SECRET_KEY).start(), Volume::new());
+    for path in [ONE, INDEX] {
+        fetch_s3(&s3, &volume, &[&format!("s3://models/tiny/{path}")]).run().assert_success();
+        assert!(volume.family(path).join(path).is_file(), "{path}");
+    }
+}
+
 /// An index is fetched once, however often a run is stopped behind it.
 #[test]
 fn a_run_that_is_killed_between_index_and_weights_is_continued() {

@@ -4,8 +4,8 @@
 use super::fetch::Fetch;
 use crate::Error;
 use crate::model::{
-    Completeness, LeftOut, RemoteFile, Selection, Shards, exclude_flag, is_index, literal_pattern,
-    names_its_format,
+    Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,
+    literal_pattern, names_its_format,
 };
 use crate::store::Attempt;
 use crate::verify::{self, IndexProblem};
@@ -13,6 +13,16 @@ use crate::verify::{self, IndexProblem};
 /// Whether there is anything to read before the weights.
 pub(super) fn has_index(files: &[RemoteFile]) -> bool {
     files.iter().any(|file| is_index(file.path.as_str()))
+}
+
+/// Whether `uri` names nothing but the one file that is selected.
+pub(super) fn is_one_object(uri: &SourceUri, files: &[RemoteFile]) -> bool {
+    match (uri, files) {
+        (SourceUri::S3(location), [file]) => {
+            location.key.rsplit('/').next() == Some(file.path.as_str())
+        }
+        _ => false,
+    }
 }
 
 impl Fetch<'_> {

@@ -172,7 +172,9 @@ impl<'a> Fetch<'a> {
         let selection = self.args.selection();
         let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;
         warnings.iter().for_each(|warning| self.screen.warn(warning));
-        if !completeness::has_index(&files) {
+        // Who names one object wants that one.
+        let is_part = completeness::is_one_object(&model.uri, &files);
+        if !is_part && !completeness::has_index(&files) {
             self.check_names(&files, &left_out, &selection)?;
         }
         let pickles = self.check_pickles(&files)?;
@@ -226,7 +228,7 @@ impl<'a> Fetch<'a> {
             )
         };
         let mut proofs = vec![None; plan.files.len()];
-        if completeness::has_index(&plan.files) {
+        if !is_part && completeness::has_index(&plan.files) {
             proofs = run(proofs, &|file| is_index(file.path.as_str()))?;
             if let Err(error) = self.check_indexes(&attempt, &plan.files, &left_out, &selection) {
                 drop((follower, heartbeat));
