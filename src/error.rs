@@ -201,7 +201,10 @@ fn of_transfer(error: &TransferError) -> Class {
         TransferError::Source { source, .. } | TransferError::GaveUp { source, .. } => {
             of_source(source)
         }
-        TransferError::Integrity { .. } | TransferError::Structure { .. } => Class::Integrity,
+        TransferError::Integrity { .. }
+        | TransferError::Structure { .. }
+        | TransferError::Header { .. }
+        | TransferError::UnsteadyHeader { .. } => Class::Integrity,
         TransferError::Store(error) => of_store(error),
         TransferError::Thread(_) => Class::LocalIo,
         TransferError::Setup(error) => of_source(error),

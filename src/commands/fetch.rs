@@ -1,24 +1,23 @@
 //! `weightlift fetch`: is it there? may I? what is missing? get it, prove it, publish it.
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ask::is_outage;
 use super::turn::Turn;
-use super::{Outcome, announce};
+use super::{Outcome, announce, completeness};
+use crate::Error;
 use crate::cli::{FetchArgs, Model};
 use crate::error::Class;
 use crate::model::{
-    RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_pickle, text,
+    RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_index, is_pickle, text,
 };
 use crate::progress::{Progress, Screen};
 use crate::source::Source;
 use crate::source::http::{Deadlines, Http};
 use crate::store::{Attempt, Existing, Published, Report, Store, Surroundings};
 use crate::transfer::{self, Proof, Stop};
-use crate::{Error, verify};
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
@@ -173,6 +172,11 @@ impl<'a> Fetch<'a> {
         let selection = self.args.selection();
         let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;
         warnings.iter().for_each(|warning| self.screen.warn(warning));
+        // Who names one object wants that one.
+        let is_part = completeness::is_one_object(&model.uri, &files);
+        if !is_part && !completeness::has_index(&files) {
+            self.check_names(&files, &left_out, &selection)?;
+        }
         let pickles = self.check_pickles(&files)?;
         let snapshot = Snapshot::new(place, revision, Vec::new(), Vec::new());
         let mut attempt = Attempt::begin(store, &snapshot, files)?;
@@ -215,19 +219,29 @@ impl<'a> Fetch<'a> {
         progress.total_files.store(plan.files.len() as u64, Relaxed);
         let follower = self.screen.follow(progress.clone());
         let options = self.args.transfer_options();
+        let http = self.http()?;
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
-        let proofs = transfer::run(
-            source,
-            self.http()?,
-            &attempt,
-            &plan,
-            &options,
-            &progress,
-            self.screen,
-            self.stop,
-        )?;
+        let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
+            let (screen, stop) = (self.screen, self.stop);
+            let (attempt, plan) = (&attempt, &plan);
+            transfer::run(
+                source, http, attempt, plan, &options, &progress, screen, stop, proofs, wanted,
+            )
+        };
+        let mut proofs = vec![None; plan.files.len()];
+        if !is_part && completeness::has_index(&plan.files) {
+            proofs = run(proofs, &|file| is_index(file.path.as_str()))?;
+            if let Err(error) = self.check_indexes(&attempt, &plan.files, &left_out, &selection) {
+                drop((follower, heartbeat));
+                if reused == 0 {
+                    self.end(attempt, store);
+                }
+                return Err(error);
+            }
+        }
+        let proofs = run(proofs, &|_| true)?;
         progress.enter("publishing");
-        let files = self.finished_files(&attempt, &plan.files, proofs)?;
+        let files = finished_files(&plan.files, proofs);
         let sentinel = Sentinel::new(
             &model.uri,
             snapshot.place,
@@ -360,42 +374,15 @@ impl<'a> Fetch<'a> {
         }
         Ok(Some(format!("{named} can run code when loaded; --deny-pickle refuses such files")))
     }
+}
 
-    /// What the sentinel says of each file; and every shard that an index names must be there.
-    fn finished_files(
-        &self,
-        attempt: &Attempt,
-        files: &[RemoteFile],
-        proofs: Vec<Proof>,
-    ) -> Result<Vec<SentinelFile>, Error> {
-        let mut paths: Option<HashSet<&str>> = None;
-        for (n, file) in files.iter().enumerate() {
-            if verify::is_index(file.path.as_str()) {
-                let staged = attempt.open(n)?;
-                let paths = paths
-                    .get_or_insert_with(|| files.iter().map(|file| file.path.as_str()).collect());
-                verify::check_index(staged.file(), &file.path, |path| paths.contains(path))
-                    .or_else(|problem| match problem {
-                        // The user has chosen: it is their model without a shard.
-                        verify::IndexProblem::Missing(shard)
-                            if !self.args.selection().is_plain() =>
-                        {
-                            self.screen.warn(&format!(
-                                "`{}` names `{shard}`, which the selection leaves out",
-                                file.path
-                            ));
-                            Ok(())
-                        }
-                        problem => Err(Error::Integrity(format!("`{}` {problem}", file.path))),
-                    })?;
-            }
-        }
-        Ok(files
-            .iter()
-            .zip(proofs)
-            .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
-            .collect())
-    }
+/// What the sentinel says of each file.
+fn finished_files(files: &[RemoteFile], proofs: Vec<Option<Proof>>) -> Vec<SentinelFile> {
+    let proofs = proofs.into_iter().map(|it| it.expect("without failure all files are proved"));
+    let proved = files.iter().zip(proofs);
+    proved
+        .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
+        .collect()
 }
 
 /// What those who wait are told about us.

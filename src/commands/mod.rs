@@ -2,6 +2,7 @@
 
 mod announce;
 mod ask;
+mod completeness;
 pub mod fetch;
 mod rest;
 mod turn;

@@ -34,6 +34,23 @@ pub fn matches(pattern: &str, path: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
+/// The pattern that matches `path` and nothing else.
+pub fn literal(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '*' | '?' | '[' => pattern.extend(['[', c, ']']),
+            c => pattern.push(c),
+        }
+    }
+    pattern
+}
+
+/// The option that leaves out what matches `pattern`, ready to be pasted into a shell.
+pub fn exclude_flag(pattern: &str) -> String {
+    format!("--exclude '{}'", pattern.replace('\'', "'\\''"))
+}
+
 enum Step {
     /// The character matched; the pattern goes on here.
     One(usize),
@@ -95,7 +112,16 @@ fn class_holds(members: &[char], c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::*;
+
+    #[test]
+    fn a_literal_pattern_matches_its_path_only() {
+        for path in ["a/b.bin", "a*", "a?[b]", "[", "]", "[!a]", "it's"] {
+            assert!(matches(&literal(path), path), "{path}");
+        }
+        assert!(!matches(&literal("a*"), "ab") && !matches(&literal("[ab]"), "a"));
+        assert_eq!(exclude_flag(&literal("it's [1]")), r"--exclude 'it'\''s [[]1]'");
+    }
 
     /// The expectations were read off `fnmatch.fnmatchcase` of Python 3.11.
     #[test]

@@ -1,6 +1,7 @@
 //! The words of weightlift as types: what a source holds, what a family must hold, which bytes to
 //! fetch. Pure: no files, no network, no clock, no async.
 
+mod completeness;
 mod digest;
 mod fnmatch;
 pub(crate) mod fuzz;
@@ -12,7 +13,9 @@ mod snapshot;
 mod source;
 pub mod text;
 
+pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
 pub use digest::{Checksum, Digest, Sha256, hex};
+pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use path::{Family, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use select::{

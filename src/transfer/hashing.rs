@@ -124,11 +124,15 @@ impl Shared<'_> {
         };
         let mut structure = None;
         if verify::is_safetensors(&path) {
-            let checked = verify::check_safetensors(staged.file(), job.file.size);
             let fail = |error| {
                 crate::store::StoreError::io("read back", std::path::Path::new(&path), error)
             };
-            structure = Some(match checked.map_err(fail)? {
+            let known = job.state().structure.take();
+            let known = known.map_or_else(
+                || verify::check_safetensors(staged.file(), job.file.size).map_err(fail),
+                Ok,
+            );
+            structure = Some(match known? {
                 Structure::Valid => "valid".into(),
                 Structure::Unchecked(why) => {
                     self.screen.warn(&format!("the structure of `{path}` was not checked: {why}"));

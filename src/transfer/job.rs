@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::header;
 use super::ranges::Ranges;
 use crate::model::RemoteFile;
 use crate::progress::ActiveFile;
 use crate::store::StagedFile;
-use crate::verify::FileHasher;
+use crate::verify::{FileHasher, Structure};
 
 /// A file of the plan. Bytes arrive in any order; they are hashed in order, either by the worker
 /// that happens to hold the next ones or by a thread that follows behind.
@@ -26,7 +27,7 @@ enum Slot {
     /// All of it is there, and nothing has happened to it yet.
     Whole,
     Open(Box<State>),
-    /// It is complete, and nothing more will happen.
+    /// Nothing more will happen: it is complete, or for another transfer.
     Proved,
 }
 
@@ -62,10 +63,16 @@ pub struct State {
     pub staged: Option<Open>,
     pub shown: Option<Arc<ActiveFile>>,
     pub proved: bool,
+    /// So many bytes from the start must be there for the next look at the header.
+    pub look_at: u64,
+    /// The start is no safetensors, and is being read once more.
+    pub is_suspected: bool,
+    /// What the header says, if it has been looked at.
+    pub structure: Option<Structure>,
 }
 
 impl State {
-    fn new(written: Ranges, proved: bool) -> Self {
+    fn new(file: &RemoteFile, written: Ranges, proved: bool) -> Self {
         Self {
             resumed: written.total() > 0,
             written,
@@ -81,6 +88,9 @@ impl State {
             staged: None,
             shown: None,
             proved,
+            look_at: header::first_look(file),
+            is_suspected: false,
+            structure: None,
         }
     }
 }
@@ -151,9 +161,14 @@ impl<'a> Job<'a> {
         let slot = match written.total() {
             0 => Slot::Fresh,
             all if all == file.size => Slot::Whole,
-            _ => Slot::Open(Box::new(State::new(written, false))),
+            _ => Slot::Open(Box::new(State::new(file, written, false))),
         };
         Self { n, file, slot: Mutex::new(slot) }
+    }
+
+    /// Of a file that this transfer is not about.
+    pub fn for_later(n: usize, file: &'a RemoteFile) -> Self {
+        Self { n, file, slot: Mutex::new(Slot::Proved) }
     }
 
     pub fn state(&self) -> Guard<'_> {
@@ -165,7 +180,7 @@ impl<'a> Job<'a> {
             Slot::Whole => written.insert(0..self.file.size),
         };
         let proved = matches!(*slot, Slot::Proved);
-        *slot = Slot::Open(Box::new(State::new(written, proved)));
+        *slot = Slot::Open(Box::new(State::new(self.file, written, proved)));
         Guard(slot)
     }
 
@@ -260,6 +275,9 @@ impl<'a> Job<'a> {
         state.restart = None;
         state.resumed = false;
         state.staged = None;
+        state.look_at = header::first_look(self.file);
+        state.is_suspected = false;
+        state.structure = None;
         state.generation
     }
 }

@@ -6,6 +6,7 @@
 
 mod floor;
 mod hashing;
+mod header;
 mod job;
 mod keeper;
 mod pilot;
@@ -27,7 +28,7 @@ pub use queue::Queue;
 pub use retry::{Retry, RetryPolicy};
 pub use stop::Stop;
 
-use crate::model::Plan;
+use crate::model::{Plan, RemoteFile, exclude_flag, literal_pattern};
 use crate::progress::{Progress, Screen};
 use crate::source::http::Http;
 use crate::source::{Source, SourceError};
@@ -86,8 +87,21 @@ pub enum TransferError {
     GaveUp { path: String, tried_for: Duration, source: SourceError },
     #[error("`{path}` is still wrong after {fetches} complete fetches: {mismatch}{hint}")]
     Integrity { path: String, fetches: u32, mismatch: Mismatch, hint: &'static str },
-    #[error("`{path}` is what the source published, but no valid safetensors: {why}")]
+    #[error(
+        "`{path}` is what the source published, but no valid safetensors: {why}; to do without it \
+         add {}", exclude_flag(&literal_pattern(path))
+    )]
     Structure { path: String, why: String },
+    #[error(
+        "`{path}` is no valid safetensors at the source: {why} (two reads of its first {len} bytes \
+         agree); to do without it add {}", exclude_flag(&literal_pattern(path))
+    )]
+    Header { path: String, why: String, len: u64 },
+    #[error(
+        "`{path}` is still wrong after {fetches} tries: no valid safetensors ({why}), and each read \
+         of its start brings other bytes"
+    )]
+    UnsteadyHeader { path: String, fetches: u32, why: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot start a thread: {0}")]
@@ -123,10 +137,11 @@ pub(crate) struct Shared<'a> {
     last_said: Mutex<Option<Instant>>,
 }
 
-/// Fetches what `plan` lacks and returns a proof for each file, in the plan's order.
+/// Fetches what `plan` lacks of the files that are `wanted` and have none of `proofs` yet, and
+/// returns the proofs, those of before included, in the plan's order.
 ///
-/// Blocks until everything is fetched, hashed and synced, or the first fatal error. Bytes that
-/// are on the volume by then serve the next attempt.
+/// Blocks until everything is fetched and hashed, and with the last file synced, or the first fatal
+/// error. Bytes that are on the volume by then serve the next attempt.
 // Each argument is another room's; a struct for one call would only rename them.
 #[allow(clippy::too_many_arguments)]
 pub fn run(
@@ -138,12 +153,28 @@ pub fn run(
     progress: &Arc<Progress>,
     screen: &Screen,
     stop: &Stop,
-) -> Result<Vec<Proof>, TransferError> {
+    proofs: Vec<Option<Proof>>,
+    wanted: impl Fn(&RemoteFile) -> bool,
+) -> Result<Vec<Option<Proof>>, TransferError> {
     let mut missing = plan.missing.iter().peekable();
+    let mut part = Plan { files: plan.files.clone(), missing: Vec::new() };
     let mut jobs = Vec::with_capacity(plan.files.len());
+    let mut open = 0;
     for (n, file) in plan.files.iter().enumerate() {
         let of_file = std::iter::from_fn(|| missing.next_if(|(of, _)| *of == n));
-        jobs.push(Job::new(n, file, of_file.map(|(_, range)| range)));
+        if proofs[n].is_none() && wanted(file) {
+            let before = part.missing.len();
+            part.missing.extend(of_file.cloned());
+            jobs.push(Job::new(n, file, part.missing[before..].iter().map(|(_, range)| range)));
+            open += 1;
+        } else {
+            of_file.for_each(drop);
+            jobs.push(Job::for_later(n, file));
+        }
+    }
+    let plan = &part;
+    if open == 0 {
+        return Ok(proofs);
     }
     // No more workers than there can be chunks.
     let chunks = plan.missing_bytes().div_ceil(queue::least_chunk(options.chunk_size));
@@ -161,10 +192,10 @@ pub fn run(
         progress,
         screen,
         stop,
-        queue: Queue::new(plan, options.chunk_size, first),
+        queue: Queue::new(plan, options.chunk_size, first).until_proved(open),
         traffic: floor::Traffic::default(),
         open_files: Arc::new(Semaphore::new(open_files)),
-        proofs: Mutex::new(vec![None; jobs.len()]),
+        proofs: Mutex::new(proofs),
         jobs,
         hashing: hashing::Inbox::default(),
         failure: Mutex::default(),
@@ -178,7 +209,7 @@ pub fn run(
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let hashers = cores.min(MAX_HASHERS).min(plan.files.len()).max(1);
+    let hashers = cores.min(MAX_HASHERS).min(open);
     std::thread::scope(|scope| {
         let shared = &shared;
         let start = |name, n: usize, body: Body| {
@@ -205,10 +236,11 @@ pub fn run(
     if stop.is_set() {
         return Err(TransferError::Stopped);
     }
-    attempt.sync_rest()?;
     let proofs = shared.proofs.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let proved = |proof: Option<Proof>| proof.expect("a transfer without failure proves all files");
-    Ok(proofs.into_iter().map(proved).collect())
+    if proofs.iter().all(Option::is_some) {
+        attempt.sync_rest()?;
+    }
+    Ok(proofs)
 }
 
 impl Shared<'_> {

@@ -110,6 +110,12 @@ impl Queue {
         Self { state: Mutex::new(state), changed: Notify::new(), chunk_size }
     }
 
+    /// For a plan of which only so many files are to be proved.
+    pub fn until_proved(mut self, files: usize) -> Self {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).open_files = files;
+        self
+    }
+
     /// The next chunk for worker number `worker`, whose last one was `last`. Waits while files may
     /// still come back, and while there are too many workers; `None` when all are done.
     pub async fn next(&self, worker: usize, mut last: Option<Chunk>) -> Option<Chunk> {

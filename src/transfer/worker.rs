@@ -10,6 +10,7 @@ use reqwest::Client;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::floor::Floor;
+use super::header::{self, BadStart};
 use super::job::{Frontier, Job, Open};
 use super::queue::Chunk;
 use super::{Retry, Shared, TransferError};
@@ -23,6 +24,8 @@ enum Outcome {
     Written,
     /// The server sends only whole files: this one begins anew, in one stream.
     NeedsOneStream,
+    /// The file begins anew: its first bytes were damaged on the way.
+    WrongStart,
 }
 
 /// A killed run loses at most this much of each connection.
@@ -99,10 +102,11 @@ impl Shared<'_> {
             match outcome {
                 Outcome::Written => state.written.insert(chunk.range.clone()),
                 Outcome::NeedsOneStream => state.restart = Some(true),
+                Outcome::WrongStart => _ = state.restart.get_or_insert(false),
             }
             if state.restart.is_some() && state.active == 0 { state.restart } else { None }
         };
-        if matches!(outcome, Outcome::NeedsOneStream) {
+        if !matches!(outcome, Outcome::Written) {
             self.queue.withdraw(job.n);
         }
         if let Some(in_one) = restart {
@@ -178,6 +182,10 @@ impl Shared<'_> {
             let error = match self.attempt_once(client, job, staged, shown, chunk, written).await {
                 Ok(()) => return Ok(Outcome::Written),
                 Err(Failure::Transfer(error)) => return Err(error),
+                Err(Failure::Start(bad)) => {
+                    self.suspect(client, job, staged, bad).await?;
+                    return Ok(Outcome::WrongStart);
+                }
                 // There is no range left to ask for. Whether the bytes are right, the digest says.
                 Err(Failure::Source(_)) if written.is_all_of(&chunk.range) => {
                     return Ok(Outcome::Written);
@@ -239,12 +247,18 @@ impl Shared<'_> {
         chunk: &Chunk,
         written: &mut Written,
     ) -> Result<(), Failure> {
+        if written.at == chunk.range.start {
+            written.look_at = self.look_before(job, staged, written.at)?;
+        }
         let range = written.at..chunk.range.end;
         let mut body = self.source.read(client, job.file, range).await?;
         let mut floor = Floor::new(&self.traffic, self.http.deadlines.stall, Instant::now());
         while let Some(piece) = body.next().await? {
             staged.write_at(&piece, written.at)?;
             written.add(&piece);
+            if written.at >= written.look_at {
+                written.look_at = self.look(job, staged, written.at)?;
+            }
             if written.at - written.noted >= NOTE_BYTES {
                 self.record(job, staged, written)?;
             }
@@ -303,11 +317,13 @@ struct Written {
     crc: crc_fast::Digest,
     /// The right to hash, if this chunk began where the hash stood.
     frontier: Option<Frontier>,
+    /// From here on the header can be looked at.
+    look_at: u64,
 }
 
 impl Written {
     fn new(start: u64, frontier: Option<Frontier>) -> Self {
-        Self { at: start, noted: start, crc: new_crc(), frontier }
+        Self { at: start, noted: start, crc: new_crc(), frontier, look_at: header::NEVER }
     }
 
     /// Whether nothing of `range` is missing, and something was fetched.
@@ -330,9 +346,10 @@ fn new_crc() -> crc_fast::Digest {
     crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme)
 }
 
-enum Failure {
+pub enum Failure {
     Source(SourceError),
     Transfer(TransferError),
+    Start(BadStart),
 }
 
 impl From<SourceError> for Failure {

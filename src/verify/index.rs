@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shards a model consists of.
+//! `model.safetensors.index.json` and its like: which shards a model consists of.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,37 +20,35 @@ pub enum IndexProblem {
     Json(#[from] serde_json::Error),
     #[error("is no valid index: {0}")]
     Unsafe(#[from] UnsafePath),
-    #[error("names `{0}`, which the source does not hold; the model is incomplete")]
-    Missing(RelPath),
 }
 
-/// Whether every shard that the index at `path` names is there, by `exists`. Memory grows with the
-/// shards that are there, and not with what the index says.
-pub fn check(
+/// Reads the index at `path`. `see` is told the path of each shard, or the name and why it can be
+/// no path, once or more often, and says whether to remember it; the names that are remembered, as
+/// the index spells them, are returned. So memory grows with the shards that are there, and not
+/// with what the index says.
+pub fn read(
     index: impl Read,
     path: &RelPath,
-    exists: impl Fn(&str) -> bool,
-) -> Result<(), IndexProblem> {
-    let mut problem = None;
-    let shards = Shards {
-        parent: path.parent(),
-        exists: &exists,
-        known: BTreeSet::new(),
-        problem: &mut problem,
-    };
+    see: impl FnMut(Result<&str, UnsafePath>) -> Result<bool, UnsafePath>,
+) -> Result<BTreeSet<String>, IndexProblem> {
+    let (mut known, mut problem) = (BTreeSet::new(), None);
+    let shards = Shards { parent: path.parent(), see, known: &mut known, problem: &mut problem };
     let reader = BufReader::new(ShortStrings::new(index.take(MAX_INDEX_BYTES)));
     let mut json = serde_json::Deserializer::from_reader(reader);
     let read = Index(shards).deserialize(&mut json).and_then(|()| json.end());
     match (problem, read) {
-        (Some(problem), _) => Err(problem),
-        (None, read) => Ok(read?),
+        (Some(problem), _) => Err(problem.into()),
+        (None, read) => Ok(read.map(|()| known)?),
     }
 }
 
 /// The whole index, of which only one entry matters.
 struct Index<'a, F>(Shards<'a, F>);
 
-impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Index<'_, F> {
+impl<'de, F> DeserializeSeed<'de> for Index<'_, F>
+where
+    F: FnMut(Result<&str, UnsafePath>) -> Result<bool, UnsafePath>,
+{
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -58,7 +56,10 @@ impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Index<'_, F> {
     }
 }
 
-impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Index<'_, F> {
+impl<'de, F> Visitor<'de> for Index<'_, F>
+where
+    F: FnMut(Result<&str, UnsafePath>) -> Result<bool, UnsafePath>,
+{
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,24 +87,32 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Index<'_, F> {
 /// The map from tensors, whose names nobody needs, to files.
 struct Shards<'a, F> {
     parent: Option<&'a str>,
-    exists: &'a F,
-    known: BTreeSet<String>,
+    see: F,
+    known: &'a mut BTreeSet<String>,
     /// The first thing that is wrong, which ends the reading.
-    problem: &'a mut Option<IndexProblem>,
+    problem: &'a mut Option<UnsafePath>,
 }
 
-impl<F: Fn(&str) -> bool> Shards<'_, F> {
-    fn look(&self, shard: &str) -> Result<(), IndexProblem> {
-        let path = RelPath::parse(shard)?;
-        let is_there = match self.parent {
-            Some(parent) => (self.exists)(&format!("{parent}/{path}")),
-            None => (self.exists)(path.as_str()),
+impl<F> Shards<'_, F>
+where
+    F: FnMut(Result<&str, UnsafePath>) -> Result<bool, UnsafePath>,
+{
+    fn look(&mut self, shard: &str) -> Result<bool, UnsafePath> {
+        let path = match RelPath::parse(shard) {
+            Ok(path) => path,
+            Err(refused) => return (self.see)(Err(refused)),
         };
-        if is_there { Ok(()) } else { Err(IndexProblem::Missing(path)) }
+        match self.parent {
+            Some(parent) => (self.see)(Ok(&format!("{parent}/{path}"))),
+            None => (self.see)(Ok(path.as_str())),
+        }
     }
 }
 
-impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Shards<'_, F> {
+impl<'de, F> DeserializeSeed<'de> for Shards<'_, F>
+where
+    F: FnMut(Result<&str, UnsafePath>) -> Result<bool, UnsafePath>,
+{
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -111,7 +120,10 @@ impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Shards<'_, F> {
     }
 }
 
-impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Shards<'_, F> {
+impl<'de, F> Visitor<'de> for Shards<'_, F>
+where
+    F: FnMut(Result<&str, UnsafePath>) -> Result<bool, UnsafePath>,
+{
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,11 +135,14 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Shards<'_, F> {
             if self.known.contains(&shard) {
                 continue;
             }
-            if let Err(problem) = self.look(&shard) {
-                *self.problem = Some(problem);
-                return Err(A::Error::custom("it does not fit"));
+            match self.look(&shard) {
+                Ok(true) => _ = self.known.insert(shard),
+                Ok(false) => {}
+                Err(problem) => {
+                    *self.problem = Some(problem);
+                    return Err(A::Error::custom("it does not fit"));
+                }
             }
-            self.known.insert(shard);
         }
         Ok(())
     }
@@ -173,23 +188,48 @@ impl<R: Read> Read for ShortStrings<R> {
 mod tests {
     use super::*;
 
-    fn check_at(path: &str, json: &str, there: &[&str]) -> Result<(), IndexProblem> {
+    /// The shards that are there, and the paths of those that are not.
+    fn read_at(
+        path: &str,
+        json: &str,
+        there: &[&str],
+    ) -> Result<(Vec<String>, Vec<String>), IndexProblem> {
         let path = RelPath::parse(path).expect(path);
-        check(json.as_bytes(), &path, |shard| there.contains(&shard))
+        let mut absent = Vec::new();
+        let known = read(json.as_bytes(), &path, |shard| {
+            let is_there = shard.map(|shard| {
+                let is_there = there.contains(&shard);
+                if !is_there {
+                    absent.push(shard.to_owned());
+                }
+                is_there
+            });
+            is_there
+        })?;
+        Ok((known.into_iter().collect(), absent))
     }
 
     fn check_json(json: &str) -> Result<(), IndexProblem> {
-        check_at("m.safetensors.index.json", json, &["m-1", "m-2"])
+        read_at("m.safetensors.index.json", json, &["m-1", "m-2"]).map(|_| ())
     }
 
     #[test]
     fn the_shards_of_an_index_are_looked_for_beside_it() {
         let json = r#"{"metadata":{"total_size":1},"weight_map":{"a":"m-1","b":"m-2","c":"m-1"}}"#;
-        assert!(check_json(json).is_ok());
-        let missing = check_at("x.safetensors.index.json", json, &["m-1"]);
-        assert!(matches!(missing, Err(IndexProblem::Missing(shard)) if shard.as_str() == "m-2"));
-        assert!(check_at("d/m.safetensors.index.json", json, &["d/m-1", "d/m-2"]).is_ok());
-        assert!(check_at("d/m.safetensors.index.json", json, &["m-1", "m-2"]).is_err());
+        for (path, there, known, absent) in [
+            ("x.index.json", vec!["m-1", "m-2"], vec!["m-1", "m-2"], vec![]),
+            ("x.index.json", vec!["m-1"], vec!["m-1"], vec!["m-2"]),
+            ("d/x.index.json", vec!["d/m-1", "d/m-2"], vec!["m-1", "m-2"], vec![]),
+            ("d/x.index.json", vec!["m-1", "m-2"], vec![], vec!["d/m-1", "d/m-2", "d/m-1"]),
+        ] {
+            let (known, absent): (Vec<&str>, Vec<&str>) = (known, absent);
+            let read = read_at(path, json, &there).expect("an index");
+            assert_eq!((read.0, read.1), (owned(&known), owned(&absent)), "{path}");
+        }
+    }
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     #[test]

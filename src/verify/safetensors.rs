@@ -13,12 +13,15 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use super::content::says_of_itself;
 use crate::model::text;
 
 /// The format's own bound on a header.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Longer headers than any model of today has are not parsed, to bound memory.
 const MAX_PARSED_BYTES: u64 = 8 << 20;
+/// Bytes that tell what a file is that is none of ours.
+const CONTENT_BYTES: usize = 64;
 const METADATA: &str = "__metadata__";
 
 /// Many files may end at once, on as many threads; their headers share this memory in turn.
@@ -33,26 +36,63 @@ pub enum Structure {
     Invalid(String),
 }
 
+/// What the start of a file has told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing yet: so many bytes from the start are needed.
+    Needs(u64),
+    /// By its first `len` bytes.
+    Known { structure: Structure, len: u64 },
+}
+
 /// Checks length, JSON, dtype × shape = bytes, no holes or overlaps, and the end of the file.
 pub fn check(file: &File, size: u64) -> std::io::Result<Structure> {
-    let invalid = |why: String| Ok(Structure::Invalid(why));
+    match check_start(file, size, size)? {
+        Start::Known { structure, .. } => Ok(structure),
+        Start::Needs(len) => unreachable!("no file needs {len} bytes more than all"),
+    }
+}
+
+/// The same for a file of `size` bytes, of which the first `there` are there.
+pub fn check_start(file: &File, size: u64, there: u64) -> std::io::Result<Start> {
+    if there < size.min(8) {
+        return Ok(Start::Needs(size.min(8)));
+    }
+    let invalid = |why: String, len: u64| {
+        let mut start = [0; CONTENT_BYTES];
+        let start = &mut start[..there.min(CONTENT_BYTES as u64) as usize];
+        file.read_exact_at(start, 0)?;
+        let why = says_of_itself(start).map_or(why, |says| format!("it {says}"));
+        Ok(Start::Known { structure: Structure::Invalid(why), len: len.max(start.len() as u64) })
+    };
     if size < 8 {
-        return invalid(format!("it has {size} bytes and no header"));
+        return invalid(format!("it has {size} bytes and no header"), size);
     }
     let mut length = [0; 8];
     file.read_exact_at(&mut length, 0)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES || length > size - 8 {
-        return invalid(format!("its header claims {length} bytes of {size}"));
+        return invalid(format!("its header claims {length} bytes of {size}"), 8);
     }
+    let len = 8 + length;
     if length > MAX_PARSED_BYTES {
-        return Ok(Structure::Unchecked(format!("header of {length} bytes not parsed")));
+        let structure = Structure::Unchecked(format!("header of {length} bytes not parsed"));
+        return Ok(Start::Known { structure, len });
     }
-    let mut scratch = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner);
-    let Scratch { header, tensors } = &mut *scratch;
-    header.resize(length as usize, 0);
-    file.read_exact_at(header, 8)?;
-    Ok(check_header(header, size - 8 - length, tensors))
+    if there < len {
+        return Ok(Start::Needs(len));
+    }
+    let structure = {
+        let mut scratch = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner);
+        let Scratch { header, tensors } = &mut *scratch;
+        header.resize(length as usize, 0);
+        file.read_exact_at(header, 8)?;
+        check_header(header, size - len, tensors)
+    };
+    match structure {
+        Structure::Invalid(why) => invalid(why, len),
+        structure => Ok(Start::Known { structure, len }),
+    }
 }
 
 /// What a check needs of memory.

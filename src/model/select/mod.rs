@@ -184,7 +184,7 @@ impl Selection {
     }
 
     /// Why the user's patterns leave out a file of this name, if they do.
-    fn left_out_by_name(&self, name: &str) -> Option<&'static str> {
+    pub(super) fn left_out_by_name(&self, name: &str) -> Option<&'static str> {
         let any = |patterns: &[String]| patterns.iter().any(|p| fnmatch::matches(p, name));
         if !self.include.is_empty() && !any(&self.include) {
             Some(LeftOut::NOT_INCLUDED)

@@ -1,0 +1,82 @@
+//! Reads the indexes of a model, which come first, and says what they and the names tell: before any
+//! weights are asked for.
+
+use super::fetch::Fetch;
+use crate::Error;
+use crate::model::{
+    Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,
+    literal_pattern, names_its_format,
+};
+use crate::store::Attempt;
+use crate::verify::{self, IndexProblem};
+
+/// Whether there is anything to read before the weights.
+pub(super) fn has_index(files: &[RemoteFile]) -> bool {
+    files.iter().any(|file| is_index(file.path.as_str()))
+}
+
+/// Whether `uri` names nothing but the one file that is selected.
+pub(super) fn is_one_object(uri: &SourceUri, files: &[RemoteFile]) -> bool {
+    match (uri, files) {
+        (SourceUri::S3(location), [file]) => {
+            location.key.rsplit('/').next() == Some(file.path.as_str())
+        }
+        _ => false,
+    }
+}
+
+impl Fetch<'_> {
+    /// What the listing alone tells, where there is no index to read.
+    pub(super) fn check_names(
+        &self,
+        files: &[RemoteFile],
+        left_out: &[LeftOut],
+        selection: &Selection,
+    ) -> Result<(), Error> {
+        self.conclude(Completeness::new(files, left_out, selection))
+    }
+
+    /// What the indexes among `files` tell. They are fetched and proved.
+    pub(super) fn check_indexes(
+        &self,
+        attempt: &Attempt,
+        files: &[RemoteFile],
+        left_out: &[LeftOut],
+        selection: &Selection,
+    ) -> Result<(), Error> {
+        let mut all = Completeness::new(files, left_out, selection);
+        for (n, RemoteFile { path, .. }) in files.iter().enumerate() {
+            if !is_index(path.as_str()) {
+                continue;
+            }
+            let staged = attempt.open(n)?;
+            let mut shards = Shards::default();
+            let listed =
+                verify::read_index(staged.file(), path, |shard| shards.see(&all, path, shard));
+            match listed {
+                Ok(listed) => shards.listed = listed,
+                // `search.index.json` can be anything.
+                Err(IndexProblem::Json(_)) if !names_its_format(path.as_str()) => continue,
+                Err(problem) => {
+                    let flag = exclude_flag(&literal_pattern(path.as_str()));
+                    return Err(Error::Integrity(format!(
+                        "`{path}` {problem}; to go on without it add {flag}"
+                    )));
+                }
+            }
+            all.add_index(path, &shards);
+        }
+        self.conclude(all)
+    }
+
+    fn conclude(&self, all: Completeness<'_>) -> Result<(), Error> {
+        let findings = all.findings();
+        for warning in &findings.warnings {
+            self.screen.warn(warning);
+        }
+        if findings.more_warnings > 0 {
+            self.screen.warn(&format!("{} more of this kind", findings.more_warnings));
+        }
+        findings.failure.map_or(Ok(()), |failure| Err(Error::Integrity(failure)))
+    }
+}
