@@ -857,6 +857,8 @@ fn a_source_may_hold_spaces_and_name_an_access_point() {
         let mut command = fetch(&volume, &source);
         command.env("AWS_ENDPOINT_URL", "http://s3.example.com").env("HTTP_PROXY", s3.url());
         assert_fetched(&mut command, &volume);
+        // Warm: the same place.
+        assert_fetched(&mut command, &volume);
         let requests = s3.requests();
         let signed_for_its_region = |request: &Logged| {
             request.target.contains("eu-west-1")
@@ -864,6 +866,13 @@ fn a_source_may_hold_spaces_and_name_an_access_point() {
         };
         assert!(requests.iter().all(signed_for_its_region), "{requests:?}");
     }
+    let lambda = "s3://arn:aws:s3-object-lambda:eu-west-1:123456789012:accesspoint/name/p/";
+    let mut command = fetch(&volume, lambda);
+    command
+        .env("AWS_USE_DUALSTACK_ENDPOINT", "true")
+        .run()
+        .assert_code(2)
+        .assert_says("Dual-stack");
     let many = "s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/p/";
     fetch(&volume, many).run().assert_code(2).assert_says("multi-Region access point");
 }

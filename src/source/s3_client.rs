@@ -285,9 +285,13 @@ impl Bucket {
             false => "http://169.254.169.254",
         };
         const NAMED: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-        // Named in any case: the client would otherwise look into the process's environment.
+        let named = self.environment.get(NAMED).unwrap_or(usual);
+        if !Url::parse(named).is_ok_and(|url| url.has_host()) {
+            return Err(SourceError::Settings(format!("{NAMED} is not a URL")));
+        }
+        // Told in any case: the client would otherwise look into the process's environment.
         let client = client
-            .endpoint(self.environment.get(NAMED).unwrap_or(usual))
+            .endpoint(named)
             .map_err(|_| SourceError::Settings(format!("{NAMED} is not a URL")))?;
         Ok(Some(client.build()))
     }

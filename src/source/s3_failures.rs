@@ -4,6 +4,7 @@ use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http::endpoint::ResolveEndpointError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::SourceError;
@@ -58,11 +59,18 @@ impl Failed {
 pub fn failure(error: &(dyn Error + 'static)) -> SourceError {
     let mut carried = None;
     let mut credentials = None;
+    let mut no_place = None;
     let mut cause = Some(error);
     while let Some(error) = cause {
         carried = carried.or_else(|| error.downcast_ref::<SourceError>());
         credentials = credentials.or_else(|| error.downcast_ref::<CredentialsError>());
+        no_place = no_place.or_else(|| error.downcast_ref::<ResolveEndpointError>());
         cause = error.source();
+    }
+    if let Some(rule) = no_place {
+        // What was set does not go together, and never will.
+        let rule = text::inert(&rule.to_string(), 200);
+        return SourceError::Settings(format!("S3 cannot be reached as it is set: {rule}"));
     }
     match (carried, credentials) {
         // What the chain of credentials has said in plain words.
