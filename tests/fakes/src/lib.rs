@@ -28,6 +28,7 @@
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .then(fault)
+//! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
 //! Log: .requests() .count(method, substring) .body_bytes() .bytes_sent_for(substring)
 //!     .bytes_sent_twice() .clear()
 //! Server::start(|request| Response::json(200, &value))  .url()
@@ -42,6 +43,7 @@
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
+//! | [`Link`] | a link that all connections share |
 //! | [`Rule`], [`Fault`], [`Script`] | what goes wrong, when, how often |
 //! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
 
@@ -54,6 +56,7 @@ mod hub_cdn;
 mod hub_repos;
 mod hub_resolve;
 mod hub_routes;
+mod link;
 mod log;
 mod response;
 mod s3;
@@ -69,6 +72,7 @@ mod wire;
 pub use blob::{Blob, Checksum};
 pub use http::{Body, Request, Response, Server};
 pub use hub::{FakeHub, FakeHubBuilder};
+pub use link::Link;
 pub use log::{Log, Logged};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions};
 pub use script::{Fault, Rule, Script};
