@@ -22,7 +22,7 @@ use weightlift::model::{
     SentinelFile, Sha256, Snapshot, SourceUri,
 };
 use weightlift::store::{Attempt, Destination, Existing, StagedFile, Store};
-use weightlift::transfer::Queue;
+use weightlift::transfer::{Limits, Queue};
 use weightlift::verify::FileHasher;
 
 const KIB: usize = 1 << 10;
@@ -128,12 +128,13 @@ fn chunk_queue(criterion: &mut Criterion) {
     ] {
         let files = (0..files).map(|n| remote_file(&format!("{n:05}.safetensors"), size));
         let plan = Plan::new(files.collect(), |_| Vec::new());
-        let queue = || Queue::new(&plan, CHUNK_SIZE, WORKERS);
+        let limits = Limits { chunk_size: CHUNK_SIZE, workers: WORKERS, open_files: 128 };
+        let queue = || Queue::new(&plan, limits);
         let take_all = |queue: Queue| {
             let chunks = runtime.block_on(async {
                 // Nothing here has to wait; if it did, it would be for ever.
                 let taken =
-                    tokio::time::timeout(Duration::from_secs(60), take_all(&queue, WORKERS));
+                    tokio::time::timeout(Duration::from_secs(60), take_all(&queue, WORKERS, size));
                 taken.await.unwrap()
             });
             (queue, chunks)
@@ -146,8 +147,8 @@ fn chunk_queue(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How many chunks there were.
-async fn take_all(queue: &Queue, workers: usize) -> u64 {
+/// How many chunks there were of files of `size`.
+async fn take_all(queue: &Queue, workers: usize, size: u64) -> u64 {
     let mut last = Vec::new();
     for worker in 0..workers {
         last.push(queue.next(worker, None).await);
@@ -156,7 +157,10 @@ async fn take_all(queue: &Queue, workers: usize) -> u64 {
     while queue.bytes_left() > 0 {
         let worker = chunks as usize % workers;
         let own = last[worker].take().unwrap();
-        queue.hashed(own.file, own.range.end);
+        queue.hashed(own.file, own.generation, own.range.end);
+        if own.range.end == size {
+            queue.finish_file(own.file);
+        }
         last[worker] = queue.next(worker, Some(own)).await;
         chunks += 1;
     }

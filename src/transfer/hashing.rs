@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::job::{Job, Open};
+use super::job::Job;
 use super::{Proof, Shared, TransferError};
 use crate::source::SourceError;
 use crate::store::StagedFile;
@@ -63,9 +63,10 @@ pub fn follow(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> 
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Some(n) = shared.hashing.next() {
         let job = &shared.jobs[n];
-        shared.catch_up(job, &mut buffer)?;
+        let opened = shared.catch_up(job, &mut buffer)?;
         if let Some(hasher) = job.take_complete() {
-            shared.prove(job, hasher.finish())?;
+            let staged = shared.staged_for_reading(job, opened)?;
+            shared.prove(job, &staged, hasher.finish())?;
         } else if job.is_ready_to_hash() {
             // Bytes that came between the last look and the letting go.
             shared.hashing.push(n);
@@ -75,9 +76,17 @@ pub fn follow(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> 
 }
 
 impl Shared<'_> {
-    fn catch_up(&self, job: &Job<'_>, buffer: &mut [u8]) -> Result<(), TransferError> {
+    /// Hashes what can be hashed; returns the file that it has opened for that, if it had to. It is
+    /// closed again if it is not complete: files that are only here from an earlier run do not count
+    /// as open, and there may be very many.
+    fn catch_up(
+        &self,
+        job: &Job<'_>,
+        buffer: &mut [u8],
+    ) -> Result<Option<Arc<StagedFile>>, TransferError> {
+        let mut opened = None;
         while let Some((mut frontier, range)) = job.next_to_hash() {
-            let staged = self.staged_for_reading(job)?;
+            let staged = self.staged_for_reading(job, opened.take())?;
             let mut told = frontier.at;
             while frontier.at < range.end {
                 if self.stop.is_set() {
@@ -90,37 +99,43 @@ impl Shared<'_> {
                 self.progress.worked_bytes.fetch_add(len as u64, Relaxed);
                 if frontier.at - told >= TELL_BYTES {
                     told = frontier.at;
-                    self.queue.hashed(job.n, told);
+                    self.queue.hashed(job.n, frontier.generation, told);
                 }
             }
-            let at = frontier.at;
+            let (generation, at) = (frontier.generation, frontier.at);
             job.return_frontier(frontier);
-            self.queue.hashed(job.n, at);
+            self.queue.hashed(job.n, generation, at);
+            opened = Some(staged);
         }
-        Ok(())
+        Ok(opened)
     }
 
-    fn staged_for_reading(&self, job: &Job<'_>) -> Result<Arc<StagedFile>, TransferError> {
-        let mut state = job.state();
-        if let Some(open) = &state.staged {
-            return Ok(open.file.clone());
+    /// The file as those who write to it have it open; else as `opened`, or opened now.
+    fn staged_for_reading(
+        &self,
+        job: &Job<'_>,
+        opened: Option<Arc<StagedFile>>,
+    ) -> Result<Arc<StagedFile>, TransferError> {
+        // Those who write may open it, or begin it anew, at any time: nothing is decided without them.
+        let state = job.state();
+        match (&state.staged, opened) {
+            (Some(open), _) => Ok(open.clone()),
+            (None, Some(opened)) => Ok(opened),
+            (None, None) => Ok(Arc::new(self.attempt.open(job.n)?)),
         }
-        let file = Arc::new(self.attempt.open(job.n)?);
-        state.staged = Some(Open { file: file.clone(), _permit: None });
-        Ok(file)
     }
 
     /// Compares digests, checks the structure and makes the file durable.
     pub fn prove(
         &self,
         job: &Job<'_>,
+        staged: &StagedFile,
         digest: Result<[u8; 32], Mismatch>,
     ) -> Result<(), TransferError> {
         let path = job.file.path.to_string();
-        let staged = self.staged_for_reading(job)?;
         let sha256 = match digest {
             Ok(sha256) => sha256,
-            Err(mismatch) => return self.fetch_again(job, &staged, mismatch),
+            Err(mismatch) => return self.fetch_again(job, staged, mismatch),
         };
         let mut structure = None;
         if verify::is_safetensors(&path) {
@@ -141,14 +156,14 @@ impl Shared<'_> {
                 Structure::Invalid(why) => return Err(TransferError::Structure { path, why }),
             });
         }
-        self.attempt.sync(job.n, &staged)?;
+        self.attempt.sync(job.n, staged)?;
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
             Some(Proof { sha256, structure });
         if let Some(shown) = job.close() {
             self.progress.end_file(&shown);
         }
         self.progress.done_files.fetch_add(1, Relaxed);
-        if self.queue.finish_file() {
+        if self.queue.finish_file(job.n) {
             self.end();
         }
         Ok(())

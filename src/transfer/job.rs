@@ -3,8 +3,6 @@
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::header;
 use super::ranges::Ranges;
 use crate::model::RemoteFile;
@@ -31,14 +29,6 @@ enum Slot {
     Proved,
 }
 
-/// An open file, and the right to have one open.
-#[derive(Clone)]
-pub struct Open {
-    pub file: Arc<StagedFile>,
-    /// Absent for files that are open only to be hashed, as many as there are threads for that.
-    pub _permit: Option<Arc<OwnedSemaphorePermit>>,
-}
-
 pub struct State {
     pub written: Ranges,
     hasher: Hasher,
@@ -60,7 +50,8 @@ pub struct State {
     pub resumed: bool,
     /// How often it began anew because the server sends no ranges.
     pub streams: u32,
-    pub staged: Option<Open>,
+    /// Open for those who write; the queue has counted it.
+    pub staged: Option<Arc<StagedFile>>,
     pub shown: Option<Arc<ActiveFile>>,
     pub proved: bool,
     /// So many bytes from the start must be there for the next look at the header.
@@ -141,7 +132,7 @@ impl Hasher {
 pub struct Frontier {
     pub hasher: Box<FileHasher>,
     pub at: u64,
-    generation: u32,
+    pub generation: u32,
 }
 
 impl<'a> Job<'a> {
@@ -199,7 +190,7 @@ impl<'a> Job<'a> {
     /// The file, if it is open at the moment.
     pub fn staged(&self) -> Option<Arc<StagedFile>> {
         match &*self.slot.lock().unwrap_or_else(PoisonError::into_inner) {
-            Slot::Open(state) => state.staged.as_ref().map(|open| open.file.clone()),
+            Slot::Open(state) => state.staged.clone(),
             _ => None,
         }
     }

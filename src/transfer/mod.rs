@@ -13,6 +13,7 @@ mod pilot;
 mod queue;
 mod ranges;
 mod retry;
+mod schedule;
 mod stop;
 mod worker;
 
@@ -21,10 +22,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-
 #[doc(hidden)]
-pub use queue::Queue;
+pub use queue::{Limits, Queue};
 pub use retry::{Retry, RetryPolicy};
 pub use stop::Stop;
 
@@ -128,7 +127,6 @@ pub(crate) struct Shared<'a> {
     proofs: Mutex<Vec<Option<Proof>>>,
     queue: Queue,
     traffic: floor::Traffic,
-    open_files: Arc<Semaphore>,
     hashing: hashing::Inbox,
     failure: Mutex<Option<TransferError>>,
     /// Set when there is nothing left to do, or no sense in going on.
@@ -182,6 +180,7 @@ pub fn run(
     let (workers, open_files) = options.limited();
     let most = (chunks.min(workers as u64) as usize).max(1);
     let first = most.min(pilot::FIRST);
+    let limits = Limits { chunk_size: options.chunk_size, workers: first, open_files };
     // A failure ends this transfer, not what its caller still wants to do.
     let stop = &stop.part();
     let shared = Shared {
@@ -192,9 +191,8 @@ pub fn run(
         progress,
         screen,
         stop,
-        queue: Queue::new(plan, options.chunk_size, first).until_proved(open),
+        queue: Queue::new(plan, limits).until_proved(open),
         traffic: floor::Traffic::default(),
-        open_files: Arc::new(Semaphore::new(open_files)),
         proofs: Mutex::new(proofs),
         jobs,
         hashing: hashing::Inbox::default(),

@@ -7,11 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use reqwest::Client;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::floor::Floor;
 use super::header::{self, BadStart};
-use super::job::{Frontier, Job, Open};
+use super::job::{Frontier, Job};
 use super::queue::Chunk;
 use super::{Retry, Shared, TransferError};
 use crate::model::text;
@@ -63,15 +62,6 @@ pub fn work(shared: &Shared<'_>, number: usize) -> Result<(), TransferError> {
 impl Shared<'_> {
     async fn take_chunk(&self, client: &Client, chunk: &Chunk) -> Result<(), TransferError> {
         let job = &self.jobs[chunk.file];
-        // As many files may be open as have a permit; those that wait for their proof have one.
-        let permit = if job.state().staged.is_none() {
-            tokio::select! {
-                permit = self.open_files.clone().acquire_owned() => permit.ok().map(Arc::new),
-                () = self.stop.wait() => return Err(TransferError::Stopped),
-            }
-        } else {
-            None
-        };
         let staged = {
             let mut state = job.state();
             if state.proved || state.restart.is_some() || state.generation != chunk.generation {
@@ -79,7 +69,7 @@ impl Shared<'_> {
                 return Ok(());
             }
             state.active += 1;
-            self.staged(job, &mut state, permit)?
+            self.staged(job, &mut state)?
         };
         // Where several share a file, its hash is on a thread of its own: it is what all wait for.
         let hash_here = chunk.alone || job.file.size <= SMALL_BYTES;
@@ -92,7 +82,7 @@ impl Shared<'_> {
         // However it ended, what has arrived is kept for this run or the next.
         self.record(job, &staged.0, &mut written)?;
         if let Some(frontier) = written.frontier.take() {
-            self.queue.hashed(job.n, frontier.at);
+            self.queue.hashed(job.n, frontier.generation, frontier.at);
             job.return_frontier(frontier);
         }
         let outcome = fetched?;
@@ -116,7 +106,7 @@ impl Shared<'_> {
         if job.file.size <= SMALL_BYTES
             && let Some(hasher) = job.take_complete()
         {
-            return self.prove(job, hasher.finish());
+            return self.prove(job, &staged.0, hasher.finish());
         }
         if job.is_ready_to_hash() {
             self.hashing.push(job.n);
@@ -144,20 +134,16 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// The open file, opened by whoever comes first.
+    /// The open file, opened by whoever comes first. The queue gives no chunk of a file that may not be
+    /// open.
     fn staged(
         &self,
         job: &Job<'_>,
         state: &mut super::job::State,
-        permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Result<(Arc<StagedFile>, Arc<ActiveFile>), TransferError> {
         let staged = match &state.staged {
-            Some(open) => open.file.clone(),
-            None => {
-                let file = Arc::new(self.attempt.open(job.n)?);
-                state.staged = Some(Open { file: file.clone(), _permit: permit });
-                file
-            }
+            Some(open) => open.clone(),
+            None => state.staged.insert(Arc::new(self.attempt.open(job.n)?)).clone(),
         };
         let shown = state.shown.get_or_insert_with(|| {
             self.progress.start_file(job.file.path.as_str(), job.file.size, state.written.total())

@@ -28,6 +28,7 @@
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
+//! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
 //! Log: .requests() .count(method, substring) .body_bytes() .bytes_sent_for(substring)
 //!     .bytes_sent_twice() .clear()
 //! Server::start(|request| Response::json(200, &value))  .url()
@@ -44,6 +45,7 @@
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
+//! | [`Link`] | a link that all connections share |
 //! | [`Rule`], [`Fault`], [`Script`] | what goes wrong, when, how often |
 //! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
 
@@ -56,6 +58,7 @@ mod hub_cdn;
 mod hub_repos;
 mod hub_resolve;
 mod hub_routes;
+mod link;
 mod log;
 mod relay;
 mod response;
@@ -73,6 +76,7 @@ mod wire;
 pub use blob::{Blob, Checksum};
 pub use http::{Body, Request, Response, Server};
 pub use hub::{FakeHub, FakeHubBuilder};
+pub use link::Link;
 pub use log::{Log, Logged};
 pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions, OldListing};

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::blob::Blob;
 use crate::http::{RangeAsked, Request, find_header};
+use crate::link::Link;
 
 /// An answer. `Content-Length` and `Date` are added when it is sent, and the body is left out
 /// for `HEAD`, so one response does for both methods.
@@ -149,6 +150,8 @@ pub(crate) struct Delivery {
     /// What happens after so many body bytes.
     pub stop: Option<(u64, Stop)>,
     pub bytes_per_second: Option<u64>,
+    /// What all its users together are as fast as.
+    pub link: Option<Link>,
     /// Offsets in the file (not in the body) of bytes to turn over.
     pub flipped: Vec<u64>,
     /// Bytes behind the answer that belong to none.

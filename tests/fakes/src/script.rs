@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::http::{Body, Request, Response};
+use crate::link::Link;
 use crate::log::Log;
 use crate::response::Stop;
 use crate::text::percent_decode;
@@ -47,6 +48,8 @@ pub enum Fault {
     Drip {
         bytes_per_second: u64,
     },
+    /// Send the body over this link, which others may use as well.
+    Over(Link),
     /// 206 with another range than asked: one byte further, or back at the end of the file.
     WrongRange,
     /// 206 without `Content-Range`.
@@ -190,6 +193,7 @@ impl Fault {
             Self::Drip { bytes_per_second } => {
                 response.delivery.bytes_per_second = Some(bytes_per_second);
             }
+            Self::Over(link) => response.delivery.link = Some(link),
             Self::WrongRange => response = wrong_range(response),
             Self::NoContentRange => response = response.without_header("Content-Range"),
             Self::WrongTotal(total) => response = wrong_total(response, total),

@@ -108,6 +108,9 @@ fn send_body(
         }
         position += count as u64;
         running.sleep(pace.pause_after(position))?;
+        if let Some(link) = &delivery.link {
+            running.sleep(link.busy_with(count as u64))?;
+        }
     }
     let mut stream = stream;
     if delivery.one_chunk {
@@ -151,9 +154,10 @@ struct Pace {
 
 impl Pace {
     fn new(delivery: &Delivery) -> Self {
-        let block_bytes = match delivery.bytes_per_second {
-            Some(rate) => (rate / 20).clamp(1, BLOCK_BYTES as u64) as usize,
-            None => BLOCK_BYTES,
+        let block_bytes = match (delivery.bytes_per_second, &delivery.link) {
+            (Some(rate), _) => (rate / 20).clamp(1, BLOCK_BYTES as u64) as usize,
+            (None, Some(_)) => BLOCK_BYTES_OF_A_LINK,
+            (None, None) => BLOCK_BYTES,
         };
         Self { started: Instant::now(), bytes_per_second: delivery.bytes_per_second, block_bytes }
     }
@@ -189,3 +193,5 @@ fn reason(status: u16) -> &'static str {
 }
 
 const BLOCK_BYTES: usize = 256 * 1024;
+/// So small that many connections share a link evenly.
+const BLOCK_BYTES_OF_A_LINK: usize = 32 * 1024;
