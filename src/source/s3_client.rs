@@ -32,6 +32,7 @@ use super::http::{self, Http};
 use super::s3_errors::{Asked, Refusal};
 use super::s3_failures::Failed;
 use super::s3_payer::RequesterPays;
+use super::s3_sign::Caught;
 use super::s3_transport::Transport;
 use super::s3_ways::Ways;
 
@@ -70,7 +71,9 @@ pub struct Bucket {
 
 /// A client for one region with its own cache of credentials.
 pub struct Connection {
-    pub client: Client,
+    client: Client,
+    /// The same, but that it signs and does not send.
+    pub signer: Client,
     pub region: String,
     /// The region came from the bucket itself.
     redirected: bool,
@@ -223,8 +226,11 @@ impl Bucket {
         if self.settings.requester_pays {
             config.push_interceptor(SharedInterceptor::new(RequesterPays));
         }
+        let config = config.build();
+        let signer = config.to_builder().interceptor(Caught).build();
         Connection {
-            client: Client::from_conf(config.build()),
+            client: Client::from_conf(config),
+            signer: Client::from_conf(signer),
             region: region.to_string(),
             redirected,
             made: Instant::now(),
