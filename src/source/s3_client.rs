@@ -34,6 +34,7 @@ use super::s3_failures::Failed;
 use super::s3_payer::RequesterPays;
 use super::s3_profile::Files;
 use super::s3_settings::{self, S3Settings};
+use super::s3_sign::Caught;
 use super::s3_transport::Transport;
 use super::s3_ways::Ways;
 use crate::model::S3Location;
@@ -67,7 +68,9 @@ pub struct Bucket {
 
 /// A client for one region with its own cache of credentials.
 pub struct Connection {
-    pub client: Client,
+    client: Client,
+    /// The same, but that it signs and does not send.
+    pub signer: Client,
     pub region: String,
     /// The region came from the bucket itself.
     redirected: bool,
@@ -224,8 +227,11 @@ impl Bucket {
             config.push_interceptor(SharedInterceptor::new(RequesterPays));
         }
         self.place(&mut config, endpoint.as_ref(), &region)?;
+        let config = config.build();
+        let signer = config.to_builder().interceptor(Caught).build();
         Ok(Connection {
-            client: Client::from_conf(config.build()),
+            client: Client::from_conf(config),
+            signer: Client::from_conf(signer),
             region,
             redirected,
             made: Instant::now(),

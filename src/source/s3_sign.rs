@@ -5,7 +5,8 @@
 //! and is made anew for each request: a server accepts it for a quarter of an hour. The range is
 //! added later and is no part of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::error::Error;
+use std::sync::Arc;
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -41,32 +42,29 @@ pub struct Signed {
 impl Bucket {
     pub async fn sign(&self, key: &str, ask: &Ask) -> Result<Signed, SourceError> {
         let by = self.connection().await?;
-        let caught = Caught::default();
-        // Always an error: nothing is sent.
-        let stopped = match ask.clone() {
+        let broken = || SourceError::Settings(format!("no valid request for `{}`", shown(key)));
+        // Nothing is sent: the request comes back as an error.
+        let stopped: Option<Box<dyn Error>> = match ask.clone() {
             Ask::Head { checksum, part } => {
-                let request = by.client.head_object().bucket(&self.name).key(key);
+                let request = by.signer.head_object().bucket(&self.name).key(key);
                 let mode = checksum.then_some(ChecksumMode::Enabled);
-                let request = request.set_checksum_mode(mode).set_part_number(part).customize();
-                let sent = request.interceptor(caught.clone()).send().await;
-                sent.err().map(|error| s3_failures::failure(&error))
+                let sent = request.set_checksum_mode(mode).set_part_number(part).send().await;
+                sent.err().map(Into::into)
             }
             Ask::Get { if_match } => {
-                let request = by.client.get_object().bucket(&self.name).key(key);
-                let request = request.set_if_match(if_match).customize();
-                let sent = request.interceptor(caught.clone()).send().await;
-                sent.err().map(|error| s3_failures::failure(&error))
+                let request = by.signer.get_object().bucket(&self.name).key(key);
+                request.set_if_match(if_match).send().await.err().map(Into::into)
             }
         };
-        let broken = || SourceError::Settings(format!("no valid request for `{}`", shown(key)));
-        let Some(request) = caught.take() else {
-            return Err(stopped.unwrap_or_else(broken));
+        let stopped = stopped.ok_or_else(broken)?;
+        let Some(request) = Request::carried_by(stopped.as_ref()) else {
+            return Err(s3_failures::failure(stopped.as_ref()));
         };
         let url = Url::parse(&request.url).map_err(|_| broken())?;
         let mut headers = HeaderMap::new();
-        for (name, value) in request.headers {
+        for (name, value) in &request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
-            let mut value = HeaderValue::from_str(&value).map_err(|_| broken())?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| broken())?;
             value.set_sensitive(matches!(name.as_str(), "authorization" | "x-amz-security-token"));
             headers.append(name, value);
         }
@@ -78,18 +76,34 @@ impl Bucket {
     }
 }
 
-/// Takes the request from the SDK when it is signed.
-#[derive(Clone, Debug, Default)]
-struct Caught(Arc<Mutex<Option<Request>>>);
+/// Takes each request from the SDK when it is signed.
+#[derive(Debug)]
+pub struct Caught;
 
+/// A request on its way back to us.
 struct Request {
     url: String,
     headers: Vec<(String, String)>,
 }
 
-impl Caught {
-    fn take(&self) -> Option<Request> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+impl Request {
+    fn carried_by<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(request) = error.downcast_ref() {
+                return Some(request);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+impl Error for Request {}
+
+impl std::fmt::Display for Request {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a signed request")
     }
 }
 
@@ -115,8 +129,6 @@ impl Intercept for Caught {
         let ours = |name: &str| matches!(name, "host" | "user-agent");
         let headers = request.headers().iter().filter(|(name, _)| !ours(name));
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let request = Request { url: request.uri().to_owned(), headers };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
-        Err("the request is sent by another client".into())
+        Err(Box::new(Request { url: request.uri().to_owned(), headers }))
     }
 }

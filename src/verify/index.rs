@@ -197,14 +197,13 @@ mod tests {
         let path = RelPath::parse(path).expect(path);
         let mut absent = Vec::new();
         let known = read(json.as_bytes(), &path, |shard| {
-            let is_there = shard.map(|shard| {
+            shard.map(|shard| {
                 let is_there = there.contains(&shard);
                 if !is_there {
                     absent.push(shard.to_owned());
                 }
                 is_there
-            });
-            is_there
+            })
         })?;
         Ok((known.into_iter().collect(), absent))
     }
