@@ -208,6 +208,7 @@ fn of_transfer(error: &TransferError) -> Class {
         TransferError::Store(error) => of_store(error),
         TransferError::Thread(_) => Class::LocalIo,
         TransferError::Setup(error) => of_source(error),
+        TransferError::Silent { .. } => Class::Unreachable,
         TransferError::Stopped => Class::Terminated,
     }
 }

@@ -14,7 +14,7 @@ use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 const MIB: u64 = 1 << 20;
 
 /// How much of each connection is not in the journal yet, whatever the chunk size.
-const NOTE: u64 = 16 * MIB;
+const NOTE: u64 = 4 * MIB;
 /// What a connection may have been sent and not have read, for a server that sends this slowly.
 const ON_ITS_WAY: u64 = 4 * MIB;
 /// Of all connections together, a second.

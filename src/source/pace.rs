@@ -77,6 +77,11 @@ impl Pace {
         wait
     }
 
+    /// Whether any origin is left alone at the moment.
+    pub fn is_pausing(&self) -> bool {
+        self.state().last.is_some_and(|last| last > Instant::now())
+    }
+
     /// How long this process has been asked to wait so far.
     pub fn paused(&self) -> Duration {
         let state = self.state();

@@ -84,7 +84,13 @@ impl Transport {
         deadline: Option<Duration>,
     ) -> Result<HttpResponse, SourceError> {
         let broken = |what| SourceError::Protocol(format!("a request has no valid {what}"));
-        let url = Url::parse(request.uri()).map_err(|_| broken("URL"))?;
+        let url = Url::parse(request.uri()).map_err(|_| {
+            SourceError::Settings(
+                "the bucket and the endpoint of S3 make no valid URL; the endpoint of an access point \
+                 needs a host name"
+                    .into(),
+            )
+        })?;
         let method =
             Method::from_bytes(request.method().as_bytes()).map_err(|_| broken("method"))?;
         let mut headers = HeaderMap::new();

@@ -75,7 +75,9 @@ pub struct JournalFile {
 /// The open journal of this attempt. Its lock is held as long as the attempt lives.
 #[derive(Debug)]
 pub struct Journal {
-    file: Mutex<File>,
+    file: File,
+    /// Held while a line is written.
+    turn: Mutex<()>,
     path: std::path::PathBuf,
 }
 
@@ -90,7 +92,7 @@ impl Journal {
         // Nobody else can hold it; a filesystem without locks just does not have this proof, and
         // one whose locks exclude nobody is seen by a second try.
         header.locked = fs2::FileExt::try_lock_exclusive(&file).is_ok() && is_held(attempt)?;
-        let journal = Self { file: Mutex::new(file), path };
+        let journal = Self { file, turn: Mutex::default(), path };
         journal.append(&header)?;
         Ok(journal)
     }
@@ -111,17 +113,17 @@ impl Journal {
 
     /// Makes the records so far survive a power cut. Others go on appending meanwhile.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let fail = |error| StoreError::io("sync", &self.path, error);
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).try_clone();
-        rustix::fs::fdatasync(&file.map_err(fail)?).map_err(|error| fail(error.into()))
+        let synced = rustix::fs::fdatasync(&self.file);
+        synced.map_err(|error| StoreError::io("sync", &self.path, error))
     }
 
     fn append(&self, record: &impl Serialize) -> Result<(), StoreError> {
         let json = serde_json::to_string(record).expect("strings and numbers always serialise");
         let line = format!("{:08x} {json}\n", Checksum::Crc32c.of(json.as_bytes()));
         // One write per line, so that a killed process leaves whole lines or a torn last one.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(line.as_bytes())
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        (&self.file)
+            .write_all(line.as_bytes())
             .map_err(|error| StoreError::io("append to", &self.path, error))
     }
 }

@@ -168,7 +168,9 @@ impl Attempt {
     /// Opens file number `n`, created with its full size if it is not there.
     pub fn open(&self, n: usize) -> Result<StagedFile, StoreError> {
         let file = &self.files[n];
-        let dir = self.directory_of(n)?;
+        // Where it lies at the top no descriptor is needed for the way: there may be few.
+        let below = file.path.parent().map(|_| self.directory_of(n)).transpose()?;
+        let dir = below.as_ref().unwrap_or(&self.tree);
         let name = file.path.name();
         let path = dir.path_of(name);
         let access = match self.presence(n) {

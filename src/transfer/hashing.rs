@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::activity::{Doing, Post};
 use super::job::Job;
 use super::{Proof, Shared, TransferError};
 use crate::source::SourceError;
@@ -59,9 +60,16 @@ impl Inbox {
 }
 
 /// Hashes until everything is proved.
-pub fn follow(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> {
+pub fn follow<'a>(
+    shared: &'a Shared<'_>,
+    _number: usize,
+    post: Post<'a>,
+) -> Result<(), TransferError> {
     let mut buffer = vec![0; BUFFER_BYTES];
-    while let Some(n) = shared.hashing.next() {
+    loop {
+        post.tell(Doing::WaitsForFile);
+        let Some(n) = shared.hashing.next() else { return Ok(()) };
+        post.tell(Doing::Works(n));
         let job = &shared.jobs[n];
         let opened = shared.catch_up(job, &mut buffer)?;
         if let Some(hasher) = job.take_complete() {
@@ -72,7 +80,6 @@ pub fn follow(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> 
             shared.hashing.push(n);
         }
     }
-    Ok(())
 }
 
 impl Shared<'_> {

@@ -49,14 +49,19 @@ impl Shared<'_> {
             (state.written.end_of(0), state.look_at)
         };
         if there >= look_at {
-            look_at = self.look(job, staged, there)?;
+            look_at = self.look_at_header(job, staged, there)?;
         }
         // Only who goes on where everything before is there sees a whole start.
         Ok(if at <= there { look_at } else { NEVER })
     }
 
     /// Looks at the first `there` bytes; returns how many are needed for the next look.
-    pub fn look(&self, job: &Job<'_>, staged: &StagedFile, there: u64) -> Result<u64, Failure> {
+    pub fn look_at_header(
+        &self,
+        job: &Job<'_>,
+        staged: &StagedFile,
+        there: u64,
+    ) -> Result<u64, Failure> {
         let path = job.file.path.as_str();
         let fail = |error| StoreError::io("read back", std::path::Path::new(path), error);
         let start = verify::check_safetensors_start(staged.file(), job.file.size, there);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::activity::Post;
 use super::worker::SMALL_BYTES;
 use super::{Shared, TransferError};
 
@@ -10,7 +11,11 @@ use super::{Shared, TransferError};
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Works until the transfer is over. The data of each file goes first, the journal after it.
-pub fn keep(shared: &Shared<'_>, _number: usize) -> Result<(), TransferError> {
+pub fn keep<'a>(
+    shared: &'a Shared<'_>,
+    _number: usize,
+    _post: Post<'a>,
+) -> Result<(), TransferError> {
     let mut kept = 0;
     while !shared.is_over_within(EVERY) {
         let fetched = shared.progress.fetched_bytes.load(Relaxed);

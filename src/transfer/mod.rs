@@ -4,6 +4,7 @@
 //! connection of its own: a byte is written, and mostly hashed, by the thread that received it.
 //! Writes are positioned, so running a chunk again is harmless.
 
+mod activity;
 mod floor;
 mod hashing;
 mod header;
@@ -15,6 +16,7 @@ mod ranges;
 mod retry;
 mod schedule;
 mod stop;
+mod watchdog;
 mod worker;
 
 use std::borrow::Cow;
@@ -33,7 +35,9 @@ use crate::source::http::Http;
 use crate::source::{Source, SourceError};
 use crate::store::{Attempt, StoreError};
 use crate::verify::Mismatch;
+use activity::Post;
 use job::Job;
+use watchdog::{Look, Watchdog};
 
 /// Files that are open for writing at the same time, those that wait to be hashed and synced
 /// included.
@@ -43,6 +47,11 @@ const MAX_OPEN_FILES: usize = 128;
 const DESCRIPTORS_OF_A_WORKER: usize = 6;
 /// For a moment, or for somebody else: directories, heartbeats, name servers, files that are hashed.
 const SPARE_DESCRIPTORS: usize = 12;
+
+/// A file that only it reads, and for a moment the directory of that.
+const DESCRIPTORS_OF_A_HASHER: usize = 3;
+/// A further thread that hashes is worth it where so many more can be open.
+const FREE_FOR_A_HASHER: usize = 16;
 
 /// Threads that hash what is on the volume already, as many as there are processors up to this.
 const MAX_HASHERS: usize = 16;
@@ -60,14 +69,26 @@ pub struct Options {
 }
 
 impl Options {
-    /// As many workers and open files as the descriptors allow; there is always one of each.
-    fn limited(&self) -> (usize, usize) {
+    /// As much of each as the descriptors allow; there is always one of each.
+    fn shares(&self, cores: usize) -> Shares {
         let free = self.descriptors.saturating_sub(SPARE_DESCRIPTORS);
+        let most = cores.min(MAX_HASHERS).min(1 + free / FREE_FOR_A_HASHER);
+        let hashers = most.max(1);
+        // The first one is among those that are spared.
+        let free = free.saturating_sub((hashers - 1) * DESCRIPTORS_OF_A_HASHER);
         // A worker needs a file as well.
         let workers = (free / (DESCRIPTORS_OF_A_WORKER + 1)).clamp(1, self.connections.max(1));
         let files = free.saturating_sub(workers * DESCRIPTORS_OF_A_WORKER);
-        (workers, files.clamp(1, MAX_OPEN_FILES))
+        Shares { workers, open_files: files.clamp(1, MAX_OPEN_FILES), hashers }
     }
+}
+
+/// What a transfer may have at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    workers: usize,
+    open_files: usize,
+    hashers: usize,
 }
 
 /// What is known of a file once it is complete.
@@ -107,12 +128,14 @@ pub enum TransferError {
     Thread(std::io::Error),
     #[error(transparent)]
     Setup(SourceError),
+    #[error("no byte arrived and none was hashed for {}; waited for: {waits}", crate::model::text::duration(*silent))]
+    Silent { silent: Duration, waits: String },
     #[error("stopped")]
     Stopped,
 }
 
-/// What a thread of a transfer does; it is told its number.
-type Body = for<'a, 'b> fn(&'a Shared<'b>, usize) -> Result<(), TransferError>;
+/// What a thread of a transfer does; it is told its number, and where to tell what it is doing.
+type Body = for<'a, 'b> fn(&'a Shared<'b>, usize, Post<'a>) -> Result<(), TransferError>;
 
 /// Everything that the threads of one transfer share.
 pub(crate) struct Shared<'a> {
@@ -127,6 +150,7 @@ pub(crate) struct Shared<'a> {
     proofs: Mutex<Vec<Option<Proof>>>,
     queue: Queue,
     traffic: floor::Traffic,
+    activity: activity::Activity,
     hashing: hashing::Inbox,
     failure: Mutex<Option<TransferError>>,
     /// Set when there is nothing left to do, or no sense in going on.
@@ -177,7 +201,9 @@ pub fn run(
     // No more workers than there can be chunks.
     let chunks = plan.missing_bytes().div_ceil(queue::least_chunk(options.chunk_size));
     let chunks = chunks.max(plan.missing.len() as u64);
-    let (workers, open_files) = options.limited();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Shares { workers, open_files, hashers } = options.shares(cores);
+    let hashers = hashers.min(open);
     let most = (chunks.min(workers as u64) as usize).max(1);
     let first = most.min(pilot::FIRST);
     let limits = Limits { chunk_size: options.chunk_size, workers: first, open_files };
@@ -193,6 +219,7 @@ pub fn run(
         stop,
         queue: Queue::new(plan, limits).until_proved(open),
         traffic: floor::Traffic::default(),
+        activity: activity::Activity::of(most, hashers),
         proofs: Mutex::new(proofs),
         jobs,
         hashing: hashing::Inbox::default(),
@@ -206,14 +233,13 @@ pub fn run(
             shared.hashing.push_old(job.n);
         }
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let hashers = cores.min(MAX_HASHERS).min(open);
     std::thread::scope(|scope| {
         let shared = &shared;
-        let start = |name, n: usize, body: Body| {
+        let activity = &shared.activity;
+        let start = |name, n: usize, post, body: Body| {
             let thread = std::thread::Builder::new().name(format!("{name}-{n}"));
             let started = thread.spawn_scoped(scope, move || {
-                if let Err(error) = body(shared, n) {
+                if let Err(error) = body(shared, n, post) {
                     shared.fail(error);
                 }
             });
@@ -222,11 +248,12 @@ pub fn run(
                 shared.fail(TransferError::Thread(error));
             }
         };
-        (0..hashers).for_each(|n| start("hash", n, hashing::follow));
-        (0..first).for_each(|n| start("fetch", n, worker::work));
+        let fetch = |n| start("fetch", n, activity.worker(n), worker::work);
+        (0..hashers).for_each(|n| start("hash", n, activity.hasher(n), hashing::follow));
+        (0..first).for_each(fetch);
         // Number 1, because the transfer can do without it.
-        start("keep", 1, keeper::keep);
-        shared.steer(most, cores, |n| start("fetch", n, worker::work));
+        start("keep", 1, activity.keeper(), keeper::keep);
+        shared.steer(most, cores, fetch);
     });
     if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
@@ -276,11 +303,17 @@ impl Shared<'_> {
         let mut started = most.min(pilot::FIRST);
         let mut wanted = started;
         let mut last = Usage::now(self.progress);
+        let mut watchdog = Watchdog::new(self.options.retry.budget, self.grace());
         loop {
             if self.is_over_within(pilot::TICK) {
                 return;
             }
             let now = Usage::now(self.progress);
+            if let Some(silent) = watchdog.look(self.look(now.at)) {
+                let path = |n: usize| self.jobs.get(n).map_or("", |job| job.file.path.as_str());
+                self.fail(TransferError::Silent { silent, waits: self.activity.describe(path) });
+                return;
+            }
             let (rate, cpu) = now.since(&last, cores);
             last = now;
             let rate_each = rate / wanted as f64;
@@ -290,6 +323,26 @@ impl Shared<'_> {
                 started += 1;
             }
             self.queue.let_work(wanted, rate_each);
+        }
+    }
+
+    /// How long a request may take beyond the budget, until it ends and says why.
+    fn grace(&self) -> Duration {
+        let deadlines = &self.http.deadlines;
+        deadlines.connect + deadlines.first_byte + deadlines.stall + self.options.retry.max_delay
+    }
+
+    /// What the watchdog sees.
+    fn look(&self, at: Instant) -> Look {
+        let (is_working, has_deadline) = self.activity.looks();
+        let bytes = [&self.progress.fetched_bytes, &self.progress.worked_bytes];
+        let bytes: u64 = bytes.iter().map(|bytes| bytes.load(Relaxed)).sum();
+        Look {
+            at,
+            progress: bytes + self.progress.done_files.load(Relaxed),
+            is_paused: self.http.pace.is_pausing(),
+            is_working,
+            has_deadline,
         }
     }
 
@@ -328,3 +381,6 @@ impl Usage {
         (bytes / seconds, (self.cpu - earlier.cpu) / seconds / cores as f64)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,7 +86,10 @@ impl Retry {
         let delay = match &error {
             SourceError::RateLimited { wait, .. } => {
                 self.limited += *wait;
-                if self.limited > self.policy.budget.saturating_mul(LIMITED_FACTOR) {
+                // The time that such answers take is not one that was asked for.
+                if self.limited > self.policy.budget.saturating_mul(LIMITED_FACTOR)
+                    || self.tried_for() > self.policy.budget
+                {
                     return Err(error);
                 }
                 // The wait itself is kept by the pace of the host, for everybody.

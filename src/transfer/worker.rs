@@ -4,10 +4,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reqwest::Client;
 
+use super::activity::{Doing, Post};
 use super::floor::Floor;
 use super::header::{self, BadStart};
 use super::job::{Frontier, Job};
@@ -27,10 +28,14 @@ enum Outcome {
     WrongStart,
 }
 
-/// A killed run loses at most this much of each connection.
-const NOTE_BYTES: u64 = 16 << 20;
-/// Pieces from this size on are sent to the disk at once; small files wait for one sync of all.
-const WRITEBACK_BYTES: u64 = 8 << 20;
+/// A killed run loses at most this much of each connection, and what came in this time: each note is
+/// one small write.
+const NOTE_BYTES: u64 = 4 << 20;
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// So much is sent to the disk at once; of the end of a chunk, from this size on. Small files wait for
+/// one sync of all.
+const WRITEBACK_BYTES: u64 = 16 << 20;
+const LAST_WRITEBACK_BYTES: u64 = 8 << 20;
 /// Less than this between two failures is no progress: a server that drips for ever must not keep
 /// us for ever.
 const PROGRESS_BYTES: u64 = 16 << 10;
@@ -40,7 +45,11 @@ pub const SMALL_BYTES: u64 = 8 << 20;
 const MAX_STREAMS: u32 = 10;
 
 /// Works until the queue is empty. Runs on a thread of its own.
-pub fn work(shared: &Shared<'_>, number: usize) -> Result<(), TransferError> {
+pub fn work<'a>(
+    shared: &'a Shared<'_>,
+    number: usize,
+    post: Post<'a>,
+) -> Result<(), TransferError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -49,18 +58,27 @@ pub fn work(shared: &Shared<'_>, number: usize) -> Result<(), TransferError> {
         Err(error) => return Err(TransferError::Thread(error)),
     };
     let client = shared.http.client().map_err(TransferError::Setup)?;
+    let worker = Worker { client, post };
     runtime.block_on(async {
         let mut last = None;
-        while let Some(chunk) = shared.queue.next(number, last.take()).await {
-            shared.take_chunk(&client, &chunk).await?;
+        loop {
+            worker.post.tell(Doing::WaitsForChunk);
+            let Some(chunk) = shared.queue.next(number, last.take()).await else { return Ok(()) };
+            worker.post.tell(Doing::Works(chunk.file));
+            shared.take_chunk(&worker, &chunk).await?;
             last = Some(chunk);
         }
-        Ok(())
     })
 }
 
+/// What a worker has of its own.
+struct Worker<'a> {
+    client: Client,
+    post: Post<'a>,
+}
+
 impl Shared<'_> {
-    async fn take_chunk(&self, client: &Client, chunk: &Chunk) -> Result<(), TransferError> {
+    async fn take_chunk(&self, worker: &Worker<'_>, chunk: &Chunk) -> Result<(), TransferError> {
         let job = &self.jobs[chunk.file];
         let staged = {
             let mut state = job.state();
@@ -76,11 +94,13 @@ impl Shared<'_> {
         let frontier = if hash_here { job.frontier_at(chunk.range.start) } else { None };
         let mut written = Written::new(chunk.range.start, frontier);
         let fetched = tokio::select! {
-            fetched = self.fetch(client, job, &staged.0, &staged.1, chunk, &mut written) => fetched,
+            fetched = self.fetch(worker, job, &staged.0, &staged.1, chunk, &mut written) => fetched,
             () = self.stop.wait() => Err(TransferError::Stopped),
         };
+        worker.post.tell(Doing::Works(job.n));
         // However it ended, what has arrived is kept for this run or the next.
         self.record(job, &staged.0, &mut written)?;
+        written.write_back(&staged.0, LAST_WRITEBACK_BYTES);
         if let Some(frontier) = written.frontier.take() {
             self.queue.hashed(job.n, frontier.generation, frontier.at);
             job.return_frontier(frontier);
@@ -126,11 +146,9 @@ impl Shared<'_> {
             return Ok(());
         }
         let crc = std::mem::replace(&mut written.crc, new_crc());
-        written.noted = written.at;
-        self.attempt.wrote(job.n, range.clone(), crc.finalize())?;
-        if range.end - range.start >= WRITEBACK_BYTES {
-            staged.begin_writeback(range);
-        }
+        (written.noted, written.noted_at) = (written.at, Instant::now());
+        self.attempt.wrote(job.n, range, crc.finalize())?;
+        written.write_back(staged, WRITEBACK_BYTES);
         Ok(())
     }
 
@@ -155,7 +173,7 @@ impl Shared<'_> {
     /// that was written.
     async fn fetch(
         &self,
-        client: &Client,
+        worker: &Worker<'_>,
         job: &Job<'_>,
         staged: &StagedFile,
         shown: &ActiveFile,
@@ -165,11 +183,11 @@ impl Shared<'_> {
         let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
         loop {
             let before = written.at;
-            let error = match self.attempt_once(client, job, staged, shown, chunk, written).await {
+            let error = match self.attempt_once(worker, job, staged, shown, chunk, written).await {
                 Ok(()) => return Ok(Outcome::Written),
                 Err(Failure::Transfer(error)) => return Err(error),
                 Err(Failure::Start(bad)) => {
-                    self.suspect(client, job, staged, bad).await?;
+                    self.suspect(&worker.client, job, staged, bad).await?;
                     return Ok(Outcome::WrongStart);
                 }
                 // There is no range left to ask for. Whether the bytes are right, the digest says.
@@ -178,6 +196,8 @@ impl Shared<'_> {
                 }
                 Err(Failure::Source(error)) => error,
             };
+            // It may take long until more comes, and the process may be killed meanwhile.
+            self.record(job, staged, written)?;
             if written.at - before >= PROGRESS_BYTES {
                 retry.progressed();
             }
@@ -206,6 +226,7 @@ impl Shared<'_> {
             self.say_sometimes(|| {
                 format!("retrying `{}` from byte {}: {error}", job.file.path, written.at)
             });
+            worker.post.tell(Doing::WaitsToRetry(job.n));
             tokio::time::sleep(delay).await;
         }
     }
@@ -226,7 +247,7 @@ impl Shared<'_> {
     /// One request for what the chunk still lacks.
     async fn attempt_once(
         &self,
-        client: &Client,
+        worker: &Worker<'_>,
         job: &Job<'_>,
         staged: &StagedFile,
         shown: &ActiveFile,
@@ -237,29 +258,53 @@ impl Shared<'_> {
             written.look_at = self.look_before(job, staged, written.at)?;
         }
         let range = written.at..chunk.range.end;
-        let mut body = self.source.read(client, job.file, range).await?;
+        worker.post.tell(Doing::WaitsForAnswer(job.n));
+        let mut body = self.source.read(&worker.client, job.file, range).await?;
         let mut floor = Floor::new(&self.traffic, self.http.deadlines.stall, Instant::now());
-        while let Some(piece) = body.next().await? {
+        let note_due = tokio::time::sleep(NOTE_EVERY);
+        tokio::pin!(note_due);
+        loop {
+            worker.post.tell(Doing::WaitsForBytes(job.n));
+            let piece = {
+                // Never given up in the middle: it may hold bytes already.
+                let next = body.next();
+                tokio::pin!(next);
+                loop {
+                    tokio::select! {
+                        biased;
+                        piece = &mut next => break piece?,
+                        // Nothing comes: what has come is noted all the same.
+                        () = &mut note_due => {
+                            self.record(job, staged, written)?;
+                            note_due.as_mut().reset(tokio::time::Instant::now() + NOTE_EVERY);
+                        }
+                    }
+                }
+            };
+            let Some(piece) = piece else { return Ok(()) };
+            worker.post.tell(Doing::Works(job.n));
             staged.write_at(&piece, written.at)?;
             written.add(&piece);
             if written.at >= written.look_at {
-                written.look_at = self.look(job, staged, written.at)?;
+                written.look_at = self.look_at_header(job, staged, written.at)?;
             }
-            if written.at - written.noted >= NOTE_BYTES {
+            let now = Instant::now();
+            if written.at - written.noted >= NOTE_BYTES
+                || now.saturating_duration_since(written.noted_at) >= NOTE_EVERY
+            {
                 self.record(job, staged, written)?;
             }
             let len = piece.len() as u64;
             self.progress.done_bytes.fetch_add(len, Relaxed);
             shown.done.fetch_add(len, Relaxed);
             self.progress.fetched_bytes.fetch_add(len, Relaxed);
-            if let Some(rate) = floor.too_slow(len, Instant::now()) {
+            if let Some(rate) = floor.too_slow(len, now) {
                 let rate = text::size(rate);
                 return Err(Failure::Source(SourceError::Unreachable(format!(
                     "the connection brought only {rate}/s"
                 ))));
             }
         }
-        Ok(())
     }
 
     /// Throws a file away and queues it again. Nobody is writing to it.
@@ -299,7 +344,10 @@ struct Written {
     at: u64,
     /// Everything before is in the journal as well.
     noted: u64,
-    /// Of the bytes between the two.
+    noted_at: Instant,
+    /// Everything before is on its way to the disk.
+    sent: u64,
+    /// Of the bytes between the two places.
     crc: crc_fast::Digest,
     /// The right to hash, if this chunk began where the hash stood.
     frontier: Option<Frontier>,
@@ -309,12 +357,21 @@ struct Written {
 
 impl Written {
     fn new(start: u64, frontier: Option<Frontier>) -> Self {
-        Self { at: start, noted: start, crc: new_crc(), frontier, look_at: header::NEVER }
+        let (noted_at, look_at) = (Instant::now(), header::NEVER);
+        Self { at: start, noted: start, noted_at, sent: start, crc: new_crc(), frontier, look_at }
     }
 
     /// Whether nothing of `range` is missing, and something was fetched.
     fn is_all_of(&self, range: &Range<u64>) -> bool {
         self.at == range.end && !range.is_empty()
+    }
+
+    /// Lets the disk begin with what has come since the last time, if that is `least` bytes or more.
+    fn write_back(&mut self, staged: &StagedFile, least: u64) {
+        if self.at - self.sent >= least {
+            staged.begin_writeback(self.sent..self.at);
+            self.sent = self.at;
+        }
     }
 
     fn add(&mut self, piece: &[u8]) {

@@ -131,6 +131,7 @@ pub fn tiny_selected() -> Tree {
 
 /// The binary with nothing of the caller's environment.
 pub fn weightlift() -> Command {
+    process::hear_hangups();
     let mut command = Command::new(binary());
     command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
     command

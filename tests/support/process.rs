@@ -6,6 +6,23 @@ use std::time::{Duration, Instant};
 
 use super::{Run, Running, Volume, binary, eventually, skip, under};
 
+/// Lets what is started from now on obey SIGHUP, also where the tests run under `nohup`: what is ignored
+/// stays so in a child, what is caught does not.
+pub fn hear_hangups() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = u64::from_str_radix(ignored.unwrap_or("0").trim(), 16).unwrap();
+        if ignored & 1 == 1 {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.unwrap();
+            let _inside = runtime.enter();
+            let _ = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
+        }
+    });
+}
+
 /// `command` under strace, in all its threads, with `injects` into `calls`.
 pub fn straced(command: &Command, calls: &str, injects: &[&str]) -> Command {
     let trace = format!("trace={calls}");
