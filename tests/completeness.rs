@@ -485,16 +485,16 @@ fn a_start_that_is_always_wrong_in_another_way_ends() {
 #[test]
 fn the_start_of_a_resumed_file_is_looked_at_first() {
     let tree = broken(&with_header(&"x".repeat(100), b""));
-    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
-    for round in 0..2 {
-        fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
-        if round == 1 {
-            // One request, for the second read.
-            assert!(hub.requests().iter().filter(|it| it.origin == "cdn").count() <= 1);
-            assert!(hub.bytes_sent_for("a.safetensors") < 2 * MIB);
-        }
-        hub.log().clear();
-    }
+    let volume = Volume::new();
+    let first = FakeHub::serving(REPO, tree.clone());
+    fetch(&first, &volume, &["hf://org/tiny"]).run().assert_code(12);
+    // Another one, which does not get what the first run has asked for in its last moment.
+    let hub = FakeHub::serving(REPO, tree);
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
+    let cdn: Vec<_> = hub.requests().into_iter().filter(|it| it.origin == "cdn").collect();
+    let seen: Vec<_> = cdn.iter().map(|it| (it.header("range"), it.body_bytes_sent)).collect();
+    // The second read of the start.
+    assert_eq!(seen, [(Some("bytes=0-107"), 108)]);
 }
 
 /// Without a published digest there is nothing else to go by, however small the file is.
