@@ -125,7 +125,8 @@ fn what_has_come_before_a_retry_is_noted_while_it_waits() {
     let storage = || Rule::on("GET", "").at("cdn");
     hub.script(storage().once().then(Fault::CutAfter(MIB + 5)));
     hub.script(storage().then(Fault::HangBeforeHeaders(Duration::from_secs(300))));
-    let running = fetch(&hub, &volume, &["hf://org/tiny", "--connections", "1"]).start();
+    let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--connections", "1"]);
+    let running = command.env("WEIGHTLIFT_RETRY_TIMEOUT", "300s").start();
     eventually("all that has come is noted", || journalled(&volume) == MIB + 5);
     running.signal("-KILL");
     drop(running.wait());

@@ -18,6 +18,7 @@ mod schedule;
 mod stop;
 mod watchdog;
 mod worker;
+mod written;
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;

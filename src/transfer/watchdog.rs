@@ -78,10 +78,12 @@ mod tests {
         })
     }
 
+    /// A name, what every second looks like, and when it barks.
+    type Row = (&'static str, fn(u64, &mut Look), Option<u64>);
+
     #[test]
     fn silence_ends_the_transfer_and_what_is_none_does_not() {
-        type Case = (&'static str, fn(u64, &mut Look), Option<u64>);
-        let table: [Case; 9] = [
+        let table: [Row; 9] = [
             ("nothing at all", |_, _| {}, Some(60)),
             ("the network, which ends by itself", |_, look| look.has_deadline = true, Some(90)),
             ("a byte each second", |second, look| look.progress = second, None),

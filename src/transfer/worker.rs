@@ -1,7 +1,6 @@
 //! A worker: takes a chunk, reads it, writes it where it belongs, and tries again until it is
 //! complete.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -10,9 +9,10 @@ use reqwest::Client;
 
 use super::activity::{Doing, Post};
 use super::floor::Floor;
-use super::header::{self, BadStart};
-use super::job::{Frontier, Job};
+use super::header::BadStart;
+use super::job::Job;
 use super::queue::Chunk;
+use super::written::{Written, new_crc};
 use super::{Retry, Shared, TransferError};
 use crate::model::text;
 use crate::progress::ActiveFile;
@@ -336,57 +336,6 @@ impl Shared<'_> {
         self.queue.again(job.n, job.file.size, generation, in_one);
         Ok(())
     }
-}
-
-/// What of a chunk is in the file.
-struct Written {
-    /// Everything before is written.
-    at: u64,
-    /// Everything before is in the journal as well.
-    noted: u64,
-    noted_at: Instant,
-    /// Everything before is on its way to the disk.
-    sent: u64,
-    /// Of the bytes between the two places.
-    crc: crc_fast::Digest,
-    /// The right to hash, if this chunk began where the hash stood.
-    frontier: Option<Frontier>,
-    /// From here on the header can be looked at.
-    look_at: u64,
-}
-
-impl Written {
-    fn new(start: u64, frontier: Option<Frontier>) -> Self {
-        let (noted_at, look_at) = (Instant::now(), header::NEVER);
-        Self { at: start, noted: start, noted_at, sent: start, crc: new_crc(), frontier, look_at }
-    }
-
-    /// Whether nothing of `range` is missing, and something was fetched.
-    fn is_all_of(&self, range: &Range<u64>) -> bool {
-        self.at == range.end && !range.is_empty()
-    }
-
-    /// Lets the disk begin with what has come since the last time, if that is `least` bytes or more.
-    fn write_back(&mut self, staged: &StagedFile, least: u64) {
-        if self.at - self.sent >= least {
-            staged.begin_writeback(self.sent..self.at);
-            self.sent = self.at;
-        }
-    }
-
-    fn add(&mut self, piece: &[u8]) {
-        self.crc.update(piece);
-        self.at += piece.len() as u64;
-        if let Some(frontier) = &mut self.frontier {
-            frontier.hasher.update(piece);
-            frontier.at = self.at;
-        }
-    }
-}
-
-/// The checksum that the journal keeps of each piece.
-fn new_crc() -> crc_fast::Digest {
-    crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme)
 }
 
 pub enum Failure {
