@@ -873,6 +873,11 @@ fn a_source_may_hold_spaces_and_name_an_access_point() {
         .run()
         .assert_code(2)
         .assert_says("Dual-stack");
+    // An access point is a part of the host's name, which an address has none of.
+    let mut command = fetch(&volume, "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/p/");
+    let run = command.args(["--s3-endpoint", "http://127.0.0.1:9"]).run().assert_code(2);
+    assert!(run.last_line().contains("endpoint of an access point"), "{}", run.stderr);
+
     let many = "s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/p/";
     fetch(&volume, many).run().assert_code(2).assert_says("multi-Region access point");
 }

@@ -85,6 +85,7 @@ pub fn failure(error: &(dyn Error + 'static)) -> SourceError {
         }
         (Some(SourceError::Trust(what)), _) => SourceError::Trust(what.clone()),
         (Some(SourceError::Unsafe(what)), _) => SourceError::Unsafe(what.clone()),
+        (Some(SourceError::Settings(what)), None) => SourceError::Settings(what.clone()),
         (Some(SourceError::Protocol(what)), None) => SourceError::Protocol(what.clone()),
         (Some(what), None) => SourceError::Unreachable(what.to_string()),
         (Some(what), Some(_)) => {
@@ -131,6 +132,11 @@ mod tests {
         assert!(what.contains("`--s3-anonymous`"), "{what}");
     }
 
+    /// As the SDK wraps what its connector has said.
+    #[derive(Debug, thiserror::Error)]
+    #[error("dispatch failure")]
+    struct Carrying(#[source] SourceError);
+
     #[test]
     fn what_the_transport_said_survives_the_sdk() {
         let refused = || SourceError::Unreachable("`https://sts`: connection refused".into());
@@ -138,6 +144,10 @@ mod tests {
         assert!(matches!(&sts, SourceError::Unreachable(what) if what.contains("https://sts")));
         let trust = failure(&CredentialsError::provider_error(SourceError::Trust("x".into())));
         assert!(matches!(trust, SourceError::Trust(_)));
+        assert!(matches!(
+            failure(&Carrying(SourceError::Settings("x".into()))),
+            SourceError::Settings(_)
+        ));
         let rejected = failure(&CredentialsError::provider_error("InvalidIdentityToken"));
         assert!(matches!(rejected, SourceError::Access(_)));
     }
