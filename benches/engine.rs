@@ -17,13 +17,13 @@ use criterion::{
 };
 use sha2::Digest as _;
 use tempfile::TempDir;
+use weightlift::engine::{Limits, Queue};
 use weightlift::model::{
     Checksum, Digest, Family, Plan, RelPath, RemoteFile, SENTINEL, Selection, Sentinel,
     SentinelFile, Sha256, Snapshot, SourceUri,
 };
-use weightlift::store::{Attempt, Destination, Existing, StagedFile, Store};
-use weightlift::transfer::{Limits, Queue};
 use weightlift::verify::FileHasher;
+use weightlift::volume::{Attempt, Destination, Existing, StagedFile, Store};
 
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;

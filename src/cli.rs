@@ -7,8 +7,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::model::{Family, Selection, SourceUri, text};
-use crate::store::Destination;
-use crate::{Error, process, transfer};
+use crate::volume::Destination;
+use crate::{Error, engine, process};
 
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
@@ -341,13 +341,13 @@ impl FetchArgs {
         }
     }
 
-    pub fn transfer_options(&self) -> transfer::Options {
-        transfer::Options {
+    pub fn transfer_options(&self) -> engine::Options {
+        engine::Options {
             connections: usize::from(self.connections),
             chunk_size: self.chunk_size,
-            retry: transfer::RetryPolicy {
+            retry: engine::RetryPolicy {
                 budget: self.retry_timeout,
-                ..transfer::RetryPolicy::default()
+                ..engine::RetryPolicy::default()
             },
             descriptors: process::free_descriptors(),
         }

@@ -1,11 +1,12 @@
 //! Every way to fail, and its exit code. The codes are an interface: a Job's `podFailurePolicy`
 //! reads them.
 
-use crate::cluster::ClusterError;
+use crate::engine::TransferError;
+use crate::fs::FsError;
+use crate::lock::cluster::ClusterError;
 use crate::model::{SelectionError, SourceUriError};
-use crate::source::SourceError;
-use crate::store::StoreError;
-use crate::transfer::TransferError;
+use crate::net::SourceError;
+use crate::volume::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +18,8 @@ pub enum Error {
     Selection(#[from] SelectionError),
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(transparent)]
+    Fs(#[from] FsError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -126,6 +129,7 @@ impl Error {
                 Class::Usage
             }
             Self::Source(error) => of_source(error),
+            Self::Fs(error) => of_fs(error),
             Self::Store(error) => of_store(error),
             Self::Transfer(error) => of_transfer(error),
             Self::Cluster(ClusterError::NoCluster(_)) => Class::Unusable,
@@ -164,7 +168,7 @@ fn of_source(error: &SourceError) -> Class {
 
 fn of_store(error: &StoreError) -> Class {
     match error {
-        StoreError::Io { .. } => of_errno(error.errno()),
+        StoreError::Fs(error) => of_fs(error),
         StoreError::Disturbed(_) => Class::LocalIo,
         StoreError::Reserved { .. } => Class::Usage,
         StoreError::Foreign { .. }
@@ -172,9 +176,15 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::OwnedName { .. }
         | StoreError::InsideFamily { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
-        StoreError::NoSpace { .. } | StoreError::NoInodes { .. } => Class::NoSpace,
         StoreError::LockTimeout { .. } | StoreError::Overtaken(_) => Class::Deadline,
         StoreError::NoAtomicPublication(_) => Class::Unusable,
+    }
+}
+
+fn of_fs(error: &FsError) -> Class {
+    match error {
+        FsError::Io { .. } => of_errno(error.errno()),
+        FsError::NoSpace { .. } | FsError::NoInodes { .. } => Class::NoSpace,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What fuzzers and `tests/fuzz.rs` call: every reader of foreign bytes, each with what must hold of
 //! whatever it accepts. A broken promise is a panic. No part of any interface.
 
-use crate::{model, source, store, verify};
+use crate::{model, source, verify, volume};
 
 /// A reader, given any bytes.
 pub type Target = fn(&[u8]);
@@ -10,8 +10,8 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("repo_path", model::fuzz::repo_path),
     ("sentinel", model::fuzz::sentinel),
-    ("journal", store::fuzz::journal),
-    ("owner", store::fuzz::owner),
+    ("journal", volume::fuzz::journal),
+    ("owner", volume::fuzz::owner),
     ("safetensors", verify::fuzz::safetensors),
     ("index", verify::fuzz::index),
     ("content_range", source::fuzz::content_range),
@@ -20,5 +20,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("redirect", source::fuzz::redirect),
     ("hub_tree", source::fuzz::hub_tree),
     ("sha256sums", source::fuzz::sha256sums),
-    ("s3_listing", source::fuzz_s3::s3_listing),
+    ("s3_listing", source::s3::fuzz::s3_listing),
 ];

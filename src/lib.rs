@@ -1,24 +1,27 @@
 //! weightlift fetches model weights onto a volume: once, verified, resumable.
 //!
-//! The rooms, from the bottom: [`model`] is pure; [`source`] knows the network, [`store`] the
-//! volume, [`verify`] what the bytes must be, [`progress`] the person; [`transfer`] brings them
-//! together; [`commands`] tells the stories; `cli` and [`error`] face the outside.
+//! The layers, from the bottom; none imports one above it, and `tests` hold that:
+//! [`model`] is pure · [`fs`], [`net`], [`verify`], [`report`] · [`content`], [`lock`] · [`source`],
+//! [`volume`] · [`engine`] · [`commands`] · `cli`, [`error`], `run`.
 
 mod cli;
-mod cluster;
 pub mod commands;
+pub mod content;
+pub mod engine;
 pub mod error;
+pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod lock;
 pub mod model;
+pub mod net;
 mod process;
-pub mod progress;
+pub mod report;
 mod run;
 mod signals;
 pub mod source;
-pub mod store;
-pub mod transfer;
 pub mod verify;
+pub mod volume;
 
 pub use error::Error;
 pub use run::main;

@@ -14,10 +14,10 @@ use rustix::fs::{Mode, OFlags};
 use crate::cli::{Cli, Command, Output};
 use crate::commands::fetch::Fetch;
 use crate::commands::{Outcome, verify, wait};
+use crate::engine::{Stop, TransferError};
 use crate::error::{Class, Error};
 use crate::model::text;
-use crate::progress::Screen;
-use crate::transfer::{Stop, TransferError};
+use crate::report::Screen;
 use crate::{process, signals};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
@@ -145,7 +145,7 @@ fn print(outcome: &Outcome, output: Output) -> Result<(), Error> {
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         // Nobody listens: the model is there all the same.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Error::Store(crate::store::StoreError::io(
+        Err(error) => Err(Error::Store(crate::volume::StoreError::io(
             "write to",
             Path::new("standard output"),
             error,

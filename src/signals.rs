@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::transfer::Stop;
+use crate::engine::Stop;
 
 /// Bound from the signal to the end of the process; Kubernetes kills after 30 s by default.
 const TIME_TO_STOP: Duration = Duration::from_secs(8);

@@ -7,9 +7,11 @@ mod support;
 use std::ops::Range;
 
 use support::{ACCESS_KEY, REPO, SECRET_KEY};
+use weightlift::content::Source;
 use weightlift::model::{RemoteFile, SourceUri};
-use weightlift::source::http::{Deadlines, Http};
-use weightlift::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
+use weightlift::net::SourceError;
+use weightlift::net::http::{Deadlines, Http};
+use weightlift::source::{Hub, HubSettings, S3, S3Settings};
 use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree};
 
 const BIG: u64 = 300_000;

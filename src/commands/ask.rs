@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::fetch::Fetch;
 use crate::Error;
+use crate::content::Source;
+use crate::engine::{Retry, RetryPolicy};
 use crate::error::Class;
 use crate::model::{SourceUri, text};
-use crate::source::credentials::{Token, is_true, text_of};
-use crate::source::{Hub, HubSettings, S3, S3Settings, Source, SourceError};
-use crate::transfer::{Retry, RetryPolicy};
+use crate::net::SourceError;
+use crate::source::hub::credentials::{Token, is_true, text_of};
+use crate::source::{Hub, HubSettings, S3, S3Settings};
 
 impl Fetch<'_> {
     /// The variable that forbids to ask the source of `uri`. As for `hf`, the first one that is set

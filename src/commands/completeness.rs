@@ -7,8 +7,8 @@ use crate::model::{
     Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,
     literal_pattern, names_its_format,
 };
-use crate::store::Attempt;
 use crate::verify::{self, IndexProblem};
+use crate::volume::Attempt;
 
 /// Whether there is anything to read before the weights.
 pub(super) fn has_index(files: &[RemoteFile]) -> bool {

@@ -4,20 +4,21 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::acquire::Turn;
 use super::ask::is_outage;
-use super::turn::Turn;
 use super::{Outcome, announce, completeness};
 use crate::Error;
 use crate::cli::{FetchArgs, Model};
+use crate::content::Source;
+use crate::engine::{self, Proof, Stop};
 use crate::error::Class;
+use crate::lock::Report;
 use crate::model::{
     RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_index, is_pickle, text,
 };
-use crate::progress::{Progress, Screen};
-use crate::source::Source;
-use crate::source::http::{Deadlines, Http};
-use crate::store::{Attempt, Existing, Published, Report, Store, Surroundings};
-use crate::transfer::{self, Proof, Stop};
+use crate::net::http::{Deadlines, Http};
+use crate::report::{Progress, Screen};
+use crate::volume::{Attempt, Existing, Published, Store, Surroundings};
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
@@ -224,7 +225,7 @@ impl<'a> Fetch<'a> {
         let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
             let (screen, stop) = (self.screen, self.stop);
             let (attempt, plan) = (&attempt, &plan);
-            transfer::run(
+            engine::run(
                 source, http, attempt, plan, &options, &progress, screen, stop, proofs, wanted,
             )
         };

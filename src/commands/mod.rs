@@ -1,13 +1,13 @@
 //! The stories: what happens from an argument to an exit code.
 
+mod acquire;
 mod announce;
 mod ask;
 mod completeness;
 pub mod fetch;
-mod rest;
-mod turn;
 pub mod verify;
 pub mod wait;
+mod waiter;
 
 use crate::model::{LeftOut, Sentinel};
 

@@ -13,13 +13,14 @@ use rustix::io::Errno;
 
 use super::Outcome;
 use crate::Error;
+use crate::engine::Stop;
+use crate::fs::{self, Dir, FsError, Kind};
 use crate::model::{
     RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
 };
-use crate::progress::Screen;
-use crate::store::{self, Dir, Kind, StoreError};
-use crate::transfer::Stop;
+use crate::report::Screen;
 use crate::verify::{self, FileHasher, Structure};
+use crate::volume::{self, StoreError};
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// Files that are not in the sentinel are named up to here, then counted.
@@ -35,7 +36,7 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
         ))
     };
     let dir = Dir::open_anew(path)?.ok_or_else(missing)?;
-    let read = store::read_sentinel(&dir).map_err(|error| match error {
+    let read = volume::read_sentinel(&dir).map_err(|error| match error {
         StoreError::Sentinel { problem: SentinelProblem::UnknownFormat(_), .. } => error.into(),
         StoreError::Sentinel { path, problem } => {
             Error::Integrity(format!("`{}`: {problem}", path.display()))
@@ -173,7 +174,7 @@ fn check(
 }
 
 /// Something of another kind at the place of a file is damage; not being able to look is not.
-fn other_kind(error: StoreError) -> Result<Option<String>, Error> {
+fn other_kind(error: FsError) -> Result<Option<String>, Error> {
     match error.errno() {
         Some(Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NXIO) => {
             Ok(Some("no regular file".to_owned()))
@@ -222,7 +223,7 @@ fn unlisted(dir: &Dir, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
             let is_listed = listed.contains(path.as_str());
             if path == SENTINEL
                 || path == STATE_DIR
-                || store::owns(&name) && !is_listed && !directories.contains(path.as_str())
+                || fs::owns(&name) && !is_listed && !directories.contains(path.as_str())
             {
                 continue;
             }
@@ -245,7 +246,7 @@ fn directories_with_owned_names(sentinel: &Sentinel) -> HashSet<&str> {
     for file in &sentinel.files {
         for (at, _) in file.path.match_indices('/') {
             let directory = &file.path[..at];
-            if store::owns(directory.rsplit('/').next().unwrap_or(directory)) {
+            if fs::owns(directory.rsplit('/').next().unwrap_or(directory)) {
                 directories.insert(directory);
             }
         }

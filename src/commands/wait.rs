@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::{Outcome, announce};
 use crate::Error;
 use crate::cli::WaitArgs;
+use crate::engine::Stop;
+use crate::fs::Dir;
 use crate::model::{SENTINEL, Sentinel, text};
-use crate::progress::Screen;
-use crate::store::{self, Dir, StoreError};
-use crate::transfer::Stop;
+use crate::report::Screen;
+use crate::volume::{self, StoreError};
 
 /// How often it is looked: rarely enough for a thousand pods on one file server.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -69,10 +70,10 @@ fn look(path: &Path, expected: Option<&str>) -> Result<Look, Error> {
     let Some(dir) = Dir::open_anew(path)? else {
         return Ok(Look::Missing(format!("`{}` does not exist", path.display())));
     };
-    let Some(sentinel) = store::read_sentinel(&dir)? else {
+    let Some(sentinel) = volume::read_sentinel(&dir)? else {
         return Ok(Look::Missing(format!("`{}` holds no {SENTINEL}", path.display())));
     };
-    if let Some(difference) = store::first_difference(&dir, &sentinel)? {
+    if let Some(difference) = volume::first_difference(&dir, &sentinel)? {
         return Ok(Look::Missing(format!("`{}` is damaged ({difference})", path.display())));
     }
     match expected {

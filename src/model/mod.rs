@@ -7,25 +7,25 @@ mod fnmatch;
 pub(crate) mod fuzz;
 mod path;
 mod plan;
-mod select;
+mod selection;
 mod sentinel;
 mod snapshot;
-mod source;
 pub mod text;
+mod uri;
 
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
 pub use digest::{Checksum, Digest, Sha256, hex};
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use path::{Family, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
-pub use select::{
+pub use selection::{
     LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation, looks_like_weights,
 };
 pub use sentinel::{
     SENTINEL, Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,
 };
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
-pub use source::{HubRepo, S3Location, SourceUri, SourceUriError};
+pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.
 pub const STATE_DIR: &str = ".weightlift";

@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::hub_answers::Listed;
-use super::{Pace, body, http, hub_answers, hub_pages, pace, s3_sums};
+use super::hub::answers::{self, Listed};
+use super::hub::pages;
+use super::s3::sums;
 use crate::model::{RefusedFiles, RelPath, RemoteFile, Selection, Snapshot, text};
+use crate::net::{Pace, body, http, pace};
 
 pub fn content_range(data: &[u8]) {
     let Ok(header) = std::str::from_utf8(data) else { return };
@@ -57,7 +59,7 @@ pub fn link(data: &[u8]) {
     headers.insert(reqwest::header::LINK, value);
     let at = Url::parse("https://hub.example:8443/api/models/a/b/tree/c?x=1").expect("a URL");
     let page = Url::parse("https://hub.example:8443/api/models/a/b/tree/c").expect("a URL");
-    match hub_pages::next_page(&at, &headers, &page) {
+    match pages::next_page(&at, &headers, &page) {
         Ok(Some(next)) => assert_eq!(http::origin(&next), "https://hub.example:8443"),
         Ok(None) => {}
         Err(refused) => assert_inert(&refused.to_string()),
@@ -84,7 +86,7 @@ pub fn redirect(data: &[u8]) {
 pub fn hub_tree(data: &[u8]) {
     let mut files = Vec::new();
     let mut refused = RefusedFiles::default();
-    let read = hub_answers::for_each_entry(data, |entry| {
+    let read = answers::for_each_entry(data, |entry| {
         match entry.read()? {
             Listed::File(file) => files.push(file),
             Listed::Refused(file) => refused.push(file)?,
@@ -120,7 +122,7 @@ pub fn hub_tree(data: &[u8]) {
 
 pub fn sha256sums(data: &[u8]) {
     let content = String::from_utf8_lossy(data);
-    let (sums, strange) = s3_sums::sha256sums(&content);
+    let (sums, strange) = sums::sha256sums(&content);
     assert!(sums.len() + strange <= content.lines().count());
     assert!(sums.keys().all(|path| !path.is_empty() && content.contains(path.as_str())));
 }

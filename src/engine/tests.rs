@@ -1,0 +1,100 @@
+//! Whole transfers into an attempt of its own, from sources that no server can play.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::model::{Family, RelPath, RemoteFile, Snapshot};
+use crate::net::Body;
+use crate::net::http::Deadlines;
+use crate::volume::{Destination, Store};
+
+/// A call to it never returns, not even with an error: no deadline and no retry sees that.
+struct Mute;
+
+#[async_trait]
+impl Source for Mute {
+    async fn revision(&self) -> Result<String, SourceError> {
+        std::future::pending().await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        std::future::pending().await
+    }
+
+    async fn read(
+        &self,
+        _: &reqwest::Client,
+        _: &RemoteFile,
+        _: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        std::future::pending().await
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
+    let root = tempfile::tempdir().expect("a directory");
+    let family = Family::parse("m").expect("a family");
+    let store = Store::open(Destination { root: root.path().to_owned(), family }).expect("a store");
+    let snapshot = Snapshot::new("hf://a/b".into(), "c".into(), Vec::new(), Vec::new());
+    let file = |name: &str, size| RemoteFile {
+        path: RelPath::parse(name).expect("a path"),
+        size,
+        digest: None,
+        validator: None,
+    };
+    let files = vec![file("a.bin", 64 << 20), file("b.bin", 5)];
+    let attempt = Attempt::begin(&store, &snapshot, files).expect("an attempt");
+    let options = Options {
+        connections: 3,
+        chunk_size: 64 << 20,
+        retry: RetryPolicy { budget: Duration::from_secs(1), max_delay: Duration::ZERO },
+        descriptors: 1_000,
+    };
+    // No deadlines, so that nothing is left to wait for after the budget.
+    let (connect, first_byte, stall) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    let http = Http::new(Deadlines { connect, first_byte, stall }).expect("settings");
+    let (progress, screen, stop) = (Arc::default(), Screen::default(), Stop::default());
+    let plan = attempt.plan();
+    let proofs = vec![None; plan.files.len()];
+    let ended =
+        run(&Mute, &http, &attempt, &plan, &options, &progress, &screen, &stop, proofs, |_| true);
+    let error = ended.expect_err("nothing has arrived");
+    let line = error.to_string();
+    assert!(matches!(error, TransferError::Silent { .. }), "{line}");
+    for wait in [": an answer about `a.bin`", ": an answer about `b.bin`", "hash-0"] {
+        assert!(line.contains(wait), "{line}");
+    }
+    assert!(!stop.is_set(), "what the caller still wants to do is not stopped");
+}
+
+#[test]
+fn few_descriptors_leave_one_of_each_and_all_fit() {
+    let options = |descriptors, connections| Options {
+        connections,
+        chunk_size: 64 << 20,
+        retry: RetryPolicy::default(),
+        descriptors,
+    };
+    for descriptors in 0..600 {
+        for (connections, cores) in [(1, 1), (16, 2), (256, 64), (0, 0)] {
+            let shares = options(descriptors, connections).shares(cores);
+            let Shares { workers, open_files, hashers } = shares;
+            assert!(workers >= 1 && open_files >= 1 && hashers >= 1, "{descriptors}: {shares:?}");
+            assert!(workers <= connections.max(1) && hashers <= cores.max(1), "{shares:?}");
+            let used = workers * DESCRIPTORS_OF_A_WORKER
+                + open_files
+                + (hashers - 1) * DESCRIPTORS_OF_A_HASHER;
+            let least = SPARE_DESCRIPTORS + DESCRIPTORS_OF_A_WORKER + 1;
+            assert!(descriptors < least || used + SPARE_DESCRIPTORS <= descriptors, "{shares:?}");
+        }
+    }
+    let plenty = Shares { workers: 16, open_files: MAX_OPEN_FILES, hashers: 16 };
+    assert_eq!(options(4_096, 16).shares(64), plenty);
+}

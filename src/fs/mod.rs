@@ -1,0 +1,15 @@
+//! A filesystem as we need it: directories opened without following links, what the kind of a
+//! filesystem promises, the free space, and who we are for others on the same volume.
+//!
+//! Imports `model` only; knows no name that weightlift keeps on a volume.
+
+pub(crate) mod dir;
+mod error;
+pub(crate) mod filesystem;
+pub(crate) mod node;
+pub(crate) mod space;
+
+pub use dir::{Dir, Kind};
+pub use error::FsError;
+pub use filesystem::owns;
+pub use node::NodeIdentity;

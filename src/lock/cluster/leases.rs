@@ -1,0 +1,196 @@
+//! Taking the Lease of a family.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::LeaseSpec;
+use reqwest::Client;
+
+use super::api::{Api, Trouble};
+use super::lease::{Holder, Lease, Report};
+use super::{ApiLease, ClusterError, LEASE_SECONDS, PROGRESS, is_name, now};
+use crate::model::{Family, text};
+use crate::report::Screen;
+
+/// Between two looks at a Lease that somebody has: many nodes may be waiting.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// An API server that is away for longer is done without.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The Lease of one family, as somebody sees it who wants it.
+pub struct Leases {
+    holder: Holder,
+    client: Option<Client>,
+    /// The version that was seen last, and since when there has been no other by our own clock: those
+    /// of other nodes may be wrong.
+    seen: Option<(Option<String>, Instant)>,
+    last: Option<(Instant, Busy)>,
+    away_since: Option<Instant>,
+}
+
+/// Who has it, or why nobody knows.
+#[derive(Clone, Debug)]
+pub struct Busy {
+    pub holder: String,
+    pub progress: String,
+}
+
+pub enum LeaseAttempt {
+    Held(Lease),
+    Busy(Busy),
+    /// The API server has been away for too long; the reason.
+    Unavailable(String),
+}
+
+impl Leases {
+    /// As the service account below `account`; `POD_NAMESPACE` and `POD_NAME` come from the downward
+    /// API.
+    pub fn new(family: &Family, name: Option<&str>, account: &Path) -> Result<Self, ClusterError> {
+        let name = match name {
+            Some(name) if is_name(name) => name.to_owned(),
+            Some(name) => return Err(ClusterError::Name(text::inert(name, 100))),
+            None => default_name(family),
+        };
+        let api = Api::of_this_pod(account)?;
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let identity = variable("POD_NAME").unwrap_or_else(host);
+        let holder = Holder { api, name, identity };
+        Ok(Self { holder, client: None, seen: None, last: None, away_since: None })
+    }
+
+    /// Tries once, without waiting for anybody. What `report` says is told to those who wait.
+    pub async fn attempt(
+        &mut self,
+        report: &Report,
+        screen: &Screen,
+    ) -> Result<LeaseAttempt, ClusterError> {
+        if let Some((when, busy)) = &self.last
+            && when.elapsed() < LOOK_EVERY
+        {
+            return Ok(LeaseAttempt::Busy(busy.clone()));
+        }
+        let taken = self.take().await;
+        if !matches!(taken, Err(Trouble::Away(_))) {
+            self.away_since = None;
+        }
+        let busy = match taken {
+            Ok(Ok(lease)) => {
+                let kept = Lease::keep(self.holder.clone(), lease, report.clone(), screen.clone());
+                return Ok(match kept {
+                    Ok(lease) => LeaseAttempt::Held(lease),
+                    Err(error) => LeaseAttempt::Unavailable(error.to_string()),
+                });
+            }
+            Ok(Err(busy)) => busy,
+            Err(Trouble::Conflict) => Busy {
+                holder: format!("whoever takes the Lease `{}`", self.holder),
+                progress: String::new(),
+            },
+            // Not the Lease, which would be made: the namespace.
+            Err(Trouble::NotFound) => {
+                let why = format!("there is no namespace `{}`", self.holder.api.namespace);
+                return Err(ClusterError::Refused { lease: self.holder.to_string(), why });
+            }
+            Err(Trouble::Refused(why)) => {
+                return Err(ClusterError::Refused { lease: self.holder.to_string(), why });
+            }
+            Err(Trouble::Away(why)) => {
+                if self.away_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                    return Ok(LeaseAttempt::Unavailable(why));
+                }
+                Busy { holder: format!("the Kubernetes API ({why})"), progress: String::new() }
+            }
+        };
+        self.last = Some((Instant::now(), busy.clone()));
+        Ok(LeaseAttempt::Busy(busy))
+    }
+
+    /// The Lease as it is once we have it, or who has it.
+    async fn take(&mut self) -> Result<Result<ApiLease, Busy>, Trouble> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => self.client.insert(self.holder.api.client()?).clone(),
+        };
+        let api = &self.holder.api;
+        let Some(mut lease) = api.get(&client, &self.holder.name).await? else {
+            let mut lease = ApiLease::default();
+            lease.metadata.name = Some(self.holder.name.clone());
+            self.holder.sign(&mut lease);
+            return api.create(&client, &lease).await.map(Ok);
+        };
+        let version = lease.metadata.resource_version.clone();
+        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
+            self.seen = Some((version, Instant::now()));
+        }
+        let spec = lease.spec.clone().unwrap_or_default();
+        let other = spec.holder_identity.filter(|it| !it.is_empty() && *it != self.holder.identity);
+        if let Some(other) = other {
+            // As long as it says itself, within reason.
+            let seconds = spec.lease_duration_seconds.unwrap_or(LEASE_SECONDS).clamp(1, 60);
+            let lasts = Duration::from_secs(seconds.unsigned_abs().into());
+            if self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() < lasts) {
+                let progress = lease.metadata.annotations.and_then(|mut all| all.remove(PROGRESS));
+                let (pod, lease) = (text::inert(&other, 100), &self.holder);
+                let holder = format!("pod `{pod}`, which has the Lease `{lease}`");
+                return Ok(Err(Busy { holder, progress: progress.unwrap_or_default() }));
+            }
+        }
+        self.holder.sign(&mut lease);
+        api.replace(&client, &lease).await.map(Ok)
+    }
+}
+
+impl Holder {
+    /// Makes the Lease ours.
+    fn sign(&self, lease: &mut ApiLease) {
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        let time = now();
+        if spec.holder_identity.as_ref() != Some(&self.identity) {
+            spec.lease_transitions =
+                Some(spec.lease_transitions.map_or(0, |n| n.saturating_add(1)));
+            spec.acquire_time = Some(time.clone());
+        }
+        spec.holder_identity = Some(self.identity.clone());
+        spec.lease_duration_seconds = Some(LEASE_SECONDS);
+        spec.renew_time = Some(time);
+        lease.metadata.managed_fields = None;
+    }
+}
+
+/// A family has a name that a Lease cannot have: then a hash of it tells it from its like.
+fn default_name(family: &Family) -> String {
+    let path = family.path().as_str();
+    let plain: String = path
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(200)
+        .collect();
+    let plain = plain.trim_matches('-');
+    let name = if plain.is_empty() { "weightlift".into() } else { format!("weightlift-{plain}") };
+    if plain == path {
+        return name;
+    }
+    let hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, path.as_bytes());
+    format!("{name}-{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_has_a_name_of_its_own_that_is_name() {
+        let name = |family: &str| default_name(&Family::parse(family).expect("a family"));
+        assert_eq!(name("llama-3-8b"), "weightlift-llama-3-8b");
+        let families = ["a/b", "a-b", "a_b", "A-b", "é", "ü", "-a", "llama-3.1", &"x".repeat(250)];
+        let mut names: Vec<String> = families.iter().map(|family| name(family)).collect();
+        assert!(names.iter().all(|name| is_name(name)), "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), families.len(), "{names:?}");
+        for wrong in ["", "-a", "a-", "A", "a/b", "a b", &"x".repeat(254)] {
+            assert!(!is_name(wrong), "{wrong}");
+        }
+    }
+}

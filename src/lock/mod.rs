@@ -1,0 +1,11 @@
+//! Who may fetch a model: the file lock, the heartbeat of its holder, the Kubernetes Lease.
+//!
+//! Imports `model`, `fs`, `net` and `report`. No promise of a volume depends on a lock, only the number
+//! of bytes that are fetched.
+
+pub mod cluster;
+mod file;
+pub(crate) mod heartbeat;
+
+pub use file::{Lock, LockAttempt};
+pub use heartbeat::{Heartbeat, Owner, Report, SILENCE};

@@ -1,0 +1,361 @@
+//! The rules of HTTP that every source shares: one way to make a client, to send a request within
+//! its deadlines, and to name what went wrong.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use super::dns::Lookup;
+use super::failures::chain;
+pub use super::failures::transport_error;
+use super::proxy::Proxies;
+use super::{Pace, SourceError, pace};
+use crate::model::text;
+
+/// Longest part of an error body that is read and shown.
+const ERROR_BODY_BYTES: usize = 2_048;
+/// Redirects that are followed for one request.
+pub const MAX_REDIRECTS: usize = 5;
+
+/// How long one step of a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    pub connect: Duration,
+    /// From the request to the head of the answer.
+    pub first_byte: Duration,
+    /// A body that brings nothing for this long is given up.
+    pub stall: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(10), first_byte: seconds(30), stall: seconds(20) }
+    }
+}
+
+/// Makes clients that share TLS settings and deadlines, and nothing else.
+#[derive(Clone)]
+pub struct Http {
+    tls: Arc<rustls::ClientConfig>,
+    proxies: Proxies,
+    lookup: Lookup,
+    pub deadlines: Deadlines,
+    pub pace: Arc<Pace>,
+}
+
+impl Http {
+    /// Trusts the built-in roots, and what `SSL_CERT_FILE`, `SSL_CERT_DIR` and, as for other clients of
+    /// S3, `AWS_CA_BUNDLE` name in addition.
+    pub fn new(deadlines: Deadlines) -> Result<Self, SourceError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"] {
+            let Some(path) = std::env::var_os(variable).and_then(path_of) else {
+                continue;
+            };
+            let found = match variable {
+                "SSL_CERT_DIR" => rustls_native_certs::load_certs_from_paths(None, Some(&path)),
+                _ => rustls_native_certs::load_certs_from_paths(Some(&path), None),
+            };
+            let (added, _) = roots.add_parsable_certificates(found.certs);
+            if added == 0 {
+                return Err(SourceError::Settings(format!(
+                    "{variable} names `{}`, which holds no usable certificate",
+                    path.display()
+                )));
+            }
+        }
+        Self::trusting(roots, deadlines)
+    }
+
+    /// Trusts those and no others.
+    pub fn trusting(
+        roots: rustls::RootCertStore,
+        deadlines: Deadlines,
+    ) -> Result<Self, SourceError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SourceError::Settings(format!("TLS cannot be set up: {error}")))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            tls: Arc::new(tls),
+            proxies: Proxies::from_environment()?,
+            lookup: Lookup::default(),
+            deadlines,
+            pace: Arc::default(),
+        })
+    }
+
+    /// A client with a connection pool of its own.
+    ///
+    /// HTTP/1.1 only: with HTTP/2 all ranges would share one TCP connection.
+    pub fn client(&self) -> Result<Client, SourceError> {
+        self.proxies.apply(self.builder()).build().map_err(|error| {
+            SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
+        })
+    }
+
+    /// A client that ignores proxy variables, for addresses of the node itself.
+    pub fn direct_client(&self) -> Result<Client, SourceError> {
+        self.builder().no_proxy().build().map_err(|error| {
+            SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
+        })
+    }
+
+    fn builder(&self) -> reqwest::ClientBuilder {
+        Client::builder()
+            .tls_backend_preconfigured((*self.tls).clone())
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.deadlines.connect)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .referer(false)
+            .dns_resolver(self.lookup.clone())
+            .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// Sends one request and returns the head of whatever answer comes, when the host's pace
+    /// allows it. An answer that asks to slow down is an error, and slows everybody down.
+    pub async fn send(
+        &self,
+        client: &Client,
+        method: reqwest::Method,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<Response, SourceError> {
+        let origin = origin(url);
+        self.pace.wait(&origin).await;
+        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+        let sending = client.request(method, url.clone()).headers(headers).send();
+        let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
+        let response = match answer {
+            Err(_) => {
+                return Err(SourceError::Unreachable(format!(
+                    "`{origin}` did not answer within {}",
+                    text::duration(self.deadlines.first_byte)
+                )));
+            }
+            Ok(Err(error)) => return Err(transport_error(&origin, &error)),
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        let asked = pace::asked_wait(response.headers(), SystemTime::now());
+        if status == StatusCode::TOO_MANY_REQUESTS
+            || (status == StatusCode::SERVICE_UNAVAILABLE && asked.is_some())
+        {
+            let wait = match asked {
+                Some(wait) => self.pace.pause(&origin, wait),
+                None => self.pace.slow_down(&origin, Duration::from_secs(5)),
+            };
+            return Err(SourceError::RateLimited { host: origin, wait });
+        }
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(SourceError::Protocol(format!(
+                "the proxy on the way to `{origin}` answered 407: the proxy variable needs a user \
+                 and a password, or others"
+            )));
+        }
+        if status.is_success() {
+            self.pace.goes_well(&origin);
+        }
+        Ok(response)
+    }
+}
+
+/// A path without the white space that a template leaves around it; `None` where nothing else is.
+fn path_of(value: std::ffi::OsString) -> Option<std::path::PathBuf> {
+    match value.to_str().map(str::trim) {
+        Some("") => None,
+        Some(path) => Some(path.into()),
+        None => Some(value.into()),
+    }
+}
+
+/// An endpoint such as `https://hub.example:8443/mirror`, which may hold no secrets; `named` is where
+/// it was given.
+pub fn endpoint(text: &str, named: &str) -> Result<Url, SourceError> {
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "https" | "http")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    Url::parse(text).ok().filter(is_plain).ok_or_else(|| {
+        SourceError::Settings(format!(
+            "{named} is not a plain URL such as https://host.example:8443"
+        ))
+    })
+}
+
+/// `scheme://host:port`, the unit of trust; never a path or a query, which may hold secrets.
+pub fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Where a redirect leads, with the rules that hold for every one of them.
+pub fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, SourceError> {
+    let status = response.status();
+    if !status.is_redirection() {
+        return Ok(None);
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    match location.and_then(|location| from.join(location).ok()) {
+        Some(target) => safe_target(from, target).map(Some),
+        None => Err(SourceError::Protocol(format!(
+            "`{}` answered {} without a usable Location",
+            origin(from),
+            status.as_u16()
+        ))),
+    }
+}
+
+/// Never from https to anything else, never to a file or to the services of a node.
+pub(crate) fn safe_target(from: &Url, target: Url) -> Result<Url, SourceError> {
+    let is_safe_scheme = match target.scheme() {
+        "https" => true,
+        "http" => from.scheme() == "http",
+        _ => false,
+    };
+    let (from, to) = (origin(from), text::inert(&origin(&target), 100));
+    if !is_safe_scheme || target.host().is_none() {
+        return Err(SourceError::Unsafe(format!(
+            "`{from}` redirects to `{to}`, which is not as safe; not followed"
+        )));
+    }
+    if is_link_local(&target) {
+        return Err(SourceError::Unsafe(format!(
+            "`{from}` redirects to the link-local address `{to}`; not followed"
+        )));
+    }
+    Ok(target)
+}
+
+/// Addresses of cloud metadata services; nothing that holds models lives there.
+pub fn is_link_local(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_link_local(),
+        Some(url::Host::Ipv6(ip)) => {
+            ip.is_unicast_link_local()
+                // AWS's own range for the same services.
+                || ip.segments()[..2] == [0xfd00, 0x0ec2]
+                || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
+        }
+        _ => false,
+    }
+}
+
+/// The beginning of an error body, inert, for a message.
+pub async fn error_body(mut response: Response, deadline: Duration) -> String {
+    let mut body = Vec::new();
+    let reading = async {
+        while body.len() < ERROR_BODY_BYTES {
+            match response.chunk().await {
+                Ok(Some(piece)) => body.extend_from_slice(&piece),
+                _ => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(deadline, reading).await;
+    body.truncate(ERROR_BODY_BYTES);
+    text::inert(&String::from_utf8_lossy(&body), 300)
+}
+
+/// Reads a short body that nobody wants, so that its connection can be used again.
+pub async fn read_off(mut response: Response, stall: Duration) {
+    let reading = async {
+        let mut left = ERROR_BODY_BYTES;
+        while let Ok(Some(piece)) = response.chunk().await {
+            match left.checked_sub(piece.len()) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(stall, reading).await;
+}
+
+/// Reads a whole body of at most `max_bytes`.
+pub async fn small_body(
+    mut response: Response,
+    max_bytes: usize,
+    stall: Duration,
+) -> Result<Vec<u8>, SourceError> {
+    let origin = origin(response.url());
+    let mut body = Vec::new();
+    loop {
+        match tokio::time::timeout(stall, response.chunk()).await {
+            Err(_) => {
+                return Err(SourceError::Unreachable(format!(
+                    "`{origin}` sent nothing for {}",
+                    text::duration(stall)
+                )));
+            }
+            Ok(Err(error)) => return Err(transport_error(&origin, &error)),
+            Ok(Ok(None)) => return Ok(body),
+            Ok(Ok(Some(piece))) if body.len() + piece.len() > max_bytes => {
+                return Err(SourceError::Unsafe(format!(
+                    "`{origin}` sent an answer of more than {}",
+                    text::size(max_bytes as u64)
+                )));
+            }
+            Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_addresses_are_recognised_in_every_spelling() {
+        for url in [
+            "http://169.254.169.254/x",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[fe80::1]/",
+            "http://0xA9FEA9FE/",
+            "http://[fd00:ec2::254]/",
+        ] {
+            assert!(is_link_local(&Url::parse(url).expect(url)), "{url}");
+        }
+        assert!(!is_link_local(&Url::parse("http://127.0.0.1:1/").expect("url")));
+    }
+
+    #[test]
+    fn a_redirect_never_leads_to_less_safety() {
+        let url = |url: &str| Url::parse(url).expect(url);
+        let safe = |from: &str, to: &str| safe_target(&url(from), url(to)).is_ok();
+        assert!(safe("https://a/", "https://b/"));
+        assert!(safe("http://a/", "http://b/"));
+        assert!(safe("http://a/", "https://b/"));
+        assert!(!safe("https://a/", "http://a/"));
+        assert!(!safe("http://a/", "file:///etc/passwd"));
+        assert!(!safe("http://a/", "http://169.254.169.254/latest"));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_plain_url_and_a_bad_one_is_not_repeated() {
+        for good in ["https://minio.example:9000", "http://127.0.0.1:9000/", "https://host/s3"] {
+            assert!(endpoint(good, "x").is_ok(), "{good}");
+        }
+        for bad in ["minio:9000", "ftp://x", "https://user:hunter2@host", "https://host/?a=hunter2"]
+        {
+            let error = endpoint(bad, "x").expect_err(bad).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_origin_has_no_path_and_no_query() {
+        let url = Url::parse("https://user:pw@cdn.example:444/a?Signature=s").expect("url");
+        assert_eq!(origin(&url), "https://cdn.example:444");
+    }
+}

@@ -1,0 +1,18 @@
+//! How a source is spoken to: the HTTP client, its deadlines and redirects, proxies, addresses, the pace
+//! of each host, and bodies that are exactly the range that was asked for.
+//!
+//! Imports `model` only; knows nothing of hubs, buckets or volumes.
+
+pub(crate) mod body;
+mod dns;
+pub(crate) mod encoding;
+mod error;
+mod failures;
+pub mod http;
+mod no_proxy;
+pub(crate) mod pace;
+mod proxy;
+
+pub use body::Body;
+pub use error::SourceError;
+pub use pace::Pace;

@@ -1,0 +1,130 @@
+//! The Hub's token: where it is found, and how it is kept from being shown.
+
+use std::path::PathBuf;
+
+use reqwest::header::HeaderValue;
+
+use crate::net::SourceError;
+
+/// A bearer token, or a user with a password. It has no `Display`, and `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct Token(HeaderValue);
+
+impl Token {
+    /// Finds the token where `hf` and `huggingface_hub` look: `HF_TOKEN`,
+    /// `HUGGING_FACE_HUB_TOKEN`, the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`.
+    pub fn find() -> Result<Option<Self>, SourceError> {
+        if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+            return Ok(None);
+        }
+        for variable in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+            if let Some(value) = text_of(variable) {
+                return Self::parse(&value, variable);
+            }
+        }
+        let (path, named) = match text_of("HF_TOKEN_PATH") {
+            Some(path) => (expand_home(&path), true),
+            None => match home() {
+                Some(home) => (home.join("token"), false),
+                None => return Ok(None),
+            },
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(value) => Self::parse(&value, &path.display().to_string()),
+            // As for `hf`: an optional Secret may be absent, but what is there must be readable.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if named => Err(SourceError::Access(format!(
+                "the token file `{}` of HF_TOKEN_PATH cannot be read: {error}",
+                path.display()
+            ))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn parse(value: &str, place: &str) -> Result<Option<Self>, SourceError> {
+        let value = value.trim_start_matches('\u{feff}').trim();
+        if value.is_empty() {
+            return Ok(None);
+        }
+        let usable = value.bytes().all(|byte| byte.is_ascii_graphic());
+        let header = HeaderValue::from_str(&format!("Bearer {value}")).ok().filter(|_| usable);
+        let Some(mut header) = header else {
+            return Err(SourceError::Access(format!(
+                "the token in `{place}` contains blanks or control characters; check the Secret"
+            )));
+        };
+        header.set_sensitive(true);
+        Ok(Some(Self(header)))
+    }
+
+    /// A user and a password, in base64 as Basic wants them.
+    pub fn basic(pair: &str) -> Option<Self> {
+        let mut header = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+        header.set_sensitive(true);
+        Some(Self(header))
+    }
+
+    /// The value of an `Authorization` header, marked as sensitive.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Token(…)")
+    }
+}
+
+/// Whether a variable is set to what `huggingface_hub` takes for true.
+pub fn is_true(variable: &str) -> bool {
+    text_of(variable).is_some_and(|value| {
+        matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
+    })
+}
+
+/// The value of a variable, trimmed, if it has one.
+pub fn text_of(variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok()?;
+    let value = value.trim();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// `~/x` as a shell would read it.
+fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), text_of("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    if let Some(home) = text_of("HF_HOME") {
+        return Some(expand_home(&home));
+    }
+    let cache = text_of("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| text_of("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    Some(cache.join("huggingface"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_trimmed_and_never_shown() {
+        let token = Token::parse("\u{feff}hf_secret\r\n", "x").expect("parses").expect("is there");
+        assert_eq!(token.header().to_str().expect("ascii"), "Bearer hf_secret");
+        assert!(!format!("{token:?} {:?}", token.header()).contains("secret"));
+        assert!(Token::parse("  \n", "x").expect("parses").is_none());
+    }
+
+    #[test]
+    fn a_broken_token_is_an_error_that_does_not_repeat_it() {
+        for value in ["hf_a b", "hf_ä", "hf_\u{1}"] {
+            let error = Token::parse(value, "the-place").expect_err("unusable").to_string();
+            assert!(error.contains("the-place") && !error.contains("hf_"), "{error}");
+        }
+    }
+}

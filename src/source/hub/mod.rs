@@ -1,0 +1,310 @@
+//! A Hugging Face Hub, or a mirror of it.
+//!
+//! The revision is resolved once to a commit, and every later request names that commit. Large
+//! files are read from the storage behind the Hub, by links that [`Links`] keeps.
+
+pub(crate) mod answers;
+pub mod credentials;
+mod endpoint;
+mod links;
+pub(crate) mod pages;
+mod reads;
+mod refusals;
+mod tree;
+
+pub use endpoint::HubSettings;
+
+use std::ops::Range;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Client, Method, Response};
+use serde::Deserialize;
+use url::Url;
+
+use crate::content::Source;
+use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
+use crate::net::http::{self, Http, MAX_REDIRECTS};
+use crate::net::{Body, SourceError, body, encoding};
+use links::{Links, Route};
+use refusals::{Asked, Context, Refusal};
+
+const MAX_INFO_BYTES: usize = 64 << 20;
+/// Python's `quote(…, safe="")`.
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// Python's `quote(…)`, which keeps `/`.
+pub(super) const QUOTED_PATH: &AsciiSet = &QUOTED.remove(b'/');
+
+/// A model repo on a Hub.
+pub struct Hub {
+    settings: HubSettings,
+    repo: HubRepo,
+    http: Http,
+    /// For the calls about the repo; the bytes of files go over the callers' clients.
+    client: Client,
+    pinned: OnceLock<Pinned>,
+    pub(super) links: Links,
+    warnings: Mutex<Vec<String>>,
+}
+
+pub(super) struct Pinned {
+    /// After renames.
+    pub id: String,
+    pub commit: String,
+}
+
+/// How an answer was reached.
+pub(super) struct Followed {
+    pub response: Response,
+    /// The last same-origin URL that was asked: where a renamed repo lives.
+    pub at: Url,
+}
+
+impl Hub {
+    pub fn new(repo: HubRepo, settings: HubSettings, http: Http) -> Result<Self, SourceError> {
+        let client = http.client()?;
+        let warnings = Mutex::new(settings.warning.map(String::from).into_iter().collect());
+        Ok(Self {
+            settings,
+            repo,
+            http,
+            client,
+            pinned: OnceLock::new(),
+            links: Links::default(),
+            warnings,
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.settings.endpoint
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn stall(&self) -> Duration {
+        self.http.deadlines.stall
+    }
+
+    async fn pinned(&self) -> Result<&Pinned, SourceError> {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(pinned);
+        }
+        let pinned = self.resolve_revision().await?;
+        Ok(self.pinned.get_or_init(|| pinned))
+    }
+
+    async fn resolve_revision(&self) -> Result<Pinned, SourceError> {
+        #[derive(Deserialize)]
+        struct Info {
+            sha: Option<String>,
+            id: Option<String>,
+        }
+        let revision = utf8_percent_encode(&self.repo.revision, QUOTED);
+        let url = self.url(&format!("api/models/{}/revision/{revision}", self.repo.id))?;
+        let followed = self.follow(&self.client, Method::GET, url, None).await?;
+        let response = self.accepted(followed.response, &Asked::Revision).await?;
+        let encoding = encoding::claimed(response.headers());
+        let body = http::small_body(response, MAX_INFO_BYTES, self.http.deadlines.stall).await?;
+        let info: Info = serde_json::from_slice(&body)
+            .map_err(|error| self.misunderstood(&error, &body, encoding, "the revision"))?;
+        let commit = info.sha.unwrap_or_default();
+        if Digest::git_sha1_from_hex(&commit).is_none() {
+            return Err(SourceError::Protocol(format!(
+                "`{}` did not resolve `{}` of `{}` to a commit",
+                self.settings.endpoint, self.repo.revision, self.repo.id
+            )));
+        }
+        let commit = commit.to_ascii_lowercase();
+        let pinned_by_user = Digest::git_sha1_from_hex(&self.repo.revision).is_some();
+        if pinned_by_user && commit != self.repo.revision {
+            return Err(SourceError::Changed(format!(
+                "asked for commit {}, `{}` answered with {commit}",
+                self.repo.revision, self.settings.endpoint
+            )));
+        }
+        let id = self.name_after_renames(&followed.at, info.id);
+        Ok(Pinned { id, commit })
+    }
+
+    /// The repo's name now. Only a redirect within the Hub renames; what a mirror writes into the
+    /// JSON does not.
+    fn name_after_renames(&self, at: &Url, answered: Option<String>) -> String {
+        let base = self.settings.endpoint.path().trim_end_matches('/');
+        let path = at.path().strip_prefix(base).unwrap_or(at.path());
+        let from_path = path
+            .strip_prefix("/api/models/")
+            .and_then(|rest| rest.split_once("/revision/"))
+            .map(|(id, _)| id.to_owned());
+        let Some(id) = from_path.filter(|id| *id != self.repo.id) else {
+            return self.repo.id.clone();
+        };
+        // `/api/models/gpt2` may lead to `openai-community/gpt2`, or to a number; the answer knows.
+        let id = answered.filter(|name| HubRepo::is_id(name)).unwrap_or(id);
+        if !HubRepo::is_id(&id) || id == self.repo.id {
+            return self.repo.id.clone();
+        }
+        self.warn(format!(
+            "`{}` has been renamed to `{id}`; update the manifest, and pin a commit: \
+             an abandoned name can be taken by somebody else",
+            self.repo.id
+        ));
+        id
+    }
+
+    /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
+    pub(super) async fn follow(
+        &self,
+        client: &Client,
+        method: Method,
+        url: Url,
+        range: Option<&Range<u64>>,
+    ) -> Result<Followed, SourceError> {
+        let (mut url, mut at) = (url.clone(), url);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(client, method.clone(), &url, range).await?;
+            let Some(target) = http::redirect_target(&url, &response)? else {
+                return Ok(Followed { response, at });
+            };
+            http::read_off(response, self.http.deadlines.stall).await;
+            if target.origin() == url.origin() {
+                at = target.clone();
+            }
+            url = target;
+        }
+        Err(SourceError::Protocol(format!(
+            "`{}` redirects more than {MAX_REDIRECTS} times",
+            http::origin(&url)
+        )))
+    }
+
+    pub(super) async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        url: &Url,
+        range: Option<&Range<u64>>,
+    ) -> Result<Response, SourceError> {
+        let mut headers = HeaderMap::new();
+        if url.origin() == self.settings.endpoint.origin()
+            && let Some(token) = self.settings.login.token()
+        {
+            headers.insert(AUTHORIZATION, token.header());
+        }
+        if let Some(range) = range {
+            headers.insert(RANGE, range_header(range));
+        }
+        let response = self.http.send(client, method, url, headers).await?;
+        match (self.pinned.get(), answers::commit_header(response.headers())) {
+            (Some(pinned), Some(answered)) if answered != pinned.commit => {
+                Err(SourceError::Changed(format!(
+                    "`{}` answered for commit {} instead of {}",
+                    http::origin(url),
+                    text::inert(&answered, 40),
+                    pinned.commit
+                )))
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// Passes a successful answer on, and names any other.
+    pub(super) async fn accepted(
+        &self,
+        response: Response,
+        asked: &Asked<'_>,
+    ) -> Result<Response, SourceError> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let refused = Refusal::read(response, self.http.deadlines.stall).await;
+        Err(refused.of_hub(asked, &self.context()))
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            endpoint: &self.settings.endpoint,
+            repo: self.pinned.get().map_or(&self.repo.id, |pinned| &pinned.id),
+            revision: &self.repo.revision,
+            login: &self.settings.login,
+        }
+    }
+
+    pub(super) fn misunderstood(
+        &self,
+        error: &serde_json::Error,
+        body: &[u8],
+        claimed: Option<String>,
+        what: &str,
+    ) -> SourceError {
+        let encoding = claimed.or_else(|| encoding::seen(body));
+        SourceError::Protocol(format!(
+            "`{}` answered with {what} in a form that is not understood: {}{}{}",
+            self.settings.endpoint,
+            text::inert(&error.to_string(), 120),
+            body::web_page(body.trim_ascii_start().starts_with(b"<")),
+            encoding::hint(encoding.as_deref())
+        ))
+    }
+
+    pub(super) fn url(&self, path: &str) -> Result<Url, SourceError> {
+        let base = self.settings.endpoint.as_str().trim_end_matches('/');
+        Url::parse(&format!("{base}/{path}"))
+            .map_err(|error| SourceError::Settings(format!("no URL for `{path}`: {error}")))
+    }
+
+    pub(super) fn resolve_url(&self, pinned: &Pinned, path: &RelPath) -> Result<Url, SourceError> {
+        let path = utf8_percent_encode(path.as_str(), QUOTED_PATH);
+        self.url(&format!("{}/resolve/{}/{path}", pinned.id, pinned.commit))
+    }
+
+    fn warn(&self, warning: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+}
+
+#[async_trait]
+impl Source for Hub {
+    async fn revision(&self) -> Result<String, SourceError> {
+        Ok(self.pinned().await?.commit.clone())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let pinned = self.pinned().await?;
+        let (files, refused) = self.list(pinned).await?;
+        Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files, refused))
+    }
+
+    async fn read(
+        &self,
+        client: &Client,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        let pinned = self.pinned().await?;
+        // One request instead of two where one answer brings the whole file.
+        let whole = range == (0..file.size);
+        let route = match self.links.route(&file.path) {
+            Some(route) => route,
+            None if whole || matches!(file.digest, Some(Digest::GitSha1(_))) => Route::Resolve,
+            None => self.mint(client, pinned, file).await?,
+        };
+        match route {
+            Route::Resolve => self.read_resolved(client, pinned, file, range).await,
+            Route::Link(url) => self.read_linked(client, file, &url, range).await,
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn range_header(range: &Range<u64>) -> HeaderValue {
+    HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
+        .expect("digits and a dash are a valid header")
+}

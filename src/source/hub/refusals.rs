@@ -1,0 +1,402 @@
+//! What it means that the Hub, or the storage behind it, refuses: whether the same may succeed later,
+//! and the one sentence that a person can act on.
+
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode};
+use url::Url;
+
+use super::endpoint::Login;
+use crate::model::{RelPath, is_quantisation, text};
+use crate::net::{SourceError, http};
+
+/// What a refused request was about.
+pub enum Asked<'a> {
+    Revision,
+    Tree,
+    /// The listing of one directory, of a server that does not list what is in it.
+    Directory(&'a RelPath),
+    File(&'a RelPath),
+}
+
+/// What a message about a refusal needs to know.
+pub struct Context<'a> {
+    pub endpoint: &'a Url,
+    pub repo: &'a str,
+    pub revision: &'a str,
+    pub login: &'a Login,
+}
+
+/// An answer that is none of success, in what it says.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    url: Url,
+    pub origin: String,
+    /// `X-Error-Code` and `X-Error-Message` of a Hub; empty from others.
+    code: String,
+    message: String,
+    /// Inert.
+    body: String,
+    request: Option<String>,
+}
+
+/// What a refusal by the storage behind the Hub is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfStorage {
+    /// The link, which may have expired.
+    Link,
+    /// The file, for good.
+    No,
+    /// The link is stale, or the storage not consistent yet.
+    Gone,
+    /// Its own trouble.
+    Trouble,
+    Broken,
+}
+
+impl Refusal {
+    pub async fn read(response: Response, deadline: Duration) -> Self {
+        let header = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.map(|value| text::inert(value, 200)).unwrap_or_default()
+        };
+        let request = ["x-request-id", "x-amzn-trace-id", "x-amz-cf-id"]
+            .map(header)
+            .into_iter()
+            .find(|id| !id.is_empty());
+        Self {
+            status: response.status(),
+            url: response.url().clone(),
+            origin: http::origin(response.url()),
+            code: header("x-error-code"),
+            message: header("x-error-message"),
+            request,
+            body: http::error_body(response, deadline).await,
+        }
+    }
+
+    /// What the other side itself said, for the cases that have no sentence of their own.
+    fn told(&self) -> String {
+        let told = if self.message.is_empty() { words(&self.body) } else { self.message.clone() };
+        match &self.request {
+            Some(request) => format!("{told} (request {request})"),
+            None => told,
+        }
+    }
+
+    /// A refusal of a file, in the words of the other side.
+    pub fn told_of(&self, path: &RelPath) -> String {
+        format!("`{}` answered {} for `{path}`: {}", self.origin, self.status.as_u16(), self.body)
+    }
+
+    /// What the Hub means by it.
+    pub fn of_hub(&self, asked: &Asked<'_>, context: &Context<'_>) -> SourceError {
+        let Context { repo, revision, login, .. } = context;
+        let endpoint = context.endpoint.as_str().trim_end_matches('/');
+        let (status, code, origin) = (self.status, self.code.as_str(), &self.origin);
+        let is_refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if is_refused && self.url.origin() != context.endpoint.origin() {
+            return self.elsewhere(context);
+        }
+        let told = self.told();
+        match status {
+            StatusCode::UNAUTHORIZED if code == "GatedRepo" => SourceError::Access(format!(
+                "`{repo}` is gated; accept its licence at {endpoint}/{repo} and give that account's \
+                 token in HF_TOKEN or HF_TOKEN_PATH"
+            )),
+            StatusCode::UNAUTHORIZED if matches!(login, Login::User(_)) => {
+                SourceError::Access(format!(
+                    "`{endpoint}` does not accept the user and password in HF_ENDPOINT, or `{repo}` is \
+                 not for them: {told}"
+                ))
+            }
+            StatusCode::UNAUTHORIZED if matches!(login, Login::Nobody) => {
+                SourceError::Access(format!(
+                    "`{repo}` is private, gated or does not exist; give a token with access in \
+                     HF_TOKEN or HF_TOKEN_PATH, or check the name at {endpoint}/{repo}"
+                ))
+            }
+            StatusCode::UNAUTHORIZED if self.message.contains("Invalid credentials") => {
+                SourceError::Access(format!(
+                    "the Hub does not accept the token; renew it or unset it: {told}"
+                ))
+            }
+            StatusCode::FORBIDDEN if code == "GatedRepo" => SourceError::Access(format!(
+                "`{repo}` is gated and the account of this token has no access; accept its licence \
+                 at {endpoint}/{repo}"
+            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                SourceError::Access(format!("the Hub refuses access to `{repo}`: {told}"))
+            }
+            StatusCode::NOT_FOUND if code == "RevisionNotFound" => {
+                let hint = quantisation_hint(repo, revision);
+                SourceError::NotFound(format!("`{repo}` has no revision `{revision}`{hint}"))
+            }
+            _ if matches!(asked, Asked::Directory(_)) && is_no(status) => not_listed(asked, self),
+            StatusCode::NOT_FOUND | StatusCode::GONE => SourceError::NotFound(match asked {
+                Asked::Revision if !matches!(login, Login::Nobody) => format!(
+                    "`{repo}` does not exist at {endpoint}, or the account of this token may not \
+                     see it"
+                ),
+                // A mirror may not tell which of the two it does not have.
+                Asked::Revision => {
+                    let hint = quantisation_hint(repo, revision);
+                    format!("`{repo}` does not exist at {endpoint}{hint}")
+                }
+                Asked::Tree | Asked::Directory(_) => {
+                    format!("`{repo}` has no listing of its files: {told}")
+                }
+                Asked::File(path) => format!("`{repo}` has no file `{path}` any more: {told}"),
+            }),
+            status if is_no(status) => {
+                let of = match asked {
+                    Asked::File(path) => format!("`{path}` of `{repo}`"),
+                    _ => format!("`{repo}`"),
+                };
+                SourceError::Access(format!(
+                    "`{origin}` answered {} for {of}{}: {told}",
+                    status.as_u16(),
+                    meaning(status)
+                ))
+            }
+            status if is_trouble(status) => {
+                SourceError::Unreachable(format!("`{origin}` answered {}: {told}", status.as_u16()))
+            }
+            status => {
+                SourceError::Protocol(format!("`{origin}` answered {}: {told}", status.as_u16()))
+            }
+        }
+    }
+
+    /// What it means of a link to the storage, or of what the Hub redirected to.
+    pub fn of_storage(&self) -> OfStorage {
+        match self.status {
+            // Google's storage says 400 where others say 403, and that for other reasons as well.
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                OfStorage::Link
+            }
+            StatusCode::PAYMENT_REQUIRED | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
+                OfStorage::No
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => OfStorage::Gone,
+            status if is_trouble(status) => OfStorage::Trouble,
+            _ => OfStorage::Broken,
+        }
+    }
+
+    /// Whether it is another Hub that wants to know who asks, and no storage whose link has expired:
+    /// a link to a storage carries a signature, and Hubs have a header of their own.
+    pub fn wants_login(&self) -> bool {
+        match self.status {
+            StatusCode::UNAUTHORIZED => self.url.query().is_none() || !self.code.is_empty(),
+            StatusCode::FORBIDDEN => !self.code.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The endpoint redirects to somebody who wants a login, which the endpoint only is given.
+    pub fn elsewhere(&self, context: &Context<'_>) -> SourceError {
+        let there = format!("{}{}", self.origin, prefix(&self.url, context.repo));
+        let login = match context.login {
+            Login::Nobody => format!(
+                "to ask it with a token, set HF_ENDPOINT={there} and give the token in HF_TOKEN or \
+                 HF_TOKEN_PATH"
+            ),
+            Login::Token(_) => format!(
+                "the token was not sent there: it goes to the host of HF_ENDPOINT only; to send it, \
+                 set HF_ENDPOINT={there}"
+            ),
+            Login::User(_) => format!(
+                "the user of HF_ENDPOINT was not sent there, and no token: to ask it with a token, \
+                 set HF_ENDPOINT={there} and give the token in HF_TOKEN or HF_TOKEN_PATH"
+            ),
+        };
+        SourceError::Access(format!(
+            "`{}` redirects to `{}`, which refuses access to `{}` ({}: {}); {login}",
+            http::origin(context.endpoint),
+            self.origin,
+            context.repo,
+            self.status.as_u16(),
+            self.told()
+        ))
+    }
+}
+
+fn not_listed(asked: &Asked<'_>, refusal: &Refusal) -> SourceError {
+    let directory = match asked {
+        Asked::Directory(path) => path.as_str(),
+        _ => "/",
+    };
+    SourceError::Protocol(format!(
+        "the listing names the directory `{directory}` and no file in it, and `{}` answered {} when \
+         asked for its listing: {}",
+        refusal.origin,
+        refusal.status.as_u16(),
+        refusal.told()
+    ))
+}
+
+/// A refusal that the same request will meet again. Some of 400 to 499 speak of this moment, or of the
+/// range that was asked for.
+fn is_no(status: StatusCode) -> bool {
+    status.is_client_error()
+        && !is_trouble(status)
+        && status != StatusCode::TOO_MANY_REQUESTS
+        && status != StatusCode::RANGE_NOT_SATISFIABLE
+}
+
+fn is_trouble(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
+}
+
+fn meaning(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYMENT_REQUIRED => ", which means that somebody has to pay",
+        StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => ", which means legal reasons",
+        _ => "",
+    }
+}
+
+/// The path at which a Hub lives, of a URL of that Hub.
+fn prefix<'a>(url: &'a Url, repo: &str) -> &'a str {
+    let path = url.path();
+    let resolve = format!("/{repo}/resolve/");
+    let ends = ["/api/models/", "/api/resolve-cache/", &resolve].map(|known| path.find(known));
+    ends.into_iter().flatten().min().map_or("", |end| &path[..end])
+}
+
+/// What an error body says to a person: the message of a JSON object, the title of a web page.
+fn words(body: &str) -> String {
+    let json = serde_json::from_str::<serde_json::Value>(body).ok();
+    if let Some(error) = json.as_ref().and_then(|json| json.get("error")?.as_str()) {
+        return text::inert(error, 200);
+    }
+    let lower = body.to_ascii_lowercase();
+    if !lower.starts_with("<!doctype html") && !lower.starts_with("<html") {
+        return body.to_owned();
+    }
+    let title = lower.find("<title>").map(|at| at + "<title>".len());
+    let title = title.and_then(|from| body.get(from..from + lower.get(from..)?.find("</title>")?));
+    match title.map(str::trim).filter(|title| !title.is_empty()) {
+        Some(title) => format!("a web page, `{title}`"),
+        None => "a web page".into(),
+    }
+}
+
+/// llama.cpp and vLLM write the quantisation where KServe and we have the revision.
+fn quantisation_hint(repo: &str, revision: &str) -> String {
+    if !is_quantisation(revision) {
+        return String::new();
+    }
+    format!(
+        "; for the files of the quantisation {revision} write `hf://{repo} --include '*{revision}*'`"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, url: &str) -> Refusal {
+        let url = Url::parse(url).expect(url);
+        Refusal {
+            status: StatusCode::from_u16(status).expect("a status"),
+            origin: http::origin(&url),
+            url,
+            code: String::new(),
+            message: String::new(),
+            body: "the words".into(),
+            request: None,
+        }
+    }
+
+    #[test]
+    fn a_plain_refusal_is_final_and_what_may_pass_is_not() {
+        let endpoint = Url::parse("https://hub.example").expect("a URL");
+        let context =
+            Context { endpoint: &endpoint, repo: "org/m", revision: "main", login: &Login::Nobody };
+        for status in 400..=599 {
+            let refusal = refusal(status, "https://hub.example/api/models/org/m");
+            let error = refusal.of_hub(&Asked::Tree, &context);
+            match status {
+                404 | 410 => assert!(matches!(error, SourceError::NotFound(_)), "{status}"),
+                408 | 425 | 500.. => {
+                    assert!(matches!(error, SourceError::Unreachable(_)), "{status}");
+                }
+                416 | 429 => assert!(matches!(error, SourceError::Protocol(_)), "{status}"),
+                _ => assert!(matches!(error, SourceError::Access(_)), "{status}"),
+            }
+            if status != 401 {
+                assert!(error.to_string().contains("the words"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_storage_is_about_the_link_or_about_the_file() {
+        for (status, meaning) in [
+            (400, OfStorage::Link),
+            (401, OfStorage::Link),
+            (402, OfStorage::No),
+            (403, OfStorage::Link),
+            (404, OfStorage::Gone),
+            (405, OfStorage::Broken),
+            (408, OfStorage::Trouble),
+            (410, OfStorage::Gone),
+            (416, OfStorage::Broken),
+            (425, OfStorage::Trouble),
+            (451, OfStorage::No),
+            (503, OfStorage::Trouble),
+        ] {
+            assert_eq!(refusal(status, "https://cdn.example/x?Sig=1").of_storage(), meaning);
+        }
+    }
+
+    #[test]
+    fn another_hub_is_told_from_a_storage() {
+        let hub = "https://hub.example/org/m/resolve/c/f";
+        let storage = "https://storage.example/f?Signature=x";
+        for (status, url, code, wants) in [
+            (401, hub, "", true),
+            (401, storage, "", false),
+            (401, storage, "GatedRepo", true),
+            (403, hub, "GatedRepo", true),
+            (403, hub, "", false),
+            (403, storage, "", false),
+            (404, hub, "EntryNotFound", false),
+        ] {
+            let refusal = Refusal { code: code.into(), ..refusal(status, url) };
+            assert_eq!(refusal.wants_login(), wants, "{status} {url} {code}");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_of_another_hub_is_where_its_paths_begin() {
+        for (url, expected) in [
+            ("https://h/api/models/org/m/revision/main", ""),
+            ("https://h/hf/api/models/org/m/tree/c", "/hf"),
+            ("https://h/a/b/org/m/resolve/c/f", "/a/b"),
+            ("https://h/hf/api/resolve-cache/models/org/m/c/f", "/hf"),
+            ("https://h/some/where", ""),
+        ] {
+            assert_eq!(prefix(&Url::parse(url).expect(url), "org/m"), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_words_for_a_person_are_found_in_json_and_web_pages() {
+        for (body, expected) in [
+            (r#"{"error":"no such thing"}"#, "no such thing"),
+            (r#"{"detail":"x"}"#, r#"{"detail":"x"}"#),
+            ("plain", "plain"),
+            ("<!DOCTYPE html><html><head><TITLE> Blocked </TITLE>", "a web page, `Blocked`"),
+            ("<html><body>", "a web page"),
+            ("<html><title>é", "a web page"),
+            ("<Error><Code>x</Code></Error>", "<Error><Code>x</Code></Error>"),
+        ] {
+            assert_eq!(words(body), expected);
+        }
+    }
+}

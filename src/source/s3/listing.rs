@@ -1,0 +1,302 @@
+//! What a prefix, or one key, of a bucket holds: pinned once, by the ETags of all objects.
+
+use sha2::{Digest as _, Sha256};
+
+use super::client::Bucket;
+use super::errors::shown;
+use super::locate;
+use super::page::Found;
+use super::pages::Pages;
+use super::skipped::{Skipped, Why};
+use crate::model::{RefusedFile, RefusedFiles, RelPath, S3Location, SENTINEL, hex};
+use crate::net::SourceError;
+
+/// More objects than this is no model; it bounds memory and disk.
+const MAX_OBJECTS: usize = 1_000_000;
+
+/// The objects of a location at one moment.
+#[derive(Debug)]
+pub struct Listing {
+    /// What stands before the path of every object in its key: `models/llama/`, or nothing.
+    pub base: String,
+    /// In the order of their keys.
+    pub objects: Vec<Listed>,
+    /// Those whose keys cannot become paths.
+    pub refused: Vec<RefusedFile>,
+    /// Those that are nothing of a model.
+    pub skipped: Skipped,
+    /// The sentinel of a family that was copied here, which is no file of the model.
+    pub sentinel: Option<Stamp>,
+    /// SHA-256 over all keys, sizes and ETags.
+    pub revision: String,
+}
+
+/// One object that becomes a file.
+#[derive(Debug)]
+pub struct Listed {
+    pub path: RelPath,
+    pub stamp: Stamp,
+    /// Whether the listing says that S3 has a checksum of the object.
+    pub has_checksum: bool,
+}
+
+/// Which version of an object was listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub size: u64,
+    /// In quotes, as `If-Match` wants it; `None` where the server gives none that can be matched.
+    pub etag: Option<String>,
+}
+
+impl Stamp {
+    pub fn of(size: u64, etag: Option<&str>) -> Self {
+        Self { size, etag: etag.and_then(strong) }
+    }
+}
+
+/// An ETag in quotes, if it can be matched.
+pub fn strong(etag: &str) -> Option<String> {
+    let bare = etag.trim().trim_matches('"');
+    // A weak one never matches; one with quotes or control characters inside cannot be sent.
+    let usable =
+        !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    (usable && !bare.starts_with("W/")).then(|| format!("\"{bare}\""))
+}
+
+impl Listing {
+    /// Lists what `location` names: a prefix, or the one object of exactly this key.
+    pub async fn of(bucket: &Bucket, location: &S3Location) -> Result<Self, SourceError> {
+        let key = &location.key;
+        if key.is_empty() || key.ends_with('/') {
+            Self::below(bucket, key.clone()).await
+        } else {
+            locate::listing(bucket, key).await
+        }
+    }
+
+    /// Of the one object `key`.
+    pub fn of_one(key: &str, stamp: Stamp) -> Result<Self, SourceError> {
+        let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
+        let object = Listed { path: RelPath::parse(name)?, stamp, has_checksum: true };
+        Self::new(base.to_owned(), vec![object], Vec::new(), None, Skipped::default())
+    }
+
+    /// Of everything below `base`.
+    pub async fn below(bucket: &Bucket, base: String) -> Result<Self, SourceError> {
+        let mut objects = Vec::new();
+        let mut refused = RefusedFiles::default();
+        let mut skipped = Skipped::default();
+        let mut sentinel = None;
+        let mut listed = 0;
+        let mut pages = Pages::of(bucket, &base);
+        while let Some(page) = pages.next().await? {
+            listed += page.objects.len();
+            if listed > MAX_OBJECTS {
+                return Err(SourceError::Unsafe(format!(
+                    "bucket `{}` lists more than {MAX_OBJECTS} objects below `{}`",
+                    bucket.name,
+                    shown(&base)
+                )));
+            }
+            for found in page.objects {
+                let size = match found.size {
+                    Some(size) => size,
+                    None => locate::size(bucket, &found.key).await?,
+                };
+                match entry(&base, &found, size)? {
+                    Entry::File(object) => objects.push(object),
+                    Entry::Refused(file) => refused.push(file)?,
+                    Entry::Sentinel(stamp) => sentinel = Some(stamp),
+                    Entry::Skipped(why) => skipped.add(why, &found.key),
+                    Entry::Marker => {}
+                }
+            }
+        }
+        if objects.is_empty() && refused.is_empty() {
+            return Err(SourceError::NotFound(format!(
+                "bucket `{}` holds no object below `{}`",
+                bucket.name,
+                shown(&base)
+            )));
+        }
+        Self::new(base, objects, refused.into_files(), sentinel, skipped)
+    }
+
+    fn new(
+        base: String,
+        mut objects: Vec<Listed>,
+        refused: Vec<RefusedFile>,
+        sentinel: Option<Stamp>,
+        skipped: Skipped,
+    ) -> Result<Self, SourceError> {
+        objects.sort_by(|a, b| a.path.cmp(&b.path));
+        // Pages that overlap list an object twice.
+        objects.dedup_by(|again, first| {
+            let is_same = again.path == first.path && again.stamp == first.stamp;
+            first.has_checksum |= is_same && again.has_checksum;
+            is_same
+        });
+        if let Some(pair) = objects.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            // It was written meanwhile: another look shows which of them it is.
+            return Err(SourceError::Protocol(format!(
+                "S3 lists `{base}{}` twice, and not as the same object",
+                pair[0].path
+            )));
+        }
+        let mut lines: Vec<(&str, &Stamp)> =
+            objects.iter().map(|object| (object.path.as_str(), &object.stamp)).collect();
+        if let Some(stamp) = &sentinel {
+            let at = lines.partition_point(|(path, _)| *path < SENTINEL);
+            lines.insert(at, (SENTINEL, stamp));
+        }
+        let mut hash = Sha256::new();
+        for (path, stamp) in lines {
+            let etag = stamp.etag.as_deref().unwrap_or_default().trim_matches('"');
+            hash.update(format!("{base}{path}\t{}\t{etag}\n", stamp.size));
+        }
+        let revision = hex::encode(&hash.finalize());
+        Ok(Self { base, objects, refused, skipped, sentinel, revision })
+    }
+
+    pub fn find(&self, path: &str) -> Option<&Listed> {
+        let at = self.objects.binary_search_by(|object| object.path.as_str().cmp(path)).ok()?;
+        self.objects.get(at)
+    }
+
+    pub fn key(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Entry {
+    File(Listed),
+    /// An object whose key cannot become a path.
+    Refused(RefusedFile),
+    Sentinel(Stamp),
+    /// An empty object that stands for a directory.
+    Marker,
+    Skipped(Why),
+}
+
+/// What an object of a listing stands for.
+pub(super) fn entry(base: &str, found: &Found, size: u64) -> Result<Entry, SourceError> {
+    let path = found.key.strip_prefix(base).ok_or_else(|| {
+        SourceError::Protocol(format!(
+            "S3 lists `{}`, which is not below `{}`",
+            shown(&found.key),
+            shown(base)
+        ))
+    })?;
+    let stamp = Stamp::of(size, found.etag.as_deref());
+    if path.is_empty() || path.ends_with('/') {
+        return Ok(if size == 0 { Entry::Marker } else { Entry::Skipped(Why::Directory) });
+    }
+    if path == SENTINEL {
+        return Ok(Entry::Sentinel(stamp));
+    }
+    if let Some(why) = Why::of(path) {
+        return Ok(Entry::Skipped(why));
+    }
+    Ok(match RelPath::parse(path) {
+        Ok(path) => Entry::File(Listed { path, stamp, has_checksum: found.has_checksum }),
+        Err(why) => Entry::Refused(RefusedFile { name: path.to_owned(), size, why }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(key: &str) -> Found {
+        Found { key: key.into(), etag: Some("\"e\"".into()), size: None, has_checksum: false }
+    }
+
+    fn entry(key: &str, size: u64) -> Result<Entry, SourceError> {
+        super::entry("m/", &found(key), size)
+    }
+
+    #[test]
+    fn markers_are_skipped_and_empty_objects_are_kept() {
+        let entry = |key, size| entry(key, size).expect(key);
+        assert!(matches!(entry("m/", 0), Entry::Marker));
+        assert!(matches!(entry("m/sub/", 0), Entry::Marker));
+        assert!(matches!(entry("m/empty", 0), Entry::File(_)));
+        assert!(matches!(entry("m/.weightlift-complete.json", 9), Entry::Sentinel(_)));
+    }
+
+    #[test]
+    fn keys_that_are_no_safe_path_are_refused() {
+        for key in ["m/../x", "m/a\\b", "m/a\nb", "m/./x", "m/a/../../x"] {
+            assert!(matches!(entry(key, 1), Ok(Entry::Refused(_))), "{key}");
+        }
+        assert!(matches!(entry("m-2/a", 1), Err(SourceError::Protocol(_))));
+    }
+
+    #[test]
+    fn keys_that_are_nothing_of_a_model_are_skipped() {
+        for key in [
+            "m/sub/",
+            "m/",
+            "m//x",
+            "m/a//b",
+            "m//",
+            "m/.weightlift/x",
+            "m/.weightlift/attempts/1/../x",
+            "m/sub/.weightlift-complete.json",
+        ] {
+            assert!(matches!(entry(key, 11), Ok(Entry::Skipped(_))), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_listed_twice_is_one_if_it_is_the_same() {
+        let listed = |etag: &str, has_checksum| Listed {
+            path: RelPath::parse("a").expect("a path"),
+            stamp: Stamp::of(3, Some(etag)),
+            has_checksum,
+        };
+        let new =
+            |objects| Listing::new("m/".into(), objects, Vec::new(), None, Skipped::default());
+        let one = new(vec![listed("x", false)]).expect("one");
+        let twice = new(vec![listed("x", false), listed("x", true)]).expect("twice");
+        assert_eq!(twice.objects.len(), 1);
+        assert!(twice.objects[0].has_checksum);
+        assert_eq!(twice.revision, one.revision);
+        let other = new(vec![listed("x", false), listed("y", false)]);
+        assert!(matches!(other, Err(SourceError::Protocol(_))));
+    }
+
+    #[test]
+    fn an_etag_is_sent_back_only_if_it_can_match() {
+        let etag = |text| Stamp::of(1, Some(text)).etag;
+        assert_eq!(etag("\"a-2\"").as_deref(), Some("\"a-2\""));
+        assert_eq!(etag("a-2").as_deref(), Some("\"a-2\""));
+        for none in ["", "\"\"", "W/\"a\"", "a\"b"] {
+            assert_eq!(etag(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn the_revision_is_that_of_the_sorted_lines() {
+        let listed = |path: &str, etag: &str| Listed {
+            path: RelPath::parse(path).expect(path),
+            stamp: Stamp::of(3, Some(etag)),
+            has_checksum: false,
+        };
+        let sentinel = Stamp::of(3, Some("s"));
+        let one = Listing::new(
+            "m/".into(),
+            vec![listed("b", "y"), listed("a", "x")],
+            Vec::new(),
+            Some(sentinel),
+            Skipped::default(),
+        )
+        .expect("a listing");
+        let text = "m/.weightlift-complete.json\t3\ts\nm/a\t3\tx\nm/b\t3\ty\n";
+        assert_eq!(one.revision, hex::encode(&Sha256::digest(text)));
+        let objects = vec![listed("a", "x"), listed("b", "z")];
+        let other = Listing::new("m/".into(), objects, Vec::new(), None, Skipped::default());
+        assert_ne!(one.revision, other.expect("a listing").revision);
+    }
+}

@@ -1,0 +1,134 @@
+//! Requests about one object, signed and not yet sent.
+//!
+//! The SDK knows endpoints, credentials and how to sign; here its request is taken from it just
+//! before it would send it. The signature is in the `Authorization` header, which every S3 knows,
+//! and is made anew for each request: a server accepts it for a quarter of an hour. The range is
+//! added later and is no part of it.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::types::ChecksumMode;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::client::{Bucket, Connection};
+use super::errors::shown;
+use super::failures;
+use crate::net::SourceError;
+
+/// What is asked of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// What is known about it; with its checksum, or about one of its parts.
+    Head { checksum: bool, part: Option<i32> },
+    /// Its bytes, while its ETag is this one.
+    Get { if_match: Option<String> },
+}
+
+/// A request that lacks nothing but the range, and may be sent as it is. Its headers are secret.
+pub struct Signed {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    /// Who signed it.
+    pub by: Arc<Connection>,
+}
+
+impl Bucket {
+    pub async fn sign(&self, key: &str, ask: &Ask) -> Result<Signed, SourceError> {
+        let by = self.connection().await?;
+        let broken = || SourceError::Settings(format!("no valid request for `{}`", shown(key)));
+        // Nothing is sent: the request comes back as an error.
+        let stopped: Option<Box<dyn Error>> = match ask.clone() {
+            Ask::Head { checksum, part } => {
+                let request = by.signer.head_object().bucket(&self.name).key(key);
+                let mode = checksum.then_some(ChecksumMode::Enabled);
+                let sent = request.set_checksum_mode(mode).set_part_number(part).send().await;
+                sent.err().map(Into::into)
+            }
+            Ask::Get { if_match } => {
+                let request = by.signer.get_object().bucket(&self.name).key(key);
+                request.set_if_match(if_match).send().await.err().map(Into::into)
+            }
+        };
+        let stopped = stopped.ok_or_else(broken)?;
+        let Some(request) = Request::carried_by(stopped.as_ref()) else {
+            return Err(failures::failure(stopped.as_ref()));
+        };
+        let url = Url::parse(&request.url).map_err(|_| broken())?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &request.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| broken())?;
+            value.set_sensitive(matches!(name.as_str(), "authorization" | "x-amz-security-token"));
+            headers.append(name, value);
+        }
+        let method = match ask {
+            Ask::Head { .. } => Method::HEAD,
+            Ask::Get { .. } => Method::GET,
+        };
+        Ok(Signed { method, url, headers, by })
+    }
+}
+
+/// Takes each request from the SDK when it is signed.
+#[derive(Debug)]
+pub struct Caught;
+
+/// A request on its way back to us.
+struct Request {
+    url: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    fn carried_by<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(request) = error.downcast_ref() {
+                return Some(request);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+impl Error for Request {}
+
+impl std::fmt::Display for Request {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a signed request")
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Request(…)")
+    }
+}
+
+impl Intercept for Caught {
+    fn name(&self) -> &'static str {
+        "weightlift sends it"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request();
+        // The host is that of the URL, and who we are is no part of the signature.
+        let ours = |name: &str| matches!(name, "host" | "user-agent");
+        let headers = request.headers().iter().filter(|(name, _)| !ours(name));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Err(Box::new(Request { url: request.uri().to_owned(), headers }))
+    }
+}

@@ -1,0 +1,371 @@
+//! Taking over what earlier attempts for a family have left: a killed run is continued.
+//!
+//! An inode is taken over only if its writer is certainly gone. What a process on another node
+//! wrote is copied, chunk by chunk, against the recorded checksums: its kernel may still write to
+//! that inode.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::fill::Publishing;
+use super::journal::{self, Header, JournalFile, WrittenChunk};
+use super::layout::with_sentinel;
+use super::publish::KEPT_PREFIX;
+use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
+use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, Presence, TREE};
+use super::sweep::{remove_attempt, remove_gone};
+use super::wanted::Wanted;
+use super::{Store, StoreError};
+use crate::fs::{Dir, FsError, Kind, NodeIdentity, filesystem, node, space};
+use crate::lock::heartbeat::{BEAT, Owner};
+use crate::model::{RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
+
+/// A writer of this boot whose heartbeat is older than this is gone.
+const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
+
+/// How another attempt's bytes may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// The writer is gone and its page cache is ours: the files as they are.
+    Move,
+    /// The writer is gone, but so is what had not reached the disk: the files, re-checked.
+    MoveChecked,
+    /// The writer may still be there: re-checked copies.
+    Copy,
+}
+
+impl Attempt {
+    /// Takes over what can be trusted of other attempts for this family; returns the bytes that
+    /// need not be fetched again.
+    pub fn adopt(&mut self, store: &Store, outside: &Surroundings<'_>) -> Result<u64, StoreError> {
+        let mut wanted = Wanted::of(self);
+        self.reuse(store, &mut wanted, outside)?;
+        self.adopt_unfinished_publication(store, &mut wanted, outside)?;
+        let attempts = self.state.make_child(ATTEMPTS)?;
+        // One wait for all of them together.
+        let give_up_at = Instant::now() + SILENT + BEAT;
+        let mut names = self.other_attempts(&attempts)?;
+        // Of a file that several have begun the first is used.
+        names.sort_by_cached_key(|name| Reverse(journalled_bytes(&attempts, name)));
+        for name in names {
+            if !(outside.go_on)() {
+                break;
+            }
+            let Some(old) = open_attempt(&attempts, &name)? else { continue };
+            let Some((header, files)) = journal::read(&old)? else {
+                self.remove_forgotten(&attempts, &name, &old)?;
+                continue;
+            };
+            if header.family != self.state_name {
+                continue;
+            }
+            let trust = self.trust(&old, &header, give_up_at, outside)?;
+            if trust != Trust::Copy {
+                settle(&self.state, store, &old, &name, &header)?;
+            }
+            if let Some(tree) = old.child(TREE)? {
+                for file in files {
+                    self.adopt_file(&tree, &file, trust, &mut wanted, outside)?;
+                }
+            }
+            if trust != Trust::Copy
+                && (outside.go_on)()
+                && let Err(error) = remove_attempt(&attempts, &name)
+            {
+                (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
+            }
+        }
+        Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
+    }
+
+    /// Removes attempts for this family whose writers are certainly gone.
+    pub(super) fn sweep(&self, store: &Store) -> Result<(), StoreError> {
+        let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
+        for name in self.other_attempts(&attempts)? {
+            let Some(old) = open_attempt(&attempts, &name)? else { continue };
+            let Some((header, _)) = journal::read(&old)? else {
+                self.remove_forgotten(&attempts, &name, &old)?;
+                continue;
+            };
+            if header.family == self.state_name && self.is_gone(&old, &header)? == Some(true) {
+                settle(&self.state, store, &old, &name, &header)?;
+                remove_attempt(&attempts, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn other_attempts(&self, attempts: &Dir) -> Result<Vec<String>, StoreError> {
+        let prefix = format!("{}{ID_SEPARATOR}", self.state_name);
+        let mut names = attempts.names()?;
+        names.retain(|name| name.starts_with(&prefix) && *name != self.id);
+        remove_gone(attempts, &mut names)?;
+        Ok(names)
+    }
+
+    fn is_gone(&self, old: &Dir, header: &Header) -> Result<Option<bool>, StoreError> {
+        is_gone(&self.writer, old, header)
+    }
+
+    fn trust(
+        &self,
+        old: &Dir,
+        header: &Header,
+        give_up_at: Instant,
+        outside: &Surroundings<'_>,
+    ) -> Result<Trust, StoreError> {
+        if !self.writer.same_boot(&header.writer) {
+            let is_gone = self.is_gone(old, header)? == Some(true);
+            return Ok(if is_gone { Trust::MoveChecked } else { Trust::Copy });
+        }
+        let mut told = false;
+        while self.is_gone(old, header)? != Some(true) {
+            if journal::is_held(old)? || Instant::now() > give_up_at || !(outside.go_on)() {
+                return Ok(Trust::Copy);
+            }
+            if !std::mem::replace(&mut told, true) {
+                (outside.say)(format!(
+                    "waiting up to {}s to be sure that the earlier attempt of `{}` has ended",
+                    SILENT.as_secs(),
+                    header.writer.host
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(Trust::Move)
+    }
+
+    fn adopt_file(
+        &mut self,
+        tree: &Dir,
+        file: &JournalFile,
+        trust: Trust,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(n) = wanted.find(self, &file.identity, file.size) else { return Ok(()) };
+        let Ok(path) = RelPath::parse(&file.path) else { return Ok(()) };
+        if file.chunks.is_empty() {
+            return Ok(());
+        }
+        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+        let Some(from) = tree.descend(parent)? else { return Ok(()) };
+        let name = path.name();
+        if from.file_size(name)? != Some(file.size) {
+            return Ok(());
+        }
+        // Where the source publishes no digest, nobody would see later what is wrong now.
+        let is_provable = self.files[n].digest.is_some();
+        let chunks = match trust {
+            Trust::Move if is_provable => file.chunks.clone(),
+            Trust::Move | Trust::MoveChecked => intact_chunks(&from, name, &file.chunks, outside)?,
+            Trust::Copy => return self.copy_chunks(n, &from, name, &file.chunks, wanted, outside),
+        };
+        let Some(has_other_names) = from.has_other_names(name)? else { return Ok(()) };
+        if !is_whole(file.size, &chunks) && has_other_names {
+            // Another name for it, which we did not make: what we write would be seen there.
+            return self.copy_chunks(n, &from, name, &chunks, wanted, outside);
+        }
+        // Stopped in the middle, it leaves what nobody has looked at where it is.
+        if !chunks.is_empty() && (outside.go_on)() {
+            self.take_over(n, &from, name, chunks, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a file into this attempt, unless another process was faster. The journal comes first:
+    /// a record without its file is ignored, a file without its record is lost.
+    fn take_over(
+        &mut self,
+        n: usize,
+        from: &Dir,
+        name: &str,
+        chunks: Vec<WrittenChunk>,
+        wanted: &mut Wanted,
+    ) -> Result<(), StoreError> {
+        self.journal.file(n, &self.files[n], &self.identity(n))?;
+        for chunk in &chunks {
+            self.journal.chunk(n, chunk)?;
+        }
+        match from.rename(name, &self.directory_of(n)?, self.files[n].path.name()) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => return self.journal.discard(n),
+            renamed => renamed?,
+        }
+        wanted.take(n);
+        let is_whole = is_whole(self.files[n].size, &chunks);
+        self.set_presence(n, if is_whole { Presence::Whole } else { Presence::Ours });
+        self.present.insert(n, chunks);
+        Ok(())
+    }
+
+    fn copy_chunks(
+        &mut self,
+        n: usize,
+        from: &Dir,
+        name: &str,
+        chunks: &[WrittenChunk],
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        // Beside a writer that may still live, there must be room for all of both.
+        let all: u64 = self.files.iter().map(|file| file.size).sum();
+        if space::free_bytes(&self.dir)? < all {
+            return Ok(());
+        }
+        wanted.take(n);
+        let target = self.open(n)?;
+        for chunk in chunks {
+            if copy_range(from, name, &chunk.range, &target, outside)? == Some(chunk.crc64) {
+                self.journal.chunk(n, chunk)?;
+                self.present.entry(n).or_default().push(chunk.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// A publication file by file was cut off: what it had moved already is taken back.
+    fn adopt_unfinished_publication(
+        &mut self,
+        store: &Store,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(family) = store.family_dir()? else { return Ok(()) };
+        let Some(list) = Publishing::read(&family)? else { return Ok(()) };
+        if family.kind(SENTINEL)?.is_some() {
+            // It was finished but for this: the files belong to the family.
+            return Publishing::remove(&family);
+        }
+        if self.may_still_publish(store, &list.attempt)? {
+            return Ok(());
+        }
+        for file in list.files {
+            let Ok(path) = RelPath::parse(&file.path) else { continue };
+            let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+            let Some(from) = family.descend(parent)? else { continue };
+            let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
+                continue;
+            };
+            if file.inode.is_none() || from.inode(path.name())? != file.inode {
+                continue;
+            }
+            let Some(n) = wanted.find(self, &file.identity, size) else { continue };
+            let range = 0..size;
+            if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
+                let whole = vec![WrittenChunk { range, crc64 }];
+                self.take_over(n, &from, path.name(), whole, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the attempt `id`, which has begun to publish, may still be at it.
+    fn may_still_publish(&self, store: &Store, id: &str) -> Result<bool, StoreError> {
+        // One that was not begun in place has its attempt beside the family.
+        let root = store.root()?;
+        let beside = root.map(|root| root.child(STATE_DIR)).transpose()?.flatten();
+        for state in [Some(self.state.again()?), beside].into_iter().flatten() {
+            let Some(attempts) = state.child(ATTEMPTS)? else { continue };
+            if let Some(old) = open_attempt(&attempts, id)?
+                && let Some((header, _)) = journal::read(&old)?
+            {
+                return Ok(self.is_gone(&old, &header)? != Some(true));
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether the writer of `old` is certainly gone; `None` if it is of another node or boot and nobody
+/// can tell.
+pub(super) fn is_gone(
+    us: &NodeIdentity,
+    old: &Dir,
+    header: &Header,
+) -> Result<Option<bool>, StoreError> {
+    let held = journal::is_held(old)?;
+    if us.same_boot(&header.writer) {
+        // Where locks may lie, the process must be gone or silent as well.
+        return Ok(Some(!held && (header.locked || is_silent(us, old, header))));
+    }
+    // Only one node at a time has a local filesystem, and its kernel was another then.
+    Ok(if held { Some(false) } else { filesystem::is_local(old).then_some(true) })
+}
+
+/// Whether the writer of `old`, of this boot, is gone or has not given a sign for long enough.
+fn is_silent(us: &NodeIdentity, old: &Dir, header: &Header) -> bool {
+    if us.sees_gone(&header.writer) {
+        return true;
+    }
+    let Some(owner) = Owner::read(old, OWNER) else { return false };
+    let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
+    age > SILENT
+}
+
+/// An attempt that was killed between the renames of its publication: its finished tree may lie in
+/// `revisions/` with nothing that points to it, or the tree that it replaced in its own.
+pub(super) fn settle(
+    state: &Dir,
+    store: &Store,
+    old: &Dir,
+    name: &str,
+    header: &Header,
+) -> Result<(), StoreError> {
+    if store.in_place {
+        return Ok(());
+    }
+    let id = name.rsplit(ID_SEPARATOR).next().unwrap_or(name);
+    match old.child(TREE)? {
+        // The link is the last to leave: without it the tree was published, whatever has become of
+        // it since.
+        None if old.kind("link")?.is_some() => {
+            let revisions = state.child("revisions")?;
+            let own = revisions.map(|dir| dir.child(&header.family)).transpose()?.flatten();
+            let is_live = store.link_target()?.is_some_and(|target| target.ends_with(id));
+            if let Some(own) = own.filter(|_| !is_live)
+                && own.kind(id)? == Some(Kind::Directory)
+            {
+                unless_gone(own.rename(id, old, TREE))?;
+            }
+        }
+        None => {}
+        Some(tree) => {
+            let is_complete =
+                with_sentinel(&tree, SentinelHead::read).is_ok_and(|head| head.is_some());
+            if is_complete && tree.identity()?.1 != header.tree {
+                let own = state.make_child("revisions")?.make_child(&header.family)?;
+                unless_gone(old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Another process may have been faster.
+fn unless_gone(renamed: Result<(), FsError>) -> Result<(), FsError> {
+    renamed.or_else(|error| if error.errno() == Some(Errno::NOENT) { Ok(()) } else { Err(error) })
+}
+
+/// Whether nothing is missing.
+fn is_whole(size: u64, chunks: &[WrittenChunk]) -> bool {
+    let ranges: Vec<_> = chunks.iter().map(|chunk| chunk.range.clone()).collect();
+    gaps(size, &ranges).is_empty()
+}
+
+/// Bytes that an attempt says it has written.
+fn journalled_bytes(attempts: &Dir, name: &str) -> u64 {
+    let old = open_attempt(attempts, name).ok().flatten();
+    let journal = old.and_then(|old| journal::read(&old).ok().flatten());
+    let chunks = journal.iter().flat_map(|(_, files)| files).flat_map(|file| &file.chunks);
+    chunks.fold(0, |sum, chunk| sum.saturating_add(chunk.range.end - chunk.range.start))
+}
+
+/// Opens an attempt; what is no directory is none.
+pub(super) fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, FsError> {
+    match attempts.child(name) {
+        Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
+        opened => opened,
+    }
+}

@@ -1,0 +1,74 @@
+//! What can go wrong on the volume.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Foreign;
+use crate::fs::FsError;
+use crate::model::{SentinelProblem, text};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error(
+        "`{}` holds {found}; choose another DEST, or move away or remove what is there",
+        path.display()
+    )]
+    Foreign { path: PathBuf, found: Foreign },
+    #[error(
+        "`{}` is {what}, and a directory is needed there; choose another DEST, or move it away or \
+         remove it",
+        path.display()
+    )]
+    InTheWay { path: PathBuf, what: String },
+    #[error("`{}`: `{name}` is a name that filesystems keep for themselves; choose another DEST", path.display())]
+    Reserved { path: PathBuf, name: String },
+    #[error(
+        "`{}` is the filesystem's own, and the model has a file of that name; choose another DEST, or \
+         leave it out with --exclude '{name}'",
+        path.display()
+    )]
+    OwnedName { path: PathBuf, name: String },
+    #[error("`{}` lies inside the published model `{}`; choose another DEST", inner.display(), outer.display())]
+    InsideFamily { inner: PathBuf, outer: PathBuf },
+    #[error("`{}`: {problem}", path.display())]
+    Sentinel { path: PathBuf, problem: SentinelProblem },
+    #[error("another process publishes into `{}` at the same time; run again", .0.display())]
+    Overtaken(PathBuf),
+    #[error("somebody else changes or removes what weightlift keeps at `{}`; run again", .0.display())]
+    Disturbed(PathBuf),
+    #[error("waited {} for {holder}; raise --lock-timeout to wait longer", text::duration(*waited))]
+    LockTimeout { waited: Duration, holder: String },
+    #[error(
+        "`{}` can neither exchange, rename nor link directories, so a model cannot appear there in \
+         one step; use a volume of another kind, or --allow-degraded to fill the directory file by file",
+        .0.display()
+    )]
+    NoAtomicPublication(PathBuf),
+}
+
+impl StoreError {
+    pub fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        FsError::io(doing, path, source).into()
+    }
+
+    /// Says as well what holds the space that is missing, where the message has room for it.
+    pub fn with_what_is_held(&mut self, by: &str) -> bool {
+        match self {
+            Self::Fs(error) => error.with_what_is_held(by),
+            _ => false,
+        }
+    }
+
+    /// The system's error number, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Fs(error) => error.errno(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Where a family is, what is there already, and where its working area lies.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::StoreError;
+use super::foreign::description;
+use crate::fs::{Dir, FsError, Kind, filesystem};
+use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelProblem};
+
+/// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
+const MAX_SENTINEL_BYTES: u64 = 256 << 20;
+
+/// Stands for the family in a working area that lies inside it.
+pub(super) const IN_PLACE: &str = "self";
+
+/// Where a model is to be published.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub root: PathBuf,
+    pub family: Family,
+}
+
+impl Destination {
+    /// The directory that a server should load.
+    pub fn path(&self) -> PathBuf {
+        self.root.join(self.family.path().as_str())
+    }
+}
+
+/// A family and its surroundings, as found; opening changes nothing on the volume.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub destination: Destination,
+    /// The family directory is a mount point, or was given to us empty: it is filled and never
+    /// replaced, and the working area lies inside it.
+    pub in_place: bool,
+}
+
+/// What is at the family path.
+#[derive(Debug)]
+pub enum Existing {
+    Nothing,
+    /// Every file of the sentinel is there with its size.
+    Complete(Box<Sentinel>),
+    /// A sentinel, but not all that it lists.
+    Damaged(Box<Sentinel>, String),
+}
+
+impl Store {
+    pub fn open(destination: Destination) -> Result<Self, StoreError> {
+        let mut store = Self { destination, in_place: false };
+        store.refuse_reserved()?;
+        let Some(parent) = store.parent()? else {
+            return Ok(store);
+        };
+        store.refuse_inside_family()?;
+        let name = store.destination.family.path().name();
+        match parent.kind(name)? {
+            None => {}
+            Some(Kind::Link) => {
+                store.revision_of_link(&parent)?;
+            }
+            Some(Kind::Directory) => {
+                let Some(family) = parent.child(name)? else {
+                    return Ok(store);
+                };
+                let names = family.names()?;
+                let has_state = names.iter().any(|name| name == STATE_DIR);
+                let is_empty = names.iter().all(|name| filesystem::owns(name));
+                store.in_place = has_state || is_empty || is_mount_point(&parent, &family, name)?;
+            }
+            Some(_) => return Err(store.in_the_way(&parent)),
+        }
+        Ok(store)
+    }
+
+    pub fn family_path(&self) -> PathBuf {
+        self.destination.path()
+    }
+
+    /// What is there now. Costs a few system calls and writes nothing.
+    pub fn existing(&self) -> Result<Existing, StoreError> {
+        let mut refused = None;
+        // More than once before it is called foreign: while somebody publishes into it file by
+        // file, what is listed may be newer than what was read. And on NFS a file is stale as soon as
+        // another node has replaced it.
+        for _ in 0..3 {
+            let Some(family) = self.family_dir()? else { return Ok(Existing::Nothing) };
+            match sealed(&family) {
+                Ok(Some(existing)) => return Ok(existing),
+                Ok(None) => match self.refuse_foreign(&family) {
+                    Ok(()) => return Ok(Existing::Nothing),
+                    Err(error) => refused = Some(error),
+                },
+                Err(error) if error.errno() == Some(Errno::STALE) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        refused.map_or(Ok(Existing::Nothing), Err)
+    }
+
+    pub(super) fn root(&self) -> Result<Option<Dir>, StoreError> {
+        Ok(Dir::open(&self.destination.root)?)
+    }
+
+    /// The directory above the family, if it exists.
+    pub(super) fn parent(&self) -> Result<Option<Dir>, StoreError> {
+        let Some(root) = self.root()? else {
+            return Ok(None);
+        };
+        root.descend(self.parent_parts()).map_err(|error| self.blocked_above(error))
+    }
+
+    /// The same, made where it is missing.
+    pub(super) fn make_parent(&self) -> Result<Dir, StoreError> {
+        let root = self.make_root()?;
+        root.make_path(self.parent_parts()).map_err(|error| self.blocked_above(error))
+    }
+
+    /// Makes the name of the family durable, and those of the directories above it up to the root,
+    /// which may be as new.
+    pub(super) fn sync_above(&self) -> Result<(), StoreError> {
+        let Some(mut at) = self.root()? else { return Ok(()) };
+        if let Some(above) = self.destination.root.parent()
+            && let Ok(Some(above)) = Dir::open(above)
+        {
+            // The root may lie in a directory that is not ours to sync.
+            let _ = above.sync();
+        }
+        at.sync()?;
+        for part in self.parent_parts() {
+            let Some(child) = at.child(part)? else { return Ok(()) };
+            child.sync()?;
+            at = child;
+        }
+        Ok(())
+    }
+
+    /// The directory that a server is given, if there is one.
+    pub(super) fn family_dir(&self) -> Result<Option<Dir>, StoreError> {
+        let Some(parent) = self.parent()? else {
+            return Ok(None);
+        };
+        let name = self.destination.family.path().name();
+        match parent.kind(name)? {
+            None => Ok(None),
+            Some(Kind::Directory) => Ok(parent.child(name)?),
+            Some(Kind::Link) => {
+                let revision = self.revision_of_link(&parent)?;
+                let Some(root) = self.root()? else {
+                    return Ok(None);
+                };
+                Ok(root.descend(revision.split('/'))?)
+            }
+            Some(_) => Err(self.in_the_way(&parent)),
+        }
+    }
+
+    /// The working area, made if it is missing.
+    pub fn make_state(&self) -> Result<Dir, StoreError> {
+        let base = if self.in_place {
+            self.make_parent()?.make_child(self.destination.family.path().name())?
+        } else {
+            self.make_root()?
+        };
+        Ok(base.make_child(STATE_DIR)?)
+    }
+
+    /// Name of the family inside the working area.
+    pub fn state_name(&self) -> String {
+        if self.in_place { IN_PLACE.into() } else { self.destination.family.file_name() }
+    }
+
+    fn make_root(&self) -> Result<Dir, StoreError> {
+        let root = &self.destination.root;
+        if let Some(dir) = Dir::open(root)? {
+            return Ok(dir);
+        }
+        std::fs::create_dir_all(root)
+            .map_err(|error| StoreError::io("create the directory", root, error))?;
+        Dir::open(root)?.ok_or_else(|| StoreError::io("open the directory", root, Errno::NOENT))
+    }
+
+    fn parent_parts(&self) -> impl Iterator<Item = &str> {
+        let parent = self.destination.family.path().parent();
+        parent.into_iter().flat_map(|parent| parent.split('/'))
+    }
+
+    /// Where the family points to, if it is a link.
+    pub(super) fn link_target(&self) -> Result<Option<String>, StoreError> {
+        let Some(parent) = self.parent()? else { return Ok(None) };
+        match parent.kind(self.destination.family.path().name())? {
+            Some(Kind::Link) => self.revision_of_link(&parent).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Where a family that is a link of ours points to, relative to the root.
+    fn revision_of_link(&self, parent: &Dir) -> Result<String, StoreError> {
+        let family = self.destination.family.path();
+        let target = parent.link_target(family.name())?;
+        let mut inside = target.as_str();
+        for _ in self.parent_parts() {
+            inside = inside.strip_prefix("../").unwrap_or("");
+        }
+        let expected = format!("{STATE_DIR}/revisions/{}/", self.destination.family.file_name());
+        match inside.strip_prefix(&expected) {
+            Some(id) if !id.is_empty() && !id.contains('/') && !id.starts_with('.') => {
+                Ok(inside.to_owned())
+            }
+            _ => Err(self.in_the_way(parent)),
+        }
+    }
+
+    /// A file or a link where a directory above the family should be.
+    fn blocked_above(&self, error: FsError) -> StoreError {
+        if !matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) {
+            return error.into();
+        }
+        let Ok(Some(mut at)) = self.root() else { return error.into() };
+        for part in self.parent_parts() {
+            match at.child(part) {
+                Ok(Some(child)) => at = child,
+                Ok(None) => break,
+                Err(_) => {
+                    let what = description(&at, part);
+                    return StoreError::InTheWay { path: at.path_of(part), what };
+                }
+            }
+        }
+        error.into()
+    }
+
+    /// `a/b` must not be published into the model `a`.
+    fn refuse_inside_family(&self) -> Result<(), StoreError> {
+        let Some(mut at) = self.root()? else {
+            return Ok(());
+        };
+        for part in self.parent_parts() {
+            match at.child(part).map_err(|error| self.blocked_above(error))? {
+                Some(child) => at = child,
+                None => return Ok(()),
+            }
+            if at.kind(SENTINEL)?.is_some() {
+                return Err(StoreError::InsideFamily {
+                    inner: self.family_path(),
+                    outer: at.path().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sentinel in a family directory, if there is one.
+pub fn read_sentinel(family: &Dir) -> Result<Option<Sentinel>, StoreError> {
+    with_sentinel(family, Sentinel::read)
+}
+
+/// What the sentinel in a family directory says of it, if there is one.
+fn sealed(family: &Dir) -> Result<Option<Existing>, StoreError> {
+    let Some(sentinel) = read_sentinel(family)? else { return Ok(None) };
+    Ok(Some(match first_difference(family, &sentinel)? {
+        None => Existing::Complete(Box::new(sentinel)),
+        Some(difference) => Existing::Damaged(Box::new(sentinel), difference),
+    }))
+}
+
+/// What `read` makes of the sentinel in a family directory, if there is one.
+pub(super) fn with_sentinel<T>(
+    family: &Dir,
+    read: impl FnOnce(File) -> Result<T, SentinelProblem>,
+) -> Result<Option<T>, StoreError> {
+    // The directory has been opened: on NFS a bare look for a missing name is answered from a
+    // negative cache for many seconds after it has appeared.
+    let Some(file) = family.read_file(SENTINEL)? else {
+        return Ok(None);
+    };
+    let path = || family.path_of(SENTINEL);
+    let unreadable = |error| StoreError::io("read", &path(), error);
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let read = match bytes {
+        0..=MAX_SENTINEL_BYTES => read(file),
+        _ => Err(SentinelProblem::TooLarge(bytes)),
+    };
+    read.map(Some).map_err(|problem| match problem {
+        SentinelProblem::Unreadable(error) if error.is_io() => unreadable(error.into()),
+        problem => StoreError::Sentinel { path: path(), problem },
+    })
+}
+
+/// The first file that is missing or has another size than the sentinel says.
+pub fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<String>, StoreError> {
+    let mut parent: Option<(String, Dir)> = None;
+    for file in &sentinel.files {
+        let Ok(path) = RelPath::parse(&file.path) else {
+            return Ok(Some(format!("`{}` is no safe path", file.path)));
+        };
+        let above = path.parent().unwrap_or_default();
+        if parent.as_ref().is_none_or(|(known, _)| known != above) {
+            let parts = above.split('/').filter(|part| !part.is_empty());
+            match family.descend(parts) {
+                Ok(Some(dir)) => parent = Some((above.to_owned(), dir)),
+                Ok(None) => return Ok(Some(format!("`{path}` is missing"))),
+                Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => {
+                    return Ok(Some(format!("`{path}` is missing")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let size = match &parent {
+            Some((_, dir)) => dir.file_size(path.name())?,
+            None => None,
+        };
+        match size {
+            Some(size) if size == file.size => {}
+            Some(size) => {
+                return Ok(Some(format!("`{path}` has {size} bytes instead of {}", file.size)));
+            }
+            None => return Ok(Some(format!("`{path}` is missing"))),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `name` in `parent` is the root of another mount.
+fn is_mount_point(parent: &Dir, child: &Dir, name: &str) -> Result<bool, StoreError> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    if let Ok(stat) = rustix::fs::statx(parent, name, flags, StatxFlags::empty())
+        && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+    {
+        return Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    Ok(parent.identity()?.0 != child.identity()?.0)
+}

@@ -1,0 +1,30 @@
+//! The volume: what lies on it, who may write to it, and how a finished tree becomes a family.
+//!
+//! Knows nothing of URLs and networks. Every name below the root is opened part by part without
+//! following links, so that nothing outside the root is touched, whatever lies there.
+
+mod abandoned;
+mod adopt;
+mod clear;
+mod error;
+mod fill;
+mod finish;
+mod foreign;
+pub(crate) mod fuzz;
+mod held;
+mod journal;
+mod layout;
+mod publish;
+mod recheck;
+mod remove;
+mod reuse;
+mod staging;
+mod sweep;
+mod wanted;
+
+pub use error::StoreError;
+pub use foreign::Foreign;
+pub use layout::{Destination, Existing, Store, first_difference, read_sentinel};
+pub use publish::Published;
+pub use recheck::Surroundings;
+pub use staging::{Attempt, StagedFile};

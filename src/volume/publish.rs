@@ -1,0 +1,299 @@
+//! How a finished attempt becomes the family directory: the only place that knows.
+
+use std::collections::BTreeSet;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::layout::with_sentinel;
+use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, TREE};
+use super::sweep::remove_attempt;
+use super::{Existing, Store, StoreError};
+use crate::fs::{Dir, Kind, filesystem};
+use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
+
+/// Starts the name of a revision that was replaced by the attempt named after it.
+pub(super) const KEPT_PREFIX: &str = "before-";
+
+/// What publishing has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    New,
+    /// The family held another revision before, which is kept here.
+    Replaced {
+        previous: PathBuf,
+    },
+    /// As `Replaced`, in a directory that had to be filled file by file.
+    Refilled,
+    /// Another process has published the same in the meantime; ours was dropped.
+    ByOther,
+}
+
+impl Attempt {
+    /// Makes the tree the family directory and returns when that is durable.
+    ///
+    /// Every file must have been synced by whoever wrote it.
+    pub fn publish(
+        &self,
+        store: &Store,
+        sentinel: &Sentinel,
+        allow_degraded: bool,
+    ) -> Result<Published, StoreError> {
+        self.write_sentinel(sentinel)?;
+        let published = if store.in_place {
+            self.fill_in_place(store, sentinel)?
+        } else {
+            self.publish_beside(store, sentinel, allow_degraded)?
+        };
+        if published == Published::ByOther {
+            // The other process may not have come so far yet.
+            store.sync_above()?;
+        }
+        Ok(published)
+    }
+
+    /// Drops the attempt: nothing of it is needed.
+    pub fn end(self, store: &Store) -> Result<(), StoreError> {
+        self.sweep(store)?;
+        let Self { id, state, journal, .. } = self;
+        // NFS keeps a file that is removed while it is open, under another name.
+        drop(journal);
+        remove_attempt(&state.make_child(ATTEMPTS)?, &id)
+    }
+
+    fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
+        let path = self.tree.path_of(SENTINEL);
+        let file = self.tree.create_file(SENTINEL)?;
+        // In pieces: with very many files it would be the largest thing in memory.
+        let mut out = BufWriter::new(&file);
+        sentinel
+            .write(&mut out)
+            .and_then(|()| out.flush())
+            .map_err(|error| StoreError::io("write", &path, error))?;
+        drop(out);
+        rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
+        // The names have to be looked at anyway: somebody may have cleaned up under us.
+        if sync_tree(&self.tree, "", &self.files_with_owned_names())? == self.files.len() + 1 {
+            return Ok(());
+        }
+        Err(StoreError::Disturbed(self.tree.path().to_owned()))
+    }
+
+    /// Fails if what lies at the family path now is neither our tree nor a complete model: somebody
+    /// has put something else in the place of the tree that was renamed.
+    fn check_published(&self, store: &Store) -> Result<(), StoreError> {
+        let there = store.family_dir()?.map(|dir| dir.identity()).transpose()?;
+        if there == Some(self.tree.identity()?)
+            || matches!(store.existing()?, Existing::Complete(_))
+        {
+            return Ok(());
+        }
+        Err(StoreError::Disturbed(store.family_path()))
+    }
+
+    fn rename_into(&self, parent: &Dir, name: &str) -> Result<Published, StoreError> {
+        self.dir.rename(TREE, parent, name)?;
+        Ok(Published::New)
+    }
+
+    fn publish_beside(
+        &self,
+        store: &Store,
+        sentinel: &Sentinel,
+        allow_degraded: bool,
+    ) -> Result<Published, StoreError> {
+        let parent = store.make_parent()?;
+        let family = &store.destination.family;
+        let name = family.path().name();
+        // Twice: what is there can change between the look and the step.
+        for _ in 0..2 {
+            let exchange_works = self.exchange_works()?;
+            let done = match parent.kind(name)? {
+                None if exchange_works => self.rename_into(&parent, name),
+                None => match self.link_to_revision(&parent, family, None) {
+                    Err(error) if cannot_link(&error) => self.rename_into(&parent, name),
+                    done => done.map(|()| Published::New),
+                },
+                Some(kind) => {
+                    if is_published(store, sentinel)? {
+                        return Ok(Published::ByOther);
+                    }
+                    self.replace(store, &parent, kind, exchange_works)
+                }
+            };
+            match done {
+                Ok(published) => {
+                    self.dir.sync()?;
+                    store.sync_above()?;
+                    self.check_published(store)?;
+                    return Ok(published);
+                }
+                Err(error) => match error.errno() {
+                    // xfs says EEXIST where others say ENOTEMPTY; EISDIR is for links.
+                    Some(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOENT) => {}
+                    Some(Errno::BUSY) => return self.fill_in_place(store, sentinel),
+                    _ if allow_degraded && cannot_link(&error) => {
+                        return self.fill_in_place(store, sentinel);
+                    }
+                    _ if cannot_link(&error) => {
+                        return Err(StoreError::NoAtomicPublication(store.family_path()));
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        if is_published(store, sentinel)? {
+            return Ok(Published::ByOther);
+        }
+        Err(store.foreign())
+    }
+
+    /// Puts the tree in the place of an older one, which is kept: readers may have it mapped, and
+    /// on NFS removing a mapped file kills them.
+    fn replace(
+        &self,
+        store: &Store,
+        parent: &Dir,
+        kind: Kind,
+        exchange_works: bool,
+    ) -> Result<Published, StoreError> {
+        let family = &store.destination.family;
+        let name = family.path().name();
+        let revisions = self.revisions(family)?;
+        match kind {
+            Kind::Link => {
+                let previous = parent.path().join(parent.link_target(name)?);
+                self.link_to_revision(parent, family, None)?;
+                Ok(Published::Replaced { previous })
+            }
+            Kind::Directory => {
+                let there = store
+                    .family_dir()?
+                    .map(|dir| with_sentinel(&dir, SentinelHead::read))
+                    .transpose()?;
+                if there.flatten().is_none() {
+                    return Err(store.foreign());
+                }
+                let kept = format!("{KEPT_PREFIX}{}", self.random_part());
+                if exchange_works {
+                    self.dir.exchange(TREE, parent, name)?;
+                    self.dir.rename(TREE, &revisions, &kept)?;
+                } else {
+                    self.link_to_revision(parent, family, Some(&kept))?;
+                }
+                revisions.sync()?;
+                Ok(Published::Replaced { previous: revisions.path_of(&kept) })
+            }
+            Kind::File | Kind::Other => Err(store.in_the_way(parent)),
+        }
+    }
+
+    /// Moves the tree to `revisions/` and lets the family name be a relative link to it, replaced
+    /// in one step. A directory of that name is first put aside as `kept`.
+    fn link_to_revision(
+        &self,
+        parent: &Dir,
+        family: &Family,
+        kept: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let revisions = self.revisions(family)?;
+        let name = family.path().name();
+        let id = self.random_part();
+        let up = "../".repeat(family.path().parts().count() - 1);
+        let target = format!("{up}{STATE_DIR}/revisions/{}/{id}", family.file_name());
+        // First of all: where there are no links, nothing has been touched.
+        self.dir.remove_file("link")?;
+        self.dir.link(&target, "link")?;
+        if self.dir.kind(TREE)?.is_some() {
+            self.dir.rename(TREE, &revisions, id)?;
+            revisions.sync()?;
+        }
+        if let Some(kept) = kept {
+            // For an instant there is no model: this filesystem offers nothing better.
+            parent.rename(name, &revisions, kept)?;
+        }
+        Ok(self.dir.rename("link", parent, name)?)
+    }
+
+    fn revisions(&self, family: &Family) -> Result<Dir, StoreError> {
+        let revisions = self.state.make_child("revisions")?;
+        let own = revisions.make_child(&family.file_name())?;
+        revisions.sync()?;
+        self.state.sync()?;
+        Ok(own)
+    }
+
+    /// Files and directories of the model whose names a filesystem could have as well.
+    fn files_with_owned_names(&self) -> BTreeSet<&str> {
+        self.files.iter().flat_map(|file| owned_parts(file.path.as_str())).collect()
+    }
+
+    fn random_part(&self) -> &str {
+        self.id.rsplit(ID_SEPARATOR).next().unwrap_or(&self.id)
+    }
+
+    /// Asks the filesystem, once, whether it exchanges directories.
+    fn exchange_works(&self) -> Result<bool, StoreError> {
+        self.dir.make_child("probe-a")?;
+        self.dir.make_child("probe-b")?;
+        let works = match self.dir.exchange("probe-a", &self.dir, "probe-b") {
+            Ok(()) => true,
+            Err(error) => match error.errno() {
+                Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => false,
+                _ => return Err(error.into()),
+            },
+        };
+        self.dir.remove_dir("probe-a")?;
+        self.dir.remove_dir("probe-b")?;
+        Ok(works)
+    }
+}
+
+/// Whether the family is complete with the same content already, whoever fetched it and when.
+pub(super) fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
+    let Some(family) = store.family_dir()? else { return Ok(false) };
+    // Without its files first: an update needs no more.
+    if !with_sentinel(&family, SentinelHead::read)?.is_some_and(|there| there.is_of(ours)) {
+        return Ok(false);
+    }
+    Ok(matches!(store.existing()?, Existing::Complete(there) if there.files == ours.files))
+}
+
+/// Each part of `path` that has a name of a filesystem, with what is above it.
+pub(super) fn owned_parts(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let upto = ends.map(|end| &path[..end]);
+    upto.filter(|path| filesystem::owns(path.rsplit('/').next().unwrap_or(path)))
+}
+
+/// Whether this filesystem just cannot do what was asked, rather than having failed.
+fn cannot_link(error: &StoreError) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::XDEV)
+    )
+}
+
+/// Makes the names in a tree durable, the deepest first; returns how many files there are. What a
+/// filesystem has put there is left out, unless a file of the model has that name or lies below it.
+fn sync_tree(dir: &Dir, above: &str, ours: &BTreeSet<&str>) -> Result<usize, StoreError> {
+    let mut files = 0;
+    for name in dir.names()? {
+        let path = || format!("{above}{name}");
+        if filesystem::owns(&name) && !ours.contains(path().as_str()) {
+            continue;
+        }
+        match dir.kind(&name)? {
+            Some(Kind::File) => files += 1,
+            Some(Kind::Directory) => {
+                if let Some(child) = dir.child(&name)? {
+                    files += sync_tree(&child, &(path() + "/"), ours)?;
+                }
+            }
+            Some(Kind::Link | Kind::Other) | None => {}
+        }
+    }
+    dir.sync()?;
+    Ok(files)
+}

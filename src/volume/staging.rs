@@ -1,0 +1,325 @@
+//! One run's private tree on the volume. Nobody else ever writes into it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use super::journal::{Header, Journal, WrittenChunk};
+use super::{Store, StoreError};
+use crate::fs::{Dir, NodeIdentity, filesystem, node, space};
+use crate::lock::Heartbeat;
+use crate::lock::heartbeat::{self, Reporter};
+use crate::model::{Plan, RemoteFile, Snapshot};
+
+/// Separates the family from the random part in the name of an attempt.
+pub(super) const ID_SEPARATOR: char = '~';
+pub(super) const ATTEMPTS: &str = "attempts";
+pub(super) const TREE: &str = "tree";
+pub(super) const OWNER: &str = "owner.json";
+
+/// Files up to this size are synced together, if there are many: each `fsync` of its own costs a
+/// commit of the filesystem and a flush of the disk.
+const SMALL_BYTES: u64 = 8 << 20;
+const MANY_FILES: usize = 64;
+
+/// A staging tree that is being filled.
+#[derive(Debug)]
+pub struct Attempt {
+    pub id: String,
+    pub(super) state: Dir,
+    pub(super) state_name: String,
+    pub(super) dir: Dir,
+    pub(super) tree: Dir,
+    pub(super) journal: Journal,
+    pub(super) writer: NodeIdentity,
+    pub(super) files: Arc<[RemoteFile]>,
+    place: String,
+    revision: String,
+    /// What other attempts had written and this one took over, by the number of the file.
+    pub(super) present: BTreeMap<usize, Vec<WrittenChunk>>,
+    /// Which files exist in the tree.
+    presence: Mutex<Vec<Presence>>,
+    /// Small files that `sync_rest` makes durable, all in one go, where that can be done.
+    unsynced: Option<Mutex<Vec<usize>>>,
+}
+
+/// What there is of a file in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Absent,
+    /// A file of our own, to be written.
+    Ours,
+    /// All of it. The inode may be that of a published file, which is never opened for writing.
+    Whole,
+}
+
+/// A file of the tree, open for the time of its transfer. All threads share this descriptor: the
+/// one that wrote is the one that must report a failed write-back.
+#[derive(Debug)]
+pub struct StagedFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl Attempt {
+    /// Begins an empty attempt for `files` of `snapshot`.
+    pub fn begin(
+        store: &Store,
+        snapshot: &Snapshot,
+        files: Vec<RemoteFile>,
+    ) -> Result<Self, StoreError> {
+        store.refuse_owned_names(&files)?;
+        let state = store.make_state()?;
+        let state_name = store.state_name();
+        let id = format!("{state_name}{ID_SEPARATOR}{}", node::random_id());
+        let dir = state.make_child(ATTEMPTS)?.make_child(&id)?;
+        let tree = dir.make_child(TREE)?;
+        let writer = NodeIdentity::current();
+        let header = Header {
+            format: 0,
+            family: state_name.clone(),
+            place: snapshot.place.clone(),
+            revision: snapshot.revision.clone(),
+            writer: writer.clone(),
+            locked: false,
+            tree: tree.identity()?.1,
+        };
+        let journal = Journal::create(&dir, header)?;
+        let count = files.len();
+        let small = files.iter().filter(|file| file.size <= SMALL_BYTES).count();
+        let together = small >= MANY_FILES && filesystem::syncs_as_a_whole(&tree);
+        Ok(Self {
+            id,
+            state,
+            state_name,
+            dir,
+            tree,
+            journal,
+            writer,
+            files: files.into(),
+            place: snapshot.place.clone(),
+            revision: snapshot.revision.clone(),
+            present: BTreeMap::new(),
+            presence: Mutex::new(vec![Presence::Absent; count]),
+            unsynced: together.then(Mutex::default),
+        })
+    }
+
+    /// What must be equal for bytes of one attempt to serve in another: a published digest that
+    /// only this content has, or else the exact place, revision, path and validator. With a checksum,
+    /// which sees what else may go wrong, the version of the object serves in place of the revision.
+    pub(super) fn identity(&self, n: usize) -> String {
+        let file = &self.files[n];
+        let (place, path) = (&self.place, &file.path);
+        match (&file.digest, &file.validator) {
+            (Some(digest), _) if digest.identifies() => digest.to_string(),
+            (Some(digest), Some(validator)) => {
+                version_identity(place, path.as_str(), validator, &digest.to_string())
+            }
+            (_, validator) => {
+                let validator = validator.as_deref().unwrap_or_default();
+                format!("{place}@{}/{path}#{validator}", self.revision)
+            }
+        }
+    }
+
+    /// What is still to fetch.
+    pub fn plan(&self) -> Plan {
+        Plan::new(self.files.clone(), |n| {
+            let chunks = self.present.get(&n).into_iter().flatten();
+            chunks.map(|chunk| chunk.range.clone()).collect()
+        })
+    }
+
+    /// Fails if the volume cannot take what is missing.
+    pub fn check_space(&self, plan: &Plan) -> Result<(), StoreError> {
+        let mut bytes = 0_u64;
+        let mut existing = 0_u64;
+        for (n, file) in self.files.iter().enumerate() {
+            let missing = match self.presence(n) {
+                Presence::Absent => file.size,
+                Presence::Ours => file.size.saturating_sub(self.allocated(n)?),
+                // However few blocks a filesystem that compresses says it has.
+                Presence::Whole => 0,
+            };
+            existing += u64::from(self.presence(n) != Presence::Absent);
+            bytes = bytes.saturating_add(missing);
+        }
+        Ok(space::check(&self.dir, bytes, plan.inodes().saturating_sub(existing))?)
+    }
+
+    /// Bytes that are free on the volume now.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        Ok(space::free_bytes(&self.dir)?)
+    }
+
+    /// Starts telling the others how far we are.
+    pub fn heartbeat(&self, report: Reporter) -> Result<Heartbeat, StoreError> {
+        let owners = self.state.make_child("owners")?;
+        let own = (self.dir.again()?, OWNER.to_owned());
+        let shared = (owners, heartbeat::file_name(&self.state_name));
+        Ok(Heartbeat::start(self.id.clone(), self.writer.clone(), own, shared, report)?)
+    }
+
+    /// Opens file number `n`, created with its full size if it is not there.
+    pub fn open(&self, n: usize) -> Result<StagedFile, StoreError> {
+        let file = &self.files[n];
+        // Where it lies at the top no descriptor is needed for the way: there may be few.
+        let below = file.path.parent().map(|_| self.directory_of(n)).transpose()?;
+        let dir = below.as_ref().unwrap_or(&self.tree);
+        let name = file.path.name();
+        let path = dir.path_of(name);
+        let access = match self.presence(n) {
+            Presence::Absent => None,
+            Presence::Ours => Some(OFlags::RDWR),
+            Presence::Whole => Some(OFlags::RDONLY),
+        };
+        if let Some(access) = access {
+            let opened = dir.open_file(name, access)?;
+            let opened = opened.ok_or_else(|| StoreError::io("open", &path, Errno::NOENT))?;
+            return Ok(StagedFile { file: opened, path });
+        }
+        self.journal.file(n, file, &self.identity(n))?;
+        let created = dir.create_file(name)?;
+        self.set_presence(n, Presence::Ours);
+        allocate(&created, file.size).map_err(|error| StoreError::io("allocate", &path, error))?;
+        Ok(StagedFile { file: created, path })
+    }
+
+    /// Records that a chunk of file `n` is written.
+    pub fn wrote(&self, n: usize, range: Range<u64>, crc64: u64) -> Result<(), StoreError> {
+        self.journal.chunk(n, &WrittenChunk { range, crc64 })
+    }
+
+    /// Throws file `n` away, so that the next `open` begins a new one. Whoever still holds the old
+    /// one writes into a file without a name.
+    pub fn discard(&self, n: usize) -> Result<(), StoreError> {
+        // Removed also where the journal cannot be written: a record without a file is ignored.
+        let noted = self.journal.discard(n);
+        self.directory_of(n)?.remove_file(self.files[n].path.name())?;
+        self.set_presence(n, Presence::Absent);
+        noted
+    }
+
+    /// Makes file `n` durable: now, or with `sync_rest`. One whose bytes could not be written is
+    /// thrown away.
+    pub fn sync(&self, n: usize, staged: &StagedFile) -> Result<(), StoreError> {
+        if let Some(unsynced) = &self.unsynced
+            && self.files[n].size <= SMALL_BYTES
+        {
+            unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(n);
+            return Ok(());
+        }
+        let synced = rustix::fs::fsync(&staged.file);
+        synced.or_else(|error| self.distrust(n, staged, error))
+    }
+
+    /// Makes what has arrived of a file survive a power cut; `keep_journal` must follow. Those who
+    /// write to it go on.
+    pub fn keep(&self, n: usize, staged: &StagedFile) -> Result<(), StoreError> {
+        let synced = rustix::fs::fdatasync(&staged.file);
+        synced.or_else(|error| self.distrust(n, staged, error))
+    }
+
+    /// Makes the records of the journal survive a power cut, after the bytes that they are about,
+    /// and the names of both.
+    pub fn keep_journal(&self) -> Result<(), StoreError> {
+        self.journal.sync()?;
+        self.tree.sync()?;
+        self.dir.sync()?;
+        self.state.make_child(ATTEMPTS)?.sync()?;
+        Ok(self.state.sync()?)
+    }
+
+    /// The page cache lies about a file whose bytes could not be written, and tells nobody twice.
+    fn distrust(&self, n: usize, staged: &StagedFile, error: Errno) -> Result<(), StoreError> {
+        self.discard(n)?;
+        Err(StoreError::io("sync", &staged.path, error))
+    }
+
+    /// Makes everything durable that `sync` has left for later.
+    pub fn sync_rest(&self) -> Result<(), StoreError> {
+        let Some(unsynced) = &self.unsynced else { return Ok(()) };
+        let unsynced =
+            std::mem::take(&mut *unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        // This descriptor is older than the first write, so it reports whatever went wrong since.
+        rustix::fs::syncfs(&self.tree).or_else(|error| {
+            for n in unsynced {
+                self.discard(n)?;
+            }
+            Err(StoreError::io("sync the filesystem of", self.tree.path(), error))
+        })
+    }
+
+    pub(super) fn directory_of(&self, n: usize) -> Result<Dir, StoreError> {
+        let parent = self.files[n].path.parent();
+        Ok(self.tree.make_path(parent.into_iter().flat_map(|parent| parent.split('/')))?)
+    }
+
+    fn presence(&self, n: usize) -> Presence {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)[n]
+    }
+
+    pub(super) fn set_presence(&self, n: usize, presence: Presence) {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)[n] = presence;
+    }
+
+    fn allocated(&self, n: usize) -> Result<u64, StoreError> {
+        let opened = self.open(n)?;
+        let stat = rustix::fs::fstat(&opened.file)
+            .map_err(|error| StoreError::io("look at", &opened.path, error))?;
+        Ok((stat.st_blocks as u64).saturating_mul(512))
+    }
+}
+
+/// What makes the same version of an object at the same place, with the same checksum.
+pub(super) fn version_identity(place: &str, path: &str, validator: &str, digest: &str) -> String {
+    format!("{place}/{path}#{validator}#{digest}")
+}
+
+impl StagedFile {
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| StoreError::io("write", &self.path, error))
+    }
+
+    /// Fills `buffer` from `offset`.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(|error| StoreError::io("read back", &self.path, error))
+    }
+
+    /// Lets the kernel begin to write `range` to the disk, so that little is left to wait for in the
+    /// end. Not a promise: `sync` is. Pages that are not written yet stay in the cache.
+    pub fn begin_writeback(&self, range: Range<u64>) {
+        let len = std::num::NonZeroU64::new(range.end - range.start);
+        let _ = rustix::fs::fadvise(&self.file, range.start, len, rustix::fs::Advice::DontNeed);
+    }
+
+    /// For parsers that read from the start. Positioned reads and writes are not disturbed.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Gives the file its blocks, so that a full disk shows now; where the filesystem cannot, its size.
+fn allocate(file: &File, size: u64) -> Result<(), Errno> {
+    if size == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => rustix::fs::ftruncate(file, size),
+        other => other,
+    }
+}
