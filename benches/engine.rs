@@ -19,11 +19,11 @@ use sha2::Digest as _;
 use tempfile::TempDir;
 use weightlift::engine::{Limits, Queue};
 use weightlift::model::{
-    Checksum, Digest, Family, Plan, RelPath, RemoteFile, SENTINEL, Selection, Sentinel,
+    Checksum, Digest, ModelDir, Plan, RelPath, RemoteFile, SENTINEL, Selection, Sentinel,
     SentinelFile, Sha256, Snapshot, SourceUri,
 };
 use weightlift::verify::FileHasher;
-use weightlift::volume::{Attempt, Destination, Existing, StagedFile, Store};
+use weightlift::volume::{Destination, Existing, StagedFile, Staging, Store};
 
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -76,7 +76,7 @@ fn writer(criterion: &mut Criterion) {
     let root = TempDir::new().unwrap();
     let snapshot = Snapshot::new("hf://org/name".into(), COMMIT.into(), Vec::new(), Vec::new());
     let file = remote_file("model.safetensors", SIZE);
-    let attempt = Attempt::begin(&store(root.path()), &snapshot, vec![file.clone()]).unwrap();
+    let staging = Staging::begin(&store(root.path()), &snapshot, vec![file.clone()]).unwrap();
     // As if just received: in the cache of the core.
     let piece = noise(256 * KIB);
     let mut group = slow_group(criterion, "writer");
@@ -84,9 +84,9 @@ fn writer(criterion: &mut Criterion) {
     let mut bench = |name, is_noted: bool, is_hashed: bool| {
         group.bench_function(name, |bencher| {
             let fresh = || {
-                attempt.discard(0).unwrap();
+                staging.discard(0).unwrap();
                 let hasher = is_hashed.then(|| FileHasher::new(SIZE, file.digest.as_ref()));
-                (attempt.open(0).unwrap(), hasher)
+                (staging.open(0).unwrap(), hasher)
             };
             let write = |(staged, mut hasher): (StagedFile, Option<FileHasher>)| {
                 let mut crc = new_crc();
@@ -97,7 +97,7 @@ fn writer(criterion: &mut Criterion) {
                         let end = at + piece.len() as u64;
                         if end.is_multiple_of(NOTE_BYTES) {
                             let crc64 = std::mem::replace(&mut crc, new_crc()).finalize();
-                            attempt.wrote(0, end - NOTE_BYTES..end, crc64).unwrap();
+                            staging.wrote(0, end - NOTE_BYTES..end, crc64).unwrap();
                         }
                     }
                     if let Some(hasher) = &mut hasher {
@@ -252,7 +252,7 @@ fn publish(root: &Path, files: usize) -> Vec<u8> {
     let uri = SourceUri::parse("hf://org/name").unwrap();
     let sentinel = Sentinel::new(
         &uri,
-        uri.place(),
+        uri.source_name(),
         COMMIT.into(),
         Selection::default(),
         "2026-01-01T00:00:00Z".into(),
@@ -266,7 +266,7 @@ fn publish(root: &Path, files: usize) -> Vec<u8> {
 }
 
 fn store(root: &Path) -> Store {
-    let family = Family::parse("family").unwrap();
+    let family = ModelDir::parse("family").unwrap();
     Store::open(Destination { root: root.to_owned(), family }).unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::model::{Family, Selection, SourceUri, text};
+use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::volume::Destination;
 use crate::{Error, engine, process};
 
@@ -311,12 +311,12 @@ impl FetchArgs {
             return Err(refuse("looks like a SOURCE; write SOURCE DEST SOURCE DEST …"));
         }
         if !dest.starts_with('/') {
-            let family = Family::parse(dest).map_err(refuse)?;
+            let family = ModelDir::parse(dest).map_err(refuse)?;
             return Ok(Destination { root, family });
         }
         let inside = root.to_str().and_then(|root| dest.strip_prefix(root.trim_end_matches('/')));
         if let Some(inside) = inside.and_then(|rest| rest.strip_prefix('/')) {
-            let family = Family::parse(inside.trim_start_matches('/')).map_err(refuse)?;
+            let family = ModelDir::parse(inside.trim_start_matches('/')).map_err(refuse)?;
             return Ok(Destination { root, family });
         }
         if named {
@@ -327,7 +327,7 @@ impl FetchArgs {
         if parent.split('/').any(is_odd) {
             return Err(refuse("is not a plain absolute path"));
         }
-        let family = Family::parse(name).map_err(refuse)?;
+        let family = ModelDir::parse(name).map_err(refuse)?;
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
     }

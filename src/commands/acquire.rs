@@ -6,8 +6,8 @@ use super::fetch::{Fetch, report};
 use super::waiter;
 use crate::Error;
 use crate::cli::{LockKind, Model};
-use crate::lock::cluster::{self, Busy, Lease, LeaseAttempt, Leases};
-use crate::lock::{Lock, LockAttempt, Report};
+use crate::lock::cluster::{self, Busy, Lease, Leases, TryLease};
+use crate::lock::{Lock, Report, TryLock};
 use crate::model::Sentinel;
 use crate::report::Progress;
 use crate::volume::{Existing, Store};
@@ -47,7 +47,7 @@ impl Fetch<'_> {
                 store.family_path().display(),
                 sentinel.source
             ));
-        } else if let Some(sentinel) = before.filter(|s| s.source != model.uri.place()) {
+        } else if let Some(sentinel) = before.filter(|s| s.source != model.uri.source_name()) {
             self.screen.warn(&format!(
                 "`{}` holds {} and will be replaced",
                 store.family_path().display(),
@@ -79,9 +79,9 @@ impl Fetch<'_> {
             Ok((is_wanted && sentinel.is_for(&model.uri, &selection)).then_some(sentinel))
         };
         loop {
-            let lock = match Lock::attempt(&store.make_state()?, &store.state_name(), "")? {
-                LockAttempt::Held(lock) => Some(Some(lock)),
-                LockAttempt::Unsupported(why) => {
+            let lock = match Lock::try_acquire(&store.make_state()?, &store.state_name(), "")? {
+                TryLock::Held(lock) => Some(Some(lock)),
+                TryLock::Unsupported(why) => {
                     if !std::mem::replace(&mut is_told, true) {
                         self.screen.warn(&format!(
                             "this volume has no usable locks ({why}); replicas may fetch the same \
@@ -90,7 +90,7 @@ impl Fetch<'_> {
                     }
                     Some(None)
                 }
-                LockAttempt::Busy => None,
+                TryLock::Busy => None,
             };
             // Looked at after the lock: whoever held it before may have finished.
             store = Store::open(model.destination.clone())?;
@@ -134,10 +134,10 @@ impl Fetch<'_> {
             let Report { phase, done_bytes, worked_bytes, .. } = report(&progress);
             format!("{done_bytes} bytes done, {worked_bytes} looked at, {phase}")
         });
-        Ok(match leases.attempt(&report, self.screen).await? {
-            LeaseAttempt::Held(lease) => Ok(Some(lease)),
-            LeaseAttempt::Busy(busy) => Err(busy),
-            LeaseAttempt::Unavailable(why) => {
+        Ok(match leases.try_acquire(&report, self.screen).await? {
+            TryLease::Held(lease) => Ok(Some(lease)),
+            TryLease::Busy(busy) => Err(busy),
+            TryLease::Unavailable(why) => {
                 self.screen.warn(&format!(
                     "the Kubernetes API gives no Lease ({why}); going on with the lock of the volume"
                 ));

@@ -17,7 +17,7 @@ pub fn start(
     let missing = plan.missing_bytes();
     let mut line = format!(
         "fetching {} at {} to `{}`: {}, {}",
-        snapshot.place,
+        snapshot.source_name,
         snapshot.revision.get(..12).unwrap_or(&snapshot.revision),
         model.destination.path().display(),
         text::files(plan.files.len()),

@@ -8,7 +8,7 @@ use crate::model::{
     literal_pattern, names_its_format,
 };
 use crate::verify::{self, IndexProblem};
-use crate::volume::Attempt;
+use crate::volume::Staging;
 
 /// Whether there is anything to read before the weights.
 pub(super) fn has_index(files: &[RemoteFile]) -> bool {
@@ -39,7 +39,7 @@ impl Fetch<'_> {
     /// What the indexes among `files` tell. They are fetched and proved.
     pub(super) fn check_indexes(
         &self,
-        attempt: &Attempt,
+        staging: &Staging,
         files: &[RemoteFile],
         left_out: &[LeftOut],
         selection: &Selection,
@@ -49,7 +49,7 @@ impl Fetch<'_> {
             if !is_index(path.as_str()) {
                 continue;
             }
-            let staged = attempt.open(n)?;
+            let staged = staging.open(n)?;
             let mut shards = Shards::default();
             let listed =
                 verify::read_index(staged.file(), path, |shard| shards.see(&all, path, shard));

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::net::http::{Deadlines, Http};
 use crate::report::{Progress, Screen};
-use crate::volume::{Attempt, Existing, Published, Store, Surroundings};
+use crate::volume::{Existing, Published, Staging, Store, Surroundings};
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
@@ -169,7 +169,7 @@ impl<'a> Fetch<'a> {
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
-        let Snapshot { place, revision, files, refused } = snapshot;
+        let Snapshot { source_name, revision, files, refused } = snapshot;
         let selection = self.args.selection();
         let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;
         warnings.iter().for_each(|warning| self.screen.warn(warning));
@@ -179,10 +179,10 @@ impl<'a> Fetch<'a> {
             self.check_names(&files, &left_out, &selection)?;
         }
         let pickles = self.check_pickles(&files)?;
-        let snapshot = Snapshot::new(place, revision, Vec::new(), Vec::new());
-        let mut attempt = Attempt::begin(store, &snapshot, files)?;
+        let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());
+        let mut staging = Staging::begin(store, &snapshot, files)?;
         progress.enter("looking at earlier attempts");
-        let heartbeat = attempt.heartbeat({
+        let heartbeat = staging.heartbeat({
             let progress = progress.clone();
             Arc::new(move || report(&progress))
         })?;
@@ -191,13 +191,13 @@ impl<'a> Fetch<'a> {
             go_on: &|| !self.stop.is_set(),
             worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
         };
-        let reused = attempt.adopt(store, &outside)?;
-        attempt.clear_abandoned(store, &outside);
-        let plan = attempt.plan();
-        if let Err(error) = attempt.check_space(&plan) {
+        let reused = staging.adopt(store, &outside)?;
+        staging.clear_abandoned(store, &outside);
+        let plan = staging.plan();
+        if let Err(error) = staging.check_space(&plan) {
             drop(heartbeat);
             if reused == 0 {
-                self.end(attempt, store);
+                self.end(staging, store);
             }
             return Err(error.into());
         }
@@ -206,7 +206,7 @@ impl<'a> Fetch<'a> {
             &snapshot,
             &plan,
             &left_out,
-            attempt.free_bytes()?,
+            staging.free_bytes()?,
         ));
         for line in announce::left_out(&left_out).into_iter().chain(hint) {
             self.screen.say(&line);
@@ -224,18 +224,18 @@ impl<'a> Fetch<'a> {
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
         let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
             let (screen, stop) = (self.screen, self.stop);
-            let (attempt, plan) = (&attempt, &plan);
+            let (staging, plan) = (&staging, &plan);
             engine::run(
-                source, http, attempt, plan, &options, &progress, screen, stop, proofs, wanted,
+                source, http, staging, plan, &options, &progress, screen, stop, proofs, wanted,
             )
         };
         let mut proofs = vec![None; plan.files.len()];
         if !is_part && completeness::has_index(&plan.files) {
             proofs = run(proofs, &|file| is_index(file.path.as_str()))?;
-            if let Err(error) = self.check_indexes(&attempt, &plan.files, &left_out, &selection) {
+            if let Err(error) = self.check_indexes(&staging, &plan.files, &left_out, &selection) {
                 drop((follower, heartbeat));
                 if reused == 0 {
-                    self.end(attempt, store);
+                    self.end(staging, store);
                 }
                 return Err(error);
             }
@@ -245,7 +245,7 @@ impl<'a> Fetch<'a> {
         let files = finished_files(&plan.files, proofs);
         let sentinel = Sentinel::new(
             &model.uri,
-            snapshot.place,
+            snapshot.source_name,
             snapshot.revision,
             selection,
             rfc3339(SystemTime::now()),
@@ -253,10 +253,10 @@ impl<'a> Fetch<'a> {
             left_out,
         );
         let fetched = progress.fetched_bytes.load(Relaxed);
-        let published = attempt.publish(store, &sentinel, self.args.allow_degraded)?;
+        let published = staging.publish(store, &sentinel, self.args.allow_degraded)?;
         drop(heartbeat);
         drop(follower);
-        self.end(attempt, store);
+        self.end(staging, store);
         for warning in source.warnings() {
             self.screen.warn(&warning);
         }
@@ -294,8 +294,8 @@ impl<'a> Fetch<'a> {
     }
 
     /// Drops the attempt. What is left over is swept by a later run.
-    fn end(&self, attempt: Attempt, store: &Store) {
-        if let Err(error) = attempt.end(store) {
+    fn end(&self, staging: Staging, store: &Store) {
+        if let Err(error) = staging.end(store) {
             self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
         }
     }

@@ -42,7 +42,7 @@ impl Outcome {
             revision: sentinel.revision.clone(),
             files: sentinel.files.len(),
             total_bytes: sentinel.total_bytes,
-            unpublished: sentinel.files.iter().filter(|file| !file.is_proved()).count(),
+            unpublished: sentinel.files.iter().filter(|file| !file.is_compared()).count(),
             fetched_bytes: 0,
             seconds: 0.0,
             left_out: sentinel.left_out.clone(),

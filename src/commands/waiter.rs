@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::engine::Stop;
-use crate::lock::{Lock, LockAttempt, Owner, SILENCE};
+use crate::lock::{Lock, Owner, SILENCE, TryLock};
 use crate::model::text;
 use crate::report::Screen;
 use crate::volume::{Store, StoreError};
@@ -89,10 +89,10 @@ impl Rest {
             return Ok(None);
         }
         for slot in EXTRA_SLOTS {
-            let lock = match Lock::attempt(&store.make_state()?, &store.state_name(), slot)? {
-                LockAttempt::Held(lock) => Some(lock),
-                LockAttempt::Unsupported(_) => None,
-                LockAttempt::Busy => continue,
+            let lock = match Lock::try_acquire(&store.make_state()?, &store.state_name(), slot)? {
+                TryLock::Held(lock) => Some(lock),
+                TryLock::Unsupported(_) => None,
+                TryLock::Busy => continue,
             };
             screen.warn(&format!(
                 "{} has made no progress for {}; fetching as well",
@@ -120,13 +120,13 @@ impl Rest {
             }
             return Ok(None);
         };
-        let beat = Some((owner.attempt.clone(), owner.sequence));
+        let beat = Some((owner.staging.clone(), owner.sequence));
         if self.beat != beat {
             self.beat = beat;
             self.silent_since = Instant::now();
         }
-        let (bytes, worked, phase, attempt) = owner.progress();
-        let now = (bytes, worked, phase.to_owned(), attempt.to_owned());
+        let (bytes, worked, phase, staging) = owner.progress();
+        let now = (bytes, worked, phase.to_owned(), staging.to_owned());
         if self.seen.as_ref() != Some(&now) {
             self.seen = Some(now);
             self.unmoved_since = Instant::now();

@@ -25,10 +25,10 @@ pub fn keep<'a>(
         // Small files are done in no time.
         for job in shared.jobs.iter().filter(|job| job.file.size > SMALL_BYTES) {
             if let Some(staged) = job.staged() {
-                shared.attempt.keep(job.n, &staged)?;
+                shared.staging.keep(job.n, &staged)?;
             }
         }
-        shared.attempt.keep_journal()?;
+        shared.staging.keep_journal()?;
     }
     Ok(())
 }

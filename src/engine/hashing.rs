@@ -128,7 +128,7 @@ impl Shared<'_> {
         match (&state.staged, opened) {
             (Some(open), _) => Ok(open.clone()),
             (None, Some(opened)) => Ok(opened),
-            (None, None) => Ok(Arc::new(self.attempt.open(job.n)?)),
+            (None, None) => Ok(Arc::new(self.staging.open(job.n)?)),
         }
     }
 
@@ -163,7 +163,7 @@ impl Shared<'_> {
                 Structure::Invalid(why) => return Err(TransferError::Structure { path, why }),
             });
         }
-        self.attempt.sync(job.n, staged)?;
+        self.staging.sync(job.n, staged)?;
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
             Some(Proof { sha256, structure });
         if let Some(shown) = job.close() {
@@ -195,13 +195,13 @@ impl Shared<'_> {
         if let Some(list) = self.source.list_with_digest(&job.file.path)
             && (agrees || job.file.size == 0)
         {
-            self.attempt.discard(job.n)?;
+            self.staging.discard(job.n)?;
             return Err(TransferError::Source { path, source: stale(list, &mismatch) });
         }
         // Of an empty file there is nothing to fetch again.
         if wrong >= MAX_WRONG_FETCHES || job.file.size == 0 {
             let hint = hint(staged, job.file.size);
-            self.attempt.discard(job.n)?;
+            self.staging.discard(job.n)?;
             return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });
         }
         let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };

@@ -36,7 +36,7 @@ use crate::net::SourceError;
 use crate::net::http::Http;
 use crate::report::{Progress, Screen};
 use crate::verify::Mismatch;
-use crate::volume::{Attempt, StoreError};
+use crate::volume::{Staging, StoreError};
 use activity::Post;
 use job::Job;
 use watchdog::{Look, Watchdog};
@@ -143,7 +143,7 @@ type Body = for<'a, 'b> fn(&'a Shared<'b>, usize, Post<'a>) -> Result<(), Transf
 pub(crate) struct Shared<'a> {
     source: &'a dyn Source,
     http: &'a Http,
-    attempt: &'a Attempt,
+    staging: &'a Staging,
     options: &'a Options,
     progress: &'a Progress,
     screen: &'a Screen,
@@ -171,7 +171,7 @@ pub(crate) struct Shared<'a> {
 pub fn run(
     source: &dyn Source,
     http: &Http,
-    attempt: &Attempt,
+    staging: &Staging,
     plan: &Plan,
     options: &Options,
     progress: &Arc<Progress>,
@@ -214,7 +214,7 @@ pub fn run(
     let shared = Shared {
         source,
         http,
-        attempt,
+        staging,
         options,
         progress,
         screen,
@@ -265,7 +265,7 @@ pub fn run(
     }
     let proofs = shared.proofs.into_inner().unwrap_or_else(PoisonError::into_inner);
     if proofs.iter().all(Option::is_some) {
-        attempt.sync_rest()?;
+        staging.sync_rest()?;
     }
     Ok(proofs)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::*;
-use crate::model::{Family, RelPath, RemoteFile, Snapshot};
+use crate::model::{ModelDir, RelPath, RemoteFile, Snapshot};
 use crate::net::Body;
 use crate::net::http::Deadlines;
 use crate::volume::{Destination, Store};
@@ -40,7 +40,7 @@ impl Source for Mute {
 #[test]
 fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
     let root = tempfile::tempdir().expect("a directory");
-    let family = Family::parse("m").expect("a family");
+    let family = ModelDir::parse("m").expect("a family");
     let store = Store::open(Destination { root: root.path().to_owned(), family }).expect("a store");
     let snapshot = Snapshot::new("hf://a/b".into(), "c".into(), Vec::new(), Vec::new());
     let file = |name: &str, size| RemoteFile {
@@ -50,7 +50,7 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
         validator: None,
     };
     let files = vec![file("a.bin", 64 << 20), file("b.bin", 5)];
-    let attempt = Attempt::begin(&store, &snapshot, files).expect("an attempt");
+    let staging = Staging::begin(&store, &snapshot, files).expect("an attempt");
     let options = Options {
         connections: 3,
         chunk_size: 64 << 20,
@@ -61,10 +61,10 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
     let (connect, first_byte, stall) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let http = Http::new(Deadlines { connect, first_byte, stall }).expect("settings");
     let (progress, screen, stop) = (Arc::default(), Screen::default(), Stop::default());
-    let plan = attempt.plan();
+    let plan = staging.plan();
     let proofs = vec![None; plan.files.len()];
     let ended =
-        run(&Mute, &http, &attempt, &plan, &options, &progress, &screen, &stop, proofs, |_| true);
+        run(&Mute, &http, &staging, &plan, &options, &progress, &screen, &stop, proofs, |_| true);
     let error = ended.expect_err("nothing has arrived");
     let line = error.to_string();
     assert!(matches!(error, TransferError::Silent { .. }), "{line}");

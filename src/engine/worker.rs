@@ -147,7 +147,7 @@ impl Shared<'_> {
         }
         let crc = std::mem::replace(&mut written.crc, new_crc());
         (written.noted, written.noted_at) = (written.at, Instant::now());
-        self.attempt.wrote(job.n, range, crc.finalize())?;
+        self.staging.wrote(job.n, range, crc.finalize())?;
         written.write_back(staged, WRITEBACK_BYTES);
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Shared<'_> {
     ) -> Result<(Arc<StagedFile>, Arc<ActiveFile>), TransferError> {
         let staged = match &state.staged {
             Some(open) => open.clone(),
-            None => state.staged.insert(Arc::new(self.attempt.open(job.n)?)).clone(),
+            None => state.staged.insert(Arc::new(self.staging.open(job.n)?)).clone(),
         };
         let shown = state.shown.get_or_insert_with(|| {
             self.progress.start_file(job.file.path.as_str(), job.file.size, state.written.total())
@@ -183,7 +183,7 @@ impl Shared<'_> {
         let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
         loop {
             let before = written.at;
-            let error = match self.attempt_once(worker, job, staged, shown, chunk, written).await {
+            let error = match self.request(worker, job, staged, shown, chunk, written).await {
                 Ok(()) => return Ok(Outcome::Written),
                 Err(Failure::Transfer(error)) => return Err(error),
                 Err(Failure::Start(bad)) => {
@@ -245,7 +245,7 @@ impl Shared<'_> {
     }
 
     /// One request for what the chunk still lacks.
-    async fn attempt_once(
+    async fn request(
         &self,
         worker: &Worker<'_>,
         job: &Job<'_>,
@@ -330,7 +330,7 @@ impl Shared<'_> {
             state.staged.is_some() || state.written.total() > 0
         };
         if lost {
-            self.attempt.discard(job.n)?;
+            self.staging.discard(job.n)?;
         }
         let generation = job.reset();
         self.queue.again(job.n, job.file.size, generation, in_one);

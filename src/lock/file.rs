@@ -17,7 +17,7 @@ pub struct Lock {
 
 /// What came of trying.
 #[derive(Debug)]
-pub enum LockAttempt {
+pub enum TryLock {
     Held(Lock),
     Busy,
     /// This volume has no locks; the reason.
@@ -28,25 +28,21 @@ impl Lock {
     /// Tries once, without waiting: a process that blocks in the kernel cannot be told to stop.
     /// `state` is the working area, `name` that of the family in it; `slot` tells apart the locks of one
     /// family.
-    pub fn attempt(state: &Dir, name: &str, slot: &str) -> Result<LockAttempt, FsError> {
+    pub fn try_acquire(state: &Dir, name: &str, slot: &str) -> Result<TryLock, FsError> {
         let locks = state.make_child("locks")?;
         let name = format!("{name}{slot}.lock");
         let Some(file) = open(&locks, &name)? else {
-            return Ok(LockAttempt::Unsupported(format!(
+            return Ok(TryLock::Unsupported(format!(
                 "the lock file `{}` belongs to somebody else",
                 locks.path_of(&name).display()
             )));
         };
         match FileExt::try_lock_exclusive(&file) {
-            Ok(()) if is_still(&locks, &name, &file)? => {
-                Ok(LockAttempt::Held(Self { _file: file }))
-            }
+            Ok(()) if is_still(&locks, &name, &file)? => Ok(TryLock::Held(Self { _file: file })),
             // Somebody has replaced the file: the next try opens the new one.
-            Ok(()) => Ok(LockAttempt::Busy),
-            Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
-                Ok(LockAttempt::Busy)
-            }
-            Err(error) => Ok(LockAttempt::Unsupported(error.to_string())),
+            Ok(()) => Ok(TryLock::Busy),
+            Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(TryLock::Busy),
+            Err(error) => Ok(TryLock::Unsupported(error.to_string())),
         }
     }
 }

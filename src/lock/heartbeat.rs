@@ -19,7 +19,8 @@ const MAX_OWNER_BYTES: u64 = 64 << 10;
 /// What `owners/<family>.json` and `attempts/<id>/owner.json` hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    pub attempt: String,
+    #[serde(rename = "attempt")]
+    pub staging: String,
     pub writer: NodeIdentity,
     /// Grows with every beat.
     pub sequence: u64,
@@ -75,7 +76,7 @@ impl Owner {
 
     /// What must move for the holder to count as making progress.
     pub fn progress(&self) -> (u64, u64, &str, &str) {
-        (self.done_bytes, self.worked_bytes, &self.phase, &self.attempt)
+        (self.done_bytes, self.worked_bytes, &self.phase, &self.staging)
     }
 }
 
@@ -88,7 +89,7 @@ pub fn file_name(state_name: &str) -> String {
 pub struct Heartbeat {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    attempt: String,
+    staging: String,
     shared: (Dir, String),
 }
 
@@ -108,7 +109,7 @@ impl Heartbeat {
     /// Writes at once and then every [`BEAT`] into `own`, in a directory that is ours alone, and by
     /// way of that into `shared`, which is removed at the end, unless somebody else writes it as well.
     pub fn start(
-        attempt: String,
+        staging: String,
         writer: NodeIdentity,
         own: (Dir, String),
         shared: (Dir, String),
@@ -118,12 +119,12 @@ impl Heartbeat {
         let private = own.0.again()?;
         let files = [own, shared];
         let mut sequence = 0;
-        let id = attempt.clone();
+        let id = staging.clone();
         let mut beat = move || -> Result<(), FsError> {
             let Report { phase, done_bytes, total_bytes, worked_bytes } = report();
             sequence += 1;
             let owner = Owner {
-                attempt: id.clone(),
+                staging: id.clone(),
                 writer: writer.clone(),
                 sequence,
                 since_boot_ms: node::since_boot().as_millis() as u64,
@@ -146,7 +147,7 @@ impl Heartbeat {
         let thread = thread.map_err(|error| {
             FsError::io("start a thread for", std::path::Path::new("heartbeat"), error)
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), attempt, shared: of_end })
+        Ok(Self { stop: Some(stop), thread: Some(thread), staging, shared: of_end })
     }
 }
 
@@ -157,7 +158,7 @@ impl Drop for Heartbeat {
             let _ = thread.join();
         }
         let (dir, name) = &self.shared;
-        if Owner::read(dir, name).is_some_and(|owner| owner.attempt == self.attempt) {
+        if Owner::read(dir, name).is_some_and(|owner| owner.staging == self.staging) {
             // Nobody has to find out that we have ended.
             let _ = dir.remove_file(name);
         }

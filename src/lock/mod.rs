@@ -7,5 +7,5 @@ pub mod cluster;
 mod file;
 pub(crate) mod heartbeat;
 
-pub use file::{Lock, LockAttempt};
+pub use file::{Lock, TryLock};
 pub use heartbeat::{Heartbeat, Owner, Report, SILENCE};

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Component, Path};
 
-use super::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, each_sentinel_file, text};
+use super::{ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, each_sentinel_file, text};
 
 pub fn repo_path(data: &[u8]) {
     let name = String::from_utf8_lossy(data);
@@ -14,7 +14,7 @@ pub fn repo_path(data: &[u8]) {
         }
         Err(refused) => assert!(!refused.to_string().chars().any(text::is_control)),
     }
-    if let Ok(family) = Family::parse(&name) {
+    if let Ok(family) = ModelDir::parse(&name) {
         assert_safe(family.path());
         let file = family.file_name();
         assert!(!file.contains('/') && file.len() <= 200 && file != "." && file != "..", "{file}");

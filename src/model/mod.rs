@@ -16,7 +16,7 @@ mod uri;
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
 pub use digest::{Checksum, Digest, Sha256, hex};
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
-pub use path::{Family, RelPath, UnsafePath};
+pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{
     LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation, looks_like_weights,

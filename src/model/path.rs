@@ -101,9 +101,9 @@ impl fmt::Display for RelPath {
 /// The directory that a model is published at, relative to the root: `llama-3-8b`,
 /// `embeddings/bge-large`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Family(RelPath);
+pub struct ModelDir(RelPath);
 
-impl Family {
+impl ModelDir {
     /// Accepts a relative directory name; the reason of a refusal completes "DEST `…` …".
     pub fn parse(dest: &str) -> Result<Self, &'static str> {
         let trimmed = dest.trim_end_matches('/');
@@ -135,7 +135,7 @@ impl Family {
     }
 }
 
-impl Family {
+impl ModelDir {
     /// The family that a file name stands for, unless the name was cut, or looks so.
     pub fn of_file_name(name: &str) -> Option<Self> {
         let end = name.rsplit_once('~').map(|(_, end)| end);
@@ -147,7 +147,7 @@ impl Family {
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for ModelDir {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(out)
     }
@@ -203,15 +203,15 @@ mod tests {
 
     #[test]
     fn families_have_file_names_of_their_own() {
-        let name = |dest: &str| Family::parse(dest).expect(dest).file_name();
+        let name = |dest: &str| ModelDir::parse(dest).expect(dest).file_name();
         assert_eq!(name("embeddings/bge-large/"), "embeddings%2Fbge-large");
         assert_ne!(name("a/b"), name("a%2Fb"));
         for dest in ["a", "a/b", "a%2Fb", "a%/b%25", "ü~x"] {
-            let family = Family::of_file_name(&name(dest)).expect(dest);
+            let family = ModelDir::of_file_name(&name(dest)).expect(dest);
             assert_eq!(family.path().as_str(), dest);
         }
-        assert!(Family::of_file_name(&name(&"x".repeat(250))).is_none());
+        assert!(ModelDir::of_file_name(&name(&"x".repeat(250))).is_none());
         assert!(name(&format!("{}/{}", "x".repeat(250), "y".repeat(250))).len() < 200);
-        assert!(Family::parse("../x").is_err() && Family::parse("a/.weightlift").is_err());
+        assert!(ModelDir::parse("../x").is_err() && ModelDir::parse("a/.weightlift").is_err());
     }
 }

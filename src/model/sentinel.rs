@@ -95,7 +95,7 @@ pub enum SentinelProblem {
 impl Sentinel {
     pub fn new(
         uri: &SourceUri,
-        place: String,
+        source_name: String,
         revision: String,
         selection: Selection,
         completed_at: String,
@@ -105,8 +105,8 @@ impl Sentinel {
         Self {
             format: FORMAT,
             tool: format!("weightlift {}", env!("CARGO_PKG_VERSION")),
-            renamed_to: (place != uri.place()).then_some(place),
-            source: uri.place(),
+            renamed_to: (source_name != uri.source_name()).then_some(source_name),
+            source: uri.source_name(),
             requested_revision: match uri {
                 SourceUri::Hub(repo) => Some(repo.revision.clone()),
                 SourceUri::S3(_) => None,
@@ -155,13 +155,13 @@ impl Sentinel {
 
     /// Whether the family was filled from this place with this selection, at whatever revision.
     pub fn is_for(&self, uri: &SourceUri, selection: &Selection) -> bool {
-        self.source == uri.place() && self.selection == *selection
+        self.source == uri.source_name() && self.selection == *selection
     }
 }
 
 impl SentinelFile {
     /// Whether the bytes were compared with something that the source had published.
-    pub fn is_proved(&self) -> bool {
+    pub fn is_compared(&self) -> bool {
         self.verified_by != UNPUBLISHED
     }
 
@@ -312,10 +312,10 @@ mod tests {
             validator: None,
             structure: None,
         };
-        let place = uri.place();
+        let source_name = uri.source_name();
         Sentinel::new(
             &uri,
-            place,
+            source_name,
             "c".repeat(40),
             Selection::default(),
             "now".into(),

@@ -6,7 +6,7 @@ use super::{Digest, RelPath, UnsafePath};
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// `hf://org/name`, `s3://bucket/prefix/`: after renames, without the revision.
-    pub place: String,
+    pub source_name: String,
     /// The Hub's commit, or for S3 a SHA-256 over the listing (keys, sizes, ETags).
     pub revision: String,
     /// In the order of their paths.
@@ -81,7 +81,7 @@ pub enum SnapshotError {
 impl Snapshot {
     /// Sorts `files` by path. Whether they fit into one tree is asked of those that are selected.
     pub fn new(
-        place: String,
+        source_name: String,
         revision: String,
         mut files: Vec<RemoteFile>,
         refused: Vec<RefusedFile>,
@@ -90,7 +90,7 @@ impl Snapshot {
         files.sort_by(|a, b| a.path.parts().cmp(b.path.parts()));
         // Listed twice in the same words, it is one file.
         files.dedup();
-        Self { place, revision, files, refused }
+        Self { source_name, revision, files, refused }
     }
 }
 

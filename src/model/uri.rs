@@ -79,7 +79,7 @@ impl SourceUri {
     }
 
     /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
-    pub fn place(&self) -> String {
+    pub fn source_name(&self) -> String {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.id),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
@@ -99,7 +99,7 @@ impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
-            Self::S3(_) => out.write_str(&self.place()),
+            Self::S3(_) => out.write_str(&self.source_name()),
         }
     }
 }
@@ -252,7 +252,10 @@ mod tests {
         assert_eq!(parse("s3://models/llama/70B/").default_family(), "70b");
         assert_eq!(parse("s3://models").default_family(), "models");
         assert_eq!(parse("s3://models/a/One.safetensors").default_family(), "one.safetensors");
-        assert_ne!(parse("s3://models/llama").place(), parse("s3://models/llama/").place());
+        assert_ne!(
+            parse("s3://models/llama").source_name(),
+            parse("s3://models/llama/").source_name()
+        );
     }
 
     #[test]
@@ -276,7 +279,7 @@ mod tests {
     #[test]
     fn a_prefix_may_hold_spaces() {
         let parsed = SourceUri::parse("s3://bucket/my models/Llama 3/").expect("spaces");
-        assert_eq!(parsed.place(), "s3://bucket/my models/Llama 3/");
+        assert_eq!(parsed.source_name(), "s3://bucket/my models/Llama 3/");
         assert_eq!(parsed.default_family(), "llama 3");
     }
 

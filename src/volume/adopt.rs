@@ -14,7 +14,7 @@ use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::layout::with_sentinel;
 use super::publish::KEPT_PREFIX;
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
-use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, Presence, TREE};
+use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Presence, Staging, TREE};
 use super::sweep::{remove_attempt, remove_gone};
 use super::wanted::Wanted;
 use super::{Store, StoreError};
@@ -36,7 +36,7 @@ enum Trust {
     Copy,
 }
 
-impl Attempt {
+impl Staging {
     /// Takes over what can be trusted of other attempts for this family; returns the bytes that
     /// need not be fetched again.
     pub fn adopt(&mut self, store: &Store, outside: &Surroundings<'_>) -> Result<u64, StoreError> {
@@ -238,7 +238,7 @@ impl Attempt {
             // It was finished but for this: the files belong to the family.
             return Publishing::remove(&family);
         }
-        if self.may_still_publish(store, &list.attempt)? {
+        if self.may_still_publish(store, &list.staging)? {
             return Ok(());
         }
         for file in list.files {

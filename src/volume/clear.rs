@@ -9,12 +9,12 @@ use super::adopt::{is_gone, open_attempt, settle};
 use super::held::{Removed, Told, shown};
 use super::journal::{self, JOURNAL};
 use super::layout::{Destination, IN_PLACE, with_sentinel};
-use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, OWNER, TREE};
+use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Staging, TREE};
 use super::sweep::{GONE, remove_attempt, remove_renamed};
 use super::{Existing, Store, StoreError, Surroundings};
 use crate::fs::{Dir, NodeIdentity, filesystem};
 use crate::lock::heartbeat::{Owner, SILENCE, file_name};
-use crate::model::{Family, SENTINEL, STATE_DIR, SentinelHead};
+use crate::model::{ModelDir, SENTINEL, STATE_DIR, SentinelHead};
 
 /// Hexadecimal digits that end the name of an attempt.
 const ID_DIGITS: usize = 16;
@@ -29,7 +29,7 @@ struct Area {
 enum Found {
     /// Half removed.
     Gone,
-    Attempt {
+    Staging {
         facts: Facts,
         sign: Sign,
         /// Where it would be published, if that can be told.
@@ -46,7 +46,7 @@ pub(super) struct Sign {
     beat: Option<(String, u64)>,
 }
 
-impl Attempt {
+impl Staging {
     /// Removes attempts that nobody will continue, and says how much that was. What cannot be removed
     /// stays, and is no failure of this run.
     pub fn clear_abandoned(&self, store: &Store, outside: &Surroundings<'_>) {
@@ -115,7 +115,7 @@ impl Attempt {
                 // What we may not look at is somebody else's.
                 Ok(Found::NotOurs) | Err(_) => {}
                 Ok(Found::Gone) => note(finish(&attempts, &name)),
-                Ok(Found::Attempt { facts, sign, store }) => match verdict(facts) {
+                Ok(Found::Staging { facts, sign, store }) => match verdict(facts) {
                     Verdict::Keep => {}
                     Verdict::Remove => note(remove(area, &attempts, &name, &facts, store.as_ref())),
                     Verdict::RemoveIfStill => to_watch.push((name, facts, sign, store)),
@@ -142,14 +142,14 @@ impl Attempt {
         for name in owners.names()? {
             let Some(family) = name.strip_suffix(".json") else { continue };
             let Some(owner) = Owner::read(&owners, &name) else { continue };
-            let is_of_family = attempt_parts(&owner.attempt).is_some_and(|(of, _)| of == family);
-            if !is_of_family || owner.attempt == self.id {
+            let is_of_family = attempt_parts(&owner.staging).is_some_and(|(of, _)| of == family);
+            if !is_of_family || owner.staging == self.id {
                 continue;
             }
             let Some(last) = owners.modified_of(&name)? else { continue };
             let facts =
                 Facts { writer: Writer::Gone, silence: silence(now, last), is_superseded: false };
-            if verdict(facts) == Verdict::Remove && attempts.kind(&owner.attempt)?.is_none() {
+            if verdict(facts) == Verdict::Remove && attempts.kind(&owner.staging)?.is_none() {
                 owners.remove_file(&name)?;
             }
         }
@@ -166,11 +166,11 @@ fn look(
     own_store: &Store,
     us: &NodeIdentity,
 ) -> Result<Found, StoreError> {
-    let (attempt, is_gone) = match name.strip_suffix(GONE) {
-        Some(attempt) => (attempt, true),
+    let (staging, is_gone) = match name.strip_suffix(GONE) {
+        Some(staging) => (staging, true),
         None => (name, false),
     };
-    let Some((state_name, _)) = attempt_parts(attempt) else { return Ok(Found::NotOurs) };
+    let Some((state_name, _)) = attempt_parts(staging) else { return Ok(Found::NotOurs) };
     let Some(old) = open_attempt(attempts, name)? else { return Ok(Found::NotOurs) };
     if is_gone {
         return Ok(Found::Gone);
@@ -195,7 +195,7 @@ fn look(
     if verdict(facts) == Verdict::Remove {
         facts.writer = writer_of(us, &old, header.as_ref())?;
     }
-    Ok(Found::Attempt { facts, sign, store })
+    Ok(Found::Staging { facts, sign, store })
 }
 
 fn writer_of(
@@ -271,7 +271,7 @@ fn remove(
         && let Some(owners) = area.state.child("owners")?
     {
         let heartbeat = file_name(state_name);
-        if Owner::read(&owners, &heartbeat).is_some_and(|owner| owner.attempt == name) {
+        if Owner::read(&owners, &heartbeat).is_some_and(|owner| owner.staging == name) {
             owners.remove_file(&heartbeat)?;
         }
     }
@@ -325,7 +325,7 @@ fn store_of(area: &Area, state_name: &str) -> Option<Store> {
         // Of the directory itself, or of a family of that name: who knows.
         return None;
     }
-    let family = Family::of_file_name(state_name)?;
+    let family = ModelDir::of_file_name(state_name)?;
     let destination = Destination { root: area.base.clone(), family };
     Some(Store { destination, in_place: false })
 }
@@ -337,7 +337,7 @@ impl Sign {
             Some(last) => last,
             None => old.modified()?,
         };
-        let beat = Owner::read(old, OWNER).map(|owner| (owner.attempt, owner.sequence));
+        let beat = Owner::read(old, OWNER).map(|owner| (owner.staging, owner.sequence));
         Ok(Self { last, journal_bytes: old.file_size(JOURNAL)?, beat })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::read_sentinel;
 use super::publish::is_published;
-use super::staging::Attempt;
+use super::staging::Staging;
 use super::{Foreign, Published, Store, StoreError};
 use crate::fs::{Dir, filesystem};
 use crate::model::{RelPath, RemoteFile, SENTINEL, STATE_DIR, Sentinel};
@@ -26,7 +26,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(20);
 /// What [`PUBLISHING`] holds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Publishing {
-    pub attempt: String,
+    pub staging: String,
     pub files: Vec<PublishingFile>,
 }
 
@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-impl Attempt {
+impl Staging {
     pub(super) fn fill_in_place(
         &self,
         store: &Store,
@@ -91,7 +91,7 @@ impl Attempt {
         }
         let old = read_sentinel(&family)?;
         let left_over = self.left_over(&family, old.as_ref())?;
-        let list = Publishing { attempt: self.id.clone(), files: self.list(&left_over)? };
+        let list = Publishing { staging: self.id.clone(), files: self.list(&left_over)? };
         let json = serde_json::to_vec(&list).expect("strings always serialise");
         self.dir.replace_durably_in(&state, PUBLISHING, &json)?;
         // Whoever publishes after us, because we were frozen for too long, replaces this file.

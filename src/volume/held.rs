@@ -11,7 +11,7 @@ use super::sweep::GONE;
 use super::{Store, journal};
 use crate::fs::Dir;
 use crate::lock::heartbeat::SILENCE;
-use crate::model::{Family, STATE_DIR, text};
+use crate::model::{ModelDir, STATE_DIR, text};
 
 /// So many models are told by their names.
 const SHOWN: usize = 3;
@@ -25,7 +25,7 @@ pub(super) struct Told {
 
 /// The family of a working area's name as people know it.
 pub(super) fn shown(state_name: &str) -> String {
-    let family = Family::of_file_name(state_name).map(|family| family.to_string());
+    let family = ModelDir::of_file_name(state_name).map(|family| family.to_string());
     text::name(family.as_deref().unwrap_or(state_name), 80)
 }
 

@@ -30,7 +30,8 @@ pub struct Header {
     pub format: u32,
     /// Name of the family in the working area.
     pub family: String,
-    pub place: String,
+    #[serde(rename = "place")]
+    pub source_name: String,
     pub revision: String,
     pub writer: NodeIdentity,
     /// The writer holds the lock of this file as long as it lives, and locks work here: if it is

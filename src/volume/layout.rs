@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::foreign::description;
 use crate::fs::{Dir, FsError, Kind, filesystem};
-use crate::model::{Family, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelProblem};
+use crate::model::{ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelProblem};
 
 /// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
 const MAX_SENTINEL_BYTES: u64 = 256 << 20;
@@ -21,7 +21,7 @@ pub(super) const IN_PLACE: &str = "self";
 #[derive(Clone, Debug)]
 pub struct Destination {
     pub root: PathBuf,
-    pub family: Family,
+    pub family: ModelDir,
 }
 
 impl Destination {

@@ -27,4 +27,4 @@ pub use foreign::Foreign;
 pub use layout::{Destination, Existing, Store, first_difference, read_sentinel};
 pub use publish::Published;
 pub use recheck::Surroundings;
-pub use staging::{Attempt, StagedFile};
+pub use staging::{StagedFile, Staging};

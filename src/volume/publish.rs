@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::layout::with_sentinel;
-use super::staging::{ATTEMPTS, Attempt, ID_SEPARATOR, TREE};
+use super::staging::{ATTEMPTS, ID_SEPARATOR, Staging, TREE};
 use super::sweep::remove_attempt;
 use super::{Existing, Store, StoreError};
 use crate::fs::{Dir, Kind, filesystem};
-use crate::model::{Family, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
+use crate::model::{ModelDir, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
 
 /// Starts the name of a revision that was replaced by the attempt named after it.
 pub(super) const KEPT_PREFIX: &str = "before-";
@@ -30,7 +30,7 @@ pub enum Published {
     ByOther,
 }
 
-impl Attempt {
+impl Staging {
     /// Makes the tree the family directory and returns when that is durable.
     ///
     /// Every file must have been synced by whoever wrote it.
@@ -194,7 +194,7 @@ impl Attempt {
     fn link_to_revision(
         &self,
         parent: &Dir,
-        family: &Family,
+        family: &ModelDir,
         kept: Option<&str>,
     ) -> Result<(), StoreError> {
         let revisions = self.revisions(family)?;
@@ -216,7 +216,7 @@ impl Attempt {
         Ok(self.dir.rename("link", parent, name)?)
     }
 
-    fn revisions(&self, family: &Family) -> Result<Dir, StoreError> {
+    fn revisions(&self, family: &ModelDir) -> Result<Dir, StoreError> {
         let revisions = self.state.make_child("revisions")?;
         let own = revisions.make_child(&family.file_name())?;
         revisions.sync()?;

@@ -8,13 +8,13 @@ use std::ops::ControlFlow;
 use super::journal::WrittenChunk;
 use super::layout::with_sentinel;
 use super::recheck::{Surroundings, copy_range};
-use super::staging::{Attempt, Presence, version_identity};
+use super::staging::{Presence, Staging, version_identity};
 use super::wanted::Wanted;
 use super::{Store, StoreError};
 use crate::fs::{Dir, Kind, space};
 use crate::model::{Digest, RelPath, SentinelFile, SentinelHead, each_sentinel_file};
 
-impl Attempt {
+impl Staging {
     /// Takes over what the published revision has of the new one: by a hard link, or else by a
     /// reflink or a copy.
     pub(super) fn reuse(
@@ -28,14 +28,14 @@ impl Attempt {
         let needs_place =
             self.files.iter().any(|file| file.digest.as_ref().is_some_and(is_version));
         let head = if needs_place { with_sentinel(&family, SentinelHead::read)? } else { None };
-        let place = head.map(|head| head.source).unwrap_or_default();
+        let source_name = head.map(|head| head.source).unwrap_or_default();
         let mut result = Ok(());
         with_sentinel(&family, |json| {
             each_sentinel_file(json, &mut |file| {
                 if !(outside.go_on)() {
                     return ControlFlow::Break(());
                 }
-                result = self.reuse_file(&family, &place, &file, wanted, outside);
+                result = self.reuse_file(&family, &source_name, &file, wanted, outside);
                 if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
         })?;
@@ -45,7 +45,7 @@ impl Attempt {
     fn reuse_file(
         &mut self,
         family: &Dir,
-        place: &str,
+        source_name: &str,
         file: &SentinelFile,
         wanted: &mut Wanted,
         outside: &Surroundings<'_>,
@@ -53,7 +53,7 @@ impl Attempt {
         if file.size == 0 {
             return Ok(());
         }
-        for identity in identities(place, file) {
+        for identity in identities(source_name, file) {
             while let Some(n) = wanted.find(self, &identity, file.size) {
                 if !self.take_published(n, family, file, outside)? {
                     break;
@@ -130,10 +130,10 @@ impl Attempt {
 
 /// What the file can be wanted as: its SHA-256, and the digest that its source had published. Where
 /// that is a CRC, which another file may have as well, only as the same version at the same place.
-fn identities(place: &str, file: &SentinelFile) -> impl Iterator<Item = String> {
+fn identities(source_name: &str, file: &SentinelFile) -> impl Iterator<Item = String> {
     let sha256 = Digest::Sha256(file.sha256.0).to_string();
     let other = file.published.as_deref().and_then(|digest| match &file.validator {
-        Some(validator) => Some(version_identity(place, &file.path, validator, digest)),
+        Some(validator) => Some(version_identity(source_name, &file.path, validator, digest)),
         // One of an earlier version of weightlift has none.
         None => Digest::identifies_by_kind(digest).then(|| digest.to_owned()),
     });

@@ -30,7 +30,7 @@ const MANY_FILES: usize = 64;
 
 /// A staging tree that is being filled.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct Staging {
     pub id: String,
     pub(super) state: Dir,
     pub(super) state_name: String,
@@ -39,7 +39,7 @@ pub struct Attempt {
     pub(super) journal: Journal,
     pub(super) writer: NodeIdentity,
     pub(super) files: Arc<[RemoteFile]>,
-    place: String,
+    source_name: String,
     revision: String,
     /// What other attempts had written and this one took over, by the number of the file.
     pub(super) present: BTreeMap<usize, Vec<WrittenChunk>>,
@@ -67,7 +67,7 @@ pub struct StagedFile {
     path: PathBuf,
 }
 
-impl Attempt {
+impl Staging {
     /// Begins an empty attempt for `files` of `snapshot`.
     pub fn begin(
         store: &Store,
@@ -84,7 +84,7 @@ impl Attempt {
         let header = Header {
             format: 0,
             family: state_name.clone(),
-            place: snapshot.place.clone(),
+            source_name: snapshot.source_name.clone(),
             revision: snapshot.revision.clone(),
             writer: writer.clone(),
             locked: false,
@@ -103,7 +103,7 @@ impl Attempt {
             journal,
             writer,
             files: files.into(),
-            place: snapshot.place.clone(),
+            source_name: snapshot.source_name.clone(),
             revision: snapshot.revision.clone(),
             present: BTreeMap::new(),
             presence: Mutex::new(vec![Presence::Absent; count]),
@@ -116,15 +116,15 @@ impl Attempt {
     /// which sees what else may go wrong, the version of the object serves in place of the revision.
     pub(super) fn identity(&self, n: usize) -> String {
         let file = &self.files[n];
-        let (place, path) = (&self.place, &file.path);
+        let (source_name, path) = (&self.source_name, &file.path);
         match (&file.digest, &file.validator) {
             (Some(digest), _) if digest.identifies() => digest.to_string(),
             (Some(digest), Some(validator)) => {
-                version_identity(place, path.as_str(), validator, &digest.to_string())
+                version_identity(source_name, path.as_str(), validator, &digest.to_string())
             }
             (_, validator) => {
                 let validator = validator.as_deref().unwrap_or_default();
-                format!("{place}@{}/{path}#{validator}", self.revision)
+                format!("{source_name}@{}/{path}#{validator}", self.revision)
             }
         }
     }
@@ -282,8 +282,13 @@ impl Attempt {
 }
 
 /// What makes the same version of an object at the same place, with the same checksum.
-pub(super) fn version_identity(place: &str, path: &str, validator: &str, digest: &str) -> String {
-    format!("{place}/{path}#{validator}#{digest}")
+pub(super) fn version_identity(
+    source_name: &str,
+    path: &str,
+    validator: &str,
+    digest: &str,
+) -> String {
+    format!("{source_name}/{path}#{validator}#{digest}")
 }
 
 impl StagedFile {

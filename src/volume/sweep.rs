@@ -8,7 +8,7 @@ use super::adopt::open_attempt;
 use super::layout::{IN_PLACE, with_sentinel};
 use super::publish::{KEPT_PREFIX, owned_parts};
 use super::remove::Removal;
-use super::staging::{Attempt, ID_SEPARATOR, TREE};
+use super::staging::{ID_SEPARATOR, Staging, TREE};
 use super::{StoreError, journal};
 use crate::fs::{Dir, filesystem, node};
 use crate::model::{RelPath, SentinelHead};
@@ -70,7 +70,7 @@ pub(super) fn remove_gone(attempts: &Dir, names: &mut Vec<String>) -> Result<(),
     Ok(())
 }
 
-impl Attempt {
+impl Staging {
     /// Removes another attempt that has no journal to be read, if a power cut has taken it: its bytes
     /// may still be there. One of this boot is small, and may be about to begin; it stays.
     pub(super) fn remove_forgotten(

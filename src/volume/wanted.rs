@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::staging::Attempt;
+use super::staging::Staging;
 
 /// The files that nobody has found yet, by their content.
 pub(super) struct Wanted {
@@ -12,7 +12,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub fn of(attempt: &Attempt) -> Self {
+    pub fn of(attempt: &Staging) -> Self {
         let files = attempt.files.iter().enumerate();
         let hashed = files.map(|(n, file)| (content_hash(&attempt.identity(n), file.size), n));
         let mut by_content: Vec<(u64, usize)> = hashed.collect();
@@ -20,7 +20,7 @@ impl Wanted {
         Self { by_content, is_found: vec![false; attempt.files.len()] }
     }
 
-    pub fn find(&self, attempt: &Attempt, identity: &str, size: u64) -> Option<usize> {
+    pub fn find(&self, attempt: &Staging, identity: &str, size: u64) -> Option<usize> {
         let hash = content_hash(identity, size);
         let first = self.by_content.partition_point(|(other, _)| *other < hash);
         let same = self.by_content[first..].iter().take_while(|(other, _)| *other == hash);

@@ -9,7 +9,7 @@ use reqwest::Client;
 use super::api::{Api, Trouble};
 use super::lease::{Holder, Lease, Report};
 use super::{ApiLease, ClusterError, LEASE_SECONDS, PROGRESS, is_name, now};
-use crate::model::{Family, text};
+use crate::model::{ModelDir, text};
 use crate::report::Screen;
 
 /// Between two looks at a Lease that somebody has: many nodes may be waiting.
@@ -35,7 +35,7 @@ pub struct Busy {
     pub progress: String,
 }
 
-pub enum LeaseAttempt {
+pub enum TryLease {
     Held(Lease),
     Busy(Busy),
     /// The API server has been away for too long; the reason.
@@ -45,7 +45,11 @@ pub enum LeaseAttempt {
 impl Leases {
     /// As the service account below `account`; `POD_NAMESPACE` and `POD_NAME` come from the downward
     /// API.
-    pub fn new(family: &Family, name: Option<&str>, account: &Path) -> Result<Self, ClusterError> {
+    pub fn new(
+        family: &ModelDir,
+        name: Option<&str>,
+        account: &Path,
+    ) -> Result<Self, ClusterError> {
         let name = match name {
             Some(name) if is_name(name) => name.to_owned(),
             Some(name) => return Err(ClusterError::Name(text::inert(name, 100))),
@@ -60,15 +64,15 @@ impl Leases {
     }
 
     /// Tries once, without waiting for anybody. What `report` says is told to those who wait.
-    pub async fn attempt(
+    pub async fn try_acquire(
         &mut self,
         report: &Report,
         screen: &Screen,
-    ) -> Result<LeaseAttempt, ClusterError> {
+    ) -> Result<TryLease, ClusterError> {
         if let Some((when, busy)) = &self.last
             && when.elapsed() < LOOK_EVERY
         {
-            return Ok(LeaseAttempt::Busy(busy.clone()));
+            return Ok(TryLease::Busy(busy.clone()));
         }
         let taken = self.take().await;
         if !matches!(taken, Err(Trouble::Away(_))) {
@@ -78,8 +82,8 @@ impl Leases {
             Ok(Ok(lease)) => {
                 let kept = Lease::keep(self.holder.clone(), lease, report.clone(), screen.clone());
                 return Ok(match kept {
-                    Ok(lease) => LeaseAttempt::Held(lease),
-                    Err(error) => LeaseAttempt::Unavailable(error.to_string()),
+                    Ok(lease) => TryLease::Held(lease),
+                    Err(error) => TryLease::Unavailable(error.to_string()),
                 });
             }
             Ok(Err(busy)) => busy,
@@ -97,13 +101,13 @@ impl Leases {
             }
             Err(Trouble::Away(why)) => {
                 if self.away_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
-                    return Ok(LeaseAttempt::Unavailable(why));
+                    return Ok(TryLease::Unavailable(why));
                 }
                 Busy { holder: format!("the Kubernetes API ({why})"), progress: String::new() }
             }
         };
         self.last = Some((Instant::now(), busy.clone()));
-        Ok(LeaseAttempt::Busy(busy))
+        Ok(TryLease::Busy(busy))
     }
 
     /// The Lease as it is once we have it, or who has it.
@@ -159,7 +163,7 @@ impl Holder {
 }
 
 /// A family has a name that a Lease cannot have: then a hash of it tells it from its like.
-fn default_name(family: &Family) -> String {
+fn default_name(family: &ModelDir) -> String {
     let path = family.path().as_str();
     let plain: String = path
         .chars()
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_family_has_a_name_of_its_own_that_is_name() {
-        let name = |family: &str| default_name(&Family::parse(family).expect("a family"));
+        let name = |family: &str| default_name(&ModelDir::parse(family).expect("a family"));
         assert_eq!(name("llama-3-8b"), "weightlift-llama-3-8b");
         let families = ["a/b", "a-b", "a_b", "A-b", "é", "ü", "-a", "llama-3.1", &"x".repeat(250)];
         let mut names: Vec<String> = families.iter().map(|family| name(family)).collect();

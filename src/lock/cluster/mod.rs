@@ -6,7 +6,7 @@ mod lease;
 mod leases;
 
 pub use lease::{Lease, Report};
-pub use leases::{Busy, LeaseAttempt, Leases};
+pub use leases::{Busy, Leases, TryLease};
 
 use std::time::{Duration, SystemTime};
 

@@ -177,7 +177,7 @@ impl S3 {
         warn(Published::UnknownParts, "it is one by part, and S3 does not tell the parts' sizes");
     }
 
-    fn place(&self) -> String {
+    fn source_name(&self) -> String {
         format!("s3://{}/{}", self.location.bucket, self.location.key)
     }
 
@@ -223,7 +223,12 @@ impl Source for S3 {
                 .or_else(|| object.stamp.etag.clone()),
         };
         let files = listing.objects.iter().enumerate().map(file).collect();
-        Ok(Snapshot::new(self.place(), listing.revision.clone(), files, listing.refused.clone()))
+        Ok(Snapshot::new(
+            self.source_name(),
+            listing.revision.clone(),
+            files,
+            listing.refused.clone(),
+        ))
     }
 
     async fn read(
