@@ -1,4 +1,7 @@
-//! The stories: what happens from an argument to an exit code.
+//! The stories, one a file: what happens from an argument to an exit code. No policy: what follows from
+//! what is decided in `model`.
+//!
+//! Imports every layer; only `run` and `cli` are above.
 
 mod acquire;
 mod announce;

@@ -1,8 +1,9 @@
-//! Moves the chunks of a plan from a source into an attempt, and proves every file.
+//! Moves the chunks of a plan from a source into a staging tree, and checks every file. Each worker is a
+//! thread with a runtime and a connection of its own: a byte is written, and mostly hashed, by the thread
+//! that received it. Writes are positioned, so running a chunk again is harmless.
 //!
-//! Knows nothing of URLs, tokens or final paths. Each worker is a thread with a runtime and a
-//! connection of its own: a byte is written, and mostly hashed, by the thread that received it.
-//! Writes are positioned, so running a chunk again is harmless.
+//! Imports `model`, `content`, `net`, `verify`, `report` and `volume`'s staging; knows nothing of URLs,
+//! tokens or final paths.
 
 mod activity;
 mod checkpoint;

@@ -1,5 +1,7 @@
-//! The words of weightlift as types: what a source holds, what a family must hold, which bytes to
-//! fetch. Pure: no files, no network, no clock, no async.
+//! The words of weightlift as types: what a source holds, what a model directory must hold, which bytes
+//! to fetch; and the decisions about them. Pure: no files, no network, no clock, no async.
+//!
+//! Imports nothing.
 
 mod completeness;
 mod digest;

@@ -1,4 +1,6 @@
 //! How far a fetch is: counters that the workers raise, and the ways to show them.
+//!
+//! Imports `model` only: everything that wants to say something passes it on to here.
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;

@@ -1,4 +1,6 @@
 //! What the bytes of a model must be: digests of files, headers of safetensors, complete indexes.
+//!
+//! Imports `model`; reads what it is given and knows no directory.
 
 mod content;
 mod digest;

@@ -1,7 +1,8 @@
-//! The volume: what lies on it, who may write to it, and how a finished tree becomes a family.
+//! The volume: what lies on it, what may be used of it, and how a finished tree becomes a model
+//! directory. Every name below the root is opened part by part without following links, so that nothing
+//! outside the root is touched, whatever lies there.
 //!
-//! Knows nothing of URLs and networks. Every name below the root is opened part by part without
-//! following links, so that nothing outside the root is touched, whatever lies there.
+//! Imports `model`, `content`, `fs` and `lock`; knows nothing of URLs and networks.
 
 mod abandoned;
 mod adopt;

@@ -2,9 +2,16 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod cluster;
 pub mod measure;
+pub mod own_network;
 pub mod process;
+#[cfg(target_arch = "x86_64")]
+pub mod scene;
 pub mod table;
+pub mod tls;
+#[cfg(target_arch = "x86_64")]
+pub mod tracer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

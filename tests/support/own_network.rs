@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use super::support::*;
+use super::*;
 
-/// Runs `body` in a network of its own, with nothing but a loopback: starts the test called `test`,
-/// which this is, once more as a process in namespaces of its own. Without root it is skipped.
+/// Runs `body` in a network of its own, with nothing but a loopback: starts the test `test`, which this
+/// is, with its module before it (`hub_mirrors::proxies_…`), once more as a process in namespaces of its own. Without root it is skipped.
 pub fn in_own_network(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         run("ip", &["link", "set", "lo", "up"]);

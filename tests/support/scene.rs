@@ -5,8 +5,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use weightlift_fakes::{Blob, Tree};
 
-use super::support::{Run, Runs, files_below, weightlift};
 use super::tracer::{Act, Call};
+use super::{Run, Runs, files_below, weightlift};
 
 pub const SENTINEL: &str = ".weightlift-complete.json";
 

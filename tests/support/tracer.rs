@@ -22,7 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::support::{Run, under};
+use super::{Run, under};
 
 /// A run that lasts longer than this hangs, and is killed.
 const BOUND: Duration = Duration::from_secs(90);

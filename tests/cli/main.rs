@@ -1,0 +1,14 @@
+//! What people and programs see: flags, lines, exit codes, documents, signals, the static binary.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fuzz;
+mod inert;
+mod interface;
+mod kubernetes_docs;
+mod layers;
+mod life;
+mod static_binary;

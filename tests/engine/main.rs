@@ -1,0 +1,13 @@
+//! Which files are fetched, that fetching ends, what it costs, and that nothing is fetched twice.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod budget;
+mod completeness;
+mod durability;
+mod liveness;
+mod resume;
+mod selection;

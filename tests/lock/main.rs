@@ -1,0 +1,10 @@
+//! One download for many, and nobody waits for ever.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lease;
+mod takeover;
+mod wait;

@@ -1,0 +1,119 @@
+//! Pods that only wait for a model: nothing is written, nothing is asked, and the wait ends.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::*;
+use weightlift_fakes::{Fault, Rule};
+
+fn wait(path: &Path, arguments: &[&str]) -> Command {
+    let mut command = weightlift();
+    command.arg("wait").arg(path).args(arguments);
+    command
+}
+
+/// `script` with `$1` as the binary, in namespaces without a network and with mounts of its own.
+fn apart(script: &str, arguments: &[&Path]) -> Run {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-euc", script, "sh"]).arg(binary()).args(arguments);
+    command.env("WEIGHTLIFT_TERMINATION_LOG", "/nonexistent").run()
+}
+
+#[test]
+fn a_complete_model_is_found_at_once() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    fetch(&hub, &volume, &["hf://org/tiny", "second"]).run().assert_success();
+    let (first, second) = (volume.family("tiny"), volume.family("second"));
+    let both = [&*first, &*second].map(|path| path.to_str().unwrap());
+    let mut command = wait(&first, &[both[1], "--timeout", "0s"]);
+    let run = command.run().assert_success().assert_says("complete: ");
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), both);
+    let run = wait(&first, &["--output", "json"]).run().assert_success();
+    let facts: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&facts["status"], &facts["files"]), (&"ready".into(), &13.into()));
+    assert_eq!(facts["revision"], hub.commit(REPO));
+}
+
+#[test]
+fn a_read_only_mount_without_a_network_is_enough() {
+    if !is_root() || !has("unshare") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let script = r#"mount --bind "$2" "$2"; mount -o remount,bind,ro "$2"
+        if touch "$2/x" 2>/dev/null; then echo "is not read-only" >&2; exit 99; fi
+        exec "$1" wait "$2/tiny" --timeout 0s"#;
+    let before = files_below(&volume.root());
+    apart(script, &[&volume.root()]).assert_success();
+    assert_eq!(files_below(&volume.root()), before);
+}
+
+#[test]
+fn it_ends_when_the_model_has_come_and_says_for_what_it_waits() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let waiter = wait(&volume.family("tiny"), &["--timeout", "60s"]).start();
+    std::thread::sleep(Duration::from_millis(500));
+    // Nothing of a transfer under way counts.
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 200_000 }));
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let run = waiter.wait().assert_success().assert_says("waiting up to ");
+    assert!(run.stderr.contains("does not exist"), "{}", run.stderr);
+    assert_tree(&volume.family("tiny"), &tiny_selected());
+}
+
+#[test]
+fn what_is_not_there_in_time_is_code_23() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let family = volume.family("tiny");
+    let run = wait(&family, &["--timeout", "300ms"]).run().assert_code(23);
+    assert!(run.last_line().contains("does not exist"), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    assert!(!volume.root().exists(), "it has written");
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    // A file of another size, no sentinel, another revision: all are things to wait for.
+    let other = ["--timeout", "300ms", "--expect-revision", &"0".repeat(40)];
+    wait(&family, &other).run().assert_code(23).assert_says("holds revision");
+    wait(&family, &["--expect-revision", &hub.commit(REPO)]).run().assert_success();
+    std::fs::write(family.join("config.json"), "{}").unwrap();
+    wait(&family, &["--timeout", "300ms"]).run().assert_code(23).assert_says("is damaged");
+    std::fs::remove_file(family.join(".weightlift-complete.json")).unwrap();
+    wait(&family, &["--timeout", "300ms"]).run().assert_code(23).assert_says("holds no");
+}
+
+#[test]
+fn it_waits_for_the_revision_that_is_expected() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    hub.move_branch(REPO, "main", tiny().with("new.txt", "new"));
+    let expected = ["--expect-revision", &hub.commit(REPO)];
+    let mut waiter = wait(&volume.family("tiny"), &expected).start();
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(waiter.is_running());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    waiter.wait().assert_success();
+    assert!(volume.family("tiny").join("new.txt").exists());
+}
+
+#[test]
+fn waiting_cannot_help_with_everything() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let family = volume.family("tiny");
+    std::fs::write(family.join(".weightlift-complete.json"), r#"{"format": 2}"#).unwrap();
+    wait(&family, &[]).run().assert_code(16).assert_says("use a newer weightlift");
+    wait(&family.join("config.json"), &[]).run().assert_code(14);
+    let revisions = ["--expect-revision", "a,b"];
+    wait(&family, &revisions).run().assert_code(2);
+}
+
+#[test]
+fn sigterm_ends_it() {
+    let volume = Volume::new();
+    let waiter = wait(&volume.family("tiny"), &[]).start();
+    std::thread::sleep(Duration::from_millis(500));
+    waiter.signal("-TERM");
+    waiter.wait().assert_code(143);
+}

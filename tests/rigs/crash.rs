@@ -1,0 +1,585 @@
+//! A run that is killed, or that one system call fails, at every point of every kind of publication.
+//!
+//! The calls of all threads that touch the volume are one sequence. For the k-th of them the process
+//! is killed before it, or in the middle of its bytes, or the call fails. Then the family is absent
+//! or whole, and the next run completes and leaves nothing behind.
+//!
+//! `WEIGHTLIFT_TEST_ROUNDS=all` tries every k; without it, every k from the sentinel on, where
+//! publication begins, and some of those before. Which ones changes from run to run and is printed;
+//! `WEIGHTLIFT_TEST_OFFSET` chooses.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::scene::{
+    Layout, SENTINEL, assert_verifies, begins_publication, holds, many_small, new, old,
+};
+use crate::support::tracer::{Act, Call, Kind, traced};
+use crate::support::*;
+use nix::errno::Errno;
+use weightlift_fakes::{FakeHub, Tree};
+
+/// Without `all`, one in so many of the points before publication is tried.
+const STRIDE: usize = 6;
+/// And one in so many of all points where there are several faults to choose from.
+const FAULT_STRIDE: usize = 5;
+
+const FAULTS: [(Errno, i32); 4] =
+    [(Errno::EIO, 22), (Errno::ENOSPC, 15), (Errno::EDQUOT, 15), (Errno::EROFS, 14)];
+
+/// A model on a volume, and the revision that is to be fetched.
+struct Scene {
+    layout: Layout,
+    hub: FakeHub,
+    volume: Volume,
+    old: Option<Tree>,
+    new: Tree,
+    /// The volume as it is before the run.
+    before: tempfile::TempDir,
+    states: Cell<usize>,
+    bad: Cell<usize>,
+}
+
+#[test]
+fn a_first_install_that_is_killed_anywhere_leaves_nothing_or_all() {
+    Scene::first(Layout::Plain).is_killed_anywhere();
+}
+
+#[test]
+fn an_update_that_is_killed_anywhere_leaves_the_old_or_the_new() {
+    Scene::update(Layout::Plain).is_killed_anywhere();
+}
+
+#[test]
+fn a_directory_that_is_filled_and_killed_anywhere_has_no_sentinel_until_it_is_whole() {
+    Scene::first(Layout::InPlace).is_killed_anywhere();
+    Scene::update(Layout::InPlace).is_killed_anywhere();
+}
+
+#[test]
+fn a_link_layout_that_is_killed_anywhere_leaves_nothing_or_all() {
+    Scene::first(Layout::Links).is_killed_anywhere();
+    Scene::update(Layout::Links).is_killed_anywhere();
+}
+
+#[test]
+fn many_small_files_that_are_killed_anywhere_leave_nothing_or_all() {
+    Scene::of(Layout::Plain, None, many_small()).is_killed_anywhere();
+}
+
+#[test]
+fn a_first_install_survives_any_failed_call() {
+    Scene::first(Layout::Plain).fails_anywhere();
+}
+
+#[test]
+fn an_update_survives_any_failed_call() {
+    Scene::update(Layout::Plain).fails_anywhere();
+}
+
+#[test]
+fn a_directory_that_is_filled_survives_any_failed_call() {
+    Scene::first(Layout::InPlace).fails_anywhere();
+    Scene::update(Layout::InPlace).fails_anywhere();
+}
+
+#[test]
+fn a_link_layout_survives_any_failed_call() {
+    Scene::first(Layout::Links).fails_anywhere();
+    Scene::update(Layout::Links).fails_anywhere();
+}
+
+#[test]
+fn many_small_files_survive_any_failed_call() {
+    Scene::of(Layout::Plain, None, many_small()).fails_anywhere();
+}
+
+impl Scene {
+    fn first(layout: Layout) -> Self {
+        Self::of(layout, None, new())
+    }
+
+    fn update(layout: Layout) -> Self {
+        Self::of(layout, Some(old()), new())
+    }
+
+    fn of(layout: Layout, old: Option<Tree>, new: Tree) -> Self {
+        let hub = FakeHub::serving(REPO, old.clone().unwrap_or_else(|| new.clone()));
+        let before = tempfile::tempdir().unwrap();
+        let (states, bad) = Default::default();
+        let volume = Volume::in_memory();
+        let scene = Self { layout, hub, volume, old, new, before, states, bad };
+        let root = scene.volume.root();
+        std::fs::create_dir(&root).unwrap();
+        if layout == Layout::InPlace {
+            std::fs::create_dir(scene.family()).unwrap();
+        }
+        if scene.old.is_some() {
+            scene.run(|_| Act::Pass).assert_success();
+            scene.hub.move_branch(REPO, "main", scene.new.clone());
+        }
+        copy(&root, &scene.before.path().join("models"));
+        scene
+    }
+
+    fn family(&self) -> PathBuf {
+        self.volume.family("tiny")
+    }
+
+    /// The working area.
+    fn state(&self) -> PathBuf {
+        match self.layout {
+            Layout::InPlace => self.family().join(".weightlift"),
+            Layout::Plain | Layout::Links => self.volume.root().join(".weightlift"),
+        }
+    }
+
+    fn reset(&self) {
+        std::fs::remove_dir_all(self.volume.root()).unwrap();
+        copy(&self.before.path().join("models"), &self.volume.root());
+    }
+
+    /// A fetch on this kind of volume. One worker, so that the order of calls is nearly the same
+    /// each time.
+    fn run(&self, mut decide: impl FnMut(&Call) -> Act) -> Run {
+        let command = fetch(&self.hub, &self.volume, &["hf://org/tiny", "--connections", "1"]);
+        traced(&command, &self.volume.path(""), |call| {
+            self.layout.refuses(call).unwrap_or_else(|| decide(call))
+        })
+    }
+
+    /// A run with `act` at the call number `k` of those that count; and that call, if it came to it.
+    fn interfered(&self, k: usize, counts: fn(&Call) -> bool, act: Act) -> (Run, Option<Call>) {
+        self.interfered_until(k, k, counts, act)
+    }
+
+    /// The same from call number `k` to number `last`.
+    fn interfered_until(
+        &self,
+        k: usize,
+        last: usize,
+        counts: fn(&Call) -> bool,
+        act: Act,
+    ) -> (Run, Option<Call>) {
+        let (mut seen, mut hit) = (0, None);
+        self.reset();
+        self.states.set(self.states.get() + 1);
+        let run = self.run(|call| {
+            if !counts(call) {
+                return Act::Pass;
+            }
+            seen += 1;
+            if seen <= k || seen - 1 > last {
+                return Act::Pass;
+            }
+            hit.get_or_insert_with(|| call.clone());
+            act
+        });
+        (run, hit)
+    }
+
+    /// The calls of a run that nothing happens to, and where among them publication begins.
+    fn calls(&self, counts: fn(&Call) -> bool) -> (Vec<Call>, usize) {
+        let mut calls = Vec::new();
+        self.reset();
+        self.run(|call| {
+            if counts(call) {
+                calls.push(call.clone());
+            }
+            Act::Pass
+        })
+        .assert_success();
+        let publication = calls.iter().position(begins_publication).unwrap_or(calls.len());
+        (calls, publication)
+    }
+
+    fn is_killed_anywhere(&self) {
+        for (act, counts) in [
+            (Act::Kill, Call::changes as fn(&Call) -> bool),
+            (Act::Tear, |call| call.kind == Kind::Writes),
+        ] {
+            for k in self.chosen(counts, STRIDE) {
+                let (run, hit) = self.interfered(k, counts, act);
+                let Some(hit) = hit else { continue };
+                let what = format!("{act:?} at {k}: {} {}", hit.name, hit.path.display());
+                self.look(|| {
+                    assert_eq!(run.code, -1, "{what}: {}", run.stderr);
+                    self.assert_absent_or_whole(&what);
+                    self.assert_next_run_completes(&what);
+                });
+            }
+        }
+        self.assert_all_well("kills");
+    }
+
+    fn fails_anywhere(&self) {
+        let changes = Call::changes as fn(&Call) -> bool;
+        for (n, k) in self.chosen(changes, FAULT_STRIDE).into_iter().enumerate() {
+            for (errno, code) in some_of(&FAULTS, n) {
+                let (run, hit) = self.interfered(k, changes, Act::Fail(errno));
+                let Some(hit) = hit else { continue };
+                let what = format!("{errno} at {k}: {} {}", hit.name, hit.path.display());
+                self.look(|| self.assert_failed_well(&run, code, &hit, &what));
+            }
+        }
+        // A disk that is full, broken or read-only stays so until the run has ended.
+        let lasting = self.chosen(changes, FAULT_STRIDE);
+        let step = if tries_all() { 1 } else { 4 };
+        for (n, k) in lasting.into_iter().enumerate().skip(offset() % step).step_by(step) {
+            for (errno, code) in some_of(&FAULTS, n) {
+                let (run, hit) = self.interfered_until(k, usize::MAX, changes, Act::Fail(errno));
+                let Some(hit) = hit else { continue };
+                let what = format!("{errno} from {k} on: {} {}", hit.name, hit.path.display());
+                self.look(|| self.assert_failed_well(&run, code, &hit, &what));
+            }
+        }
+        let looks = |call: &Call| !call.changes();
+        for k in self.chosen(looks, 4 * FAULT_STRIDE) {
+            let (run, hit) = self.interfered(k, looks, Act::Fail(Errno::EIO));
+            let Some(hit) = hit else { continue };
+            let what = format!("EIO at {k}: {} {}", hit.name, hit.path.display());
+            self.look(|| self.assert_failed_well(&run, 22, &hit, &what));
+        }
+        let writes = |call: &Call| call.kind == Kind::Writes;
+        for k in self.chosen(writes, 2 * FAULT_STRIDE) {
+            let (run, hit) = self.interfered(k, writes, Act::Shorten);
+            let Some(hit) = hit else { continue };
+            let what = format!("a short {} at {k}: {}", hit.name, hit.path.display());
+            self.look(|| {
+                assert_eq!(run.code, 0, "{what}: {}", run.stderr);
+                assert!(holds(&self.family(), &self.new), "{what}");
+            });
+        }
+        self.assert_all_well("failed calls");
+    }
+
+    fn assert_failed_well(&self, run: &Run, code: i32, hit: &Call, what: &str) {
+        if run.code == 0 {
+            assert!(self.may_not_matter(hit), "{what}: success in spite of it: {}", run.stderr);
+            assert!(holds(&self.family(), &self.new), "{what}: not whole: {}", run.stderr);
+        } else {
+            assert_eq!(run.code, code, "{what}: {}", run.stderr);
+            let errors = run.stderr.lines().filter(|line| line.starts_with("error:")).count();
+            assert_eq!(errors, 1, "{what}: {}", run.stderr);
+        }
+        self.assert_absent_or_whole(what);
+        self.assert_next_run_completes(what);
+    }
+
+    /// Whether a run may succeed although this call has failed.
+    fn may_not_matter(&self, call: &Call) -> bool {
+        let above_the_root = call.path == self.volume.path("").as_path();
+        match call.name {
+            // Cleaning up once the model is there and durable.
+            "unlinkat" | "fadvise64" => true,
+            // What cannot be linked is copied.
+            "linkat" => true,
+            "renameat" => call.path.to_string_lossy().ends_with("~gone"),
+            // The directory that the root lies in may be somebody else's.
+            "fsync" => above_the_root,
+            // A second look, and locks, are not needed to be right.
+            _ => !call.changes(),
+        }
+    }
+
+    fn assert_absent_or_whole(&self, what: &str) {
+        let family = self.family();
+        if family.join(SENTINEL).exists() {
+            assert_verifies(&family, what);
+            let is_old = self.old.as_ref().is_some_and(|old| holds(&family, old));
+            assert!(is_old || holds(&family, &self.new), "{what}: a mixture");
+        } else if self.layout == Layout::InPlace {
+            assert!(family.is_dir(), "{what}: the directory is gone");
+        } else {
+            assert!(self.old.is_none(), "{what}: there is no model any more");
+            assert!(family.symlink_metadata().is_err(), "{what}: no sentinel");
+        }
+    }
+
+    fn assert_next_run_completes(&self, what: &str) {
+        let next = self.run(|_| Act::Pass);
+        assert_eq!(next.code, 0, "after {what}: {}", next.stderr);
+        assert!(holds(&self.family(), &self.new), "after {what}: not what was asked for");
+        assert_verifies(&self.family(), &format!("after {what}"));
+        // A warm start does not clean up; the next one that fetches does.
+        let is_warm = next.stderr.lines().last().is_some_and(|line| !line.contains("fetched"));
+        if is_warm && self.left_over().is_some() {
+            let newest = self.new.clone().with("newest.txt", "newest");
+            self.hub.move_branch(REPO, "main", newest.clone());
+            let third = self.run(|_| Act::Pass);
+            assert_eq!(third.code, 0, "long after {what}: {}", third.stderr);
+            assert!(holds(&self.family(), &newest), "long after {what}");
+            self.hub.move_branch(REPO, "main", self.new.clone());
+        }
+        assert_eq!(self.left_over(), None, "after {what}: {}", next.stderr);
+        if let Some(old) = self.old.as_ref().filter(|_| self.layout != Layout::InPlace) {
+            let kept = list(&self.state().join("revisions/tiny"));
+            assert!(kept.iter().any(|tree| holds(tree, old)), "after {what}: the old one is lost");
+        }
+    }
+
+    /// A file in the working area that nothing needs any more, if there is one.
+    fn left_over(&self) -> Option<PathBuf> {
+        let state = self.state();
+        let is_kept = |path: &Path| {
+            let below = path.strip_prefix(&state).unwrap();
+            below == Path::new("locks")
+                || below == Path::new("owners")
+                || below == Path::new("attempts")
+                || (below.starts_with("locks") && below.extension().is_some_and(|e| e == "lock"))
+                // Killed before its journal had a line: two empty directories.
+                || (below.starts_with("attempts") && is_empty(path))
+        };
+        let revisions = state.join("revisions");
+        let current = std::fs::canonicalize(self.family()).unwrap();
+        let is_old = |path: &Path| {
+            let known = [self.old.as_ref(), Some(&self.new)];
+            known.into_iter().flatten().any(|tree| holds(path, tree))
+        };
+        let mut stray = entries_below(&state);
+        stray.retain(|path| !path.starts_with(&revisions) && !is_kept(path));
+        let trees = list(&revisions).into_iter().flat_map(|family| list(&family));
+        stray.extend(trees.filter(|tree| *tree != current && !is_old(tree)));
+        stray.into_iter().next()
+    }
+
+    /// The points to try.
+    fn chosen(&self, counts: fn(&Call) -> bool, stride: usize) -> Vec<usize> {
+        let (calls, publication) = self.calls(counts);
+        // One run may have a call or two more than the other.
+        let every = 0..calls.len() + 2;
+        if tries_all() {
+            return every.collect();
+        }
+        let offset = offset();
+        every.filter(|k| *k >= publication || k % stride == offset % stride).collect()
+    }
+
+    /// Looks at one state; the others are tried even if it is bad.
+    fn look(&self, look: impl FnOnce()) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(look)).is_err() {
+            self.bad.set(self.bad.get() + 1);
+        }
+    }
+
+    fn assert_all_well(&self, what: &str) {
+        let (bad, states) = (self.bad.get(), self.states.get());
+        let update = if self.old.is_some() { "update" } else { "first install" };
+        let kind = format!("{:?} {update}", self.layout);
+        eprintln!("{kind}: {states} {what} at offset {}", offset());
+        assert_eq!(
+            bad,
+            0,
+            "{kind}: bad states of {states}, at WEIGHTLIFT_TEST_OFFSET={}",
+            offset()
+        );
+    }
+}
+
+#[test]
+fn what_a_killed_publisher_had_not_synced_is_synced_before_success_is_reported() {
+    for layout in [Layout::Plain, Layout::InPlace, Layout::Links] {
+        let scene = Scene::first(layout);
+        let sentinel = scene.family().join(SENTINEL);
+        let run = scene.run(|call| {
+            let is_next = call.name == "fsync" && sentinel.exists();
+            if is_next { Act::Kill } else { Act::Pass }
+        });
+        assert_eq!((run.code, holds(&scene.family(), &scene.new)), (-1, true), "{}", run.stderr);
+        // With the Hub and without: whoever says that it is there has made sure.
+        for offline in ["0", "1"] {
+            let mut synced = Vec::new();
+            let mut command = fetch(&scene.hub, &scene.volume, &["hf://org/tiny"]);
+            let run =
+                traced(command.env("HF_HUB_OFFLINE", offline), &scene.volume.path(""), |call| {
+                    synced.extend((call.name == "fsync").then(|| call.path.clone()));
+                    Act::Pass
+                });
+            run.assert_success().assert_says("nothing to do");
+            let parent =
+                if layout == Layout::InPlace { scene.family() } else { scene.volume.root() };
+            assert!(synced.contains(&parent), "{layout:?}: only {synced:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_whose_sync_has_failed_is_fetched_again_even_if_the_journal_could_not_say_so() {
+    let scene = Scene::first(Layout::Plain);
+    let mut failed = false;
+    let run = scene.run(|call| {
+        let is_file = call.name == "fsync" && call.path.ends_with("sub/weights.bin");
+        let is_journal = call.name == "write" && call.path.ends_with("journal");
+        failed |= is_file;
+        if is_file || (failed && is_journal) { Act::Fail(Errno::EIO) } else { Act::Pass }
+    });
+    run.assert_code(22);
+    assert!(failed);
+    scene.hub.log().clear();
+    scene.run(|_| Act::Pass).assert_success();
+    assert!(scene.hub.count("GET", "weights.bin") > 0, "the page cache was believed");
+    assert!(holds(&scene.family(), &scene.new));
+}
+
+/// ext4 and xfs write names in the order in which they were made, so no power cut on them shows a
+/// directory that was not synced. Others need it.
+#[test]
+fn nothing_gets_its_name_before_it_is_synced() {
+    for scene in [Layout::Plain, Layout::InPlace, Layout::Links]
+        .into_iter()
+        .flat_map(|layout| [Scene::first(layout), Scene::update(layout)])
+        .chain([Scene::of(Layout::Plain, None, many_small())])
+    {
+        scene.reset();
+        let mut unsynced =
+            Unsynced { scene: &scene, paths: BTreeSet::new(), named: 0, is_unsealed: false };
+        scene.run(|call| {
+            unsynced.note(call);
+            Act::Pass
+        });
+        unsynced.assert_nothing_in(&[scene.volume.root(), scene.family()], "success");
+        assert!(unsynced.named > 0, "the name of the family was never made");
+    }
+}
+
+/// What a power cut could take at a moment.
+struct Unsynced<'a> {
+    scene: &'a Scene,
+    /// Files with bytes, and directories with names.
+    paths: BTreeSet<PathBuf>,
+    named: usize,
+    is_unsealed: bool,
+}
+
+impl Unsynced<'_> {
+    fn note(&mut self, call: &Call) {
+        let (path, parent) = (&call.path, call.path.parent().unwrap().to_owned());
+        self.check(call);
+        match call.name {
+            "write" | "pwrite64" | "fallocate" | "ftruncate" => _ = self.paths.insert(path.clone()),
+            "fsync" | "fdatasync" => _ = self.paths.remove(path),
+            "syncfs" => self.paths.clear(),
+            _ if call.changes() => _ = self.paths.insert(parent),
+            _ => {}
+        }
+    }
+
+    /// Before the last step of each kind of publication, all that it shows must be on the disk.
+    fn check(&mut self, call: &Call) {
+        let (family, state) = (self.scene.family(), self.scene.state());
+        let is_rename = call.name.starts_with("rename");
+        let what = format!("{:?}: {} {}", self.scene.layout, call.name, call.path.display());
+        let revisions = state.join("revisions/tiny");
+        if is_rename && (call.path == family || call.path.parent() == Some(&revisions)) {
+            self.named += usize::from(call.path == family);
+            let tree = |path: &PathBuf| path.components().any(|part| part.as_os_str() == "tree");
+            let stray = self.paths.iter().find(|path| tree(path));
+            assert_eq!(stray, None, "{what}");
+            if self.scene.layout == Layout::Links && call.path == family {
+                self.assert_nothing_in(&[revisions], &what);
+            }
+        }
+        if self.scene.layout != Layout::InPlace || !call.path.starts_with(&family) {
+            return;
+        }
+        if is_rename && call.path == family.join(SENTINEL) {
+            self.named += 1;
+            let stray =
+                self.paths.iter().find(|p| p.starts_with(&family) && !p.starts_with(&state));
+            assert_eq!(stray, None, "{what}");
+        }
+        // The old sentinel is gone for good before anything that it vouches for is.
+        let is_content = !call.path.starts_with(&state) && !call.path.ends_with(SENTINEL);
+        if self.named == 0 && is_content && (is_rename || call.name == "unlinkat") {
+            assert!(!family.join(SENTINEL).exists(), "{what}");
+            if std::mem::replace(&mut self.is_unsealed, true) {
+                return;
+            }
+            self.assert_nothing_in(&[family], &what);
+        }
+    }
+
+    #[track_caller]
+    fn assert_nothing_in(&self, dirs: &[PathBuf], what: &str) {
+        let stray = dirs.iter().find(|dir| self.paths.contains(*dir));
+        assert_eq!(stray, None, "not synced before {what}, {:?}", self.scene.layout);
+    }
+}
+
+#[test]
+fn an_attempt_whose_journal_a_power_cut_took_is_removed() {
+    let scene = Scene::update(Layout::Plain);
+    scene.reset();
+    let attempts = scene.state().join("attempts");
+    let leave = |id: &str, tree: Option<&Path>| {
+        let attempt = attempts.join(format!("tiny~{id}"));
+        std::fs::create_dir_all(&attempt).unwrap();
+        match tree {
+            Some(tree) => copy(tree, &attempt.join("tree")),
+            None => std::fs::write(attempt.join("weights.bin"), vec![0; 100_000]).unwrap(),
+        }
+        std::fs::write(attempt.join("journal"), "").unwrap();
+        std::fs::File::open(&attempt).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        attempt
+    };
+    let unfinished = leave("1111111111111111", None);
+    // The power went right after an exchange: what was replaced is kept, as ever.
+    let replaced = leave("2222222222222222", Some(&scene.family()));
+    // This one may be about to begin.
+    let of_this_boot = leave("3333333333333333", None);
+    std::fs::write(of_this_boot.join("touched"), "").unwrap();
+    scene.run(|_| Act::Pass).assert_success();
+    assert_eq!(
+        [unfinished.exists(), replaced.exists(), of_this_boot.exists()],
+        [false, false, true]
+    );
+    let kept = scene.state().join("revisions/tiny/before-2222222222222222");
+    assert_verifies(&kept, "the replaced revision");
+}
+
+fn tries_all() -> bool {
+    std::env::var("WEIGHTLIFT_TEST_ROUNDS").is_ok_and(|rounds| rounds == "all")
+}
+
+/// Which of the points before publication are tried.
+fn offset() -> usize {
+    static OFFSET: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        let chosen = std::env::var("WEIGHTLIFT_TEST_OFFSET").ok();
+        chosen.map_or_else(
+            || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as usize % 1000,
+            |offset| offset.parse().expect("WEIGHTLIFT_TEST_OFFSET is a number"),
+        )
+    })
+}
+
+/// All, or the one whose turn it is.
+fn some_of<T: Copy>(all: &[T], n: usize) -> Vec<T> {
+    if tries_all() { all.to_vec() } else { vec![all[(n + offset()) % all.len()]] }
+}
+
+/// Whether `dir` holds nothing but directories and a journal without its first line.
+fn is_empty(dir: &Path) -> bool {
+    let is_nothing = |path: PathBuf| {
+        path.is_dir()
+            || (path.ends_with("journal") && !std::fs::read(path).unwrap().contains(&b'\n'))
+    };
+    entries_below(dir).into_iter().chain([dir.to_owned()]).all(is_nothing)
+}
+
+fn entries_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in list(dir) {
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(entries_below(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}

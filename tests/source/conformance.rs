@@ -1,0 +1,188 @@
+//! What the engine relies on, asked of every source.
+
+use std::ops::Range;
+
+use crate::support::{ACCESS_KEY, REPO, SECRET_KEY};
+use weightlift::content::Source;
+use weightlift::model::{RemoteFile, SourceUri};
+use weightlift::net::SourceError;
+use weightlift::net::http::{Deadlines, Http};
+use weightlift::source::{Hub, HubSettings, S3, S3Settings};
+use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree};
+
+const BIG: u64 = 300_000;
+
+fn tree() -> Tree {
+    Tree::new()
+        .with("config.json", "{}")
+        .with("empty", "")
+        .with("sub/dir/we ird+a%[1]é#?.json", "odd")
+        .with_blob("big.bin", Blob::synthetic(BIG, 5))
+}
+
+/// Scripts faults for the next read of the large file.
+type Script = Box<dyn Fn(&[Fault])>;
+
+/// A source over `tree()`, a way to script faults for its bytes, and what keeps it alive.
+struct Subject {
+    source: Box<dyn Source>,
+    http: Http,
+    script: Script,
+}
+
+fn http() -> Http {
+    let deadlines = Deadlines { stall: std::time::Duration::from_secs(1), ..Deadlines::default() };
+    Http::new(deadlines).unwrap()
+}
+
+fn hub() -> Subject {
+    let hub = FakeHub::serving(REPO, tree());
+    let SourceUri::Hub(repo) = SourceUri::parse("hf://org/tiny").unwrap() else { panic!() };
+    let http = http();
+    let settings = HubSettings::new(&hub.url(), None).unwrap();
+    let source = Box::new(Hub::new(repo, settings, http.clone()).unwrap());
+    Subject {
+        source,
+        http,
+        script: Box::new(move |faults| {
+            let rule = Rule::on("GET", "").at("cdn").once();
+            hub.script(faults.iter().cloned().fold(rule, Rule::then));
+        }),
+    }
+}
+
+fn s3() -> Subject {
+    let mut builder = FakeS3::builder().bucket("models").page_size(2);
+    for (path, blob) in tree().iter() {
+        let options = ObjectOptions {
+            checksum: Some(weightlift_fakes::Checksum::Crc64Nvme),
+            ..Default::default()
+        };
+        builder = builder.object_with("models", &format!("m/{path}"), blob.clone(), options);
+    }
+    let s3 = builder.start();
+    let SourceUri::S3(location) = SourceUri::parse("s3://models/m/").unwrap() else { panic!() };
+    let http = http();
+    let settings = S3Settings {
+        endpoint: Some(s3.url()),
+        path_style: Some(true),
+        anonymous: Some(true),
+        ..S3Settings::default()
+    };
+    let source = Box::new(S3::new(location, settings, http.clone()).unwrap());
+    Subject {
+        source,
+        http,
+        script: Box::new(move |faults| {
+            let rule = Rule::on("GET", "big.bin").once();
+            s3.script(faults.iter().cloned().fold(rule, Rule::then));
+        }),
+    }
+}
+
+fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
+    let _ = (ACCESS_KEY, SECRET_KEY);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (name, subject) in [("hub", hub()), ("s3", s3())] {
+        runtime.block_on(check(name, &subject));
+    }
+}
+
+async fn read(
+    subject: &Subject,
+    file: &RemoteFile,
+    range: Range<u64>,
+) -> Result<Vec<u8>, SourceError> {
+    let client = subject.http.client().unwrap();
+    let mut body = subject.source.read(&client, file, range).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+async fn big(subject: &Subject) -> RemoteFile {
+    subject.source.revision().await.unwrap();
+    let files = subject.source.snapshot().await.unwrap().files;
+    files.into_iter().find(|file| file.path.as_str() == "big.bin").unwrap()
+}
+
+#[test]
+fn a_snapshot_lists_every_file_with_its_size_and_digest() {
+    for_each_source(async |name, subject| {
+        let revision = subject.source.revision().await.unwrap();
+        assert_eq!(revision, subject.source.revision().await.unwrap());
+        let snapshot = subject.source.snapshot().await.unwrap();
+        assert_eq!(snapshot.revision, revision, "{name}");
+        let tree = tree();
+        assert_eq!(snapshot.files.len(), tree.len(), "{name}");
+        for file in &snapshot.files {
+            let blob = tree.blob(file.path.as_str()).unwrap();
+            assert_eq!(file.size, blob.len(), "{name} {}", file.path);
+            assert!(file.digest.is_some(), "{name} {}", file.path);
+        }
+    });
+}
+
+#[test]
+fn every_range_of_every_file_has_the_right_bytes() {
+    for_each_source(async |name, subject| {
+        subject.source.revision().await.unwrap();
+        for file in subject.source.snapshot().await.unwrap().files {
+            let content = tree().blob(file.path.as_str()).unwrap().to_vec();
+            let size = file.size;
+            for range in [0..size, 0..size.min(1), size / 2..size, size.saturating_sub(1)..size] {
+                if range.is_empty() {
+                    continue;
+                }
+                let expected = &content[range.start as usize..range.end as usize];
+                let found = read(subject, &file, range.clone()).await.unwrap();
+                assert!(found == expected, "{name} {} {range:?}", file.path);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_body_is_never_short_long_or_another_range() {
+    for faults in [
+        vec![Fault::CutAfter(100)],
+        vec![Fault::ResetAfter(100)],
+        vec![Fault::WrongRange],
+        vec![Fault::NoContentRange],
+        vec![Fault::ExtraBytes(10)],
+        vec![Fault::ShortLength(10)],
+        vec![Fault::IgnoreRange],
+        vec![Fault::StallAfter(100, std::time::Duration::from_secs(30))],
+        vec![Fault::WrongTotal(BIG - 1)],
+        // Only the count of bytes can tell that these are not complete.
+        vec![Fault::NoLength, Fault::CutAfter(100)],
+    ] {
+        for_each_source(async |name, subject| {
+            let file = big(subject).await;
+            // Once in order, so that any link is known.
+            read(subject, &file, 10..20).await.unwrap();
+            (subject.script)(&faults);
+            let result = read(subject, &file, 1_000..200_000).await;
+            assert!(result.is_err(), "{name}: {faults:?} was not noticed");
+            assert!(
+                read(subject, &file, 1_000..200_000).await.is_ok(),
+                "{name}: not over after {faults:?}"
+            );
+        });
+    }
+}
+
+#[test]
+fn only_what_may_pass_is_transient() {
+    for (status, transient) in [(500, true), (503, true), (429, true), (408, true)] {
+        for_each_source(async |name, subject| {
+            let file = big(subject).await;
+            read(subject, &file, 10..20).await.unwrap();
+            (subject.script)(&[Fault::status(status)]);
+            let error = read(subject, &file, 10..20).await.unwrap_err();
+            assert_eq!(error.is_transient(), transient, "{name} {status}: {error}");
+        });
+    }
+}

@@ -1,0 +1,21 @@
+//! What a source may answer, and what comes of it: hubs, stores, the network between, and real peers.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod conformance;
+mod faults;
+mod faults_http;
+mod faults_hub;
+mod faults_network;
+mod faults_s3;
+mod fetch_hub;
+mod fetch_s3;
+mod hostile;
+mod hub_mirrors;
+mod real_peers;
+mod s3_credentials;
+mod s3_settings;
+mod stores;

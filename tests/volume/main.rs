@@ -1,0 +1,15 @@
+//! What lies on a volume before, during and after a fetch: published, taken over, left, or planted.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(target_arch = "x86_64")]
+mod adoption;
+#[cfg(target_arch = "x86_64")]
+mod leftovers;
+mod mutations;
+mod planted;
+mod publication;
+mod update;
