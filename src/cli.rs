@@ -78,6 +78,13 @@ pub enum Output {
     Json,
 }
 
+/// What becomes of a whole copy that cannot be brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IfStale {
+    Use,
+    Fail,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LockKind {
     File,
@@ -199,6 +206,20 @@ pub struct FetchArgs {
     /// Pay for the requests and the traffic of a bucket whose readers pay
     #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub s3_requester_pays: bool,
+
+    /// Where SOURCE is a branch, and it cannot be reached or says no while a complete older copy lies
+    /// there: use that with a warning, or fail
+    #[arg(long, env = "WEIGHTLIFT_IF_STALE", value_enum, value_name = "WHAT", default_value_t = IfStale::Use)]
+    pub if_stale: IfStale,
+
+    /// Let DEST become exactly this: replace another model that is published there, and take away files
+    /// that were fetched for other --include and --exclude
+    #[arg(long, env = "WEIGHTLIFT_REPLACE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub replace: bool,
+
+    /// Hash what lies there before it is believed, and fetch again what is damaged
+    #[arg(long, env = "WEIGHTLIFT_RECHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub recheck: bool,
 
     /// On a volume that can neither exchange, rename nor link: fill the directory file by file
     #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

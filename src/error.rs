@@ -147,6 +147,45 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether a whole older copy may be used in place of this end: the source cannot be reached, says no,
+    /// or what it holds now cannot be fetched. Not where the user's own settings are the reason, and not
+    /// where the volume is, unless it only lacks room.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Source(error) => is_refusal_of_source(error),
+            Self::Transfer(error) => match error {
+                TransferError::Source { source, .. }
+                | TransferError::GaveUp { source, .. }
+                | TransferError::Setup(source) => is_refusal_of_source(source),
+                TransferError::Store(_) | TransferError::Thread(_) => {
+                    self.class() == Class::NoSpace
+                }
+                TransferError::Stopped => false,
+                TransferError::Integrity { .. }
+                | TransferError::Structure { .. }
+                | TransferError::Header { .. }
+                | TransferError::UnsteadyHeader { .. }
+                | TransferError::Silent { .. } => true,
+            },
+            Self::Selection(_) | Self::NotFound(_) | Self::Integrity(_) => true,
+            Self::Fs(_) | Self::Store(_) => self.class() == Class::NoSpace,
+            Self::Usage(_)
+            | Self::SourceUri(_)
+            | Self::Cluster(_)
+            | Self::Policy(_)
+            | Self::Conflict(_)
+            | Self::Deadline(_)
+            | Self::Signal(_)
+            | Self::Bug(_) => false,
+        }
+    }
+}
+
+fn is_refusal_of_source(error: &SourceError) -> bool {
+    !matches!(error, SourceError::Settings(_))
+}
+
 fn of_source(error: &SourceError) -> Class {
     match error {
         SourceError::NotFound(_) => Class::NotFound,
@@ -174,6 +213,7 @@ fn of_store(error: &StoreError) -> Class {
         StoreError::Foreign { .. }
         | StoreError::InTheWay { .. }
         | StoreError::OwnedName { .. }
+        | StoreError::AnotherModel { .. }
         | StoreError::InsideFamily { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::LockTimeout { .. } | StoreError::Overtaken(_) => Class::Deadline,

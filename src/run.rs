@@ -164,16 +164,18 @@ struct Ending {
 impl Ending {
     /// The last line on standard error, the termination message, and the exit code.
     fn report(&self, result: &Result<Vec<Outcome>, Error>) -> u8 {
-        let (class, message, path) = match result {
+        let (class, message, outcome) = match result {
             Ok(done) => {
-                let last = done.last();
-                let summary = last.map(|outcome| outcome.summary.clone()).unwrap_or_default();
-                (Class::Complete, summary, last.map(|outcome| outcome.path.clone()))
+                // The one that somebody should know of, or else the last.
+                let stale = done.iter().rev().find(|outcome| outcome.stale.is_some());
+                let outcome = stale.or(done.last());
+                let summary = outcome.map(|outcome| outcome.summary.clone()).unwrap_or_default();
+                (Class::Complete, summary, outcome)
             }
             Err(error) => (error.class(), error.to_string(), None),
         };
         let message = text::inert(&message, 2_000);
-        self.write_termination_message(class, &message, path.as_deref());
+        self.write_termination_message(class, &message, outcome);
         self.say_last(class, &message);
         class.exit_code()
     }
@@ -185,16 +187,19 @@ impl Ending {
         });
     }
 
-    fn write_termination_message(&self, class: Class, message: &str, path: Option<&str>) {
+    fn write_termination_message(&self, class: Class, message: &str, outcome: Option<&Outcome>) {
         let mut chars = 600;
         let json = loop {
             let message = text::inert(message, chars);
             let mut facts = serde_json::json!({
                 "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
             });
-            // A path that leaves no room for the message is dropped: the log has it.
-            if let Some(path) = path.filter(|path| path.len() < MAX_MESSAGE_BYTES / 2) {
-                facts["path"] = path.into();
+            if let Some(Outcome { path, status, .. }) = outcome {
+                facts["status"] = (*status).into();
+                // A path that leaves no room for the message is dropped: the log has it.
+                if path.len() < MAX_MESSAGE_BYTES / 2 {
+                    facts["path"] = path.as_str().into();
+                }
             }
             let json = text::inert_json(&facts.to_string()) + "\n";
             if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {

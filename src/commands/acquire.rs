@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::fetch::{Fetch, report};
+use super::fetch::{Before, Fetch, Wanted, conflict, report};
 use super::waiter;
 use crate::Error;
-use crate::cli::{LockKind, Model};
+use crate::cli::LockKind;
 use crate::lock::cluster::{self, Busy, Lease, Leases, TryLease};
 use crate::lock::{Lock, Report, TryLock};
-use crate::model::Sentinel;
+use crate::model::{Decision, Known, Sentinel, There, decide};
 use crate::report::Progress;
 use crate::volume::{Existing, Store};
 
@@ -33,27 +33,15 @@ impl Fetch<'_> {
     /// Waits for the lock of the family, or for somebody else to finish.
     pub(super) async fn turn(
         &self,
-        model: &Model,
+        wanted: Wanted<'_>,
         mut store: Store,
-        before: Option<&Sentinel>,
-        wanted: Option<&str>,
+        before: Option<&Before>,
+        revision: Option<&str>,
         may_take_over: bool,
         progress: &Arc<Progress>,
     ) -> Result<Turn, Error> {
-        let selection = self.args.selection();
-        if let Existing::Damaged(sentinel, difference) = &store.existing()? {
-            self.screen.warn(&format!(
-                "`{}` is damaged ({difference}); fetching {} again",
-                store.family_path().display(),
-                sentinel.source
-            ));
-        } else if let Some(sentinel) = before.filter(|s| s.source != model.uri.source_name()) {
-            self.screen.warn(&format!(
-                "`{}` holds {} and will be replaced",
-                store.family_path().display(),
-                sentinel.source
-            ));
-        }
+        let model = wanted.model;
+        self.warn_of_what_is_replaced(wanted, &store, before)?;
         let mut leases = match self.args.lock {
             LockKind::File => None,
             LockKind::Kubernetes => {
@@ -64,20 +52,7 @@ impl Fetch<'_> {
         let mut rest = waiter::Rest::new(self.args.lock_timeout, self.args.takeover_after);
         let mut is_told = false;
         let mut has_waited = false;
-        let finished = |store: &Store| -> Result<Option<Box<Sentinel>>, Error> {
-            let Existing::Complete(sentinel) = store.existing()? else { return Ok(None) };
-            if model.expect_revision.as_ref().is_some_and(|it| *it != sentinel.revision) {
-                return Ok(None);
-            }
-            let is_news = before.is_none_or(|it| !it.is_same_publication(&sentinel));
-            let is_wanted = match (model.uri.pinned_commit(), wanted) {
-                (Some(commit), _) => sentinel.revision == commit,
-                (None, Some(wanted)) => sentinel.revision == wanted,
-                // Published while we waited: as fresh as an answer of the source would be.
-                (None, None) => is_news,
-            };
-            Ok((is_wanted && sentinel.is_for(&model.uri, &selection)).then_some(sentinel))
-        };
+        let finished = |store: &Store| self.finished_by_other(wanted, store, before, revision);
         loop {
             let lock = match Lock::try_acquire(&store.make_state()?, &store.state_name(), "")? {
                 TryLock::Held(lock) => Some(Some(lock)),
@@ -119,6 +94,60 @@ impl Fetch<'_> {
             }
             rest.wait(&store, self.screen, self.stop).await?;
             has_waited = true;
+        }
+    }
+
+    fn warn_of_what_is_replaced(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        before: Option<&Before>,
+    ) -> Result<(), Error> {
+        let path = store.family_path().display().to_string();
+        let existing = store.existing()?;
+        let damage = match (before.and_then(|before| before.damage.as_ref()), &existing) {
+            (Some(damage), _) | (None, Existing::Damaged(_, damage)) => Some(damage),
+            _ => None,
+        };
+        let (There::Whole(sentinel) | There::Damaged(sentinel)) = existing.there() else {
+            return Ok(());
+        };
+        let holds = &sentinel.source;
+        if !sentinel.is_of(&wanted.model.uri) {
+            self.screen.warn(&format!("`{path}` holds {holds} and will be replaced"));
+        } else if let Some(damage) = damage {
+            self.screen.warn(&format!("`{path}` is damaged ({damage}); fetching {holds} again"));
+        }
+        Ok(())
+    }
+
+    /// What is wanted, if another process has published it.
+    fn finished_by_other(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        before: Option<&Before>,
+        revision: Option<&str>,
+    ) -> Result<Option<Box<Sentinel>>, Error> {
+        let existing = store.existing()?;
+        let There::Whole(sentinel) = existing.there() else { return Ok(None) };
+        let expected = &wanted.model.expect_revision;
+        if expected.as_ref().is_some_and(|it| *it != sentinel.revision)
+            || before.is_some_and(|before| before.distrusts(sentinel))
+        {
+            return Ok(None);
+        }
+        let is_news = before.is_none_or(|it| !it.sentinel.is_same_publication(sentinel));
+        let known = match revision {
+            Some(revision) => Known::Revision(revision),
+            // Published while we waited: as fresh as an answer of the source would be.
+            None if is_news => Known::Revision(&sentinel.revision),
+            None => Known::Nothing,
+        };
+        match (decide(wanted.goal, existing.there(), known), existing) {
+            (Decision::Present, Existing::Complete(sentinel)) => Ok(Some(sentinel)),
+            (Decision::Conflict, existing) => Err(conflict(wanted.model, store, existing.there())),
+            _ => Ok(None),
         }
     }
 

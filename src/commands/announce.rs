@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Outcome;
+use super::{Outcome, Stale};
 use crate::cli::Model;
 use crate::model::{LeftOut, Plan, Snapshot, text};
 
@@ -92,6 +92,12 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
     if *status == "present" {
         return format!(
             "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took}{aside})"
+        );
+    }
+    if let Some(Stale { why, since }) = &outcome.stale {
+        return format!(
+            "complete but stale: `{path}` holds {source} at {revision} of {since} ({what}; in {took}{aside}); \
+             no update: {why}"
         );
     }
     if *status == "ready" {

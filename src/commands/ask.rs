@@ -6,7 +6,6 @@ use super::fetch::Fetch;
 use crate::Error;
 use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy};
-use crate::error::Class;
 use crate::model::{SourceUri, text};
 use crate::net::SourceError;
 use crate::source::hub::credentials::{Token, is_true, text_of};
@@ -90,9 +89,4 @@ impl Fetch<'_> {
             )).into()),
         }
     }
-}
-
-/// Whether `error` says that the source cannot be reached now, rather than that it refuses.
-pub(super) fn is_outage(error: &Error) -> bool {
-    matches!(error.class(), Class::Unreachable | Class::RateLimited)
 }

@@ -1,24 +1,20 @@
-//! `weightlift fetch`: is it there? may I? what is missing? get it, prove it, publish it.
+//! `weightlift fetch`: is it there? may I? what is missing? Get it, or use what is there.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::acquire::Turn;
-use super::ask::is_outage;
-use super::{Outcome, announce, completeness};
+use super::{Outcome, Stale, announce, verify};
 use crate::Error;
-use crate::cli::{FetchArgs, Model};
-use crate::content::Source;
-use crate::engine::{self, Proof, Stop};
+use crate::cli::{FetchArgs, IfStale, Model};
+use crate::engine::Stop;
 use crate::error::Class;
 use crate::lock::Report;
-use crate::model::{
-    RemoteFile, Selected, Sentinel, SentinelFile, Sha256, Snapshot, is_index, is_pickle, text,
-};
+use crate::model::{Decision, Goal, Known, Selection, Sentinel, There, decide, text};
 use crate::net::http::{Deadlines, Http};
 use crate::report::{Progress, Screen};
-use crate::volume::{Existing, Published, Staging, Store, Surroundings};
+use crate::volume::{Existing, Store};
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
@@ -31,6 +27,29 @@ pub struct Fetch<'a> {
     http: OnceLock<Http>,
     pub(super) screen: &'a Screen,
     pub(super) stop: &'a Stop,
+}
+
+/// One model of the run.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub model: &'a Model,
+    pub selection: &'a Selection,
+    pub goal: Goal<'a>,
+    pub started: Instant,
+}
+
+/// The copy that lay there when the run began, without its files: with very many they are large.
+pub(super) struct Before {
+    pub sentinel: Sentinel,
+    /// What is wrong with its bytes, whatever the sizes say.
+    pub damage: Option<String>,
+}
+
+impl Before {
+    /// Whether `sentinel` is that of the copy whose bytes are wrong.
+    pub fn distrusts(&self, sentinel: &Sentinel) -> bool {
+        self.damage.is_some() && self.sentinel.is_same_publication(sentinel)
+    }
 }
 
 impl<'a> Fetch<'a> {
@@ -52,74 +71,74 @@ impl<'a> Fetch<'a> {
 
     /// Makes sure that `model` is on the volume.
     pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
-        let started = Instant::now();
-        let store = Store::open(model.destination.clone())?;
-        let existing = store.existing()?;
-        let known = match &existing {
-            Existing::Complete(sentinel) if sentinel.is_for(&model.uri, &self.args.selection()) => {
-                Some(sentinel.as_ref())
-            }
-            _ => None,
+        let selection = self.args.selection();
+        let goal = Goal {
+            uri: &model.uri,
+            selection: &selection,
+            may_be_stale: self.args.if_stale == IfStale::Use,
+            replace: self.args.replace,
         };
-        // A pinned revision that is complete: nobody needs to be asked.
-        if let (Some(sentinel), Some(commit)) = (known, model.uri.pinned_commit())
-            && sentinel.revision == commit
-        {
-            return self.present(model, &store, sentinel, started);
-        }
+        let wanted = Wanted { model, selection: &selection, goal, started: Instant::now() };
+        let store = Store::open(model.destination.clone())?;
+        let (existing, is_distrusted) = self.looked_at(&store)?;
+        let decided = match decide(goal, existing.there(), Known::Nothing) {
+            Decision::Present => return self.present_as(wanted, &store, existing),
+            Decision::Conflict => return Err(conflict(model, &store, existing.there())),
+            decided => decided,
+        };
+        debug_assert_eq!(decided, Decision::Ask);
         if let Some(variable) = self.offline_by(&model.uri) {
-            return self.offline(variable, model, &store, known, started);
+            let error = offline(variable, wanted, &store, existing.there());
+            return self.stale_or(error, wanted, &store, existing);
         }
         let mut source = self.source(&model.uri)?;
         let mut revision = None;
-        if let Some(sentinel) = known {
-            let patience = PATIENCE_WITH_A_COPY.min(self.args.retry_timeout);
-            match self.ask_revision(source.as_ref(), patience, patience).await {
-                Ok(current) if current == sentinel.revision => {
-                    return self.present(model, &store, sentinel, started);
+        if let (There::Whole(there), None) = (existing.there(), model.uri.pinned_commit())
+            && there.is_of(&model.uri)
+        {
+            let is_useful = decide(goal, existing.there(), Known::Refusal) == Decision::Stale;
+            let budget = self.args.retry_timeout;
+            let patience = PATIENCE_WITH_A_COPY.min(budget);
+            let (budget, bound) =
+                if is_useful { (patience, patience) } else { (budget, self.bound()) };
+            match self.ask_revision(source.as_ref(), budget, bound).await {
+                Err(error) => return self.stale_or(error, wanted, &store, existing),
+                Ok(current) => {
+                    let known = Known::Revision(&current);
+                    if decide(goal, existing.there(), known) == Decision::Present {
+                        return self.present_as(wanted, &store, existing);
+                    }
+                    revision = Some(current);
                 }
-                Ok(current) => revision = Some(current),
-                Err(error) if is_outage(&error) && model.uri.pinned_commit().is_none() => {
-                    self.screen.warn(&format!("{error}; using the last complete copy"));
-                    return self.present(model, &store, sentinel, started);
-                }
-                Err(error) => return Err(error),
             }
         }
-        let is_known = known.is_some();
-        // Not kept while it is replaced: with very many files it is large.
-        let before = match existing {
-            Existing::Complete(sentinel) | Existing::Damaged(sentinel, _) => {
-                Some(Sentinel { files: Vec::new(), left_out: Vec::new(), ..*sentinel })
-            }
-            Existing::Nothing => None,
+        let damage = match &existing {
+            Existing::Damaged(_, difference) if is_distrusted => Some(difference.clone()),
+            _ => None,
         };
+        let before = existing.into_head().map(|sentinel| Before { sentinel, damage });
         let (mut may_take_over, mut has_waited) = (true, false);
         loop {
             let store = Store::open(model.destination.clone())?;
             let progress = Arc::new(Progress::default());
-            let turn = self.turn(
-                model,
-                store,
-                before.as_ref(),
-                revision.as_deref(),
-                may_take_over,
-                &progress,
-            );
+            let revision = revision.as_deref();
+            let turn =
+                self.turn(wanted, store, before.as_ref(), revision, may_take_over, &progress);
             let (store, is_extra, _locks) = match turn.await? {
                 Turn::Ours { store, is_extra, has_waited: now, lock, lease } => {
                     has_waited |= now;
                     (store, is_extra, (lock, lease))
                 }
                 Turn::DoneByOther { store, sentinel } => {
-                    return self.present(model, &store, &sentinel, started);
+                    return self.present(wanted, &store, &sentinel);
                 }
             };
             if has_waited {
                 // It knows what it has once been told, which can be hours ago.
                 source = self.source(&model.uri)?;
             }
-            let filled = self.fill(model, &store, source.as_ref(), has_waited, progress, started);
+            let filled =
+                self.fill(wanted, &store, source.as_ref(), before.as_ref(), has_waited, progress);
             let error = match filled.await {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => self.with_what_is_held(error, &store),
@@ -130,151 +149,68 @@ impl<'a> Fetch<'a> {
                 may_take_over = false;
                 continue;
             }
-            // An outage in the middle of an update takes the copy away as little.
-            if is_known
-                && is_outage(&error)
-                && model.uri.pinned_commit().is_none()
-                && let Ok(Existing::Complete(sentinel)) = store.existing()
-                && sentinel.is_for(&model.uri, &self.args.selection())
-            {
-                self.screen.warn(&format!("{error}; using the last complete copy"));
-                return self.present(model, &store, &sentinel, started);
-            }
-            return Err(error);
+            let there = store.existing().unwrap_or(Existing::Nothing);
+            let is_distrusted =
+                |there: &Sentinel| before.as_ref().is_some_and(|before| before.distrusts(there));
+            return match there {
+                // What is wrong with the copy is why all this was done.
+                Existing::Complete(sentinel) if is_distrusted(&sentinel) => Err(error),
+                there => self.stale_or(error, wanted, &store, there),
+            };
         }
     }
 
-    /// Fetches under the lock.
-    async fn fill(
+    /// How long one question to a source may take with all its retries.
+    pub(super) fn bound(&self) -> Duration {
+        self.args.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
+    }
+
+    /// What is there; with `--recheck` by its bytes, and whether those were found to be wrong.
+    fn looked_at(&self, store: &Store) -> Result<(Existing, bool), Error> {
+        let existing = store.existing()?;
+        let Existing::Complete(sentinel) = existing else { return Ok((existing, false)) };
+        if !self.args.recheck {
+            return Ok((Existing::Complete(sentinel), false));
+        }
+        let path = store.family_path();
+        let what = text::size(sentinel.total_bytes);
+        self.screen.say(&format!("rechecking `{}`: {what}", path.display()));
+        let Some(dir) = store.family_dir()? else { return Ok((Existing::Nothing, false)) };
+        let bad = verify::damaged(&dir, &sentinel, self.stop)?;
+        let Some((first, why)) = bad.first() else {
+            return Ok((Existing::Complete(sentinel), false));
+        };
+        let more = match bad.len() {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        Ok((Existing::Damaged(sentinel, format!("`{first}`: {why}{more}")), true))
+    }
+
+    /// The end of a run that a source has refused: the copy that is there, or the error.
+    fn stale_or(
         &self,
-        model: &Model,
+        error: Error,
+        wanted: Wanted<'_>,
         store: &Store,
-        source: &dyn Source,
-        has_waited: bool,
-        progress: Arc<Progress>,
-        started: Instant,
+        existing: Existing,
     ) -> Result<Outcome, Error> {
-        let budget = self.args.retry_timeout;
-        let bound = budget.saturating_mul(4) + Duration::from_secs(30);
-        let revision = self.ask_revision(source, budget, bound).await?;
-        self.check_expectation(model, &revision)?;
-        if has_waited
-            && let Existing::Complete(there) = store.existing()?
-            && there.revision == revision
-            && there.is_for(&model.uri, &self.args.selection())
-        {
-            return self.present(model, store, &there, started);
+        let is_stale = error.is_refusal()
+            && decide(wanted.goal, existing.there(), Known::Refusal) == Decision::Stale;
+        let Existing::Complete(sentinel) = existing else { return Err(error) };
+        if !is_stale || self.check_expectation(wanted.model, &sentinel.revision).is_err() {
+            return Err(error);
         }
-        let snapshot = self.retried(budget, bound, || source.snapshot()).await?;
-        for warning in source.warnings() {
-            self.screen.warn(&warning);
-        }
-        let Snapshot { source_name, revision, files, refused } = snapshot;
-        let selection = self.args.selection();
-        let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;
-        warnings.iter().for_each(|warning| self.screen.warn(warning));
-        // Who names one object wants that one.
-        let is_part = completeness::is_one_object(&model.uri, &files);
-        if !is_part && !completeness::has_index(&files) {
-            self.check_names(&files, &left_out, &selection)?;
-        }
-        let pickles = self.check_pickles(&files)?;
-        let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());
-        let mut staging = Staging::begin(store, &snapshot, files)?;
-        progress.enter("looking at earlier attempts");
-        let heartbeat = staging.heartbeat({
-            let progress = progress.clone();
-            Arc::new(move || report(&progress))
-        })?;
-        let outside = Surroundings {
-            say: &|line| self.screen.say(&line),
-            go_on: &|| !self.stop.is_set(),
-            worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
-        };
-        let reused = staging.adopt(store, &outside)?;
-        staging.clear_abandoned(store, &outside);
-        let plan = staging.plan();
-        if let Err(error) = staging.check_space(&plan) {
-            drop(heartbeat);
-            if reused == 0 {
-                self.end(staging, store);
-            }
-            return Err(error.into());
-        }
-        self.screen.say(&announce::start(
-            model,
-            &snapshot,
-            &plan,
-            &left_out,
-            staging.free_bytes()?,
+        let why = error.to_string();
+        let path = store.family_path();
+        self.screen.warn(&format!(
+            "{why}; using the complete copy in `{}` (--if-stale=fail makes this an error)",
+            path.display()
         ));
-        for line in announce::left_out(&left_out).into_iter().chain(hint) {
-            self.screen.say(&line);
-        }
-        if let Some(pickles) = pickles {
-            self.screen.warn(&pickles);
-        }
-        progress.enter("fetching");
-        progress.total_bytes.store(plan.total_bytes(), Relaxed);
-        progress.done_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
-        progress.total_files.store(plan.files.len() as u64, Relaxed);
-        let follower = self.screen.follow(progress.clone());
-        let options = self.args.transfer_options();
-        let http = self.http()?;
-        // Blocks this thread: the transfer has threads of its own, signals have theirs.
-        let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
-            let (screen, stop) = (self.screen, self.stop);
-            let (staging, plan) = (&staging, &plan);
-            engine::run(
-                source, http, staging, plan, &options, &progress, screen, stop, proofs, wanted,
-            )
-        };
-        let mut proofs = vec![None; plan.files.len()];
-        if !is_part && completeness::has_index(&plan.files) {
-            proofs = run(proofs, &|file| is_index(file.path.as_str()))?;
-            if let Err(error) = self.check_indexes(&staging, &plan.files, &left_out, &selection) {
-                drop((follower, heartbeat));
-                if reused == 0 {
-                    self.end(staging, store);
-                }
-                return Err(error);
-            }
-        }
-        let proofs = run(proofs, &|_| true)?;
-        progress.enter("publishing");
-        let files = finished_files(&plan.files, proofs);
-        let sentinel = Sentinel::new(
-            &model.uri,
-            snapshot.source_name,
-            snapshot.revision,
-            selection,
-            rfc3339(SystemTime::now()),
-            files,
-            left_out,
-        );
-        let fetched = progress.fetched_bytes.load(Relaxed);
-        let published = staging.publish(store, &sentinel, self.args.allow_degraded)?;
-        drop(heartbeat);
-        drop(follower);
-        self.end(staging, store);
-        for warning in source.warnings() {
-            self.screen.warn(&warning);
-        }
-        if let Published::Replaced { previous } = &published {
-            self.screen.say(&format!(
-                "the previous revision is kept at `{}`; remove it when no server reads it any more",
-                previous.display()
-            ));
-        }
-        let status = match published {
-            Published::New | Published::ByOther => "fetched",
-            Published::Replaced { .. } | Published::Refilled => "updated",
-        };
-        let mut outcome = Outcome::of(status, &store.family_path(), &sentinel);
-        outcome.fetched_bytes = fetched;
-        outcome.seconds = started.elapsed().as_secs_f64();
-        outcome.summary = announce::end(&outcome, started.elapsed());
-        Ok(outcome)
+        store.finish_publication()?;
+        let mut outcome = Outcome::of("stale", &path, &sentinel);
+        outcome.stale = Some(Stale { why, since: sentinel.completed_at.clone() });
+        Ok(outcome.ended(wanted.started))
     }
 
     /// Where there is no space, says also what unfinished attempts of other models take.
@@ -293,60 +229,37 @@ impl<'a> Fetch<'a> {
         error
     }
 
-    /// Drops the attempt. What is left over is swept by a later run.
-    fn end(&self, staging: Staging, store: &Store) {
-        if let Err(error) = staging.end(store) {
-            self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
+    pub(super) fn present_as(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        existing: Existing,
+    ) -> Result<Outcome, Error> {
+        match existing.there() {
+            There::Whole(sentinel) => self.present(wanted, store, sentinel),
+            There::Nothing | There::Damaged(_) => {
+                Err(Error::Bug("what is not whole was taken for present".into()))
+            }
         }
     }
 
-    fn present(
+    pub(super) fn present(
         &self,
-        model: &Model,
+        wanted: Wanted<'_>,
         store: &Store,
         sentinel: &Sentinel,
-        started: Instant,
     ) -> Result<Outcome, Error> {
-        self.check_expectation(model, &sentinel.revision)?;
+        self.check_expectation(wanted.model, &sentinel.revision)?;
         store.finish_publication()?;
-        let mut outcome = Outcome::of("present", &store.family_path(), sentinel);
+        let outcome = Outcome::of("present", &store.family_path(), sentinel);
         let missed = sentinel.selection.missed(&sentinel.files, &sentinel.left_out);
         if let Some(warning) = announce::missed(&outcome.path, &missed) {
             self.screen.warn(&warning);
         }
-        outcome.seconds = started.elapsed().as_secs_f64();
-        outcome.summary = announce::end(&outcome, started.elapsed());
-        Ok(outcome)
+        Ok(outcome.ended(wanted.started))
     }
 
-    fn offline(
-        &self,
-        variable: &str,
-        model: &Model,
-        store: &Store,
-        known: Option<&Sentinel>,
-        started: Instant,
-    ) -> Result<Outcome, Error> {
-        let path = store.family_path();
-        match known {
-            Some(sentinel) if model.uri.pinned_commit().is_none() => {
-                self.screen.warn(&format!("{variable} is set: using the last complete copy"));
-                self.present(model, store, sentinel, started)
-            }
-            Some(sentinel) => Err(Error::NotFound(format!(
-                "{variable} is set, and `{}` holds commit {} instead",
-                path.display(),
-                sentinel.revision
-            ))),
-            None => Err(Error::NotFound(format!(
-                "{variable} is set, and `{}` holds no complete copy of {}",
-                path.display(),
-                model.uri
-            ))),
-        }
-    }
-
-    fn check_expectation(&self, model: &Model, revision: &str) -> Result<(), Error> {
+    pub(super) fn check_expectation(&self, model: &Model, revision: &str) -> Result<(), Error> {
         match &model.expect_revision {
             Some(expected) if expected != revision => Err(Error::Conflict(format!(
                 "{} is at revision {revision}, --expect-revision says {}",
@@ -356,34 +269,44 @@ impl<'a> Fetch<'a> {
             _ => Ok(()),
         }
     }
-
-    /// The warning about files that can run code, if there are any and they are not refused.
-    fn check_pickles(&self, files: &[RemoteFile]) -> Result<Option<String>, Error> {
-        let pickles: Vec<&str> =
-            files.iter().map(|file| file.path.as_str()).filter(|path| is_pickle(path)).collect();
-        let Some(first) = pickles.first() else {
-            return Ok(None);
-        };
-        let named = match pickles.len() {
-            1 => format!("`{first}`"),
-            count => format!("`{first}` and {} more", count - 1),
-        };
-        if self.args.deny_pickle {
-            return Err(Error::Policy(format!(
-                "{named} can run code when loaded, and --deny-pickle is set; leave out with --exclude"
-            )));
-        }
-        Ok(Some(format!("{named} can run code when loaded; --deny-pickle refuses such files")))
-    }
 }
 
-/// What the sentinel says of each file.
-fn finished_files(files: &[RemoteFile], proofs: Vec<Option<Proof>>) -> Vec<SentinelFile> {
-    let proofs = proofs.into_iter().map(|it| it.expect("without failure all files are proved"));
-    let proved = files.iter().zip(proofs);
-    proved
-        .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
-        .collect()
+/// Why a model is not put in the place of another one.
+pub(super) fn conflict(model: &Model, store: &Store, there: There<'_>) -> Error {
+    let path = store.family_path();
+    let what = match there {
+        There::Nothing => "another model".to_owned(),
+        There::Damaged(sentinel) | There::Whole(sentinel) => {
+            let revision = sentinel.revision.get(..12).unwrap_or(&sentinel.revision);
+            format!("{} at {revision}", sentinel.source)
+        }
+    };
+    Error::Conflict(format!(
+        "`{}` holds {what}, not {}; choose another DEST, or replace what is there with --replace",
+        path.display(),
+        model.uri
+    ))
+}
+
+fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) -> Error {
+    let path = store.family_path();
+    let lenient = Goal { may_be_stale: true, ..wanted.goal };
+    let uri = &wanted.model.uri;
+    Error::NotFound(match there {
+        _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
+            format!("{variable} is set")
+        }
+        There::Whole(sentinel) if uri.pinned_commit().is_some_and(|it| it != sentinel.revision) => {
+            let revision = &sentinel.revision;
+            format!("{variable} is set, and `{}` holds commit {revision} instead", path.display())
+        }
+        There::Whole(_) => {
+            format!("{variable} is set, and `{}` lacks files that are asked for", path.display())
+        }
+        There::Nothing | There::Damaged(_) => {
+            format!("{variable} is set, and `{}` holds no complete copy of {uri}", path.display())
+        }
+    })
 }
 
 /// What those who wait are told about us.
@@ -394,10 +317,4 @@ pub(super) fn report(progress: &Progress) -> Report {
         total_bytes: progress.total_bytes.load(Relaxed),
         worked_bytes: progress.worked_bytes.load(Relaxed),
     }
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    let time = aws_smithy_types::DateTime::from(time);
-    let seconds = aws_smithy_types::DateTime::from_secs(time.secs());
-    seconds.fmt(aws_smithy_types::date_time::Format::DateTime).unwrap_or_default()
 }

@@ -8,9 +8,12 @@ mod announce;
 mod ask;
 mod completeness;
 pub mod fetch;
+mod fill;
 pub mod verify;
 pub mod wait;
 mod waiter;
+
+use std::time::Instant;
 
 use crate::model::{LeftOut, Sentinel};
 
@@ -19,7 +22,7 @@ use crate::model::{LeftOut, Sentinel};
 pub struct Outcome {
     /// The directory that a server should load.
     pub path: String,
-    /// `fetched`, `updated`, `present`, `verified`, `ready`.
+    /// `fetched`, `updated`, `extended`, `repaired`, `present`, `stale`, `verified`, `ready`.
     pub status: &'static str,
     pub source: String,
     pub revision: String,
@@ -29,11 +32,23 @@ pub struct Outcome {
     pub unpublished: usize,
     pub fetched_bytes: u64,
     pub seconds: f64,
+    /// Why an older copy was used, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Stale>,
     /// What the source has as well.
     pub left_out: Vec<LeftOut>,
     /// For people: the last line of the run.
     #[serde(skip)]
     pub summary: String,
+}
+
+/// A copy that may be older than what the source holds.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Stale {
+    /// What kept it from being updated.
+    pub why: String,
+    /// When it was completed, RFC 3339, by the clock of the node that fetched it.
+    pub since: String,
 }
 
 impl Outcome {
@@ -48,8 +63,17 @@ impl Outcome {
             unpublished: sentinel.files.iter().filter(|file| !file.is_compared()).count(),
             fetched_bytes: 0,
             seconds: 0.0,
+            stale: None,
             left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }
+    }
+
+    /// The same with what is known at the end.
+    fn ended(mut self, started: Instant) -> Self {
+        let took = started.elapsed();
+        self.seconds = took.as_secs_f64();
+        self.summary = announce::end(&self, took);
+        self
     }
 }

@@ -82,7 +82,11 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
 }
 
 /// The files that differ, in the sentinel's order, and how. As many at once as there are cores.
-fn damaged(dir: &Dir, sentinel: &Sentinel, stop: &Stop) -> Result<Vec<(String, String)>, Error> {
+pub(super) fn damaged(
+    dir: &Dir,
+    sentinel: &Sentinel,
+    stop: &Stop,
+) -> Result<Vec<(String, String)>, Error> {
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, String)>> = Mutex::default();
     let failed: Mutex<Option<Error>> = Mutex::default();

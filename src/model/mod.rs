@@ -4,6 +4,7 @@
 //! Imports nothing.
 
 mod completeness;
+mod decision;
 mod digest;
 mod fnmatch;
 pub(crate) mod fuzz;
@@ -16,6 +17,7 @@ pub mod text;
 mod uri;
 
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
+pub use decision::{Decision, Goal, Known, There, decide};
 pub use digest::{Checksum, Digest, Sha256, hex};
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use path::{ModelDir, RelPath, UnsafePath};

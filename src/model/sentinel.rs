@@ -38,6 +38,9 @@ pub struct Sentinel {
     /// What that was: the commit, or for S3 the SHA-256 over the listing.
     pub revision: String,
     pub selection: Selection,
+    /// What other runs had asked for of the same source: the files are the union.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub also: Vec<Selection>,
     /// RFC 3339, by the clock of the node that fetched; for people only.
     pub completed_at: String,
     pub total_bytes: u64,
@@ -71,8 +74,12 @@ pub struct SentinelFile {
 pub struct SentinelHead {
     format: u32,
     pub source: String,
+    #[serde(default)]
+    renamed_to: Option<String>,
     pub revision: String,
     selection: Selection,
+    #[serde(default)]
+    also: Vec<Selection>,
 }
 
 /// Why the content of a sentinel file cannot be used.
@@ -113,6 +120,7 @@ impl Sentinel {
             },
             revision,
             selection,
+            also: Vec::new(),
             completed_at,
             total_bytes: files.iter().map(|file| file.size).sum(),
             files,
@@ -150,12 +158,30 @@ impl Sentinel {
     /// Whether both were written by the same run. Does not look at the files.
     pub fn is_same_publication(&self, other: &Self) -> bool {
         let told = |it: &Self| (it.source.clone(), it.revision.clone(), it.completed_at.clone());
-        told(self) == told(other) && self.selection == other.selection
+        told(self) == told(other) && self.selection == other.selection && self.also == other.also
     }
 
-    /// Whether the family was filled from this place with this selection, at whatever revision.
-    pub fn is_for(&self, uri: &SourceUri, selection: &Selection) -> bool {
-        self.source == uri.source_name() && self.selection == *selection
+    /// Whether the model directory was filled from this source, at whatever revision.
+    pub fn is_of(&self, uri: &SourceUri) -> bool {
+        let name = uri.source_name();
+        self.source == name || self.renamed_to.as_ref() == Some(&name)
+    }
+
+    /// Whether it was filled with this selection and no other.
+    pub fn is_exactly(&self, selection: &Selection) -> bool {
+        self.selection == *selection && self.also.is_empty()
+    }
+
+    /// Whether all that `selection` would take of this revision is there. What an earlier version left
+    /// out by its own rule, asked in the same words, counts as there.
+    pub fn has(&self, selection: &Selection) -> bool {
+        self.asked().any(|asked| asked == selection)
+            || selection.takes_only(&self.files, &self.left_out)
+    }
+
+    /// Every selection whose files are here.
+    pub fn asked(&self) -> impl Iterator<Item = &Selection> {
+        std::iter::once(&self.selection).chain(&self.also)
     }
 }
 
@@ -187,8 +213,25 @@ impl SentinelFile {
 }
 
 impl SentinelHead {
+    /// What other runs have asked for of `uri`, and whose files are to stay where `selection` is fetched.
+    pub fn asked_by_others(self, uri: &SourceUri, selection: &Selection) -> Vec<Selection> {
+        let name = uri.source_name();
+        if self.source != name && self.renamed_to.as_ref() != Some(&name) {
+            return Vec::new();
+        }
+        let asked = std::iter::once(self.selection).chain(self.also);
+        asked.filter(|asked| asked != selection).collect()
+    }
+
     pub fn read(json: impl Read + Seek) -> Result<Self, SentinelProblem> {
         read(json, |head: &Self| head.format)
+    }
+
+    /// Whether it is of the same model as `other`, whatever the revision and the names of a repo.
+    pub fn is_same_source(&self, other: &Sentinel) -> bool {
+        let names = [Some(&self.source), self.renamed_to.as_ref()];
+        let others = [Some(&other.source), other.renamed_to.as_ref()];
+        names.into_iter().flatten().any(|name| others.contains(&Some(name)))
     }
 
     /// Whether it vouches for the same content as `other` as far as it tells.
@@ -196,6 +239,7 @@ impl SentinelHead {
         self.source == other.source
             && self.revision == other.revision
             && self.selection == other.selection
+            && self.also == other.also
     }
 }
 

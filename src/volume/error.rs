@@ -37,6 +37,11 @@ pub enum StoreError {
     InsideFamily { inner: PathBuf, outer: PathBuf },
     #[error("`{}`: {problem}", path.display())]
     Sentinel { path: PathBuf, problem: SentinelProblem },
+    #[error(
+        "`{}` holds {source_name} now; choose another DEST, or replace what is there with --replace",
+        path.display()
+    )]
+    AnotherModel { path: PathBuf, source_name: String },
     #[error("another process publishes into `{}` at the same time; run again", .0.display())]
     Overtaken(PathBuf),
     #[error("somebody else changes or removes what weightlift keeps at `{}`; run again", .0.display())]

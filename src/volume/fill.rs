@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::layout::read_sentinel;
-use super::publish::is_published;
+use super::publish::{Publication, is_published};
 use super::staging::Staging;
 use super::{Foreign, Published, Store, StoreError};
 use crate::fs::{Dir, filesystem};
@@ -26,6 +26,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(20);
 /// What [`PUBLISHING`] holds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Publishing {
+    #[serde(rename = "attempt")]
     pub staging: String,
     pub files: Vec<PublishingFile>,
 }
@@ -82,11 +83,12 @@ impl Staging {
         &self,
         store: &Store,
         sentinel: &Sentinel,
+        publication: Publication<'_>,
     ) -> Result<Published, StoreError> {
         let family = store.make_parent()?.make_child(store.destination.family.path().name())?;
         let state = family.make_child(STATE_DIR)?;
         let _alone = lock(&state)?;
-        if is_published(store, sentinel)? {
+        if is_published(store, sentinel, publication)? {
             return Ok(Published::ByOther);
         }
         let old = read_sentinel(&family)?;

@@ -9,7 +9,9 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::foreign::description;
 use crate::fs::{Dir, FsError, Kind, filesystem};
-use crate::model::{ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelProblem};
+use crate::model::{
+    ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelHead, SentinelProblem, There,
+};
 
 /// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
 const MAX_SENTINEL_BYTES: u64 = 256 << 20;
@@ -50,6 +52,26 @@ pub enum Existing {
     Damaged(Box<Sentinel>, String),
 }
 
+impl Existing {
+    pub fn there(&self) -> There<'_> {
+        match self {
+            Self::Nothing => There::Nothing,
+            Self::Complete(sentinel) => There::Whole(sentinel),
+            Self::Damaged(sentinel, _) => There::Damaged(sentinel),
+        }
+    }
+
+    /// The sentinel without its files, of which there can be very many.
+    pub fn into_head(self) -> Option<Sentinel> {
+        match self {
+            Self::Nothing => None,
+            Self::Complete(sentinel) | Self::Damaged(sentinel, _) => {
+                Some(Sentinel { files: Vec::new(), left_out: Vec::new(), ..*sentinel })
+            }
+        }
+    }
+}
+
 impl Store {
     pub fn open(destination: Destination) -> Result<Self, StoreError> {
         let mut store = Self { destination, in_place: false };
@@ -80,6 +102,12 @@ impl Store {
 
     pub fn family_path(&self) -> PathBuf {
         self.destination.path()
+    }
+
+    /// The sentinel that is there now, without its files.
+    pub fn head(&self) -> Result<Option<SentinelHead>, StoreError> {
+        let Some(family) = self.family_dir()? else { return Ok(None) };
+        with_sentinel(&family, SentinelHead::read)
     }
 
     /// What is there now. Costs a few system calls and writes nothing.
@@ -142,7 +170,7 @@ impl Store {
     }
 
     /// The directory that a server is given, if there is one.
-    pub(super) fn family_dir(&self) -> Result<Option<Dir>, StoreError> {
+    pub fn family_dir(&self) -> Result<Option<Dir>, StoreError> {
         let Some(parent) = self.parent()? else {
             return Ok(None);
         };

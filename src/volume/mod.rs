@@ -26,6 +26,6 @@ mod wanted;
 pub use error::StoreError;
 pub use foreign::Foreign;
 pub use layout::{Destination, Existing, Store, first_difference, read_sentinel};
-pub use publish::Published;
+pub use publish::{Publication, Published};
 pub use recheck::Surroundings;
 pub use staging::{StagedFile, Staging};

@@ -30,6 +30,18 @@ pub enum Published {
     ByOther,
 }
 
+/// How a tree is published.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Publication<'a> {
+    /// Where nothing else works: file by file.
+    pub allow_degraded: bool,
+    /// What lies there may be of another source.
+    pub replace: bool,
+    /// The copy that lies there and has wrong bytes: that it says of itself what we would say is no reason
+    /// to leave it.
+    pub distrusted: Option<&'a Sentinel>,
+}
+
 impl Staging {
     /// Makes the tree the family directory and returns when that is durable.
     ///
@@ -38,13 +50,13 @@ impl Staging {
         &self,
         store: &Store,
         sentinel: &Sentinel,
-        allow_degraded: bool,
+        publication: Publication<'_>,
     ) -> Result<Published, StoreError> {
         self.write_sentinel(sentinel)?;
         let published = if store.in_place {
-            self.fill_in_place(store, sentinel)?
+            self.fill_in_place(store, sentinel, publication)?
         } else {
-            self.publish_beside(store, sentinel, allow_degraded)?
+            self.publish_beside(store, sentinel, publication)?
         };
         if published == Published::ByOther {
             // The other process may not have come so far yet.
@@ -101,7 +113,7 @@ impl Staging {
         &self,
         store: &Store,
         sentinel: &Sentinel,
-        allow_degraded: bool,
+        publication: Publication<'_>,
     ) -> Result<Published, StoreError> {
         let parent = store.make_parent()?;
         let family = &store.destination.family;
@@ -116,7 +128,7 @@ impl Staging {
                     done => done.map(|()| Published::New),
                 },
                 Some(kind) => {
-                    if is_published(store, sentinel)? {
+                    if is_published(store, sentinel, publication)? {
                         return Ok(Published::ByOther);
                     }
                     self.replace(store, &parent, kind, exchange_works)
@@ -132,9 +144,11 @@ impl Staging {
                 Err(error) => match error.errno() {
                     // xfs says EEXIST where others say ENOTEMPTY; EISDIR is for links.
                     Some(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOENT) => {}
-                    Some(Errno::BUSY) => return self.fill_in_place(store, sentinel),
-                    _ if allow_degraded && cannot_link(&error) => {
-                        return self.fill_in_place(store, sentinel);
+                    Some(Errno::BUSY) => {
+                        return self.fill_in_place(store, sentinel, publication);
+                    }
+                    _ if publication.allow_degraded && cannot_link(&error) => {
+                        return self.fill_in_place(store, sentinel, publication);
                     }
                     _ if cannot_link(&error) => {
                         return Err(StoreError::NoAtomicPublication(store.family_path()));
@@ -143,7 +157,7 @@ impl Staging {
                 },
             }
         }
-        if is_published(store, sentinel)? {
+        if is_published(store, sentinel, publication)? {
             return Ok(Published::ByOther);
         }
         Err(store.foreign())
@@ -250,14 +264,28 @@ impl Staging {
     }
 }
 
-/// Whether the family is complete with the same content already, whoever fetched it and when.
-pub(super) fn is_published(store: &Store, ours: &Sentinel) -> Result<bool, StoreError> {
+/// Whether the family is complete with the same content already, whoever fetched it and when. Fails where
+/// another model has appeared there, unless that may be replaced.
+pub(super) fn is_published(
+    store: &Store,
+    ours: &Sentinel,
+    publication: Publication<'_>,
+) -> Result<bool, StoreError> {
     let Some(family) = store.family_dir()? else { return Ok(false) };
     // Without its files first: an update needs no more.
-    if !with_sentinel(&family, SentinelHead::read)?.is_some_and(|there| there.is_of(ours)) {
+    let Some(head) = with_sentinel(&family, SentinelHead::read)? else { return Ok(false) };
+    if !publication.replace && !head.is_same_source(ours) {
+        return Err(StoreError::AnotherModel {
+            path: store.family_path(),
+            source_name: head.source,
+        });
+    }
+    if !head.is_of(ours) {
         return Ok(false);
     }
-    Ok(matches!(store.existing()?, Existing::Complete(there) if there.files == ours.files))
+    let Existing::Complete(there) = store.existing()? else { return Ok(false) };
+    let is_distrusted = publication.distrusted.is_some_and(|it| it.is_same_publication(&there));
+    Ok(!is_distrusted && there.files == ours.files)
 }
 
 /// Each part of `path` that has a name of a filesystem, with what is above it.

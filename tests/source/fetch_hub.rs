@@ -404,7 +404,7 @@ fn offline_means_the_last_complete_copy_or_nothing() {
     offline("hf://org/tiny").assert_code(10);
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
     hub.log().clear();
-    offline("hf://org/tiny").assert_success().assert_says("using the last complete copy");
+    offline("hf://org/tiny").assert_success().assert_says("using the complete copy");
     offline(&format!("hf://org/tiny@{}", hub.commit(REPO))).assert_success();
     offline(&format!("hf://org/tiny@{}", "1".repeat(40))).assert_code(10);
     assert_eq!(hub.requests().len(), 0);
@@ -420,7 +420,7 @@ fn an_unreachable_hub_does_not_take_a_complete_copy_away() {
         .env("WEIGHTLIFT_RETRY_TIMEOUT", "3s")
         .run()
         .assert_success()
-        .assert_says("using the last complete copy");
+        .assert_says("using the complete copy");
     assert!(started.elapsed() < Duration::from_secs(30));
     // A pinned commit that is not there is another matter, and so is a Hub that says no.
     let other = format!("hf://org/tiny@{}", "1".repeat(40));
@@ -449,7 +449,7 @@ fn a_hub_that_is_half_down_does_not_take_a_complete_copy_away() {
             .env("WEIGHTLIFT_RETRY_TIMEOUT", "3s")
             .run()
             .assert_success()
-            .assert_says("using the last complete copy");
+            .assert_says("using the complete copy");
         assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
         volume.assert_holds("tiny", &tiny_selected());
     }

@@ -545,7 +545,7 @@ fn the_variable_that_forbids_to_ask_is_named() {
     hub.log().clear();
     run(&[(transformers, "1")], "hf://org/tiny")
         .assert_success()
-        .assert_says("TRANSFORMERS_OFFLINE is set: using the last complete copy");
+        .assert_says("TRANSFORMERS_OFFLINE is set; using the complete copy");
     let told = run(&[(transformers, "1")], &other).assert_code(10);
     assert!(told.last_line().contains("TRANSFORMERS_OFFLINE is set, and"), "{}", told.stderr);
     assert_eq!(hub.requests().len(), 0);

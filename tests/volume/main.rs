@@ -7,6 +7,7 @@ mod support;
 
 #[cfg(target_arch = "x86_64")]
 mod adoption;
+mod decisions;
 #[cfg(target_arch = "x86_64")]
 mod leftovers;
 mod mutations;

@@ -132,6 +132,56 @@ impl Selection {
         Ok(selected)
     }
 
+    /// The union of this selection and `also`, which other runs had asked for: an update takes nothing
+    /// away that somebody uses. What no selection takes is left out for the reason of this one. Of `also`,
+    /// what can take nothing from these files any more is passed over.
+    pub fn apply_with(
+        &self,
+        also: &[Self],
+        files: Vec<RemoteFile>,
+        refused: Vec<RefusedFile>,
+    ) -> Result<Selected, SelectionError> {
+        let mut wanted = BTreeSet::new();
+        for other in also.iter().filter(|other| *other != self) {
+            let Ok(selected) = other.apply(files.clone(), refused.clone()) else { continue };
+            wanted.extend(selected.files.into_iter().map(|file| file.path));
+        }
+        if wanted.is_empty() {
+            return self.apply(files, refused);
+        }
+        let of_others: Vec<RemoteFile> =
+            files.iter().filter(|file| wanted.contains(&file.path)).cloned().collect();
+        let mut selected = self.apply(files, refused)?;
+        let own: BTreeSet<RelPath> = selected.files.iter().map(|file| file.path.clone()).collect();
+        selected.files.extend(of_others.into_iter().filter(|file| !own.contains(&file.path)));
+        selected.files.sort_by(|a, b| a.path.parts().cmp(b.path.parts()));
+        selected
+            .left_out
+            .retain(|file| RelPath::parse(&file.path).map_or(true, |path| !wanted.contains(&path)));
+        check_tree(&selected.files)?;
+        Ok(selected)
+    }
+
+    /// Whether this selection takes nothing of `left_out`, and something of `files`: the two parts of a
+    /// revision that was published.
+    pub(super) fn takes_only(&self, files: &[SentinelFile], left_out: &[LeftOut]) -> bool {
+        let there: BTreeSet<&str> = files.iter().map(|file| &*file.path).collect();
+        let known = files.iter().map(|file| (&*file.path, file.size));
+        let known = known.chain(left_out.iter().map(|file| (file.path.as_str(), file.size)));
+        let mut listed = Vec::with_capacity(files.len() + left_out.len());
+        for (path, size) in known {
+            match RelPath::parse(path) {
+                Ok(path) => listed.push(RemoteFile { path, size, digest: None, validator: None }),
+                // Such a name cannot be there; whoever asks for it shall be told so.
+                Err(_) if self.names(path) => return false,
+                Err(_) => {}
+            }
+        }
+        let listing = Snapshot::new(String::new(), String::new(), listed, Vec::new());
+        let selected = self.apply(listing.files, Vec::new());
+        selected.is_ok_and(|it| it.files.iter().all(|file| there.contains(file.path.as_str())))
+    }
+
     /// The files of a published family that an earlier version has left out and this one would fetch:
     /// those of `left_out` that have no counterpart in `files` by the rule of today.
     pub fn missed<'a>(&self, files: &[SentinelFile], left_out: &'a [LeftOut]) -> Vec<&'a LeftOut> {

@@ -1,0 +1,269 @@
+//! Fetching under the lock: resolve, choose, stage, fetch, publish.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
+
+use super::fetch::{Before, Fetch, Wanted, report};
+use super::{Outcome, announce, completeness};
+use crate::Error;
+use crate::content::Source;
+use crate::engine::{self, Proof};
+use crate::lock::Heartbeat;
+use crate::model::{
+    Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, SentinelFile,
+    Sha256, Snapshot, decide, is_index, is_pickle,
+};
+use crate::report::Progress;
+use crate::volume::{Publication, Published, Staging, Store, Surroundings};
+
+/// What is going to be published.
+struct Chosen {
+    /// Without files.
+    snapshot: Snapshot,
+    left_out: Vec<LeftOut>,
+    /// What others had asked for, whose files are taken as well.
+    also: Vec<Selection>,
+    /// Who names one object wants that one, and no complete model.
+    is_part: bool,
+    /// Lines for the user, once it is clear that there is room.
+    hint: Option<String>,
+    pickles: Option<String>,
+}
+
+impl Fetch<'_> {
+    /// Fetches under the lock.
+    pub(super) async fn fill(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        source: &dyn Source,
+        before: Option<&Before>,
+        has_waited: bool,
+        progress: Arc<Progress>,
+    ) -> Result<Outcome, Error> {
+        let budget = self.args.retry_timeout;
+        let revision = self.ask_revision(source, budget, self.bound()).await?;
+        self.check_expectation(wanted.model, &revision)?;
+        if has_waited {
+            let existing = store.existing()?;
+            if decide(wanted.goal, existing.there(), Known::Revision(&revision))
+                == Decision::Present
+            {
+                return self.present_as(wanted, store, existing);
+            }
+        }
+        let snapshot = self.retried(budget, self.bound(), || source.snapshot()).await?;
+        self.tell(source);
+        let (chosen, files) = self.choose(wanted, store, snapshot)?;
+        let mut staging = Staging::begin(store, &chosen.snapshot, files)?;
+        progress.enter("looking at earlier attempts");
+        let heartbeat = staging.heartbeat({
+            let progress = progress.clone();
+            Arc::new(move || report(&progress))
+        })?;
+        let outside = Surroundings {
+            say: &|line| self.screen.say(&line),
+            go_on: &|| !self.stop.is_set(),
+            worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
+        };
+        let reused = staging.adopt(store, &outside)?;
+        staging.clear_abandoned(store, &outside);
+        let plan = staging.plan();
+        // An attempt that took nothing over holds nothing that the next one could use.
+        let give_up = |staging, heartbeat, error| {
+            drop::<Heartbeat>(heartbeat);
+            if reused == 0 {
+                self.end(staging, store);
+            }
+            Err(error)
+        };
+        if let Err(error) = staging.check_space(&plan) {
+            return give_up(staging, heartbeat, error.into());
+        }
+        self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
+        let follower = self.screen.follow(progress.clone());
+        let proofs = match self.transfer(source, &staging, &plan, &chosen, wanted, &progress) {
+            Ok(proofs) => proofs,
+            Err(Failed::BeforeTheWeights(error)) => {
+                drop(follower);
+                return give_up(staging, heartbeat, error);
+            }
+            Err(Failed::Later(error)) => return Err(error),
+        };
+        progress.enter("publishing");
+        let files = finished_files(&plan.files, proofs);
+        let Chosen { snapshot, left_out, also, .. } = chosen;
+        let sentinel = Sentinel {
+            also,
+            ..Sentinel::new(
+                &wanted.model.uri,
+                snapshot.source_name,
+                snapshot.revision,
+                wanted.selection.clone(),
+                rfc3339(SystemTime::now()),
+                files,
+                left_out,
+            )
+        };
+        let publication = Publication {
+            allow_degraded: self.args.allow_degraded,
+            replace: self.args.replace,
+            distrusted: before
+                .filter(|before| before.damage.is_some())
+                .map(|before| &before.sentinel),
+        };
+        let published = staging.publish(store, &sentinel, publication)?;
+        drop((follower, heartbeat));
+        self.end(staging, store);
+        self.tell(source);
+        if let Published::Replaced { previous } = &published {
+            self.screen.say(&format!(
+                "the previous revision is kept at `{}`; remove it when no server reads it any more",
+                previous.display()
+            ));
+        }
+        let status = match published {
+            Published::New | Published::ByOther => "fetched",
+            Published::Replaced { .. } | Published::Refilled => match before {
+                Some(before)
+                    if before.sentinel.revision == sentinel.revision && !self.args.replace =>
+                {
+                    if before.damage.is_some() {
+                        "repaired"
+                    } else {
+                        "extended"
+                    }
+                }
+                _ => "updated",
+            },
+        };
+        let mut outcome = Outcome::of(status, &store.family_path(), &sentinel);
+        outcome.fetched_bytes = progress.fetched_bytes.load(Relaxed);
+        Ok(outcome.ended(wanted.started))
+    }
+
+    /// Which files of `snapshot` are fetched, unless it is clear that they make no model.
+    fn choose(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        snapshot: Snapshot,
+    ) -> Result<(Chosen, Vec<RemoteFile>), Error> {
+        let Snapshot { source_name, revision, files, refused } = snapshot;
+        let selection = wanted.selection;
+        let also = match store.head()? {
+            Some(head) if !self.args.replace => head.asked_by_others(&wanted.model.uri, selection),
+            _ => Vec::new(),
+        };
+        let Selected { files, left_out, warnings, hint } =
+            selection.apply_with(&also, files, refused)?;
+        warnings.iter().for_each(|warning| self.screen.warn(warning));
+        let is_part = completeness::is_one_object(&wanted.model.uri, &files);
+        if !is_part && !completeness::has_index(&files) {
+            self.check_names(&files, &left_out, selection)?;
+        }
+        let pickles = self.check_pickles(&files)?;
+        let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());
+        Ok((Chosen { snapshot, left_out, also, is_part, hint, pickles }, files))
+    }
+
+    /// The lines before the first byte.
+    fn announce(&self, wanted: Wanted<'_>, chosen: &Chosen, plan: &Plan, free: u64) {
+        let Chosen { snapshot, left_out, hint, pickles, .. } = chosen;
+        self.screen.say(&announce::start(wanted.model, snapshot, plan, left_out, free));
+        for line in announce::left_out(left_out).iter().chain(hint) {
+            self.screen.say(line);
+        }
+        if let Some(pickles) = pickles {
+            self.screen.warn(pickles);
+        }
+    }
+
+    /// Indexes first: a model that lacks a shard ends before its weights.
+    fn transfer(
+        &self,
+        source: &dyn Source,
+        staging: &Staging,
+        plan: &Plan,
+        chosen: &Chosen,
+        wanted: Wanted<'_>,
+        progress: &Arc<Progress>,
+    ) -> Result<Vec<Option<Proof>>, Failed> {
+        progress.enter("fetching");
+        progress.total_bytes.store(plan.total_bytes(), Relaxed);
+        progress.done_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
+        progress.total_files.store(plan.files.len() as u64, Relaxed);
+        let options = self.args.transfer_options();
+        let http = self.http().map_err(Failed::Later)?;
+        // Blocks this thread: the transfer has threads of its own, signals have theirs.
+        let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
+            let (screen, stop) = (self.screen, self.stop);
+            engine::run(
+                source, http, staging, plan, &options, progress, screen, stop, proofs, wanted,
+            )
+            .map_err(|error| Failed::Later(error.into()))
+        };
+        let mut proofs = vec![None; plan.files.len()];
+        if !chosen.is_part && completeness::has_index(&plan.files) {
+            proofs = run(proofs, &|file| is_index(file.path.as_str()))?;
+            self.check_indexes(staging, &plan.files, &chosen.left_out, wanted.selection)
+                .map_err(Failed::BeforeTheWeights)?;
+        }
+        run(proofs, &|_| true)
+    }
+
+    /// Shows what the source has to tell.
+    fn tell(&self, source: &dyn Source) {
+        for warning in source.warnings() {
+            self.screen.warn(&warning);
+        }
+    }
+
+    /// Drops the attempt. What is left over is swept by a later run.
+    fn end(&self, staging: Staging, store: &Store) {
+        if let Err(error) = staging.end(store) {
+            self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
+        }
+    }
+
+    /// The warning about files that can run code, if there are any and they are not refused.
+    fn check_pickles(&self, files: &[RemoteFile]) -> Result<Option<String>, Error> {
+        let pickles: Vec<&str> =
+            files.iter().map(|file| file.path.as_str()).filter(|path| is_pickle(path)).collect();
+        let Some(first) = pickles.first() else {
+            return Ok(None);
+        };
+        let named = match pickles.len() {
+            1 => format!("`{first}`"),
+            count => format!("`{first}` and {} more", count - 1),
+        };
+        if self.args.deny_pickle {
+            return Err(Error::Policy(format!(
+                "{named} can run code when loaded, and --deny-pickle is set; leave out with --exclude"
+            )));
+        }
+        Ok(Some(format!("{named} can run code when loaded; --deny-pickle refuses such files")))
+    }
+}
+
+/// Where a transfer has ended.
+enum Failed {
+    BeforeTheWeights(Error),
+    Later(Error),
+}
+
+/// What the sentinel says of each file.
+fn finished_files(files: &[RemoteFile], proofs: Vec<Option<Proof>>) -> Vec<SentinelFile> {
+    let proofs = proofs.into_iter().map(|it| it.expect("without failure all files are proved"));
+    let proved = files.iter().zip(proofs);
+    proved
+        .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
+        .collect()
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    let time = aws_smithy_types::DateTime::from(time);
+    let seconds = aws_smithy_types::DateTime::from_secs(time.secs());
+    seconds.fmt(aws_smithy_types::date_time::Format::DateTime).unwrap_or_default()
+}

@@ -1,0 +1,208 @@
+//! What follows from what the user wants, what lies on the volume, and what is known of the source. The
+//! only place that answers "does it have to be fetched?".
+
+use super::{Selection, Sentinel, SourceUri};
+
+/// What the user wants of one model directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    pub uri: &'a SourceUri,
+    pub selection: &'a Selection,
+    /// A whole older copy will do where the source refuses, or cannot be reached.
+    pub may_be_stale: bool,
+    /// The directory becomes exactly this, whatever of ours it holds.
+    pub replace: bool,
+}
+
+/// What lies in the model directory.
+#[derive(Clone, Copy, Debug)]
+pub enum There<'a> {
+    Nothing,
+    /// A sentinel, and not all that it lists.
+    Damaged(&'a Sentinel),
+    Whole(&'a Sentinel),
+}
+
+/// What is known of the source by now.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// It has not been asked.
+    Nothing,
+    Revision(&'a str),
+    /// It cannot be reached, says no, or what it holds cannot be fetched.
+    Refusal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// What is wanted lies there.
+    Present,
+    /// The source has to say which revision it holds.
+    Ask,
+    /// Fetch that revision; what is there is replaced.
+    Fetch,
+    /// The same revision lies there and lacks files: they are added.
+    Extend,
+    /// A whole copy of another revision, or of one that nobody can compare, is used with a warning.
+    Stale,
+    /// Another model lies there. Only `--replace` takes it away.
+    Conflict,
+    /// The refusal ends the run.
+    Fail,
+}
+
+pub fn decide(goal: Goal<'_>, there: There<'_>, known: Known<'_>) -> Decision {
+    let (sentinel, is_whole) = match there {
+        There::Nothing => return without_a_copy(known),
+        There::Damaged(sentinel) => (sentinel, false),
+        There::Whole(sentinel) => (sentinel, true),
+    };
+    if !sentinel.is_of(goal.uri) {
+        return if goal.replace { without_a_copy(known) } else { Decision::Conflict };
+    }
+    if !is_whole {
+        return without_a_copy(known);
+    }
+    let is_enough = if goal.replace {
+        sentinel.is_exactly(goal.selection)
+    } else {
+        sentinel.has(goal.selection)
+    };
+    let pin = goal.uri.pinned_commit();
+    match known {
+        _ if pin == Some(sentinel.revision.as_str()) && is_enough => Decision::Present,
+        Known::Nothing => Decision::Ask,
+        Known::Revision(revision) if pin.unwrap_or(revision) != sentinel.revision => {
+            Decision::Fetch
+        }
+        Known::Revision(_) if is_enough => Decision::Present,
+        Known::Revision(_) if goal.replace => Decision::Fetch,
+        Known::Revision(_) => Decision::Extend,
+        // A pin is never satisfied by another commit.
+        Known::Refusal if pin.is_none() && goal.may_be_stale && is_enough => Decision::Stale,
+        Known::Refusal => Decision::Fail,
+    }
+}
+
+fn without_a_copy(known: Known<'_>) -> Decision {
+    match known {
+        Known::Nothing => Decision::Ask,
+        Known::Revision(_) => Decision::Fetch,
+        Known::Refusal => Decision::Fail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LeftOut, SentinelFile, Sha256};
+
+    const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const NEW: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn only(pattern: &str) -> Selection {
+        Selection { include: vec![pattern.into()], ..Selection::default() }
+    }
+
+    /// A copy of `hf://org/name` at the old revision, which has `a.json`, `b.json` and `c.json`.
+    fn copy(selection: Selection, also: Vec<Selection>, has: &[&str]) -> Sentinel {
+        let uri = SourceUri::parse("hf://org/name").expect("a source");
+        let all = ["a.json", "b.json", "c.json"];
+        let file = |path: &&str| SentinelFile {
+            path: (*path).into(),
+            size: 1,
+            sha256: Sha256([0; 32]),
+            verified_by: "sha256".into(),
+            published: None,
+            validator: None,
+            structure: None,
+        };
+        let left =
+            |path: &&str| LeftOut { path: (*path).into(), size: 1, why: "not included".into() };
+        let mut sentinel = Sentinel::new(
+            &uri,
+            uri.source_name(),
+            OLD.into(),
+            selection,
+            "now".into(),
+            has.iter().map(file).collect(),
+            all.iter().filter(|path| !has.contains(path)).map(left).collect(),
+        );
+        sentinel.also = also;
+        sentinel
+    }
+
+    #[test]
+    fn what_follows_from_goal_copy_and_source() {
+        use Decision::*;
+        let everything = || copy(Selection::default(), vec![], &["a.json", "b.json", "c.json"]);
+        let (only_a, both) = (
+            copy(only("a.json"), vec![], &["a.json"]),
+            copy(only("b.json"), vec![only("a.json")], &["a.json", "b.json"]),
+        );
+        let all = Selection::default();
+        let (main, pinned, moved) =
+            ("hf://org/name", format!("hf://org/name@{OLD}"), format!("hf://org/name@{NEW}"));
+        let other = "hf://org/other";
+        let (a, b, c) = (only("a.json"), only("b.json"), only("*.json"));
+        let renamed = Sentinel { renamed_to: Some(other.into()), ..everything() };
+        let everything = everything();
+        // (what is asked for, with which selection, copy, [nothing known, old, new, refusal]); the last
+        // two columns: the same with --replace, and with --if-stale=fail, where that differs.
+        type Row<'a> = (&'a str, &'a Selection, There<'a>, [Decision; 4]);
+        let rows: Vec<Row<'_>> = vec![
+            // Nothing, or nothing that counts.
+            (main, &all, There::Nothing, [Ask, Fetch, Fetch, Fail]),
+            (&pinned, &all, There::Nothing, [Ask, Fetch, Fetch, Fail]),
+            (main, &all, There::Damaged(&everything), [Ask, Fetch, Fetch, Fail]),
+            (&pinned, &all, There::Damaged(&everything), [Ask, Fetch, Fetch, Fail]),
+            // A whole copy of everything.
+            (main, &all, There::Whole(&everything), [Ask, Present, Fetch, Stale]),
+            (&pinned, &all, There::Whole(&everything), [Present, Present, Present, Present]),
+            (&moved, &all, There::Whole(&everything), [Ask, Fetch, Fetch, Fail]),
+            // A narrower wish lies there as well.
+            (main, &a, There::Whole(&everything), [Ask, Present, Fetch, Stale]),
+            (&pinned, &a, There::Whole(&everything), [Present, Present, Present, Present]),
+            // A part of it: what is asked for, more, something else.
+            (main, &a, There::Whole(&only_a), [Ask, Present, Fetch, Stale]),
+            (main, &all, There::Whole(&only_a), [Ask, Extend, Fetch, Fail]),
+            (main, &b, There::Whole(&only_a), [Ask, Extend, Fetch, Fail]),
+            (&pinned, &a, There::Whole(&only_a), [Present, Present, Present, Present]),
+            (&pinned, &b, There::Whole(&only_a), [Ask, Extend, Fetch, Fail]),
+            // Two parts, of two pods: each finds its own.
+            (main, &a, There::Whole(&both), [Ask, Present, Fetch, Stale]),
+            (main, &b, There::Whole(&both), [Ask, Present, Fetch, Stale]),
+            (main, &c, There::Whole(&both), [Ask, Extend, Fetch, Fail]),
+            // Another model.
+            (other, &all, There::Whole(&everything), [Conflict; 4]),
+            (other, &all, There::Damaged(&everything), [Conflict; 4]),
+            (other, &all, There::Whole(&renamed), [Ask, Present, Fetch, Stale]),
+        ];
+        let known = [Known::Nothing, Known::Revision(OLD), Known::Revision(NEW), Known::Refusal];
+        for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
+            let uri = SourceUri::parse(uri).expect("a source");
+            let goal = Goal { uri: &uri, selection, may_be_stale: true, replace: false };
+            assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "row {n}");
+            // Who may not be stale fails in place of that, and nothing else changes.
+            let strict = Goal { may_be_stale: false, ..goal };
+            let expected = expected.map(|it| if it == Stale { Fail } else { it });
+            assert_eq!(known.map(|known| decide(strict, *there, known)), expected, "row {n}");
+        }
+        // With --replace there is no conflict and no union: exactly this selection, or it is fetched.
+        let rows: Vec<Row<'_>> = vec![
+            (other, &all, There::Whole(&everything), [Ask, Fetch, Fetch, Fail]),
+            (other, &all, There::Damaged(&everything), [Ask, Fetch, Fetch, Fail]),
+            (main, &all, There::Whole(&everything), [Ask, Present, Fetch, Stale]),
+            (&pinned, &all, There::Whole(&everything), [Present, Present, Present, Present]),
+            (main, &a, There::Whole(&everything), [Ask, Fetch, Fetch, Fail]),
+            (&pinned, &a, There::Whole(&everything), [Ask, Fetch, Fetch, Fail]),
+            (&pinned, &b, There::Whole(&both), [Ask, Fetch, Fetch, Fail]),
+            (main, &a, There::Whole(&only_a), [Ask, Present, Fetch, Stale]),
+        ];
+        for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
+            let uri = SourceUri::parse(uri).expect("a source");
+            let goal = Goal { uri: &uri, selection, may_be_stale: true, replace: true };
+            assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "replace {n}");
+        }
+    }
+}
