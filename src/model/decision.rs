@@ -168,7 +168,7 @@ mod tests {
             (main, &all, There::Whole(&only_a), [Ask, Extend, Fetch, Fail]),
             (main, &b, There::Whole(&only_a), [Ask, Extend, Fetch, Fail]),
             (&pinned, &a, There::Whole(&only_a), [Present, Present, Present, Present]),
-            (&pinned, &b, There::Whole(&only_a), [Ask, Extend, Fetch, Fail]),
+            (&pinned, &b, There::Whole(&only_a), [Ask, Extend, Extend, Fail]),
             // Two parts, of two pods: each finds its own.
             (main, &a, There::Whole(&both), [Ask, Present, Fetch, Stale]),
             (main, &b, There::Whole(&both), [Ask, Present, Fetch, Stale]),

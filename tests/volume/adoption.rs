@@ -186,7 +186,9 @@ fn what_another_selection_of_the_same_revision_has_replaced_is_kept() {
     volume.assert_holds("tiny", &revision(1));
     killed_after_the_exchange(&fetch(&hub, &volume, &["hf://org/tiny"]), &volume);
     volume.assert_holds("tiny", &all);
-    fetch(&hub, &volume, &["hf://org/tiny", "--include", "config.json"]).run().assert_success();
+    fetch(&hub, &volume, &["hf://org/tiny", "--include", "config.json", "--replace"])
+        .run()
+        .assert_success();
     assert_kept(&volume, &[revision(1), all]);
     volume.assert_clean();
 }

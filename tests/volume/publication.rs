@@ -152,19 +152,6 @@ fn a_damaged_model_is_fetched_again() {
 }
 
 #[test]
-fn another_source_replaces_a_model_with_a_warning() {
-    let hub =
-        FakeHub::builder().repo(REPO, tiny()).repo("org/b", Tree::new().with("b", "b")).start();
-    let volume = Volume::new();
-    fetch(&hub, &volume, &["hf://org/tiny", "x"]).run().assert_success();
-    fetch(&hub, &volume, &["hf://org/b", "x"])
-        .run()
-        .assert_success()
-        .assert_says("will be replaced");
-    volume.assert_holds("x", &Tree::new().with("b", "b"));
-}
-
-#[test]
 fn without_exchange_the_family_is_a_relative_link_replaced_in_one_step() {
     if !has("strace") {
         return;
