@@ -407,7 +407,7 @@ fn a_volume_that_can_do_less() {
 
     // An update where directories can be neither exchanged nor linked.
     let mut command = usual(&hub, &volume);
-    command.args(["--exclude", "tokenizer.json"]);
+    command.args(["--exclude", "tokenizer.json", "--replace"]);
     let injects = ["renameat2:error=EINVAL", "symlinkat:error=EPERM"];
     let run = straced(&command, "renameat2,symlinkat", &injects).run();
     quoted("cannot-publish", 14, &run, &ours(&hub, &volume));
@@ -422,7 +422,7 @@ fn two_models_in_one_place() {
     quoted("same-dest", 2, &run(&[SOURCE, "llama", other, "llama"]), &ours(&hub, &volume));
     run(&[SOURCE, "llama"]).assert_success();
     quoted("inside-a-model", 16, &run(&[other, "llama/instruct"]), &ours(&hub, &volume));
-    quoted("replaced", 0, &run(&[other, "llama"]), &ours(&hub, &volume));
+    quoted("another-model", 16, &run(&[other, "llama"]), &ours(&hub, &volume));
 
     std::fs::create_dir(volume.family(FAMILY)).unwrap();
     std::fs::write(volume.family(FAMILY).join("config.json"), "{}").unwrap();
@@ -534,7 +534,8 @@ fn a_certificate_of_an_authority_that_nobody_knows() {
 fn a_port_where_nobody_listens() {
     let (hub, volume, nobody) = (hub(), Volume::new(), nobody());
     let fetch = || usual(&hub, &volume).env("HF_ENDPOINT", &nobody).run();
-    let ours = [(nobody.clone(), HUB)];
+    let root = volume.root().display().to_string();
+    let ours = [(nobody.clone(), HUB), (root, "/data/models")];
     quoted("egress-refused", 20, &fetch(), &ours);
     usual(&hub, &volume).run().assert_success();
     quoted("outage-with-a-copy", 0, &fetch(), &ours);
