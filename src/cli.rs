@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::model::{ModelDir, Selection, SourceUri, text};
+use crate::report::LogFormat;
 use crate::volume::Destination;
 use crate::{Error, engine, process};
 
@@ -61,6 +62,11 @@ pub struct Global {
     /// What standard output gets for each model: the path to load, or one line of JSON
     #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// What the lines on standard error are: sentences, or one JSON object each (time, level, event,
+    /// message, fields)
+    #[arg(long, global = true, env = "WEIGHTLIFT_LOG_FORMAT", value_enum, value_name = "FORMAT",
+          default_value_t = LogKind::Text)]
+    pub log_format: LogKind,
     /// File that gets one line of JSON at every exit, if it exists
     #[arg(
         long,
@@ -70,6 +76,30 @@ pub struct Global {
         default_value = "/dev/termination-log"
     )]
     pub termination_log: PathBuf,
+}
+
+/// What the lines on standard error are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogKind {
+    Text,
+    Json,
+}
+
+impl LogKind {
+    /// Where the flags could not be read.
+    pub fn of_environment() -> Self {
+        let set = std::env::var("WEIGHTLIFT_LOG_FORMAT").unwrap_or_default();
+        Self::from_str(set.trim(), false).unwrap_or(Self::Text)
+    }
+}
+
+impl From<LogKind> for LogFormat {
+    fn from(kind: LogKind) -> Self {
+        match kind {
+            LogKind::Text => Self::Text,
+            LogKind::Json => Self::Json,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

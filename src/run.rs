@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind;
 use rustix::fs::{Mode, OFlags};
 
-use crate::cli::{Cli, Command, Output};
+use crate::cli::{Cli, Command, LogKind, Output};
 use crate::commands::fetch::Fetch;
 use crate::commands::{Outcome, verify, wait};
 use crate::engine::{Stop, TransferError};
 use crate::error::{Class, Error};
 use crate::model::text;
-use crate::report::Screen;
+use crate::report::{Event, Screen};
 use crate::{process, signals};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
@@ -36,8 +36,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let ending =
-        Ending { termination_log: cli.global.termination_log.clone(), screen: Screen::new() };
+    let ending = Ending {
+        termination_log: cli.global.termination_log.clone(),
+        screen: Screen::new(cli.global.log_format.into()),
+    };
     ending.catch_panics();
     let stop = Stop::default();
     let last = ending.clone();
@@ -74,7 +76,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
     let mut finish = |outcome: Outcome, is_last: bool| {
         print(&outcome, cli.global.output)?;
         if !is_last {
-            screen.say(&outcome.summary);
+            screen.tell(&Event::Complete { message: outcome.summary.clone() });
         }
         done.push(outcome);
         Ok::<(), Error>(())
@@ -110,7 +112,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
                     // All of them are looked at; the first finding decides.
                     Err(error) => {
                         if n + 1 < args.paths.len() {
-                            screen.say(&format!("error: {error}"));
+                            screen.tell(&ended(error.class(), &error.to_string()));
                         }
                         first_error.get_or_insert(error);
                     }
@@ -181,10 +183,7 @@ impl Ending {
     }
 
     fn say_last(&self, class: Class, message: &str) {
-        self.screen.say(&match class {
-            Class::Complete => message.to_owned(),
-            class => format!("error: {message} [exit {}, {}]", class.exit_code(), class.name()),
-        });
+        self.screen.tell(&ended(class, message));
     }
 
     fn write_termination_message(&self, class: Class, message: &str, outcome: Option<&Outcome>) {
@@ -250,6 +249,15 @@ impl Ending {
     }
 }
 
+/// The last thing that is said of a model or of a run.
+fn ended(class: Class, message: &str) -> Event {
+    let message = message.to_owned();
+    match class {
+        Class::Complete => Event::Complete { message },
+        class => Event::Failed { message, code: class.exit_code(), class: class.name() },
+    }
+}
+
 /// What clap has to say: help and version on standard output, mistakes as exit code 2.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -258,7 +266,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let rendered = error.render().to_string();
     let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
-    let screen = Screen::new();
+    let screen = Screen::new(LogKind::of_environment().into());
     rest.trim().lines().for_each(|line| screen.say(line));
     let message = first.trim_start_matches("error: ").to_owned();
     // The flag could not be read; its variable can.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Outcome, Stale};
 use crate::cli::Model;
 use crate::model::{LeftOut, Plan, Snapshot, text};
+use crate::report::{Event, LeftOutFiles, NamedFile};
 
 /// What will be fetched, what is left out and why, and the room there is.
 pub fn start(
@@ -13,50 +14,41 @@ pub fn start(
     plan: &Plan,
     left_out: &[LeftOut],
     free: u64,
-) -> String {
-    let missing = plan.missing_bytes();
-    let mut line = format!(
-        "fetching {} at {} to `{}`: {}, {}",
-        snapshot.source_name,
-        snapshot.revision.get(..12).unwrap_or(&snapshot.revision),
-        model.destination.path().display(),
-        text::files(plan.files.len()),
-        text::size(plan.total_bytes()),
-    );
-    let reused = plan.total_bytes() - missing;
-    if reused > 0 {
-        line += &format!(" ({} are here already)", text::size(reused));
-    }
-    for why in LeftOut::REASONS {
-        let of_this_kind = left_out.iter().filter(|file| file.why == why);
-        let (count, bytes) =
+) -> Event {
+    let of_reason = |why: &&str| {
+        let of_this_kind = left_out.iter().filter(|file| file.why == *why);
+        let (files, bytes) =
             of_this_kind.fold((0, 0_u64), |(n, sum), file| (n + 1, sum.saturating_add(file.size)));
-        if count > 0 {
-            let hint = if LeftOut::is_by_default(why) { ", --all takes them" } else { "" };
-            line +=
-                &format!("; left out: {} ({}, {why}{hint})", text::files(count), text::size(bytes));
-        }
+        let by_default = LeftOut::is_by_default(why);
+        (files > 0).then(|| LeftOutFiles { why: (*why).to_owned(), files, bytes, by_default })
+    };
+    Event::Fetching {
+        source: snapshot.source_name.clone(),
+        revision: snapshot.revision.clone(),
+        path: model.destination.path().display().to_string(),
+        files: plan.files.len(),
+        bytes: plan.total_bytes(),
+        reused_bytes: plan.total_bytes() - plan.missing_bytes(),
+        left_out: LeftOut::REASONS.iter().filter_map(of_reason).collect(),
+        free_bytes: (free < u64::MAX).then_some(free),
     }
-    if free < u64::MAX {
-        line += &format!("; {} free", text::size(free));
-    }
-    line
 }
 
-/// The files that are left out, by their names: a line for each reason.
-pub fn left_out(left_out: &[LeftOut]) -> Vec<String> {
+/// The files that are left out, by their names: an event for each reason.
+pub fn left_out(left_out: &[LeftOut]) -> Vec<Event> {
     const NAMED: usize = 5;
-    let of_reason = |why: &str| {
-        let mut files: Vec<&LeftOut> = left_out.iter().filter(|file| file.why == why).collect();
+    let of_reason = |why: &&str| {
+        let mut files: Vec<&LeftOut> = left_out.iter().filter(|file| file.why == *why).collect();
         // The largest are what may be missed, or what nobody wants to wait for.
         files.sort_by_key(|file| std::cmp::Reverse(file.size));
-        let mut named: Vec<String> = files.iter().take(NAMED).map(|file| named(file)).collect();
-        if files.len() > NAMED {
-            named.push(format!("and {} more", files.len() - NAMED));
-        }
-        (!named.is_empty()).then(|| format!("left out, {why}: {}", named.join(", ")))
+        let named = |file: &&LeftOut| NamedFile { path: file.path.clone(), bytes: file.size };
+        (!files.is_empty()).then(|| Event::LeftOut {
+            why: (*why).to_owned(),
+            named: files.iter().take(NAMED).map(named).collect(),
+            more: files.len().saturating_sub(NAMED),
+        })
     };
-    LeftOut::REASONS.into_iter().filter_map(of_reason).collect()
+    LeftOut::REASONS.iter().filter_map(of_reason).collect()
 }
 
 /// A family that an earlier version has published, and a server may miss files in.

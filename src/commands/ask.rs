@@ -8,6 +8,7 @@ use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy};
 use crate::model::{SourceUri, text};
 use crate::net::SourceError;
+use crate::report::Event;
 use crate::source::hub::credentials::{Token, is_true, text_of};
 use crate::source::{Hub, HubSettings, S3, S3Settings};
 
@@ -76,7 +77,8 @@ impl Fetch<'_> {
                     return Err(error.into());
                 }
                 if retry.is_worth_a_line() {
-                    self.screen.say(&format!("retrying: {error}"));
+                    let error = error.to_string();
+                    self.screen.tell(&Event::Retrying { path: None, from_byte: None, error });
                 }
                 tokio::time::sleep(delay).await;
             }

@@ -13,7 +13,7 @@ use crate::error::Class;
 use crate::lock::Report;
 use crate::model::{Decision, Goal, Known, Selection, Sentinel, There, decide, text};
 use crate::net::http::{Deadlines, Http};
-use crate::report::{Progress, Screen};
+use crate::report::{Event, Progress, Screen};
 use crate::volume::{Existing, Store};
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
@@ -172,9 +172,8 @@ impl<'a> Fetch<'a> {
         if !self.args.recheck {
             return Ok((Existing::Complete(sentinel), false));
         }
-        let path = store.family_path();
-        let what = text::size(sentinel.total_bytes);
-        self.screen.say(&format!("rechecking `{}`: {what}", path.display()));
+        let path = store.family_path().display().to_string();
+        self.screen.tell(&Event::Rechecking { path, bytes: sentinel.total_bytes });
         let Some(dir) = store.family_dir()? else { return Ok((Existing::Nothing, false)) };
         let bad = verify::damaged(&dir, &sentinel, self.stop)?;
         let Some((first, why)) = bad.first() else {
@@ -203,10 +202,7 @@ impl<'a> Fetch<'a> {
         }
         let why = error.to_string();
         let path = store.family_path();
-        self.screen.warn(&format!(
-            "{why}; using the complete copy in `{}` (--if-stale=fail makes this an error)",
-            path.display()
-        ));
+        self.screen.tell(&Event::Stale { path: path.display().to_string(), why: why.clone() });
         store.finish_publication()?;
         let mut outcome = Outcome::of("stale", &path, &sentinel);
         outcome.stale = Some(Stale { why, since: sentinel.completed_at.clone() });

@@ -14,7 +14,7 @@ use crate::model::{
     Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, SentinelFile,
     Sha256, Snapshot, decide, is_index, is_pickle,
 };
-use crate::report::Progress;
+use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
 
 /// What is going to be published.
@@ -171,9 +171,10 @@ impl Fetch<'_> {
     /// The lines before the first byte.
     fn announce(&self, wanted: Wanted<'_>, chosen: &Chosen, plan: &Plan, free: u64) {
         let Chosen { snapshot, left_out, hint, pickles, .. } = chosen;
-        self.screen.say(&announce::start(wanted.model, snapshot, plan, left_out, free));
-        for line in announce::left_out(left_out).iter().chain(hint) {
-            self.screen.say(line);
+        self.screen.tell(&announce::start(wanted.model, snapshot, plan, left_out, free));
+        announce::left_out(left_out).iter().for_each(|event| self.screen.tell(event));
+        if let Some(hint) = hint {
+            self.screen.tell(&Event::note(hint));
         }
         if let Some(pickles) = pickles {
             self.screen.warn(pickles);
@@ -260,10 +261,4 @@ fn finished_files(files: &[RemoteFile], proofs: Vec<Option<Proof>>) -> Vec<Senti
     proved
         .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
         .collect()
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    let time = aws_smithy_types::DateTime::from(time);
-    let seconds = aws_smithy_types::DateTime::from_secs(time.secs());
-    seconds.fmt(aws_smithy_types::date_time::Format::DateTime).unwrap_or_default()
 }

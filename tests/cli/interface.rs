@@ -240,3 +240,40 @@ fn custom_roots_are_added_and_an_untrusted_certificate_is_not_retried() {
     trusted.assert_code(20);
     empty.assert_code(2);
 }
+
+#[test]
+fn a_log_for_programs_is_one_object_a_line_with_the_same_sentences() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    hub.script(Rule::on("GET", "config.json").once().then(Fault::status(503)));
+    let lines = |run: &Run| -> Vec<serde_json::Value> {
+        run.stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    };
+    let run =
+        fetch(&hub, &volume, &["hf://org/tiny", "--log-format", "json"]).run().assert_success();
+    let told = lines(&run);
+    for line in &told {
+        assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+        assert!(["info", "warning"].contains(&line["level"].as_str().unwrap()), "{line}");
+        assert!(!line["message"].as_str().unwrap().is_empty(), "{line}");
+    }
+    for line in run.stderr.lines() {
+        assert_eq!(line.matches("\"message\":").count(), 1, "{line}");
+    }
+    let of = |name: &str| {
+        told.iter().find(|line| line["event"] == name).unwrap_or_else(|| panic!("{name}: {told:?}"))
+    };
+    let begins = of("fetching");
+    assert_eq!((&begins["source"], &begins["files"]), (&"hf://org/tiny".into(), &13.into()));
+    assert_eq!(begins["revision"], hub.commit(REPO));
+    assert_eq!(begins["left_out"][0]["why"], "duplicate format");
+    assert_eq!(of("left_out")["named"].as_array().unwrap().len(), 3);
+    assert!(of("complete")["message"].as_str().unwrap().starts_with("complete: "));
+    assert_eq!(told.last().unwrap()["event"], "complete");
+    // Mistakes and failures are lines of the same kind.
+    let run = fetch(&hub, &volume, &["hf://org/none"]).env("WEIGHTLIFT_LOG_FORMAT", "json").run();
+    let last = lines(&run.assert_code(11)).pop().unwrap();
+    assert_eq!((&last["event"], &last["code"]), (&"failed".into(), &11.into()));
+    assert_eq!((&last["level"], &last["class"]), (&"error".into(), &"access".into()));
+    let run = weightlift().args(["fetch"]).env("WEIGHTLIFT_LOG_FORMAT", "json").run();
+    assert_eq!(lines(&run.assert_code(2)).pop().unwrap()["code"], 2);
+}

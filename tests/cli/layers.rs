@@ -24,14 +24,14 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ),
 ];
 
-/// No clock, file, network, thread or environment: what is decided depends on the arguments alone.
+/// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A
+/// reader or writer may be one of them.)
 const PURE: [&str; 2] = ["model", "engine/schedule"];
-const IMPURE: [&str; 10] = [
+const IMPURE: [&str; 9] = [
     "std::fs",
     "std::net",
     "std::thread",
     "std::env",
-    "std::io",
     "tokio",
     "reqwest",
     "rustix",

@@ -1,0 +1,282 @@
+//! Everything that is said while weightlift runs, as one enum. A person gets the sentence, a program the
+//! fields.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::text;
+
+/// How much attention an event deserves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// Something that has happened. The `Display` is the line for people; names and fields are an interface.
+/// Sizes are bytes, times seconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// What is published is hashed before it is believed.
+    Rechecking { path: String, bytes: u64 },
+    /// A model is complete on the volume as far as its names go, and its bytes are not.
+    Damaged { path: String, source: String, damage: String },
+    /// Another model will be replaced, as asked.
+    Replacing { path: String, source: String },
+    /// An older copy is used.
+    Stale { path: String, why: String },
+    /// The transfer begins.
+    Fetching {
+        source: String,
+        revision: String,
+        path: String,
+        files: usize,
+        bytes: u64,
+        reused_bytes: u64,
+        left_out: Vec<LeftOutFiles>,
+        /// Absent where the filesystem does not tell.
+        free_bytes: Option<u64>,
+    },
+    /// Files of one reason that are left out, the largest by name.
+    LeftOut { why: String, named: Vec<NamedFile>, more: usize },
+    /// How far the transfer is.
+    Progress {
+        phase: String,
+        done_bytes: u64,
+        total_bytes: u64,
+        done_files: u64,
+        total_files: u64,
+        bytes_per_second: u64,
+        #[serde(skip)]
+        left: String,
+    },
+    /// A request failed and is made again; `path` is absent for questions about the model as a whole.
+    Retrying {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from_byte: Option<u64>,
+        error: String,
+    },
+    /// A file was complete and wrong.
+    FetchingAgain { path: String, cause: String },
+    /// A server sends whole files in place of ranges.
+    NoRanges { host: String, file: String },
+    /// Another process is at work.
+    Waiting {
+        holder: String,
+        #[serde(serialize_with = "seconds")]
+        at_most: Duration,
+    },
+    /// The volume, the cluster or the source is less than it could be, or holds what the user may not have
+    /// meant: what it is, and what comes of it.
+    Warning {
+        #[serde(skip)]
+        message: String,
+    },
+    /// The same that is no warning.
+    Note {
+        #[serde(skip)]
+        message: String,
+    },
+    /// A model is done.
+    Complete {
+        #[serde(skip)]
+        message: String,
+    },
+    /// A model, or the run, has ended without success.
+    Failed {
+        #[serde(skip)]
+        message: String,
+        code: u8,
+        class: &'static str,
+    },
+}
+
+/// Files that are left out for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOutFiles {
+    pub why: String,
+    pub files: usize,
+    pub bytes: u64,
+    /// Whether `--all` takes them.
+    pub by_default: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedFile {
+    pub path: String,
+    pub bytes: u64,
+}
+
+impl Event {
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self::Warning { message: message.into() }
+    }
+
+    pub fn note(message: impl Into<String>) -> Self {
+        Self::Note { message: message.into() }
+    }
+
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Damaged { .. }
+            | Self::Replacing { .. }
+            | Self::Stale { .. }
+            | Self::FetchingAgain { .. }
+            | Self::Warning { .. } => Level::Warning,
+            Self::Failed { .. } => Level::Error,
+            Self::Rechecking { .. }
+            | Self::Fetching { .. }
+            | Self::LeftOut { .. }
+            | Self::Progress { .. }
+            | Self::Retrying { .. }
+            | Self::NoRanges { .. }
+            | Self::Waiting { .. }
+            | Self::Note { .. }
+            | Self::Complete { .. } => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rechecking { path, bytes } => {
+                write!(out, "rechecking `{path}`: {}", text::size(*bytes))
+            }
+            Self::Damaged { path, source, damage } => {
+                write!(out, "`{path}` is damaged ({damage}); fetching {source} again")
+            }
+            Self::Replacing { path, source } => {
+                write!(out, "`{path}` holds {source} and will be replaced")
+            }
+            Self::Stale { path, why } => write!(
+                out,
+                "{why}; using the complete copy in `{path}` (--if-stale=fail makes this an error)"
+            ),
+            Self::Fetching { .. } => self.begins(out),
+            Self::LeftOut { why, named, more } => {
+                let names = named.iter().map(|file| {
+                    format!("`{}` ({})", text::inert(&file.path, 200), text::size(file.bytes))
+                });
+                let more = (*more > 0).then(|| format!("and {more} more"));
+                let names: Vec<String> = names.chain(more).collect();
+                write!(out, "left out, {why}: {}", names.join(", "))
+            }
+            Self::Progress {
+                phase,
+                done_bytes,
+                total_bytes,
+                done_files,
+                total_files,
+                bytes_per_second,
+                left,
+            } => {
+                let percent = u128::from(*done_bytes) * 100;
+                let percent = percent.checked_div(u128::from(*total_bytes)).unwrap_or(0);
+                write!(
+                    out,
+                    "{phase}: {percent} %, {} of {}, {done_files} of {total_files} files, {}/s, {left}",
+                    text::size(*done_bytes),
+                    text::size(*total_bytes),
+                    text::size(*bytes_per_second),
+                )
+            }
+            Self::Retrying { path, from_byte, error } => {
+                out.write_str("retrying")?;
+                if let Some(path) = path {
+                    write!(out, " `{path}`")?;
+                }
+                if let Some(at) = from_byte {
+                    write!(out, " from byte {at}")?;
+                }
+                write!(out, ": {error}")
+            }
+            Self::FetchingAgain { path, cause } => {
+                write!(out, "`{path}`: {cause}; fetching it again from the start")
+            }
+            Self::NoRanges { host, file } => {
+                write!(out, "`{host}` sends no ranges; streaming `{file}`")
+            }
+            Self::Waiting { holder, at_most } => {
+                write!(out, "waiting up to {} for {holder}", text::duration(*at_most))
+            }
+            Self::Warning { message } | Self::Note { message } | Self::Complete { message } => {
+                out.write_str(message)
+            }
+            Self::Failed { message, code, class } => {
+                write!(out, "{message} [exit {code}, {class}]")
+            }
+        }
+    }
+}
+
+impl Event {
+    /// `fetching SOURCE at REVISION to PATH: …`
+    fn begins(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Fetching {
+            source,
+            revision,
+            path,
+            files,
+            bytes,
+            reused_bytes,
+            left_out,
+            free_bytes,
+        } = self
+        else {
+            return Ok(());
+        };
+        let revision = revision.get(..12).unwrap_or(revision);
+        write!(
+            out,
+            "fetching {source} at {revision} to `{path}`: {}, {}",
+            text::files(*files),
+            text::size(*bytes)
+        )?;
+        if *reused_bytes > 0 {
+            write!(out, " ({} are here already)", text::size(*reused_bytes))?;
+        }
+        for LeftOutFiles { why, files, bytes, by_default } in left_out {
+            let hint = if *by_default { ", --all takes them" } else { "" };
+            let (files, bytes) = (text::files(*files), text::size(*bytes));
+            write!(out, "; left out: {files} ({bytes}, {why}{hint})")?;
+        }
+        match free_bytes {
+            Some(free) => write!(out, "; {} free", text::size(*free)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn seconds<S: serde::Serializer>(time: &Duration, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_f64(time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_gets_the_name_and_the_fields() {
+        let event = Event::Retrying {
+            path: Some("a".into()),
+            from_byte: Some(7),
+            error: "`https://h`: reset".into(),
+        };
+        assert_eq!(
+            serde_json::to_value(&event).expect("serialises"),
+            serde_json::json!({"event": "retrying", "path": "a", "from_byte": 7, "error": "`https://h`: reset"})
+        );
+        assert_eq!(event.to_string(), "retrying `a` from byte 7: `https://h`: reset");
+        let waiting = Event::Waiting { holder: "pod a".into(), at_most: Duration::from_secs(90) };
+        assert_eq!(serde_json::to_value(&waiting).expect("serialises")["at_most"], 90.0);
+        assert_eq!(Event::warning("w").level(), Level::Warning);
+    }
+}
