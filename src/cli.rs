@@ -9,24 +9,17 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::report::LogFormat;
 use crate::volume::Destination;
-use crate::{Error, engine, process};
+use crate::{Error, engine, exit, process};
 
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(version, about, max_term_width = 100, after_help = exit::help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     #[command(flatten)]
     pub global: Global,
 }
-
-const AFTER_HELP: &str = "\
-Exit codes: 0 complete.
-No retry will help: 2 usage, 10 not found, 11 access, 12 integrity, 13 unsafe, 14 volume or
-environment unusable, 15 no space, 16 conflict.
-Worth a retry: 20 unreachable, 21 rate limited, 22 local I/O, 23 waited too long, 70 bug,
-130 SIGINT, 143 SIGTERM or SIGHUP.";
 
 impl Cli {
     /// Parses `arguments` and the environment. A variable that is set to nothing or to white space, as

@@ -1,5 +1,7 @@
-//! Every way to fail, and its exit code. The codes are an interface: a Job's `podFailurePolicy`
-//! reads them.
+//! Every way to fail, and its class: one exhaustive `match`, so that a new one does not compile until
+//! somebody has chosen.
+
+pub use crate::exit::Class;
 
 use crate::engine::TransferError;
 use crate::fs::FsError;
@@ -49,72 +51,6 @@ fn signal_name(number: i32) -> &'static str {
         1 => "SIGHUP",
         2 => "SIGINT",
         _ => "SIGTERM",
-    }
-}
-
-/// A class of failures: one exit code, one answer to "does it make sense to retry".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Complete,
-    Usage,
-    NotFound,
-    Access,
-    Integrity,
-    Unsafe,
-    Unusable,
-    NoSpace,
-    Conflict,
-    Unreachable,
-    RateLimited,
-    LocalIo,
-    Deadline,
-    Bug,
-    Interrupted,
-    Terminated,
-}
-
-impl Class {
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Complete => 0,
-            Self::Usage => 2,
-            Self::NotFound => 10,
-            Self::Access => 11,
-            Self::Integrity => 12,
-            Self::Unsafe => 13,
-            Self::Unusable => 14,
-            Self::NoSpace => 15,
-            Self::Conflict => 16,
-            Self::Unreachable => 20,
-            Self::RateLimited => 21,
-            Self::LocalIo => 22,
-            Self::Deadline => 23,
-            Self::Bug => 70,
-            Self::Interrupted => 130,
-            Self::Terminated => 143,
-        }
-    }
-
-    /// As the termination message names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Usage => "usage",
-            Self::NotFound => "not_found",
-            Self::Access => "access",
-            Self::Integrity => "integrity",
-            Self::Unsafe => "unsafe",
-            Self::Unusable => "unusable",
-            Self::NoSpace => "no_space",
-            Self::Conflict => "conflict",
-            Self::Unreachable => "unreachable",
-            Self::RateLimited => "rate_limited",
-            Self::LocalIo => "local_io",
-            Self::Deadline => "deadline",
-            Self::Bug => "bug",
-            Self::Interrupted => "interrupted",
-            Self::Terminated => "terminated",
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod content;
 pub mod engine;
 pub mod error;
+pub mod exit;
 pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;

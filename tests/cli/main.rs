@@ -12,3 +12,4 @@ mod kubernetes_docs;
 mod layers;
 mod life;
 mod static_binary;
+mod tables;

@@ -1,0 +1,73 @@
+//! What README, docs and manifests say of exit codes is what the program does.
+
+use std::path::Path;
+
+use weightlift::exit::{Facts, Retry, TABLE};
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn retry(facts: &Facts) -> &'static str {
+    match facts.retry {
+        Retry::Done => "–",
+        Retry::Never => "no",
+        Retry::Later => "yes",
+    }
+}
+
+#[test]
+fn readme_has_every_exit_code_as_it_is() {
+    let readme = file("README.md");
+    let rows: String = TABLE
+        .iter()
+        .map(|facts| format!("| {} | {} | {} |\n", facts.code, facts.meaning, retry(facts)))
+        .collect();
+    assert!(
+        readme.contains(&format!("| code | class | retry |\n|---|---|---|\n{rows}\n")),
+        "{rows}"
+    );
+}
+
+#[test]
+fn the_page_on_kubernetes_names_every_code_and_whether_to_retry() {
+    let page = file("docs/kubernetes.md");
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let rows: Vec<Vec<String>> =
+        page.lines().filter(|line| line.starts_with("| ")).map(cells).collect();
+    for facts in &TABLE {
+        let code = facts.code.to_string();
+        let of_code = |row: &&Vec<String>| row[0].split(", ").any(|it| it == code);
+        let row = rows.iter().find(of_code).unwrap_or_else(|| panic!("no row for {code}"));
+        let names: Vec<&str> = row[1].split(", ").collect();
+        assert!(names.contains(&facts.name), "{row:?}");
+        assert!(facts.retry == Retry::Done || row[2].starts_with(retry(facts)), "{row:?}");
+    }
+}
+
+#[test]
+fn jobs_give_up_at_exactly_the_codes_that_no_retry_helps() {
+    let finals: Vec<String> = TABLE
+        .iter()
+        .filter(|facts| facts.retry == Retry::Never)
+        .map(|facts| facts.code.to_string())
+        .collect();
+    let expected = format!("values: [{}]", finals.join(", "));
+    let mut seen = 0;
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")];
+    open.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts"));
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        for line in text.lines().filter(|line| line.contains("values: [2")) {
+            seen += 1;
+            assert_eq!(line.trim(), expected, "{}", path.display());
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}
