@@ -157,6 +157,11 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub deny_pickle: bool,
 
+    /// Refuse (exit 12, before the weights are fetched) files for which SOURCE publishes no digest to
+    /// compare them with
+    #[arg(long, env = "WEIGHTLIFT_REQUIRE_DIGESTS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub require_digests: bool,
+
     /// The most connections at the same time; beyond four, they are opened only as long as they make
     /// the transfer faster
     #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 16,
@@ -394,6 +399,7 @@ impl FetchArgs {
                 ..engine::RetryPolicy::default()
             },
             descriptors: process::free_descriptors(),
+            require_digests: self.require_digests,
         }
     }
 }

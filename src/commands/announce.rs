@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Stale};
+use super::{Outcome, Stale, digests};
 use crate::cli::Model;
 use crate::model::{LeftOut, Plan, Snapshot, text};
 use crate::report::{Event, LeftOutFiles, NamedFile};
@@ -74,13 +74,8 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
     let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
     let Outcome { path, source, status, fetched_bytes, .. } = outcome;
     let took = text::duration(took);
-    let unproved = match outcome.unpublished {
-        0 => String::new(),
-        count => {
-            format!("{} could not be compared with a published digest", text::files(count))
-        }
-    };
-    let aside = if unproved.is_empty() { unproved.clone() } else { format!("; {unproved}") };
+    let told = digests::aside(outcome);
+    let aside = told.as_ref().map(|told| format!("; {told}")).unwrap_or_default();
     if *status == "present" {
         return format!(
             "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took}{aside})"
@@ -98,7 +93,11 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
         );
     }
     let rate = *fetched_bytes as f64 / outcome.seconds.max(0.001);
-    let verified = if unproved.is_empty() { "all verified" } else { &unproved };
+    let verified = match (told, outcome.unpublished) {
+        (None, _) => "all verified".to_owned(),
+        (Some(told), 0) => format!("all verified, {told}"),
+        (Some(told), _) => told,
+    };
     format!(
         "complete: `{path}` {status} from {source} at {revision} ({what}; {} over the network in {took}, {}/s; {verified})",
         text::size(*fetched_bytes),

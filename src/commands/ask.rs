@@ -35,7 +35,8 @@ impl Fetch<'_> {
                     requester_pays: self.args.s3_requester_pays,
                 };
                 let s3 = S3::new(location.clone(), settings, self.http()?.clone())?;
-                Box::new(s3.selecting(self.args.selection()))
+                let s3 = s3.selecting(self.args.selection());
+                Box::new(if self.args.require_digests { s3.asking_for_all() } else { s3 })
             }
         })
     }

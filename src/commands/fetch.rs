@@ -77,6 +77,7 @@ impl<'a> Fetch<'a> {
             selection: &selection,
             may_be_stale: self.args.if_stale == IfStale::Use,
             replace: self.args.replace,
+            compared: self.args.require_digests,
         };
         let wanted = Wanted { model, selection: &selection, goal, started: Instant::now() };
         let store = Store::open(model.destination.clone())?;
@@ -296,6 +297,11 @@ fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) 
             let revision = &sentinel.revision;
             format!("{variable} is set, and `{}` holds commit {revision} instead", path.display())
         }
+        There::Whole(sentinel) if wanted.goal.compared && !sentinel.is_compared() => format!(
+            "{variable} is set, --require-digests too, and `{}` holds files that could not be compared \
+             with a published digest",
+            path.display()
+        ),
         There::Whole(_) => {
             format!("{variable} is set, and `{}` lacks files that are asked for", path.display())
         }

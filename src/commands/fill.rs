@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use super::fetch::{Before, Fetch, Wanted, report};
-use super::{Outcome, announce, completeness};
+use super::{Outcome, announce, completeness, digests};
 use crate::Error;
 use crate::content::Source;
 use crate::engine::{self, Proof};
 use crate::lock::Heartbeat;
 use crate::model::{
-    Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, SentinelFile,
-    Sha256, Snapshot, decide, is_index, is_pickle,
+    Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, decide,
+    is_index, is_pickle,
 };
 use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
@@ -92,7 +92,12 @@ impl Fetch<'_> {
             Err(Failed::Later(error)) => return Err(error),
         };
         progress.enter("publishing");
-        let files = finished_files(&plan.files, proofs);
+        if let Some(warning) =
+            digests::uncompared(&chosen.snapshot.source_name, &plan.files, &proofs)
+        {
+            self.screen.warn(&warning);
+        }
+        let files = digests::finished_files(&plan.files, proofs);
         let Chosen { snapshot, left_out, also, .. } = chosen;
         let sentinel = Sentinel {
             also,
@@ -159,6 +164,7 @@ impl Fetch<'_> {
         let Selected { files, left_out, warnings, hint } =
             selection.apply_with(&also, files, refused)?;
         warnings.iter().for_each(|warning| self.screen.warn(warning));
+        self.check_digests(&source_name, &files)?;
         let is_part = completeness::is_one_object(&wanted.model.uri, &files);
         if !is_part && !completeness::has_index(&files) {
             self.check_names(&files, &left_out, selection)?;
@@ -252,13 +258,4 @@ impl Fetch<'_> {
 enum Failed {
     BeforeTheWeights(Error),
     Later(Error),
-}
-
-/// What the sentinel says of each file.
-fn finished_files(files: &[RemoteFile], proofs: Vec<Option<Proof>>) -> Vec<SentinelFile> {
-    let proofs = proofs.into_iter().map(|it| it.expect("without failure all files are proved"));
-    let proved = files.iter().zip(proofs);
-    proved
-        .map(|(file, proof)| SentinelFile::new(file, Sha256(proof.sha256), proof.structure))
-        .collect()
 }

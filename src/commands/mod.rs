@@ -7,12 +7,14 @@ mod acquire;
 mod announce;
 mod ask;
 mod completeness;
+mod digests;
 pub mod fetch;
 mod fill;
 pub mod verify;
 pub mod wait;
 mod waiter;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::model::{LeftOut, Sentinel};
@@ -28,8 +30,10 @@ pub struct Outcome {
     pub revision: String,
     pub files: usize,
     pub total_bytes: u64,
-    /// Files for which the source published no digest.
+    /// Files that could not be compared with a published digest.
     pub unpublished: usize,
+    /// How many files were compared with what kind of published digest.
+    pub verified_by: BTreeMap<String, usize>,
     pub fetched_bytes: u64,
     pub seconds: f64,
     /// Why an older copy was used, where that is so.
@@ -61,6 +65,7 @@ impl Outcome {
             files: sentinel.files.len(),
             total_bytes: sentinel.total_bytes,
             unpublished: sentinel.files.iter().filter(|file| !file.is_compared()).count(),
+            verified_by: digests::kinds(&sentinel.files),
             fetched_bytes: 0,
             seconds: 0.0,
             stale: None,

@@ -11,7 +11,7 @@ use std::time::Instant;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
-use super::Outcome;
+use super::{Outcome, digests};
 use crate::Error;
 use crate::engine::Stop;
 use crate::fs::{self, Dir, FsError, Kind};
@@ -69,8 +69,9 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
     }
     let mut outcome = Outcome::of("verified", path, &sentinel);
     outcome.seconds = started.elapsed().as_secs_f64();
+    let aside = digests::aside(&outcome).map(|told| format!("; {told}")).unwrap_or_default();
     outcome.summary = format!(
-        "complete: `{}` holds {} at {} ({}, {}; every byte verified in {})",
+        "complete: `{}` holds {} at {} ({}, {}; every byte verified in {}{aside})",
         path.display(),
         sentinel.source,
         sentinel.revision.get(..12).unwrap_or(&sentinel.revision),

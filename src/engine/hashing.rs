@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::activity::{Doing, Post};
 use super::job::Job;
-use super::{Proof, Shared, TransferError};
+use super::{Proof, Shared, TransferError, last_resort};
+use crate::model::Digest;
 use crate::net::SourceError;
 use crate::verify::{self, Mismatch, Structure};
 use crate::volume::StagedFile;
@@ -140,8 +141,12 @@ impl Shared<'_> {
         digest: Result<[u8; 32], Mismatch>,
     ) -> Result<(), TransferError> {
         let path = job.file.path.to_string();
-        let sha256 = match digest {
-            Ok(sha256) => sha256,
+        let (sha256, is_compared) = match digest {
+            Ok(sha256) => {
+                self.has_matched(job.file);
+                (sha256, job.file.digest.is_some())
+            }
+            Err(mismatch) if self.is_no_digest(job, &mismatch) => (mismatch.sha256, false),
             Err(mismatch) => return self.fetch_again(job, staged, mismatch),
         };
         let mut structure = None;
@@ -165,7 +170,7 @@ impl Shared<'_> {
         }
         self.staging.sync(job.n, staged)?;
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
-            Some(Proof { sha256, structure });
+            Some(Proof { sha256, is_compared, structure });
         if let Some(shown) = job.close() {
             self.progress.end_file(&shown);
         }
@@ -200,7 +205,8 @@ impl Shared<'_> {
         }
         // Of an empty file there is nothing to fetch again.
         if wrong >= MAX_WRONG_FETCHES || job.file.size == 0 {
-            let hint = hint(staged, job.file.size);
+            let refutes = job.file.digest.as_ref().is_none_or(Digest::refutes);
+            let hint = if refutes { hint(staged, job.file.size) } else { last_resort::HINT };
             self.staging.discard(job.n)?;
             return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });
         }
@@ -213,7 +219,7 @@ impl Shared<'_> {
 
 /// A list beside the files that is older than the file it names, or that names another one.
 fn stale(list: &str, mismatch: &Mismatch) -> SourceError {
-    let Mismatch { expected, found } = mismatch;
+    let Mismatch { expected, found, .. } = mismatch;
     SourceError::Contradiction(format!(
         "`{list}` beside it says {expected}, and each fetch brings {found}; upload the list or the \
          file again, or fetch without the list by `--exclude {list}`"

@@ -11,7 +11,7 @@ use reqwest::Client;
 use super::job::Job;
 use super::worker::{Failure, SMALL_BYTES};
 use super::{Retry, Shared, TransferError};
-use crate::model::RemoteFile;
+use crate::model::{Digest, RemoteFile};
 use crate::verify::{self, Start, Structure};
 use crate::volume::{StagedFile, StoreError};
 
@@ -32,7 +32,8 @@ pub struct BadStart {
 /// How many bytes from the start of `file` are worth a first look.
 pub fn first_look(file: &RemoteFile) -> u64 {
     // One that comes in a single piece has its digest soon, which proves more than a second read.
-    let is_proved_soon = file.size <= SMALL_BYTES && file.digest.is_some();
+    let is_proved_soon =
+        file.size <= SMALL_BYTES && file.digest.as_ref().is_some_and(Digest::refutes);
     if verify::is_safetensors(file.path.as_str()) && !is_proved_soon {
         file.size.min(8)
     } else {

@@ -11,6 +11,7 @@ mod concurrency;
 mod hashing;
 mod header;
 mod job;
+mod last_resort;
 mod low_speed;
 mod queue;
 mod ranges;
@@ -22,7 +23,7 @@ mod worker;
 mod written;
 
 use std::borrow::Cow;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,8 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// Descriptors that the process can still open.
     pub descriptors: usize,
+    /// Each file must be what its source published, whatever sort of digest that is.
+    pub require_digests: bool,
 }
 
 impl Options {
@@ -98,6 +101,8 @@ struct Shares {
 #[derive(Clone, Debug)]
 pub struct Proof {
     pub sha256: [u8; 32],
+    /// The bytes have the digest that the source published.
+    pub is_compared: bool,
     /// For safetensors: `valid`, or why the structure was not checked.
     pub structure: Option<Cow<'static, str>>,
 }
@@ -151,6 +156,8 @@ pub(crate) struct Shared<'a> {
     stop: &'a Stop,
     jobs: Vec<Job<'a>>,
     proofs: Mutex<Vec<Option<Proof>>>,
+    /// An ETag of this source was the MD5 of its file.
+    has_md5_etags: AtomicBool,
     queue: Queue,
     traffic: low_speed::Traffic,
     activity: activity::Activity,
@@ -223,6 +230,7 @@ pub fn run(
         queue: Queue::new(plan, limits).until_proved(open),
         traffic: low_speed::Traffic::default(),
         activity: activity::Activity::of(most, hashers),
+        has_md5_etags: AtomicBool::new(last_resort::has_proved(&plan.files, &proofs)),
         proofs: Mutex::new(proofs),
         jobs,
         hashing: hashing::Inbox::default(),

@@ -56,6 +56,7 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
         chunk_size: 64 << 20,
         retry: RetryPolicy { budget: Duration::from_secs(1), max_delay: Duration::ZERO },
         descriptors: 1_000,
+        require_digests: false,
     };
     // No deadlines, so that nothing is left to wait for after the budget.
     let (connect, first_byte, stall) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
@@ -81,6 +82,7 @@ fn few_descriptors_leave_one_of_each_and_all_fit() {
         chunk_size: 64 << 20,
         retry: RetryPolicy::default(),
         descriptors,
+        require_digests: false,
     };
     for descriptors in 0..600 {
         for (connections, cores) in [(1, 1), (16, 2), (256, 64), (0, 0)] {

@@ -12,6 +12,8 @@ pub struct Goal<'a> {
     pub may_be_stale: bool,
     /// The directory becomes exactly this, whatever of ours it holds.
     pub replace: bool,
+    /// Every file has been compared with a digest that the source published.
+    pub compared: bool,
 }
 
 /// What lies in the model directory.
@@ -41,7 +43,7 @@ pub enum Decision {
     Ask,
     /// Fetch that revision; what is there is replaced.
     Fetch,
-    /// The same revision lies there and lacks files: they are added.
+    /// The same revision lies there and lacks files, or the proof of some: they are added.
     Extend,
     /// A whole copy of another revision, or of one that nobody can compare, is used with a warning.
     Stale,
@@ -68,6 +70,8 @@ pub fn decide(goal: Goal<'_>, there: There<'_>, known: Known<'_>) -> Decision {
     } else {
         sentinel.has(goal.selection)
     };
+    // What was not compared when it was fetched may be now: the source is asked for its digests.
+    let is_enough = is_enough && (!goal.compared || sentinel.is_compared());
     let pin = goal.uri.pinned_commit();
     match known {
         _ if pin == Some(sentinel.revision.as_str()) && is_enough => Decision::Present,
@@ -181,7 +185,8 @@ mod tests {
         let known = [Known::Nothing, Known::Revision(OLD), Known::Revision(NEW), Known::Refusal];
         for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
             let uri = SourceUri::parse(uri).expect("a source");
-            let goal = Goal { uri: &uri, selection, may_be_stale: true, replace: false };
+            let goal =
+                Goal { uri: &uri, selection, may_be_stale: true, replace: false, compared: false };
             assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "row {n}");
             // Who may not be stale fails in place of that, and nothing else changes.
             let strict = Goal { may_be_stale: false, ..goal };
@@ -201,8 +206,23 @@ mod tests {
         ];
         for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
             let uri = SourceUri::parse(uri).expect("a source");
-            let goal = Goal { uri: &uri, selection, may_be_stale: true, replace: true };
+            let goal =
+                Goal { uri: &uri, selection, may_be_stale: true, replace: true, compared: false };
             assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "replace {n}");
+        }
+        // A copy with a file that was compared with nothing, where that is asked for.
+        let mut unproved = everything.clone();
+        unproved.files[1].verified_by = "unpublished".into();
+        let rows: Vec<Row<'_>> = vec![
+            (main, &all, There::Whole(&everything), [Ask, Present, Fetch, Stale]),
+            (main, &all, There::Whole(&unproved), [Ask, Extend, Fetch, Fail]),
+            (&pinned, &all, There::Whole(&unproved), [Ask, Extend, Extend, Fail]),
+        ];
+        for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
+            let uri = SourceUri::parse(uri).expect("a source");
+            let goal =
+                Goal { uri: &uri, selection, may_be_stale: true, replace: false, compared: true };
+            assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "compared {n}");
         }
     }
 }

@@ -1,10 +1,14 @@
-//! What proves the bytes of a file. An ETag is never a digest.
+//! What proves the bytes of a file. An ETag is no digest, but for the MD5 of an object that was uploaded
+//! in one piece: a last resort, which can prove and cannot refute.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What the sentinel calls [`Digest::Md5Etag`].
+pub const MD5_ETAG: &str = "md5-etag";
 
 /// A digest that a source published for a whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +21,17 @@ pub enum Digest {
     Full { checksum: Checksum, value: Vec<u8> },
     /// An S3 checksum over the checksums of the parts of a multipart upload.
     Composite { checksum: Checksum, part_sizes: Vec<u64>, value: Vec<u8> },
+    /// An S3 ETag that looks like the MD5 of the object, where nothing better is published.
+    Md5Etag { md5: [u8; 16], told_by: Md5Told },
+}
+
+/// Why an ETag is taken for an MD5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Md5Told {
+    /// It has the form of one. That of S3 Express, and of many a gateway, has it as well.
+    ByItsForm,
+    /// The store says that it encrypts with its own keys (SSE-S3), where the ETag is the MD5.
+    ByTheStore,
 }
 
 /// The algorithms that S3 offers for additional checksums and that are computed here.
@@ -48,11 +63,24 @@ impl Digest {
             Self::GitSha1(_) => "git-sha1".into(),
             Self::Full { checksum, .. } => format!("s3-{}", checksum.name()).into(),
             Self::Composite { checksum, .. } => format!("s3-{}-composite", checksum.name()).into(),
+            Self::Md5Etag { .. } => MD5_ETAG.into(),
         }
     }
 
+    /// An MD5 from the ETag of an object that was uploaded in one piece: 32 hexadecimal digits and no
+    /// `-N`.
+    pub fn md5_from_etag(etag: &str, told_by: Md5Told) -> Option<Self> {
+        hex::decode(etag.trim_matches('"')).map(|md5| Self::Md5Etag { md5, told_by })
+    }
+
+    /// Whether bytes with another digest are certainly wrong. An ETag may be anything.
+    pub fn refutes(&self) -> bool {
+        !matches!(self, Self::Md5Etag { .. })
+    }
+
     /// Whether the same digest means the same content, also where somebody means harm. A CRC only
-    /// tells damage: other bytes with the same one are made with four more.
+    /// tells damage: other bytes with the same one are made with four more. Two files with one MD5 are
+    /// made in seconds.
     ///
     /// SHA-1 counts: both files of a known collision come from one hand, which might as well have
     /// published only the other one.
@@ -62,6 +90,18 @@ impl Digest {
             Self::Full { checksum, .. } | Self::Composite { checksum, .. } => {
                 checksum.crc_algorithm().is_none()
             }
+            Self::Md5Etag { .. } => false,
+        }
+    }
+
+    /// A CRC: with the name of a version of an object (its ETag) it stands for that version's content.
+    /// The MD5 is that name, so that it adds nothing to it.
+    pub fn is_crc(&self) -> bool {
+        match self {
+            Self::Full { checksum, .. } | Self::Composite { checksum, .. } => {
+                checksum.crc_algorithm().is_some()
+            }
+            Self::Sha256(_) | Self::GitSha1(_) | Self::Md5Etag { .. } => false,
         }
     }
 
@@ -76,6 +116,7 @@ impl Digest {
             Self::Sha256(value) => value,
             Self::GitSha1(value) => value,
             Self::Full { value, .. } | Self::Composite { value, .. } => value,
+            Self::Md5Etag { md5, .. } => md5,
         }
     }
 }
@@ -181,6 +222,20 @@ mod tests {
         }
         // Multi-byte characters must not split.
         assert_eq!(Digest::git_sha1_from_hex(&"é".repeat(20)), None);
+    }
+
+    #[test]
+    fn an_etag_is_an_md5_only_in_the_form_of_one() {
+        let md5 = "5d41402abc4b2a76b9719d911017c592";
+        for etag in [md5.to_owned(), format!("\"{md5}\""), md5.to_uppercase()] {
+            let digest = Digest::md5_from_etag(&etag, Md5Told::ByItsForm).expect("an MD5");
+            assert_eq!(digest.to_string(), format!("md5-etag:{md5}"));
+            assert!(!digest.identifies() && !digest.refutes());
+            assert!(!Digest::identifies_by_kind(&digest.to_string()));
+        }
+        for etag in ["", "\"\"", &md5[1..], "x", &format!("{md5}-1"), &format!("W/\"{md5}\"")] {
+            assert_eq!(Digest::md5_from_etag(etag, Md5Told::ByTheStore), None, "{etag}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::de::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Digest, LeftOut, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
+use super::{Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
 
 /// Name of the sentinel inside a family directory.
 pub const SENTINEL: &str = ".weightlift-complete.json";
@@ -185,28 +185,37 @@ impl Sentinel {
     }
 }
 
+impl Sentinel {
+    /// Whether every file was compared with something that the source had published.
+    pub fn is_compared(&self) -> bool {
+        self.files.iter().all(SentinelFile::is_compared)
+    }
+}
+
 impl SentinelFile {
     /// Whether the bytes were compared with something that the source had published.
     pub fn is_compared(&self) -> bool {
         self.verified_by != UNPUBLISHED
     }
 
-    pub fn new(file: &RemoteFile, sha256: Sha256, structure: Option<Cow<'static, str>>) -> Self {
+    /// Of a `file` with this `sha256`, which was compared with `compared_with`.
+    pub fn new(
+        file: &RemoteFile,
+        sha256: Sha256,
+        compared_with: Option<&Digest>,
+        structure: Option<Cow<'static, str>>,
+    ) -> Self {
+        let is_crc = compared_with.is_some_and(Digest::is_crc);
         Self {
             path: file.path.shared(),
             size: file.size,
             sha256,
-            verified_by: file.digest.as_ref().map_or_else(|| UNPUBLISHED.into(), Digest::kind),
-            published: match &file.digest {
+            verified_by: compared_with.map_or_else(|| UNPUBLISHED.into(), Digest::kind),
+            published: match compared_with {
                 None | Some(Digest::Sha256(_)) => None,
                 Some(digest) => Some(digest.to_string().into()),
             },
-            validator: match (&file.digest, &file.validator) {
-                (Some(digest), Some(validator)) if !digest.identifies() => {
-                    Some(validator.as_str().into())
-                }
-                _ => None,
-            },
+            validator: file.validator.as_deref().filter(|_| is_crc).map(Into::into),
             structure,
         }
     }
@@ -331,7 +340,8 @@ fn maybe_common<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Cow<'static
 }
 
 fn shared(text: String) -> Cow<'static, str> {
-    let known = ["sha256", "git-sha1", UNPUBLISHED, "valid"].into_iter().find(|it| *it == text);
+    let known =
+        ["sha256", "git-sha1", MD5_ETAG, UNPUBLISHED, "valid"].into_iter().find(|it| *it == text);
     known.map_or(Cow::Owned(text), Cow::Borrowed)
 }
 

@@ -1,5 +1,6 @@
 //! All digests of one file in one pass, in the order of its bytes.
 
+use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -22,6 +23,7 @@ enum Other {
 enum Hash {
     Sha256(Box<Sha256>),
     Sha1(Box<Sha1>),
+    Md5(Box<Md5>),
     Crc(Box<crc_fast::Digest>, usize),
 }
 
@@ -42,6 +44,8 @@ struct Composite {
 pub struct Mismatch {
     pub expected: String,
     pub found: String,
+    /// Our own of the bytes that came.
+    pub sha256: [u8; 32],
 }
 
 impl FileHasher {
@@ -56,6 +60,7 @@ impl FileHasher {
                 Some(Other::Plain(Hash::Sha1(Box::new(sha1))))
             }
             Some(Digest::Full { checksum, .. }) => Some(Other::Plain(Hash::new(*checksum))),
+            Some(Digest::Md5Etag { .. }) => Some(Other::Plain(Hash::Md5(Box::default()))),
             Some(Digest::Composite { checksum, part_sizes, .. }) => {
                 Some(Other::Composite(Composite::new(*checksum, part_sizes.clone())))
             }
@@ -83,6 +88,10 @@ impl FileHasher {
             (Digest::GitSha1(_), Some(Other::Plain(hash))) => {
                 Digest::GitSha1(hash.finish().try_into().unwrap_or_default())
             }
+            (Digest::Md5Etag { told_by, .. }, Some(Other::Plain(hash))) => Digest::Md5Etag {
+                md5: hash.finish().try_into().unwrap_or_default(),
+                told_by: *told_by,
+            },
             (Digest::Full { checksum, .. }, Some(Other::Plain(hash))) => {
                 Digest::Full { checksum: *checksum, value: hash.finish() }
             }
@@ -96,14 +105,14 @@ impl FileHasher {
                     value: composite.finish(),
                 }
             }
-            (Digest::GitSha1(_) | Digest::Composite { .. }, _) => {
+            (Digest::GitSha1(_) | Digest::Composite { .. } | Digest::Md5Etag { .. }, _) => {
                 unreachable!("`new` made the hash that the published digest needs")
             }
         };
         if found == published {
             Ok(sha256)
         } else {
-            Err(Mismatch { expected: published.to_string(), found: found.to_string() })
+            Err(Mismatch { expected: published.to_string(), found: found.to_string(), sha256 })
         }
     }
 }
@@ -123,6 +132,7 @@ impl Hash {
         match self {
             Self::Sha256(hash) => hash.update(bytes),
             Self::Sha1(hash) => hash.update(bytes),
+            Self::Md5(hash) => hash.update(bytes),
             Self::Crc(hash, _) => hash.update(bytes),
         }
     }
@@ -131,6 +141,7 @@ impl Hash {
         match self {
             Self::Sha256(hash) => hash.finalize().to_vec(),
             Self::Sha1(hash) => hash.finalize().to_vec(),
+            Self::Md5(hash) => hash.finalize().to_vec(),
             Self::Crc(hash, len) => hash.finalize().to_be_bytes()[8 - len..].to_vec(),
         }
     }
@@ -184,6 +195,7 @@ impl Composite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Md5Told;
 
     fn run(size: u64, published: Option<Digest>, pieces: &[&[u8]]) -> Result<[u8; 32], Mismatch> {
         let mut hasher = FileHasher::new(size, published.as_ref());
@@ -204,6 +216,9 @@ mod tests {
             full(Checksum::Crc32c, &Checksum::Crc32c.of(b"hello").to_be_bytes()[4..]),
             full(Checksum::Crc64Nvme, &Checksum::Crc64Nvme.of(b"hello").to_be_bytes()),
             full(Checksum::Sha1, &Sha1::digest(b"hello")),
+            // `printf hello | md5sum`
+            Digest::md5_from_etag("5d41402abc4b2a76b9719d911017c592", Md5Told::ByItsForm)
+                .expect("hex"),
         ] {
             assert_eq!(
                 run(5, Some(published.clone()), &[b"he", b"llo"]),

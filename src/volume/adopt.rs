@@ -20,7 +20,7 @@ use super::wanted::Wanted;
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, Kind, NodeIdentity, filesystem, node, space};
 use crate::lock::heartbeat::{BEAT, Owner};
-use crate::model::{RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
+use crate::model::{Digest, RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
 
 /// A writer of this boot whose heartbeat is older than this is gone.
 const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
@@ -156,8 +156,8 @@ impl Staging {
         if from.file_size(name)? != Some(file.size) {
             return Ok(());
         }
-        // Where the source publishes no digest, nobody would see later what is wrong now.
-        let is_provable = self.files[n].digest.is_some();
+        // Where no published digest could refute it, nobody would see later what is wrong now.
+        let is_provable = self.files[n].digest.as_ref().is_some_and(Digest::refutes);
         let chunks = match trust {
             Trust::Move if is_provable => file.chunks.clone(),
             Trust::Move | Trust::MoveChecked => intact_chunks(&from, name, &file.chunks, outside)?,

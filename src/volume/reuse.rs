@@ -24,9 +24,8 @@ impl Staging {
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         let Some(family) = store.family_dir()? else { return Ok(()) };
-        let is_version = |digest: &Digest| !digest.identifies();
         let needs_place =
-            self.files.iter().any(|file| file.digest.as_ref().is_some_and(is_version));
+            self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_crc));
         let head = if needs_place { with_sentinel(&family, SentinelHead::read)? } else { None };
         let source_name = head.map(|head| head.source).unwrap_or_default();
         let mut result = Ok(());
@@ -143,7 +142,7 @@ fn identities(source_name: &str, file: &SentinelFile) -> impl Iterator<Item = St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Checksum, RemoteFile, Sha256};
+    use crate::model::{Checksum, Md5Told, RemoteFile, Sha256};
 
     fn found_as(digest: &Digest, validator: Option<&str>) -> Vec<String> {
         let file = RemoteFile {
@@ -152,13 +151,16 @@ mod tests {
             digest: Some(digest.clone()),
             validator: validator.map(str::to_owned),
         };
-        let file = SentinelFile::new(&file, Sha256([1; 32]), None);
+        let file = SentinelFile::new(&file, Sha256([1; 32]), Some(digest), None);
         identities("s3://b/p/", &file).skip(1).collect()
     }
 
     #[test]
     fn a_published_file_is_found_by_what_identifies_its_content() {
         assert!(found_as(&Digest::Sha256([1; 32]), None).is_empty());
+        // Its ETag is all that tells one version from another, and it is the MD5.
+        let md5 = Digest::Md5Etag { md5: [1; 16], told_by: Md5Told::ByTheStore };
+        assert!(found_as(&md5, Some("\"01\"")).is_empty());
         let git = Digest::GitSha1([1; 20]);
         assert_eq!(found_as(&git, None), [git.to_string()]);
         for checksum in [Checksum::Sha1, Checksum::Crc64Nvme, Checksum::Crc32c, Checksum::Crc32] {

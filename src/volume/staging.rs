@@ -112,14 +112,15 @@ impl Staging {
     }
 
     /// What must be equal for bytes of one attempt to serve in another: a published digest that
-    /// only this content has, or else the exact place, revision, path and validator. With a checksum,
+    /// only this content has, or else the exact place, revision, path and validator. With a CRC,
     /// which sees what else may go wrong, the version of the object serves in place of the revision.
+    /// A CRC or an MD5 by itself is never enough: other bytes with the same one are easily made.
     pub(super) fn identity(&self, n: usize) -> String {
         let file = &self.files[n];
         let (source_name, path) = (&self.source_name, &file.path);
         match (&file.digest, &file.validator) {
             (Some(digest), _) if digest.identifies() => digest.to_string(),
-            (Some(digest), Some(validator)) => {
+            (Some(digest), Some(validator)) if digest.is_crc() => {
                 version_identity(source_name, path.as_str(), validator, &digest.to_string())
             }
             (_, validator) => {

@@ -1,21 +1,26 @@
-//! The checksum that S3 keeps of an object, over the whole of it or by part.
+//! The checksum that S3 keeps of an object, over the whole of it or by part; where it keeps none, the MD5
+//! that the ETag of an object in one piece is, if nothing speaks against it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::header::{ETAG, HeaderMap, HeaderName};
 
 use super::client::Bucket;
 use super::errors::Asked;
 use super::failures::Failed;
-use super::listing::Stamp;
+use super::listing::{Stamp, strong};
 use super::look::{Look, is_refused_as_such, text};
 use super::parts;
 use super::reads::Doubt;
 use super::ways::Way;
-use crate::model::{Checksum, Digest};
+use crate::model::{Checksum, Digest, Md5Told};
 use crate::net::SourceError;
 
 const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+const ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+/// What it says of the store's own keys (SSE-S3).
+const STORE_ENCRYPTS: &str = "AES256";
+const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 
 /// What S3 tells about the content of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +68,12 @@ pub async fn published(
     if let Some(encoding) = found.encoding {
         bucket.ways.keep_encoding(key, Some(encoding));
     }
+    let etag = Etag::of(&head);
+    if etag == Etag::Encrypted {
+        bucket.ways.learn_silently(Way::Encrypts);
+    }
     let Some(told) = strongest(&head) else {
-        return Ok(Published::Nothing);
+        return Ok(etag.md5().map_or(Published::Nothing, Published::Digest));
     };
     if !told.composite {
         let whole = <[u8; 32]>::try_from(told.value.as_slice()).map(Digest::Sha256);
@@ -78,10 +87,51 @@ pub async fn published(
             .await?
             .filter(|sizes| fit(sizes, &told, &stamp)),
     };
-    Ok(part_sizes.map_or(Published::UnknownParts, |part_sizes| {
-        let Told { checksum, value, .. } = told;
-        Published::Digest(Digest::Composite { checksum, part_sizes, value })
-    }))
+    let Told { checksum, value, .. } = told;
+    let by_part = part_sizes.map(|sizes| Digest::Composite { checksum, part_sizes: sizes, value });
+    Ok(by_part.or_else(|| etag.md5()).map_or(Published::UnknownParts, Published::Digest))
+}
+
+/// What the headers of an object make of its ETag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Etag {
+    /// It may be an MD5.
+    Md5(Digest),
+    /// The key is the customer's (SSE-C) or the key service's (SSE-KMS), so it is none.
+    Encrypted,
+    Other,
+}
+
+impl Etag {
+    fn of(head: &HeaderMap) -> Self {
+        let says =
+            |name| text(head, &HeaderName::from_static(name)).is_some_and(|it| !it.is_empty());
+        let encryption = text(head, &ENCRYPTION).unwrap_or_default().trim();
+        if says("x-amz-server-side-encryption-customer-algorithm")
+            || says("x-amz-server-side-encryption-customer-key-md5")
+            || says("x-amz-server-side-encryption-aws-kms-key-id")
+            || !(encryption.is_empty() || encryption.eq_ignore_ascii_case(STORE_ENCRYPTS))
+        {
+            return Self::Encrypted;
+        }
+        let told_by = match encryption {
+            "" => Md5Told::ByItsForm,
+            _ => Md5Told::ByTheStore,
+        };
+        // S3 Express makes its ETags of nothing.
+        let is_express = text(head, &STORAGE_CLASS)
+            .is_some_and(|class| class.to_ascii_uppercase().contains("EXPRESS"));
+        let etag = text(head, &ETAG).and_then(strong).filter(|_| !is_express);
+        let md5 = etag.and_then(|etag| Digest::md5_from_etag(&etag, told_by));
+        md5.map_or(Self::Other, Self::Md5)
+    }
+
+    fn md5(self) -> Option<Digest> {
+        match self {
+            Self::Md5(digest) => Some(digest),
+            Self::Encrypted | Self::Other => None,
+        }
+    }
 }
 
 /// The headers of `key` with its checksum, or without where the store does not know that question;
@@ -108,9 +158,12 @@ async fn head(bucket: &Bucket, key: &str) -> Result<Option<HeaderMap>, SourceErr
     }
     match bucket.head(key, false, None).await {
         Ok(head) => {
-            bucket.ways.learn(Way::NoChecksumMode, || {
-                format!("the store tells no checksums ({})", refusal.told())
-            });
+            // 400 may be about this object.
+            if is_refused_as_such(&refusal) || bucket.ways.refuses_checksums_again() {
+                bucket.ways.learn(Way::NoChecksumMode, || {
+                    format!("the store tells no checksums ({})", refusal.told())
+                });
+            }
             Ok(Some(head))
         }
         Err(Failed::Refused(again)) if is_refused_as_such(&again) => {
@@ -195,6 +248,35 @@ mod tests {
             let with_another = [only[0], both[0], ("x-amz-checksum-type", "UNHEARD_OF")];
             let told = strongest(&head(&with_another)).expect("told");
             assert_eq!((told.checksum, told.composite), (Checksum::Crc32, false), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_an_md5_unless_the_headers_say_otherwise() {
+        let md5 = "5d41402abc4b2a76b9719d911017c592";
+        let told = |told_by| Etag::Md5(Digest::md5_from_etag(md5, told_by).expect("an MD5"));
+        const SSE: &str = "x-amz-server-side-encryption";
+        for (etag, more, expected) in [
+            (md5, None, told(Md5Told::ByItsForm)),
+            (md5, Some((SSE, "AES256")), told(Md5Told::ByTheStore)),
+            (md5, Some((SSE, "aws:kms")), Etag::Encrypted),
+            (md5, Some((SSE, "aws:kms:dsse")), Etag::Encrypted),
+            (md5, Some((SSE, "something new")), Etag::Encrypted),
+            (
+                md5,
+                Some(("x-amz-server-side-encryption-customer-algorithm", "AES256")),
+                Etag::Encrypted,
+            ),
+            (md5, Some(("x-amz-server-side-encryption-customer-key-md5", "eA==")), Etag::Encrypted),
+            (md5, Some(("x-amz-server-side-encryption-aws-kms-key-id", "arn:x")), Etag::Encrypted),
+            (md5, Some(("x-amz-storage-class", "EXPRESS_ONEZONE")), Etag::Other),
+            (md5, Some(("x-amz-storage-class", "STANDARD_IA")), told(Md5Told::ByItsForm)),
+            ("W/\"5d41402abc4b2a76b9719d911017c592\"", None, Etag::Other),
+            ("\"5d41402abc4b2a76b9719d911017c592-2\"", None, Etag::Other),
+            ("", None, Etag::Other),
+        ] {
+            let pairs: Vec<_> = [("etag", etag)].into_iter().chain(more).collect();
+            assert_eq!(Etag::of(&head(&pairs)), expected, "{pairs:?}");
         }
     }
 

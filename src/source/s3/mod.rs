@@ -8,6 +8,7 @@ mod ask;
 mod checksums;
 mod client;
 mod credentials;
+mod digests;
 mod endpoint;
 mod env;
 mod errors;
@@ -29,36 +30,24 @@ pub(crate) mod sums;
 mod transport;
 mod ways;
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use reqwest::Client;
 use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
 
 pub use settings::S3Settings;
 
 use crate::content::Source;
-use crate::model::{
-    Digest, RelPath, RemoteFile, S3Location, Selection, Snapshot, looks_like_weights, text,
-};
+use crate::model::{Digest, RelPath, RemoteFile, S3Location, Selection, Snapshot};
 use crate::net::http::Http;
 use crate::net::{Body, SourceError};
-use checksums::Published;
 use client::Bucket;
+use digests::{Choice, Digests};
 use listing::{Listed, Listing, Stamp};
 use sums::Beside;
-use ways::Way;
-
-/// Checksums that are asked for at the same time.
-const MAX_HEADS: usize = 16;
-/// Where more objects than this are listed without a checksum, small ones that are no weights are
-/// not asked for theirs.
-const MAX_UNLISTED: usize = 1_000;
-const SMALL_BYTES: u64 = 1 << 20;
 
 /// A location in a bucket.
 pub struct S3 {
@@ -68,9 +57,8 @@ pub struct S3 {
     bucket: Arc<Bucket>,
     http: Http,
     pinned: OnceCell<Listing>,
-    /// What S3 told about the objects of the listing, by their place in it: a snapshot that failed
-    /// half-way does not ask again.
-    published: Mutex<BTreeMap<usize, Published>>,
+    choice: Choice,
+    digests: Digests,
     /// Which list beside the files has the digest of a path, by the path's hash, sorted.
     lists: Mutex<Vec<(u64, &'static str)>>,
     warnings: Mutex<Vec<String>>,
@@ -90,7 +78,8 @@ impl S3 {
             bucket,
             http,
             pinned: OnceCell::new(),
-            published: Mutex::default(),
+            choice: Choice::default(),
+            digests: Digests::default(),
             lists: Mutex::default(),
             warnings: Mutex::new(warnings),
         })
@@ -101,88 +90,19 @@ impl S3 {
         Self { selection, ..self }
     }
 
+    /// Asks each object for its checksum, however many there are.
+    pub fn asking_for_all(self) -> Self {
+        Self { choice: Choice::All, ..self }
+    }
+
     async fn pinned(&self) -> Result<&Listing, SourceError> {
         // In a box: the futures of the SDK are large, and nest deeply.
         let listing = || Box::pin(Listing::of(&self.bucket, &self.location));
         self.pinned.get_or_try_init(listing).await
     }
 
-    /// Asks for the checksums of all objects that `is_known` does not cover.
-    async fn ask_for_checksums(
-        &self,
-        listing: &Listing,
-        is_known: impl Fn(&str) -> bool,
-    ) -> Result<(), SourceError> {
-        let asked: Vec<usize> = self.published().keys().copied().collect();
-        let is_open = |(n, object): &(usize, &Listed)| {
-            let path = object.path.as_str();
-            !is_known(path) && self.selection.names(path) && asked.binary_search(n).is_err()
-        };
-        let open = listing.objects.iter().enumerate().filter(is_open);
-        let (mut open, mut unlisted): (Vec<_>, Vec<_>) =
-            open.map(|(n, _)| n).partition(|n| listing.objects[*n].has_checksum);
-        if unlisted.len() > MAX_UNLISTED {
-            let count = unlisted.len();
-            unlisted.retain(|n| {
-                let Listed { path, stamp, .. } = &listing.objects[*n];
-                stamp.size >= SMALL_BYTES || looks_like_weights(path.as_str())
-            });
-            if count > unlisted.len() {
-                let small = text::files(count - unlisted.len());
-                self.warn(format!("{small} of less than 1 MiB are not asked for their checksums"));
-            }
-        }
-        // Some servers have checksums and do not list them; some have none, which the first shows.
-        if open.is_empty() && !unlisted.is_empty() {
-            self.ask_at_once(listing, vec![unlisted.remove(0)]).await?;
-        }
-        open.append(&mut unlisted);
-        self.ask_at_once(listing, open).await
-    }
-
-    async fn ask_at_once(&self, listing: &Listing, wanted: Vec<usize>) -> Result<(), SourceError> {
-        let mut wanted = wanted.into_iter();
-        let mut asking = JoinSet::new();
-        loop {
-            let ways = &self.bucket.ways;
-            while asking.len() < MAX_HEADS
-                && !(ways.know(Way::NoChecksumMode) || ways.know(Way::NoHead))
-                && let Some(n) = wanted.next()
-            {
-                let object = &listing.objects[n];
-                let (key, stamp) = (listing.key(object.path.as_str()), object.stamp.clone());
-                let bucket = Arc::clone(&self.bucket);
-                asking.spawn(async move { (n, checksums::published(&bucket, &key, &stamp).await) });
-            }
-            let Some(answered) = asking.join_next().await else {
-                return Ok(());
-            };
-            let (n, published) = answered
-                .map_err(|_| SourceError::Unreachable("asking for checksums was cut off".into()))?;
-            self.published().insert(n, published?);
-        }
-    }
-
-    fn warn_of_unproven(&self, listing: &Listing) {
-        let warn = |what: Published, why: &str| {
-            let published = self.published();
-            let mut such = published.iter().filter(|(_, published)| **published == what);
-            let Some((first, _)) = such.next() else {
-                return;
-            };
-            let (count, path) = (text::files(such.count() + 1), &listing.objects[*first].path);
-            self.warn(format!("no published checksum for {count}, such as `{path}`: {why}"));
-        };
-        warn(Published::Denied, "S3 refuses HEAD");
-        warn(Published::UnknownParts, "it is one by part, and S3 does not tell the parts' sizes");
-    }
-
     fn source_name(&self) -> String {
         format!("s3://{}/{}", self.location.bucket, self.location.key)
-    }
-
-    fn published(&self) -> MutexGuard<'_, BTreeMap<usize, Published>> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warn(&self, warning: String) {
@@ -205,16 +125,15 @@ impl Source for S3 {
         let mut lists: Vec<_> = sums.iter().map(|(path, sum)| (hash(path), sum.list)).collect();
         lists.sort_unstable();
         *self.lists.lock().unwrap_or_else(PoisonError::into_inner) = lists;
-        self.ask_for_checksums(listing, |path| sums.contains_key(path)).await?;
-        self.warn_of_unproven(listing);
-        let published = self.published();
+        let is_wanted = |path: &str| !sums.contains_key(path) && self.selection.names(path);
+        let asked = self.digests.ask(&self.bucket, listing, self.choice, is_wanted).await?;
+        asked.into_iter().chain(self.digests.warnings(listing)).for_each(|it| self.warn(it));
         let file = |(n, object): (usize, &Listed)| RemoteFile {
             path: object.path.clone(),
             size: object.stamp.size,
-            digest: match (sums.get(object.path.as_str()), published.get(&n)) {
-                (Some(sum), _) => Some(Digest::Sha256(sum.sha256)),
-                (None, Some(Published::Digest(digest))) => Some(digest.clone()),
-                (None, _) => None,
+            digest: match sums.get(object.path.as_str()) {
+                Some(sum) => Some(Digest::Sha256(sum.sha256)),
+                None => self.digests.of(n, object, &self.bucket),
             },
             validator: self
                 .bucket

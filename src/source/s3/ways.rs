@@ -14,6 +14,8 @@ pub enum Way {
     NoChecksumMode,
     /// HEAD is refused.
     NoHead,
+    /// Objects are encrypted with keys of the customer's, so that their ETags are no MD5s.
+    Encrypts,
     /// `If-Match` is refused although it matches.
     NoIfMatch,
     /// The listing has other ETags than the objects.
@@ -43,6 +45,8 @@ struct State {
     confirmed: HashSet<u64>,
     /// The stored `Content-Encoding` of objects; nothing for those that have none.
     encodings: HashMap<String, Option<String>>,
+    /// Objects whose checksum was refused by a status that may be about them alone.
+    doubts: u32,
     /// Refusals in a row at the places that reads are sent on to.
     strikes: u32,
     warnings: Vec<String>,
@@ -72,6 +76,14 @@ impl Ways {
     /// The same, where somebody else says it.
     pub fn learn_silently(&self, way: Way) {
         self.state().known.insert(way);
+    }
+
+    /// Counts an object whose checksum was refused and that is told of without; whether it is the second
+    /// one, so that it is the store's way.
+    pub fn refuses_checksums_again(&self) -> bool {
+        let mut state = self.state();
+        state.doubts += 1;
+        state.doubts > 1
     }
 
     /// The ETag that `key` must have, if there is one to hold it to.
