@@ -10,6 +10,7 @@ mod links;
 pub(crate) mod pages;
 mod reads;
 mod refusals;
+mod status;
 mod tree;
 
 pub use endpoint::HubSettings;

@@ -6,7 +6,8 @@ use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
 use super::links::Route;
-use super::refusals::{Asked, OfStorage, Refusal};
+use super::refusals::{Asked, Refusal};
+use super::status::OfStorage;
 use super::{Hub, Pinned};
 use crate::model::RemoteFile;
 use crate::net::http::{self, MAX_REDIRECTS};
@@ -66,7 +67,7 @@ impl Hub {
             return refused.elsewhere(&self.context());
         }
         let told = refused.told_of(&file.path);
-        match refused.of_storage() {
+        match OfStorage::of(refused.status) {
             OfStorage::Link if self.links.refused(&file.path, &refused.origin, link) => {
                 SourceError::Again(told)
             }

@@ -7,6 +7,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::endpoint::Login;
+use super::status::{is_no, is_trouble, meaning};
 use crate::model::{RelPath, is_quantisation, text};
 use crate::net::{SourceError, http};
 
@@ -30,7 +31,7 @@ pub struct Context<'a> {
 /// An answer that is none of success, in what it says.
 #[derive(Debug)]
 pub struct Refusal {
-    status: StatusCode,
+    pub status: StatusCode,
     url: Url,
     pub origin: String,
     /// `X-Error-Code` and `X-Error-Message` of a Hub; empty from others.
@@ -39,20 +40,6 @@ pub struct Refusal {
     /// Inert.
     body: String,
     request: Option<String>,
-}
-
-/// What a refusal by the storage behind the Hub is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfStorage {
-    /// The link, which may have expired.
-    Link,
-    /// The file, for good.
-    No,
-    /// The link is stale, or the storage not consistent yet.
-    Gone,
-    /// Its own trouble.
-    Trouble,
-    Broken,
 }
 
 impl Refusal {
@@ -169,22 +156,6 @@ impl Refusal {
         }
     }
 
-    /// What it means of a link to the storage, or of what the Hub redirected to.
-    pub fn of_storage(&self) -> OfStorage {
-        match self.status {
-            // Google's storage says 400 where others say 403, and that for other reasons as well.
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                OfStorage::Link
-            }
-            StatusCode::PAYMENT_REQUIRED | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
-                OfStorage::No
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE => OfStorage::Gone,
-            status if is_trouble(status) => OfStorage::Trouble,
-            _ => OfStorage::Broken,
-        }
-    }
-
     /// Whether it is another Hub that wants to know who asks, and no storage whose link has expired:
     /// a link to a storage carries a signature, and Hubs have a header of their own.
     pub fn wants_login(&self) -> bool {
@@ -235,28 +206,6 @@ fn not_listed(asked: &Asked<'_>, refusal: &Refusal) -> SourceError {
         refusal.status.as_u16(),
         refusal.told()
     ))
-}
-
-/// A refusal that the same request will meet again. Some of 400 to 499 speak of this moment, or of the
-/// range that was asked for.
-fn is_no(status: StatusCode) -> bool {
-    status.is_client_error()
-        && !is_trouble(status)
-        && status != StatusCode::TOO_MANY_REQUESTS
-        && status != StatusCode::RANGE_NOT_SATISFIABLE
-}
-
-fn is_trouble(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
-}
-
-fn meaning(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::PAYMENT_REQUIRED => ", which means that somebody has to pay",
-        StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => ", which means legal reasons",
-        _ => "",
-    }
 }
 
 /// The path at which a Hub lives, of a URL of that Hub.
@@ -331,26 +280,6 @@ mod tests {
             if status != 401 {
                 assert!(error.to_string().contains("the words"), "{error}");
             }
-        }
-    }
-
-    #[test]
-    fn a_refusal_of_the_storage_is_about_the_link_or_about_the_file() {
-        for (status, meaning) in [
-            (400, OfStorage::Link),
-            (401, OfStorage::Link),
-            (402, OfStorage::No),
-            (403, OfStorage::Link),
-            (404, OfStorage::Gone),
-            (405, OfStorage::Broken),
-            (408, OfStorage::Trouble),
-            (410, OfStorage::Gone),
-            (416, OfStorage::Broken),
-            (425, OfStorage::Trouble),
-            (451, OfStorage::No),
-            (503, OfStorage::Trouble),
-        ] {
-            assert_eq!(refusal(status, "https://cdn.example/x?Sig=1").of_storage(), meaning);
         }
     }
 

@@ -8,10 +8,10 @@ use reqwest::header::{ETAG, HeaderMap, HeaderName};
 use super::client::Bucket;
 use super::errors::Asked;
 use super::failures::Failed;
-use super::listing::{Stamp, strong};
 use super::look::{Look, is_refused_as_such, text};
 use super::parts;
 use super::reads::Doubt;
+use super::stamp::{Stamp, strong};
 use super::ways::Way;
 use crate::model::{Checksum, Digest, Md5Told};
 use crate::net::SourceError;
@@ -80,7 +80,7 @@ pub async fn published(
         let digest = whole.unwrap_or(Digest::Full { checksum: told.checksum, value: told.value });
         return Ok(Published::Digest(digest));
     }
-    let stamp = Stamp { size: listed.size, etag: found.etag };
+    let stamp = Stamp::by_etag(listed.size, found.etag);
     let part_sizes = match parts::listed(bucket, key, &stamp).await? {
         Some(sizes) if fit(&sizes, &told, &stamp) => Some(sizes),
         _ => parts::asked(bucket, key, &stamp, told.parts)
@@ -286,7 +286,7 @@ mod tests {
         let by_suffix = told(Checksum::Sha256, &format!("{value}-3"), None).expect("told");
         assert!(by_suffix.composite);
         assert_eq!(by_suffix.parts, Some(3));
-        let stamp = |size| Stamp::of(size, None);
+        let stamp = |size| Stamp::by_etag(size, None);
         assert!(fit(&[5, 5, 1], &by_suffix, &stamp(11)));
         assert!(!fit(&[5, 5], &by_suffix, &stamp(10)));
         assert!(!fit(&[5, 5, 1], &by_suffix, &stamp(12)));

@@ -24,6 +24,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::caught::Caught;
 use super::credentials::Chain;
 use super::endpoint::{Endpoint, OnePlace};
 use super::env::Environment;
@@ -32,7 +33,6 @@ use super::failures::Failed;
 use super::payer::RequesterPays;
 use super::profile::Files;
 use super::settings::{self, S3Settings};
-use super::sign::Caught;
 use super::transport::Transport;
 use super::ways::Ways;
 use crate::model::S3Location;

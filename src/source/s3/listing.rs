@@ -4,11 +4,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::client::Bucket;
 use super::errors::shown;
-use super::locate;
 use super::page::Found;
 use super::pages::Pages;
+use super::single;
 use super::skipped::{Skipped, Why};
-use crate::model::{RefusedFile, RefusedFiles, RelPath, S3Location, SENTINEL, hex};
+use super::stamp::Stamp;
+use crate::model::{RefusedFile, RefusedFiles, RelPath, SENTINEL, hex};
 use crate::net::SourceError;
 
 /// More objects than this is no model; it bounds memory and disk.
@@ -27,7 +28,7 @@ pub struct Listing {
     pub skipped: Skipped,
     /// The sentinel of a family that was copied here, which is no file of the model.
     pub sentinel: Option<Stamp>,
-    /// SHA-256 over all keys, sizes and ETags.
+    /// SHA-256 over all keys, sizes and ETags; without an ETag, the time of the object is in its place.
     pub revision: String,
 }
 
@@ -40,40 +41,7 @@ pub struct Listed {
     pub has_checksum: bool,
 }
 
-/// Which version of an object was listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub size: u64,
-    /// In quotes, as `If-Match` wants it; `None` where the server gives none that can be matched.
-    pub etag: Option<String>,
-}
-
-impl Stamp {
-    pub fn of(size: u64, etag: Option<&str>) -> Self {
-        Self { size, etag: etag.and_then(strong) }
-    }
-}
-
-/// An ETag in quotes, if it can be matched.
-pub fn strong(etag: &str) -> Option<String> {
-    let bare = etag.trim().trim_matches('"');
-    // A weak one never matches; one with quotes or control characters inside cannot be sent.
-    let usable =
-        !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-    (usable && !bare.starts_with("W/")).then(|| format!("\"{bare}\""))
-}
-
 impl Listing {
-    /// Lists what `location` names: a prefix, or the one object of exactly this key.
-    pub async fn of(bucket: &Bucket, location: &S3Location) -> Result<Self, SourceError> {
-        let key = &location.key;
-        if key.is_empty() || key.ends_with('/') {
-            Self::below(bucket, key.clone()).await
-        } else {
-            locate::listing(bucket, key).await
-        }
-    }
-
     /// Of the one object `key`.
     pub fn of_one(key: &str, stamp: Stamp) -> Result<Self, SourceError> {
         let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
@@ -101,7 +69,7 @@ impl Listing {
             for found in page.objects {
                 let size = match found.size {
                     Some(size) => size,
-                    None => locate::size(bucket, &found.key).await?,
+                    None => single::size(bucket, &found.key).await?,
                 };
                 match entry(&base, &found, size)? {
                     Entry::File(object) => objects.push(object),
@@ -151,8 +119,7 @@ impl Listing {
         }
         let mut hash = Sha256::new();
         for (path, stamp) in lines {
-            let etag = stamp.etag.as_deref().unwrap_or_default().trim_matches('"');
-            hash.update(format!("{base}{path}\t{}\t{etag}\n", stamp.size));
+            hash.update(format!("{base}{path}\t{}\t{}\n", stamp.size, stamp.mark()));
         }
         let revision = hex::encode(&hash.finalize());
         Ok(Self { base, objects, refused, skipped, sentinel, revision })
@@ -188,7 +155,7 @@ pub(super) fn entry(base: &str, found: &Found, size: u64) -> Result<Entry, Sourc
             shown(base)
         ))
     })?;
-    let stamp = Stamp::of(size, found.etag.as_deref());
+    let stamp = Stamp::of(size, found.etag.as_deref(), found.modified.as_deref());
     if path.is_empty() || path.ends_with('/') {
         return Ok(if size == 0 { Entry::Marker } else { Entry::Skipped(Why::Directory) });
     }
@@ -209,7 +176,7 @@ mod tests {
     use super::*;
 
     fn found(key: &str) -> Found {
-        Found { key: key.into(), etag: Some("\"e\"".into()), size: None, has_checksum: false }
+        Found { key: key.into(), etag: Some("\"e\"".into()), ..Found::default() }
     }
 
     fn entry(key: &str, size: u64) -> Result<Entry, SourceError> {
@@ -253,7 +220,7 @@ mod tests {
     fn an_object_that_is_listed_twice_is_one_if_it_is_the_same() {
         let listed = |etag: &str, has_checksum| Listed {
             path: RelPath::parse("a").expect("a path"),
-            stamp: Stamp::of(3, Some(etag)),
+            stamp: Stamp::of(3, Some(etag), None),
             has_checksum,
         };
         let new =
@@ -268,23 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn an_etag_is_sent_back_only_if_it_can_match() {
-        let etag = |text| Stamp::of(1, Some(text)).etag;
-        assert_eq!(etag("\"a-2\"").as_deref(), Some("\"a-2\""));
-        assert_eq!(etag("a-2").as_deref(), Some("\"a-2\""));
-        for none in ["", "\"\"", "W/\"a\"", "a\"b"] {
-            assert_eq!(etag(none), None, "{none}");
-        }
-    }
-
-    #[test]
     fn the_revision_is_that_of_the_sorted_lines() {
         let listed = |path: &str, etag: &str| Listed {
             path: RelPath::parse(path).expect(path),
-            stamp: Stamp::of(3, Some(etag)),
+            stamp: Stamp::of(3, Some(etag), None),
             has_checksum: false,
         };
-        let sentinel = Stamp::of(3, Some("s"));
+        let sentinel = Stamp::of(3, Some("s"), None);
         let one = Listing::new(
             "m/".into(),
             vec![listed("b", "y"), listed("a", "x")],

@@ -12,8 +12,8 @@ use reqwest::header::{
 use super::client::Bucket;
 use super::errors::Refusal;
 use super::failures::Failed;
-use super::listing::strong;
 use super::sign::Ask;
+use super::stamp::strong;
 use super::ways::Way;
 use crate::net::{SourceError, http};
 

@@ -5,6 +5,7 @@
 //! message.
 
 mod ask;
+mod caught;
 mod checksums;
 mod client;
 mod credentials;
@@ -12,6 +13,7 @@ mod digests;
 mod endpoint;
 mod env;
 mod errors;
+mod explain;
 mod failures;
 pub(crate) mod fuzz;
 mod listing;
@@ -25,7 +27,9 @@ mod profile;
 mod reads;
 mod settings;
 mod sign;
+mod single;
 mod skipped;
+mod stamp;
 pub(crate) mod sums;
 mod transport;
 mod ways;
@@ -46,7 +50,8 @@ use crate::net::http::Http;
 use crate::net::{Body, SourceError};
 use client::Bucket;
 use digests::{Choice, Digests};
-use listing::{Listed, Listing, Stamp};
+use listing::{Listed, Listing};
+use stamp::Stamp;
 use sums::Beside;
 
 /// A location in a bucket.
@@ -97,7 +102,7 @@ impl S3 {
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
         // In a box: the futures of the SDK are large, and nest deeply.
-        let listing = || Box::pin(Listing::of(&self.bucket, &self.location));
+        let listing = || Box::pin(locate::listing(&self.bucket, &self.location));
         self.pinned.get_or_try_init(listing).await
     }
 
@@ -157,7 +162,7 @@ impl Source for S3 {
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
         let key = self.pinned().await?.key(file.path.as_str());
-        let listed = Stamp { size: file.size, etag: file.validator.clone() };
+        let listed = Stamp::by_etag(file.size, file.validator.clone());
         let response = self.bucket.get(client, &key, &listed, Some(&range)).await?;
         Body::open(response, file, range, self.http.deadlines.stall).map_err(|error| match error {
             // Of another size than was listed.

@@ -27,6 +27,8 @@ pub struct Found {
     pub etag: Option<String>,
     /// `None` where the server does not say, or not in digits.
     pub size: Option<u64>,
+    /// As the server spells it.
+    pub modified: Option<String>,
     pub has_checksum: bool,
 }
 
@@ -113,6 +115,8 @@ impl Found {
             "Key" => self.key = text,
             "ETag" => self.etag = Some(text),
             "Size" => self.size = text.trim().parse().ok(),
+            // A mark and no time: nobody reads it as one.
+            "LastModified" => self.modified = Some(text).filter(|text| text.len() <= 64),
             "ChecksumAlgorithm" => self.has_checksum |= !text.trim().is_empty(),
             _ => {}
         }
@@ -276,6 +280,7 @@ mod tests {
             key: "m/a".into(),
             etag: Some("\"e\"".into()),
             size: Some(7),
+            modified: Some("yesterday".into()),
             has_checksum: false,
         };
         assert_eq!(page.objects, [found]);

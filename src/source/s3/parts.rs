@@ -6,9 +6,9 @@ use reqwest::header::HeaderName;
 use super::client::Bucket;
 use super::errors::Asked;
 use super::failures::Failed;
-use super::listing::{Stamp, strong};
 use super::look::{Look, text};
 use super::reads::Doubt;
+use super::stamp::{Stamp, strong};
 use crate::net::SourceError;
 
 const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");

@@ -16,10 +16,10 @@ use super::ask::Answer;
 use super::client::Bucket;
 use super::errors::{Asked, shown};
 use super::failures::Failed;
-use super::listing::{Stamp, strong};
 use super::look::{Look, range_header, stored_encoding, text, total};
 use super::pages::Pages;
 use super::sign::Ask;
+use super::stamp::{Stamp, strong};
 use super::transport::MAX_OBJECT_BYTES;
 use super::ways::{Expected, Way};
 use crate::net::{SourceError, http};
@@ -198,7 +198,7 @@ impl Bucket {
         // Of all keys that begin with this one, it is the first.
         let page = Pages::of(self, key).next().await?;
         let first_listed = page.and_then(|page| page.objects.into_iter().next());
-        let again = first_listed.and_then(|it| Some(Stamp::of(it.size?, it.etag.as_deref())));
+        let again = first_listed.and_then(|it| Some(Stamp::of(it.size?, it.etag.as_deref(), None)));
         if again.as_ref() != Some(listed) {
             return Ok(false);
         }

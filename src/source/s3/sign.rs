@@ -8,14 +8,12 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::types::ChecksumMode;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::caught::Request;
 use super::client::{Bucket, Connection};
 use super::errors::shown;
 use super::failures;
@@ -73,62 +71,5 @@ impl Bucket {
             Ask::Get { .. } => Method::GET,
         };
         Ok(Signed { method, url, headers, by })
-    }
-}
-
-/// Takes each request from the SDK when it is signed.
-#[derive(Debug)]
-pub struct Caught;
-
-/// A request on its way back to us.
-struct Request {
-    url: String,
-    headers: Vec<(String, String)>,
-}
-
-impl Request {
-    fn carried_by<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(request) = error.downcast_ref() {
-                return Some(request);
-            }
-            cause = error.source();
-        }
-        None
-    }
-}
-
-impl Error for Request {}
-
-impl std::fmt::Display for Request {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("a signed request")
-    }
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Request(…)")
-    }
-}
-
-impl Intercept for Caught {
-    fn name(&self) -> &'static str {
-        "weightlift sends it"
-    }
-
-    fn read_before_transmit(
-        &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let request = context.request();
-        // The host is that of the URL, and who we are is no part of the signature.
-        let ours = |name: &str| matches!(name, "host" | "user-agent");
-        let headers = request.headers().iter().filter(|(name, _)| !ours(name));
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Err(Box::new(Request { url: request.uri().to_owned(), headers }))
     }
 }

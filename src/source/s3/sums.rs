@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::client::Bucket;
 use super::errors::shown;
-use super::listing::{Listing, Stamp};
+use super::listing::Listing;
+use super::stamp::Stamp;
 use super::transport::MAX_OBJECT_BYTES;
 use crate::model::{SENTINEL, Selection, Sentinel, SentinelProblem, hex, text};
 use crate::net::SourceError;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::listing::Stamp;
+use super::stamp::Stamp;
 
 /// How a store differs from S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn stamp(etag: &str) -> Stamp {
-        Stamp { size: 1, etag: Some(format!("\"{etag}\"")) }
+        Stamp::of(1, Some(etag), None)
     }
 
     #[test]
