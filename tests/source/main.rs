@@ -6,6 +6,7 @@
 mod support;
 
 mod conformance;
+mod digests;
 mod faults;
 mod faults_http;
 mod faults_hub;

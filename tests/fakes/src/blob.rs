@@ -117,6 +117,13 @@ impl Blob {
         digest.clone()
     }
 
+    /// The MD5 of the contents in hex: what S3 has as the ETag of a simple upload.
+    pub fn md5(&self) -> String {
+        let mut md5 = md5::Md5::new();
+        self.pump(0..self.len(), |bytes| md5.update(bytes));
+        hex(&md5.finalize())
+    }
+
     pub fn crc64nvme(&self) -> u64 {
         big_endian(&self.checksum(Checksum::Crc64Nvme))
     }

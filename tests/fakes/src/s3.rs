@@ -49,6 +49,10 @@ pub struct ObjectOptions {
     pub unpacked: Option<Blob>,
     /// In place of the usual one, with its quotes; nothing stands for none.
     pub etag: Option<String>,
+    /// When it was written, if not now.
+    pub modified: Option<SystemTime>,
+    /// Headers that come with HEAD and GET, such as `x-amz-server-side-encryption`.
+    pub headers: Vec<(&'static str, &'static str)>,
 }
 
 /// How a server without `ListObjectsV2` takes a request for it.

@@ -42,14 +42,8 @@ impl Object {
         let etag = options.etag.clone().unwrap_or(usual);
         let version = hex(&Sha256::digest(format!("{etag} {earlier_versions}")));
         let version_id = version[..32].to_owned();
-        Self {
-            blob,
-            options,
-            etag,
-            version_id,
-            modified: SystemTime::now(),
-            part_checksums: OnceLock::new(),
-        }
+        let modified = options.modified.unwrap_or_else(SystemTime::now);
+        Self { blob, options, etag, version_id, modified, part_checksums: OnceLock::new() }
     }
 
     pub fn unpacked(&self) -> Option<&Blob> {
@@ -83,6 +77,9 @@ impl Object {
             let name = format!("x-amz-checksum-{}", kind.name().to_ascii_lowercase());
             response =
                 response.header(&name, &value).header("x-amz-checksum-type", self.checksum_type());
+        }
+        for (name, value) in &self.options.headers {
+            response = response.header(name, value);
         }
         if self.storage_class() != "STANDARD" {
             response = response.header("x-amz-storage-class", self.storage_class());
