@@ -6,8 +6,8 @@ use super::fetch::{Before, Fetch, Wanted, conflict, report};
 use super::waiter;
 use crate::Error;
 use crate::cli::LockKind;
-use crate::lock::cluster::{self, Busy, Lease, Leases, TryLease};
-use crate::lock::{Lock, Report, TryLock};
+use crate::lock::cluster::{Busy, Candidate, DescribeProgress, HeldLease, TryLease};
+use crate::lock::{HolderStatus, Lock, TryLock};
 use crate::model::{Decision, Known, Sentinel, There, decide};
 use crate::report::Progress;
 use crate::volume::{Existing, Store};
@@ -21,7 +21,7 @@ pub(super) enum Turn {
         /// What was known of the source before may have changed since.
         has_waited: bool,
         lock: Option<Lock>,
-        lease: Option<Lease>,
+        lease: Option<HeldLease>,
     },
     DoneByOther {
         store: Store,
@@ -46,7 +46,7 @@ impl Fetch<'_> {
             LockKind::File => None,
             LockKind::Kubernetes => {
                 let name = self.args.lease_name.as_deref();
-                Some(Leases::new(&model.destination.family, name, &self.args.service_account)?)
+                Some(Candidate::new(&model.destination.family, name, &self.args.service_account)?)
             }
         };
         let mut rest = waiter::Rest::new(self.args.lock_timeout, self.args.takeover_after);
@@ -154,21 +154,21 @@ impl Fetch<'_> {
     /// The Lease, if one is asked for and can be had; or who has it.
     async fn lease(
         &self,
-        leases: Option<&mut Leases>,
+        leases: Option<&mut Candidate>,
         progress: &Arc<Progress>,
-    ) -> Result<Result<Option<Lease>, Busy>, Error> {
+    ) -> Result<Result<Option<HeldLease>, Busy>, Error> {
         let Some(leases) = leases else { return Ok(Ok(None)) };
         let progress = progress.clone();
-        let report: cluster::Report = Arc::new(move || {
-            let Report { phase, done_bytes, worked_bytes, .. } = report(&progress);
+        let describe: DescribeProgress = Arc::new(move || {
+            let HolderStatus { phase, done_bytes, worked_bytes, .. } = report(&progress);
             format!("{done_bytes} bytes done, {worked_bytes} looked at, {phase}")
         });
-        Ok(match leases.try_acquire(&report, self.screen).await? {
+        Ok(match leases.try_acquire(&describe, self.screen).await? {
             TryLease::Held(lease) => Ok(Some(lease)),
             TryLease::Busy(busy) => Err(busy),
             TryLease::Unavailable(why) => {
                 self.screen.warn(&format!(
-                    "the Kubernetes API gives no Lease ({why}); going on with the lock of the volume"
+                    "could not acquire the Kubernetes Lease ({why}); continuing with the volume lock only"
                 ));
                 Ok(None)
             }

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::cli::{FetchArgs, IfStale, Model};
 use crate::engine::Stop;
 use crate::error::Class;
-use crate::lock::Report;
+use crate::lock::HolderStatus;
 use crate::model::{Decision, Goal, Known, Selection, Sentinel, There, decide, text};
 use crate::net::http::{Deadlines, Http};
 use crate::report::{Event, Progress, Screen};
@@ -312,8 +312,8 @@ fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) 
 }
 
 /// What those who wait are told about us.
-pub(super) fn report(progress: &Progress) -> Report {
-    Report {
+pub(super) fn report(progress: &Progress) -> HolderStatus {
+    HolderStatus {
         phase: progress.phase(),
         done_bytes: progress.done_bytes.load(Relaxed),
         total_bytes: progress.total_bytes.load(Relaxed),

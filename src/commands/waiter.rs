@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::engine::Stop;
-use crate::lock::{Lock, Owner, SILENCE, TryLock};
+use crate::lock::{Lock, Owner, STOPPED_AFTER, TryLock};
 use crate::model::text;
 use crate::report::Screen;
 use crate::volume::{Store, StoreError};
@@ -73,7 +73,7 @@ impl Rest {
     /// none: the heartbeat of another node must have been silent for a while.
     pub fn is_alone(&mut self, store: &Store, has_lock: bool) -> Result<bool, Error> {
         let Some(owner) = self.look(store)? else { return Ok(true) };
-        Ok(self.silent_since.elapsed() >= SILENCE
+        Ok(self.silent_since.elapsed() >= STOPPED_AFTER
             || !owner.may_be_at_work(&store.make_state()?, has_lock)?)
     }
 

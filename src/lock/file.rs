@@ -33,13 +33,13 @@ impl Lock {
         let name = format!("{name}{slot}.lock");
         let Some(file) = open(&locks, &name)? else {
             return Ok(TryLock::Unsupported(format!(
-                "the lock file `{}` belongs to somebody else",
+                "another user owns the lock file `{}`",
                 locks.path_of(&name).display()
             )));
         };
         match FileExt::try_lock_exclusive(&file) {
             Ok(()) if is_still(&locks, &name, &file)? => Ok(TryLock::Held(Self { _file: file })),
-            // Somebody has replaced the file: the next try opens the new one.
+            // The file was replaced: the next try opens the new one.
             Ok(()) => Ok(TryLock::Busy),
             Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(TryLock::Busy),
             Err(error) => Ok(TryLock::Unsupported(error.to_string())),

@@ -12,8 +12,12 @@ use crate::model::text;
 
 /// How often the heartbeat is written.
 pub const BEAT: Duration = Duration::from_secs(5);
-/// Whoever has not been seen to write it for this long has stopped.
-pub const SILENCE: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(1));
+/// A holder has stopped when its heartbeat has not changed for this long, by the clock of the process that
+/// watches it.
+pub const STOPPED_AFTER: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(1));
+/// The same where the heartbeat is read once and its age is taken from the clock of its node: it carries
+/// the time at which it was begun, and a slow disk may take a second more until it can be read.
+pub const STOPPED_AT_AGE: Duration = STOPPED_AFTER.saturating_add(Duration::from_secs(1));
 const MAX_OWNER_BYTES: u64 = 64 << 10;
 
 /// What `owners/<family>.json` and `attempts/<id>/owner.json` hold.
@@ -93,9 +97,9 @@ pub struct Heartbeat {
     shared: (Dir, String),
 }
 
-/// What the heartbeat reports.
+/// How far the holder is, as a heartbeat says it.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct HolderStatus {
     pub phase: &'static str,
     pub done_bytes: u64,
     pub total_bytes: u64,
@@ -103,17 +107,17 @@ pub struct Report {
 }
 
 /// Asked at every beat.
-pub type Reporter = Arc<dyn Fn() -> Report + Send + Sync>;
+pub type AskStatus = Arc<dyn Fn() -> HolderStatus + Send + Sync>;
 
 impl Heartbeat {
     /// Writes at once and then every [`BEAT`] into `own`, in a directory that is ours alone, and by
-    /// way of that into `shared`, which is removed at the end, unless somebody else writes it as well.
+    /// way of that into `shared`, which is removed at the end unless another attempt writes it as well.
     pub fn start(
         staging: String,
         writer: NodeIdentity,
         own: (Dir, String),
         shared: (Dir, String),
-        report: Reporter,
+        ask: AskStatus,
     ) -> Result<Self, FsError> {
         let of_end = (shared.0.again()?, shared.1.clone());
         let private = own.0.again()?;
@@ -121,7 +125,7 @@ impl Heartbeat {
         let mut sequence = 0;
         let id = staging.clone();
         let mut beat = move || -> Result<(), FsError> {
-            let Report { phase, done_bytes, total_bytes, worked_bytes } = report();
+            let HolderStatus { phase, done_bytes, total_bytes, worked_bytes } = ask();
             sequence += 1;
             let owner = Owner {
                 staging: id.clone(),
@@ -159,7 +163,7 @@ impl Drop for Heartbeat {
         }
         let (dir, name) = &self.shared;
         if Owner::read(dir, name).is_some_and(|owner| owner.staging == self.staging) {
-            // Nobody has to find out that we have ended.
+            // No waiter has to find out that we have ended.
             let _ = dir.remove_file(name);
         }
     }

@@ -8,4 +8,4 @@ mod file;
 pub(crate) mod heartbeat;
 
 pub use file::{Lock, TryLock};
-pub use heartbeat::{Heartbeat, Owner, Report, SILENCE};
+pub use heartbeat::{Heartbeat, HolderStatus, Owner, STOPPED_AFTER};

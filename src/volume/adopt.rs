@@ -19,11 +19,8 @@ use super::sweep::{remove_attempt, remove_gone};
 use super::wanted::Wanted;
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, Kind, NodeIdentity, filesystem, node, space};
-use crate::lock::heartbeat::{BEAT, Owner};
+use crate::lock::heartbeat::{BEAT, Owner, STOPPED_AT_AGE};
 use crate::model::{Digest, RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
-
-/// A writer of this boot whose heartbeat is older than this is gone.
-const SILENT: Duration = BEAT.saturating_mul(2).saturating_add(Duration::from_secs(2));
 
 /// How another attempt's bytes may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +42,7 @@ impl Staging {
         self.adopt_unfinished_publication(store, &mut wanted, outside)?;
         let attempts = self.state.make_child(ATTEMPTS)?;
         // One wait for all of them together.
-        let give_up_at = Instant::now() + SILENT + BEAT;
+        let give_up_at = Instant::now() + STOPPED_AT_AGE + BEAT;
         let mut names = self.other_attempts(&attempts)?;
         // Of a file that several have begun the first is used.
         names.sort_by_cached_key(|name| Reverse(journalled_bytes(&attempts, name)));
@@ -128,7 +125,7 @@ impl Staging {
             if !std::mem::replace(&mut told, true) {
                 (outside.say)(format!(
                     "waiting up to {}s to be sure that the earlier attempt of `{}` has ended",
-                    SILENT.as_secs(),
+                    STOPPED_AT_AGE.as_secs(),
                     header.writer.host
                 ));
             }
@@ -301,7 +298,7 @@ fn is_silent(us: &NodeIdentity, old: &Dir, header: &Header) -> bool {
     }
     let Some(owner) = Owner::read(old, OWNER) else { return false };
     let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
-    age > SILENT
+    age > STOPPED_AT_AGE
 }
 
 /// An attempt that was killed between the renames of its publication: its finished tree may lie in

@@ -13,7 +13,7 @@ use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Staging, TREE};
 use super::sweep::{GONE, remove_attempt, remove_renamed};
 use super::{Existing, Store, StoreError, Surroundings};
 use crate::fs::{Dir, NodeIdentity, filesystem};
-use crate::lock::heartbeat::{Owner, SILENCE, file_name};
+use crate::lock::heartbeat::{Owner, STOPPED_AFTER, file_name};
 use crate::model::{ModelDir, SENTINEL, STATE_DIR, SentinelHead};
 
 /// Hexadecimal digits that end the name of an attempt.
@@ -233,10 +233,10 @@ fn watch(
     }
     (outside.say)(format!(
         "waiting {}s to be sure that what another node has left is not in use any more",
-        SILENCE.as_secs()
+        STOPPED_AFTER.as_secs()
     ));
     let started = Instant::now();
-    while started.elapsed() < SILENCE && !suspects.is_empty() && (outside.go_on)() {
+    while started.elapsed() < STOPPED_AFTER && !suspects.is_empty() && (outside.go_on)() {
         std::thread::sleep(Duration::from_millis(500));
     }
     suspects.retain(|(name, _, sign, _)| {

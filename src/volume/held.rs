@@ -10,7 +10,7 @@ use super::staging::ATTEMPTS;
 use super::sweep::GONE;
 use super::{Store, journal};
 use crate::fs::Dir;
-use crate::lock::heartbeat::SILENCE;
+use crate::lock::heartbeat::STOPPED_AFTER;
 use crate::model::{ModelDir, STATE_DIR, text};
 
 /// So many models are told by their names.
@@ -90,7 +90,7 @@ impl Store {
         let bytes = told.iter().fold(0_u64, |sum, told| sum.saturating_add(told.bytes));
         let one = |told: &Told| {
             let silence = told.silence.unwrap_or_default();
-            let state = if silence < SILENCE * 2 {
+            let state = if silence < STOPPED_AFTER * 2 {
                 "being fetched".into()
             } else {
                 format!("left {} ago", text::age(silence))

@@ -14,7 +14,7 @@ use super::journal::{Header, Journal, WrittenChunk};
 use super::{Store, StoreError};
 use crate::fs::{Dir, NodeIdentity, filesystem, node, space};
 use crate::lock::Heartbeat;
-use crate::lock::heartbeat::{self, Reporter};
+use crate::lock::heartbeat::{self, AskStatus};
 use crate::model::{Plan, RemoteFile, Snapshot};
 
 /// Separates the family from the random part in the name of an attempt.
@@ -161,7 +161,7 @@ impl Staging {
     }
 
     /// Starts telling the others how far we are.
-    pub fn heartbeat(&self, report: Reporter) -> Result<Heartbeat, StoreError> {
+    pub fn heartbeat(&self, report: AskStatus) -> Result<Heartbeat, StoreError> {
         let owners = self.state.make_child("owners")?;
         let own = (self.dir.again()?, OWNER.to_owned());
         let shared = (owners, heartbeat::file_name(&self.state_name));

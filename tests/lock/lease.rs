@@ -67,7 +67,7 @@ fn a_second_node_waits_for_the_first() {
     hub.clear_script();
     holder.wait().assert_success();
     let run = waiter.wait().assert_success();
-    run.assert_says("pod `pod-a`, which has the Lease `model-storage/weightlift-tiny`");
+    run.assert_says("pod `pod-a`, which holds the Lease `model-storage/weightlift-tiny`");
     b.assert_holds("tiny", &tiny_selected());
 }
 
@@ -164,7 +164,7 @@ fn without_an_api_server_the_lock_of_the_volume_has_to_do() {
     let (cluster, hub, node) = (FakeCluster::start(), hub_of_tiny(), Volume::new());
     cluster.fail("GET", usize::MAX, Fault::Close);
     let run = pod(&cluster, &hub, &node, "pod-a").run().assert_success();
-    run.assert_says("going on with the lock of the volume");
+    run.assert_says("continuing with the volume lock only");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_lease_that_is_taken_away_does_no_harm() {
     cluster.put(LEASE, "pod-x", 15);
     eventually("it has seen that", || cluster.count("GET") >= 2);
     hub.clear_script();
-    running.wait().assert_success().assert_says("was taken by somebody else");
+    running.wait().assert_success().assert_says("has acquired the Lease");
     assert_eq!(cluster.holder(LEASE).as_deref(), Some("pod-x"), "it was not ours to give");
 }
 
@@ -233,7 +233,7 @@ fn only_the_authority_of_the_cluster_is_trusted() {
     let other = tls::Authority::new("other");
     std::fs::copy(other.path(), node.path("account/ca.crt")).unwrap();
     command.env("SSL_CERT_FILE", node.path("account/ca.crt"));
-    let run = command.run().assert_success().assert_says("going on with the lock of the volume");
+    let run = command.run().assert_success().assert_says("continuing with the volume lock only");
     assert!(run.stderr.contains("certificate"), "{}", run.stderr);
     assert_eq!(cluster.requests().len(), 0);
 }

@@ -7,7 +7,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
 
-use super::{ApiLease, ClusterError};
+use super::error::ClusterError;
+use super::record::{ApiLease, is_name};
 use crate::model::text;
 use crate::net::http::{Deadlines, Http, small_body};
 
@@ -27,12 +28,12 @@ pub struct Api {
 
 /// Why a call has not done what was asked.
 pub enum Trouble {
-    /// Somebody else was faster.
+    /// Another client has changed the Lease since.
     Conflict,
     NotFound,
     /// No retry will help.
     Refused(String),
-    /// The API server is away, or too busy.
+    /// The API server does not answer, or is too busy.
     Away(String),
 }
 
@@ -66,7 +67,7 @@ impl Api {
             }
         };
         let namespace = namespace.trim().to_owned();
-        if !super::is_name(&namespace) {
+        if !is_name(&namespace) {
             return Err(ClusterError::Name(text::inert(&namespace, 100)));
         }
         Ok(Self { http, url, namespace, token })
@@ -126,7 +127,7 @@ impl Api {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
                 Trouble::Away(format!(
-                    "an answer that is no Lease: {}",
+                    "the answer is not a Lease: {}",
                     text::inert(&error.to_string(), 200)
                 ))
             });

@@ -1,4 +1,4 @@
-//! Taking the Lease of a family.
+//! Acquiring the Lease of a model directory.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,18 +7,19 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use reqwest::Client;
 
 use super::api::{Api, Trouble};
-use super::lease::{Holder, Lease, Report};
-use super::{ApiLease, ClusterError, LEASE_SECONDS, PROGRESS, is_name, now};
+use super::error::ClusterError;
+use super::held::{DescribeProgress, HeldLease, Holder};
+use super::record::{ApiLease, LEASE_SECONDS, PROGRESS, is_name, now};
 use crate::model::{ModelDir, text};
 use crate::report::Screen;
 
-/// Between two looks at a Lease that somebody has: many nodes may be waiting.
+/// Between two looks at a Lease that another pod holds: many nodes may be waiting.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// An API server that is away for longer is done without.
+/// After this long without the API server we continue without a Lease.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The Lease of one family, as somebody sees it who wants it.
-pub struct Leases {
+/// Wants the Lease of one model directory.
+pub struct Candidate {
     holder: Holder,
     client: Option<Client>,
     /// The version that was seen last, and since when there has been no other by our own clock: those
@@ -28,7 +29,7 @@ pub struct Leases {
     away_since: Option<Instant>,
 }
 
-/// Who has it, or why nobody knows.
+/// Who holds it, or why that cannot be known.
 #[derive(Clone, Debug)]
 pub struct Busy {
     pub holder: String,
@@ -36,13 +37,19 @@ pub struct Busy {
 }
 
 pub enum TryLease {
-    Held(Lease),
+    Held(HeldLease),
     Busy(Busy),
-    /// The API server has been away for too long; the reason.
+    /// The API server has not answered for too long; the reason.
     Unavailable(String),
 }
 
-impl Leases {
+/// What one look at the Lease has come to.
+enum Taken {
+    Ours(ApiLease),
+    Others(Busy),
+}
+
+impl Candidate {
     /// As the service account below `account`; `POD_NAMESPACE` and `POD_NAME` come from the downward
     /// API.
     pub fn new(
@@ -63,10 +70,10 @@ impl Leases {
         Ok(Self { holder, client: None, seen: None, last: None, away_since: None })
     }
 
-    /// Tries once, without waiting for anybody. What `report` says is told to those who wait.
+    /// Tries once, without waiting for the holder. Waiters are told what `describe` says.
     pub async fn try_acquire(
         &mut self,
-        report: &Report,
+        describe: &DescribeProgress,
         screen: &Screen,
     ) -> Result<TryLease, ClusterError> {
         if let Some((when, busy)) = &self.last
@@ -79,16 +86,17 @@ impl Leases {
             self.away_since = None;
         }
         let busy = match taken {
-            Ok(Ok(lease)) => {
-                let kept = Lease::keep(self.holder.clone(), lease, report.clone(), screen.clone());
+            Ok(Taken::Ours(lease)) => {
+                let kept =
+                    HeldLease::keep(self.holder.clone(), lease, describe.clone(), screen.clone());
                 return Ok(match kept {
                     Ok(lease) => TryLease::Held(lease),
                     Err(error) => TryLease::Unavailable(error.to_string()),
                 });
             }
-            Ok(Err(busy)) => busy,
+            Ok(Taken::Others(busy)) => busy,
             Err(Trouble::Conflict) => Busy {
-                holder: format!("whoever takes the Lease `{}`", self.holder),
+                holder: format!("another pod, which acquires the Lease `{}`", self.holder),
                 progress: String::new(),
             },
             // Not the Lease, which would be made: the namespace.
@@ -110,8 +118,7 @@ impl Leases {
         Ok(TryLease::Busy(busy))
     }
 
-    /// The Lease as it is once we have it, or who has it.
-    async fn take(&mut self) -> Result<Result<ApiLease, Busy>, Trouble> {
+    async fn take(&mut self) -> Result<Taken, Trouble> {
         let client = match &self.client {
             Some(client) => client.clone(),
             None => self.client.insert(self.holder.api.client()?).clone(),
@@ -121,7 +128,7 @@ impl Leases {
             let mut lease = ApiLease::default();
             lease.metadata.name = Some(self.holder.name.clone());
             self.holder.sign(&mut lease);
-            return api.create(&client, &lease).await.map(Ok);
+            return api.create(&client, &lease).await.map(Taken::Ours);
         };
         let version = lease.metadata.resource_version.clone();
         if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
@@ -136,12 +143,13 @@ impl Leases {
             if self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() < lasts) {
                 let progress = lease.metadata.annotations.and_then(|mut all| all.remove(PROGRESS));
                 let (pod, lease) = (text::inert(&other, 100), &self.holder);
-                let holder = format!("pod `{pod}`, which has the Lease `{lease}`");
-                return Ok(Err(Busy { holder, progress: progress.unwrap_or_default() }));
+                let holder = format!("pod `{pod}`, which holds the Lease `{lease}`");
+                let progress = progress.unwrap_or_default();
+                return Ok(Taken::Others(Busy { holder, progress }));
             }
         }
         self.holder.sign(&mut lease);
-        api.replace(&client, &lease).await.map(Ok)
+        api.replace(&client, &lease).await.map(Taken::Ours)
     }
 }
 

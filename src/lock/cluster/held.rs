@@ -1,4 +1,4 @@
-//! A Lease that is held: renewed on a thread of its own, given back at the end.
+//! A Lease that is held: renewed on a thread of its own, released at the end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use reqwest::Client;
 use tokio::sync::oneshot;
 
 use super::api::{Api, Trouble};
-use super::{ApiLease, LEASE_SECONDS, PROGRESS, RENEW_EVERY, now};
+use super::record::{ApiLease, LEASE_SECONDS, PROGRESS, RENEW_EVERY, now};
 use crate::model::text;
 use crate::report::Screen;
 
-/// Giving it back may take so long; without that it ends by itself.
+/// Bound on the release; a Lease that is not released runs out by itself.
 const RELEASE_TAKES_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Tells how far the holder is: another text each time that it has moved.
-pub type Report = Arc<dyn Fn() -> String + Send + Sync>;
+pub type DescribeProgress = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Which Lease, and for whom.
+/// Which Lease, and who holds it or wants to.
 #[derive(Clone)]
 pub struct Holder {
     pub(crate) api: Api,
@@ -35,28 +35,28 @@ impl fmt::Display for Holder {
 
 /// Ours until it is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub struct HeldLease {
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Lease {
+impl HeldLease {
     pub(crate) fn keep(
         holder: Holder,
         lease: ApiLease,
-        report: Report,
+        describe: DescribeProgress,
         screen: Screen,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("lease".into());
         let thread = thread
-            .spawn(move || runtime.block_on(keep(&holder, lease, &report, &screen, ended)))?;
+            .spawn(move || runtime.block_on(keep(&holder, lease, &describe, &screen, ended)))?;
         Ok(Self { end: Some(end), thread: Some(thread) })
     }
 }
 
-impl Drop for Lease {
+impl Drop for HeldLease {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
@@ -68,7 +68,7 @@ impl Drop for Lease {
 async fn keep(
     holder: &Holder,
     mut lease: ApiLease,
-    report: &Report,
+    describe: &DescribeProgress,
     screen: &Screen,
     mut ended: oneshot::Receiver<()>,
 ) {
@@ -84,7 +84,7 @@ async fn keep(
         }
         let renewal = tokio::select! {
             _ = &mut ended => break,
-            renewal = renew(&client, holder, &mut lease, report()) => renewal,
+            renewal = renew(&client, holder, &mut lease, describe()) => renewal,
         };
         match renewal {
             Ok(true) => {
@@ -93,7 +93,7 @@ async fn keep(
             }
             Ok(false) => {
                 screen.warn(&format!(
-                    "the Lease `{holder}` was taken by somebody else; both fetch, and nothing is lost"
+                    "another pod has acquired the Lease `{holder}`; both pods fetch, and no data is lost"
                 ));
                 return;
             }
@@ -102,8 +102,8 @@ async fn keep(
                 let lasts = Duration::from_secs(LEASE_SECONDS.unsigned_abs().into());
                 if renewed.elapsed() >= lasts && !std::mem::replace(&mut is_told, true) {
                     screen.warn(&format!(
-                        "the Lease `{holder}` could not be renewed for {} ({why}); another node may \
-                         fetch as well",
+                        "could not renew the Lease `{holder}` for {} ({why}); another node may fetch \
+                         as well",
                         text::duration(renewed.elapsed())
                     ));
                 }
@@ -130,7 +130,7 @@ async fn renew(
             *lease = renewed;
             return Ok(true);
         }
-        // Changed by somebody, removed, or by ourselves in an answer that was lost.
+        // Changed by another client, removed, or renewed by us in an answer that was lost.
         Err(Trouble::Conflict | Trouble::NotFound) => {}
         Err(away) => return Err(away),
     }
@@ -142,12 +142,12 @@ async fn renew(
         }
         Some(_) => Ok(false),
         None => {
-            let mut anew = lease.clone();
-            anew.metadata.resource_version = None;
-            anew.metadata.uid = None;
-            anew.metadata.creation_timestamp = None;
-            anew.metadata.managed_fields = None;
-            *lease = holder.api.create(client, &anew).await?;
+            let mut created = lease.clone();
+            created.metadata.resource_version = None;
+            created.metadata.uid = None;
+            created.metadata.creation_timestamp = None;
+            created.metadata.managed_fields = None;
+            *lease = holder.api.create(client, &created).await?;
             Ok(true)
         }
     }
