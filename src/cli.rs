@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::commands::run_state::TimeAllowed;
 use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::report::LogFormat;
 use crate::volume::Destination;
@@ -19,6 +20,18 @@ pub struct Cli {
     pub command: Command,
     #[command(flatten)]
     pub global: Global,
+}
+
+impl Command {
+    /// How long the run may take in all, if that has an end.
+    pub fn time_allowed(&self) -> Option<TimeAllowed> {
+        let (flag, time) = match self {
+            Self::Fetch(args) => ("--deadline", args.deadline.deadline),
+            Self::Verify(args) => ("--deadline", args.deadline.deadline),
+            Self::Wait(args) => ("--timeout", Some(args.timeout)),
+        };
+        time.map(|time| TimeAllowed { flag, time })
+    }
 }
 
 impl Cli {
@@ -173,7 +186,8 @@ pub struct FetchArgs {
           value_parser = parse_chunk_size)]
     pub chunk_size: u64,
 
-    /// Wait this long for another fetcher of the same model: 90s, 5m, 2h
+    /// Give up (exit 23) when another fetcher of the same model makes no progress for this long; one that
+    /// does is waited for, up to --deadline. Less than 11s counts as 11s, and 0s does not wait
     #[arg(long, env = "WEIGHTLIFT_LOCK_TIMEOUT", value_name = "DURATION", default_value = "2h",
           value_parser = text::parse_duration)]
     pub lock_timeout: Duration,
@@ -182,6 +196,12 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_TAKEOVER_AFTER", value_name = "DURATION", default_value = "60s",
           value_parser = text::parse_duration)]
     pub takeover_after: Duration,
+
+    /// Fetch as well when another fetcher is so slow, by its rate over the last minutes, that the rest would
+    /// arrive sooner at this many bytes a second; 0 never does [default: 256KiB]
+    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_RATE", value_name = "SIZE", default_value = "256KiB",
+          hide_default_value = true, value_parser = text::parse_size)]
+    pub takeover_rate: u64,
 
     /// What keeps several pods from fetching the same model: `kubernetes` takes a Lease of the cluster
     /// beside the lock on the volume, for volumes whose locks do not reach from node to node
@@ -200,6 +220,9 @@ pub struct FetchArgs {
         default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
     )]
     pub service_account: PathBuf,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
 
     /// Give up when no byte has arrived for this long, retries included
     #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",
@@ -254,11 +277,23 @@ pub struct FetchArgs {
     pub allow_degraded: bool,
 }
 
+/// The end of a whole run.
+#[derive(Debug, Args)]
+pub struct Deadline {
+    /// Stop (exit 23) after this long in all, whatever the run is doing; what has been fetched is kept for the
+    /// next run [default: none]
+    #[arg(long, env = "WEIGHTLIFT_DEADLINE", value_name = "DURATION", value_parser = parse_deadline)]
+    pub deadline: Option<Duration>,
+}
+
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Directories of published models
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
 }
 
 #[derive(Debug, Args)]
@@ -268,8 +303,8 @@ pub struct WaitArgs {
     pub paths: Vec<PathBuf>,
 
     /// Give up (exit 23) after this long in all: 90s, 5m, 2h
-    #[arg(long, env = "WEIGHTLIFT_TIMEOUT", value_name = "DURATION", default_value = "2h",
-          value_parser = text::parse_duration)]
+    #[arg(long, visible_alias = "deadline", env = "WEIGHTLIFT_TIMEOUT", value_name = "DURATION",
+          default_value = "2h", value_parser = text::parse_duration)]
     pub timeout: Duration,
 
     /// Wait for this revision; one for each PATH [repeatable]
@@ -408,6 +443,13 @@ fn parse_chunk_size(text: &str) -> Result<u64, String> {
     match text::parse_size(text)? {
         size @ 0x10_0000..=0x4000_0000 => Ok(size),
         _ => Err("use 1MiB to 1GiB".into()),
+    }
+}
+
+fn parse_deadline(text: &str) -> Result<Duration, String> {
+    match text::parse_duration(text)? {
+        Duration::ZERO => Err("use more than 0s; without the flag there is no deadline".into()),
+        time => Ok(time),
     }
 }
 

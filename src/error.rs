@@ -3,10 +3,13 @@
 
 pub use crate::exit::Class;
 
+use std::fmt;
+use std::time::Duration;
+
 use crate::engine::TransferError;
 use crate::fs::FsError;
 use crate::lock::cluster::ClusterError;
-use crate::model::{SelectionError, SourceUriError};
+use crate::model::{SelectionError, SourceUriError, text};
 use crate::net::SourceError;
 use crate::volume::StoreError;
 
@@ -25,7 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Transfer(#[from] TransferError),
+    Transfer(TransferError),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{0}")]
@@ -37,20 +40,52 @@ pub enum Error {
     Policy(String),
     #[error("{0}")]
     Conflict(String),
-    /// `wait` has waited too long.
+    /// The holder of the lock is stuck.
+    #[error(
+        "{holder} has made no progress for {}; raise --lock-timeout to wait longer",
+        text::duration(*unmoved)
+    )]
+    LockTimeout { holder: String, unmoved: Duration },
+    /// `--lock-timeout 0s`.
+    #[error("{0} fetches this model; raise --lock-timeout to wait for it")]
+    Locked(String),
+    /// The time that the user has given to the whole run is over.
     #[error("{0}")]
     Deadline(String),
-    #[error("stopped by {}; the next run goes on from here", signal_name(*.0))]
-    Signal(i32),
+    /// Told to stop. Who was told does not know why; the end of the run says it.
+    #[error("told to stop")]
+    Stopped,
+    #[error("stopped by {0}; the next run resumes")]
+    Signal(Signal),
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
 }
 
-fn signal_name(number: i32) -> &'static str {
-    match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        _ => "SIGTERM",
+/// Engine and commands are told to stop by the same [`crate::engine::Stop`].
+impl From<TransferError> for Error {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Stopped => Self::Stopped,
+            error => Self::Transfer(error),
+        }
+    }
+}
+
+/// The signals that ask a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Hangup,
+    Interrupt,
+    Terminate,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Hangup => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
     }
 }
 
@@ -75,9 +110,9 @@ impl Error {
             Self::Integrity(_) => Class::Integrity,
             Self::Policy(_) => Class::Unsafe,
             Self::Conflict(_) => Class::Conflict,
-            Self::Deadline(_) => Class::Deadline,
-            Self::Signal(2) => Class::Interrupted,
-            Self::Signal(_) => Class::Terminated,
+            Self::LockTimeout { .. } | Self::Locked(_) | Self::Deadline(_) => Class::Deadline,
+            Self::Signal(Signal::Interrupt) => Class::Interrupted,
+            Self::Signal(Signal::Terminate | Signal::Hangup) | Self::Stopped => Class::Terminated,
             Self::Bug(_) => Class::Bug,
         }
     }
@@ -111,7 +146,10 @@ impl Error {
             | Self::Cluster(_)
             | Self::Policy(_)
             | Self::Conflict(_)
+            | Self::LockTimeout { .. }
+            | Self::Locked(_)
             | Self::Deadline(_)
+            | Self::Stopped
             | Self::Signal(_)
             | Self::Bug(_) => false,
         }
@@ -152,7 +190,7 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::AnotherModel { .. }
         | StoreError::InsideFamily { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
-        StoreError::LockTimeout { .. } | StoreError::Overtaken(_) => Class::Deadline,
+        StoreError::Overtaken(_) => Class::Deadline,
         StoreError::NoAtomicPublication(_) => Class::Unusable,
     }
 }

@@ -109,7 +109,13 @@ pub const TABLE: [Facts; 16] = [
     ),
     facts(Class::RateLimited, 21, "rate_limited", Retry::Later, "rate limited beyond the budget"),
     facts(Class::LocalIo, 22, "local_io", Retry::Later, "local I/O error"),
-    facts(Class::Deadline, 23, "deadline", Retry::Later, "waited too long for another fetcher"),
+    facts(
+        Class::Deadline,
+        23,
+        "deadline",
+        Retry::Later,
+        "out of time: --deadline, --timeout of wait, or a holder without progress for --lock-timeout",
+    ),
     facts(Class::Bug, 70, "bug", Retry::Later, "a bug"),
     facts(Class::Interrupted, 130, "interrupted", Retry::Later, "SIGINT: the state is saved"),
     facts(

@@ -6,7 +6,7 @@ use rustix::process::{
 
 /// As many descriptors as the most connections and files need.
 const ENOUGH_DESCRIPTORS: u64 = 4_096;
-/// Taken to be open where nobody can tell.
+/// Taken to be open where `/proc` does not say.
 const USUALLY_OPEN: usize = 32;
 
 /// Called first of all.

@@ -13,12 +13,14 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cli::{Cli, Command, LogKind, Output};
 use crate::commands::fetch::Fetch;
+use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::{Outcome, verify, wait};
 use crate::engine::{Stop, TransferError};
 use crate::error::{Class, Error};
 use crate::model::text;
+use crate::process;
 use crate::report::{Event, Screen};
-use crate::{process, signals};
+use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -26,11 +28,14 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 /// How long a last line may take when time is up.
 const TIME_TO_TELL: Duration = Duration::from_millis(200);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// How much later than it should a `wait` may end.
+const SLACK: Duration = Duration::from_secs(2);
 /// As much as the main thread usually has.
 const STACK_BYTES: usize = 8 << 20;
 
 /// Runs the command line `arguments`, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let started = Instant::now();
     process::settle();
     let cli = match Cli::parse_from_outside(arguments) {
         Ok(cli) => cli,
@@ -42,19 +47,48 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     ending.catch_panics();
     let stop = Stop::default();
-    let last = ending.clone();
-    let give_up = move |number| last.leave(&Error::Signal(number));
-    let received = match signals::listen(stop.clone(), give_up) {
-        Ok(received) => received,
+    let allowed = cli.command.time_allowed();
+    let state = RunState::new(started, allowed);
+    let limit = allowed.and_then(|allowed| time_limit(&cli.command, started, allowed));
+    let (last, of_run) = (ending.clone(), state.clone());
+    let give_up = move |reason| last.leave(&stopped(reason, &of_run));
+    let told = match signals::listen(stop.clone(), limit, give_up) {
+        Ok(told) => told,
         Err(error) => return ExitCode::from(ending.report(&Err(no_thread(error)))),
     };
-    let result = beside_signals(|| command(&cli, &ending.screen, &stop));
-    // Whatever failed after a signal failed because of it.
-    let result = match (result, received.number()) {
-        (Err(_), Some(number)) => Err(Error::Signal(number)),
+    let result = beside_signals(|| command(&cli, &ending.screen, &stop, &state));
+    let result = match (result, told.reason()) {
+        // It says more of its end than the run does.
+        (Err(Error::Deadline(why)), Some(StopReason::OutOfTime)) => Err(Error::Deadline(why)),
+        // Damage that was found does not depend on the time.
+        (Err(error), Some(StopReason::OutOfTime)) if error.class() == Class::Integrity => {
+            ending.screen.warn(&state.out_of_time().to_string());
+            Err(error)
+        }
+        // Whatever failed after that failed because of it.
+        (Err(_), Some(reason)) => Err(stopped(reason, &state)),
         (result, _) => result,
     };
     ExitCode::from(ending.report(&result))
+}
+
+/// Why the run ends that was told to stop.
+fn stopped(reason: StopReason, state: &RunState) -> Error {
+    match reason {
+        StopReason::Signal(signal) => Error::Signal(signal),
+        StopReason::OutOfTime => state.out_of_time(),
+    }
+}
+
+/// When the run is stopped from outside. `wait` ends in time by itself and has nothing to save: only a
+/// volume that does not answer keeps it.
+fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
+    let (later, time_to_stop) = match command {
+        Command::Wait(_) => (SLACK, SLACK),
+        Command::Fetch(_) | Command::Verify(_) => (Duration::ZERO, TIME_TO_STOP),
+    };
+    let at = started.checked_add(allowed.time)?.checked_add(later)?;
+    Some(TimeLimit { at, time_to_stop })
 }
 
 /// Runs `work` on a thread of its own. The kernel gives a signal to the main thread as long as that
@@ -71,7 +105,12 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
     })
 }
 
-fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Error> {
+fn command(
+    cli: &Cli,
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<Vec<Outcome>, Error> {
     let mut done = Vec::new();
     let mut finish = |outcome: Outcome, is_last: bool| {
         print(&outcome, cli.global.output)?;
@@ -79,13 +118,15 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
             screen.tell(&Event::Complete { message: outcome.summary.clone() });
         }
         done.push(outcome);
+        state.has_completed_one();
         Ok::<(), Error>(())
     };
     match &cli.command {
         Command::Fetch(args) => {
             let runtime = runtime()?;
             let models = args.models()?;
-            let fetch = Fetch::new(args, screen, stop);
+            state.has_models(models.len());
+            let fetch = Fetch::new(args, screen, stop, state);
             for (n, model) in models.iter().enumerate() {
                 finish(runtime.block_on(fetch.model(model))?, n + 1 == models.len())?;
             }
@@ -95,20 +136,22 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop) -> Result<Vec<Outcome>, Erro
             let now = Instant::now();
             let deadline = now.checked_add(args.timeout).unwrap_or(now + 365 * 24 * HOUR);
             let models = args.models()?;
+            state.has_models(models.len());
             for (n, (path, expected)) in models.iter().enumerate() {
-                let waited =
-                    wait::for_model(path, args, expected.as_deref(), deadline, screen, stop);
+                let expected = expected.as_deref();
+                let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
                 finish(runtime.block_on(waited)?, n + 1 == models.len())?;
             }
         }
         Command::Verify(args) => {
             let mut first_error = None;
+            state.has_models(args.paths.len());
             for (n, path) in args.paths.iter().enumerate() {
-                match verify::family(path, screen, stop) {
+                match verify::family(path, screen, stop, state) {
                     Ok(outcome) => {
                         finish(outcome, n + 1 == args.paths.len() && first_error.is_none())?;
                     }
-                    Err(error @ Error::Signal(_)) => return Err(error),
+                    Err(error @ Error::Stopped) => return Err(first_error.unwrap_or(error)),
                     // All of them are looked at; the first finding decides.
                     Err(error) => {
                         if n + 1 < args.paths.len() {

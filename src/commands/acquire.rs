@@ -1,9 +1,10 @@
-//! Who fetches, when several want the same model: the lock of the volume, the Lease, and patience.
+//! Who fetches, when several want the same model: acquires the lock of the volume and the Lease, or waits
+//! for their holder.
 
 use std::sync::Arc;
 
-use super::fetch::{Before, Fetch, Wanted, conflict, report};
-use super::waiter;
+use super::fetch::{Before, Fetch, Wanted, conflict, holder_status};
+use super::waiter::{HolderWatch, VolumeLock};
 use crate::Error;
 use crate::cli::LockKind;
 use crate::lock::cluster::{Busy, Candidate, DescribeProgress, HeldLease, TryLease};
@@ -12,26 +13,37 @@ use crate::model::{Decision, Known, Sentinel, There, decide};
 use crate::report::Progress;
 use crate::volume::{Existing, Store};
 
-/// Whose turn it is.
-pub(super) enum Turn {
-    /// Ours, with the lock if the volume has any; extra, if beside somebody who has it.
-    Ours {
+/// What came of waiting for the lock.
+pub(super) enum Acquired {
+    /// We fetch: as the holder, or extra, beside one that is stuck or slow.
+    ToFetch {
         store: Store,
         is_extra: bool,
         /// What was known of the source before may have changed since.
         has_waited: bool,
-        lock: Option<Lock>,
-        lease: Option<HeldLease>,
+        locks: Locks,
     },
-    DoneByOther {
-        store: Store,
-        sentinel: Box<Sentinel>,
-    },
+    /// Another process has published what is wanted.
+    DoneByOther { store: Store, sentinel: Box<Sentinel> },
+}
+
+/// Released when dropped.
+pub(super) struct Locks {
+    _volume: VolumeLock,
+    _lease: Option<HeldLease>,
+}
+
+/// What came of trying to acquire the Lease.
+enum LeaseAnswer {
+    /// No Lease is asked for, or the API server cannot be reached.
+    WithoutLease,
+    Held(HeldLease),
+    Busy(Busy),
 }
 
 impl Fetch<'_> {
-    /// Waits for the lock of the family, or for somebody else to finish.
-    pub(super) async fn turn(
+    /// Waits for the lock of the model directory, or for another process to publish the model.
+    pub(super) async fn acquire(
         &self,
         wanted: Wanted<'_>,
         mut store: Store,
@@ -39,60 +51,54 @@ impl Fetch<'_> {
         revision: Option<&str>,
         may_take_over: bool,
         progress: &Arc<Progress>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<Acquired, Error> {
         let model = wanted.model;
+        self.state.reads(&store.family_path());
         self.warn_of_what_is_replaced(wanted, &store, before)?;
-        let mut leases = match self.args.lock {
+        let mut candidate = match self.args.lock {
             LockKind::File => None,
             LockKind::Kubernetes => {
                 let name = self.args.lease_name.as_deref();
-                Some(Candidate::new(&model.destination.family, name, &self.args.service_account)?)
+                let account = &self.args.service_account;
+                Some(Candidate::new(&model.destination.family, name, account)?)
             }
         };
-        let mut rest = waiter::Rest::new(self.args.lock_timeout, self.args.takeover_after);
+        let mut watch = HolderWatch::new(self);
         let mut is_told = false;
         let mut has_waited = false;
         let finished = |store: &Store| self.finished_by_other(wanted, store, before, revision);
         loop {
-            let lock = match Lock::try_acquire(&store.make_state()?, &store.state_name(), "")? {
-                TryLock::Held(lock) => Some(Some(lock)),
-                TryLock::Unsupported(why) => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        self.screen.warn(&format!(
-                            "this volume has no usable locks ({why}); replicas may fetch the same \
-                             bytes"
-                        ));
-                    }
-                    Some(None)
-                }
-                TryLock::Busy => None,
-            };
-            // Looked at after the lock: whoever held it before may have finished.
+            let volume = self.try_volume_lock(&store, &mut is_told)?;
+            // Looked at after the lock: the holder before us may have finished.
             store = Store::open(model.destination.clone())?;
             if let Some(sentinel) = finished(&store)? {
-                return Ok(Turn::DoneByOther { store, sentinel });
+                return Ok(Acquired::DoneByOther { store, sentinel });
             }
-            if let Some(lock) = lock
-                && rest.is_alone(&store, lock.is_some())?
+            if let Some(volume) = volume
+                && watch.is_alone(&store, &volume)?
             {
-                match self.lease(leases.as_mut(), progress).await? {
-                    Ok(lease) => {
-                        // And after the Lease, which has its own holder before us.
-                        if lease.is_some() {
-                            store = Store::open(model.destination.clone())?;
-                            if let Some(sentinel) = finished(&store)? {
-                                return Ok(Turn::DoneByOther { store, sentinel });
-                            }
-                        }
-                        return Ok(Turn::Ours { store, is_extra: false, has_waited, lock, lease });
+                match self.try_lease(candidate.as_mut(), progress).await? {
+                    LeaseAnswer::WithoutLease => {
+                        let locks = Locks { _volume: volume, _lease: None };
+                        return Ok(Acquired::ToFetch { store, is_extra: false, has_waited, locks });
                     }
-                    Err(Busy { holder, progress }) => rest.hears_of(holder, progress),
+                    LeaseAnswer::Held(lease) => {
+                        // And after the Lease, which has its own holder before us.
+                        store = Store::open(model.destination.clone())?;
+                        if let Some(sentinel) = finished(&store)? {
+                            return Ok(Acquired::DoneByOther { store, sentinel });
+                        }
+                        let locks = Locks { _volume: volume, _lease: Some(lease) };
+                        return Ok(Acquired::ToFetch { store, is_extra: false, has_waited, locks });
+                    }
+                    LeaseAnswer::Busy(busy) => watch.hears_of(&busy),
                 }
             }
-            if may_take_over && let Some(lock) = rest.take_over(&store, self.screen)? {
-                return Ok(Turn::Ours { store, is_extra: true, has_waited, lock, lease: None });
+            if may_take_over && let Some(volume) = watch.take_over(&store)? {
+                let locks = Locks { _volume: volume, _lease: None };
+                return Ok(Acquired::ToFetch { store, is_extra: true, has_waited, locks });
             }
-            rest.wait(&store, self.screen, self.stop).await?;
+            watch.wait(&store).await?;
             has_waited = true;
         }
     }
@@ -151,26 +157,47 @@ impl Fetch<'_> {
         }
     }
 
-    /// The Lease, if one is asked for and can be had; or who has it.
-    async fn lease(
+    /// Tries once; `None` if another process has it.
+    fn try_volume_lock(
         &self,
-        leases: Option<&mut Candidate>,
+        store: &Store,
+        is_told: &mut bool,
+    ) -> Result<Option<VolumeLock>, Error> {
+        Ok(match Lock::try_acquire(&store.make_state()?, &store.state_name(), "")? {
+            TryLock::Held(lock) => Some(VolumeLock::Held { _lock: lock }),
+            TryLock::Unsupported(why) => {
+                if !std::mem::replace(is_told, true) {
+                    self.screen.warn(&format!(
+                        "this volume has no usable locks ({why}); replicas may fetch the same bytes"
+                    ));
+                }
+                Some(VolumeLock::Unsupported)
+            }
+            TryLock::Busy => None,
+        })
+    }
+
+    /// The Lease, if one is asked for and can be had; or who has it.
+    async fn try_lease(
+        &self,
+        candidate: Option<&mut Candidate>,
         progress: &Arc<Progress>,
-    ) -> Result<Result<Option<HeldLease>, Busy>, Error> {
-        let Some(leases) = leases else { return Ok(Ok(None)) };
+    ) -> Result<LeaseAnswer, Error> {
+        let Some(candidate) = candidate else { return Ok(LeaseAnswer::WithoutLease) };
         let progress = progress.clone();
         let describe: DescribeProgress = Arc::new(move || {
-            let HolderStatus { phase, done_bytes, worked_bytes, .. } = report(&progress);
+            let HolderStatus { phase, done_bytes, worked_bytes, .. } = holder_status(&progress);
             format!("{done_bytes} bytes done, {worked_bytes} looked at, {phase}")
         });
-        Ok(match leases.try_acquire(&describe, self.screen).await? {
-            TryLease::Held(lease) => Ok(Some(lease)),
-            TryLease::Busy(busy) => Err(busy),
+        Ok(match candidate.try_acquire(&describe, self.screen).await? {
+            TryLease::Held(lease) => LeaseAnswer::Held(lease),
+            TryLease::Busy(busy) => LeaseAnswer::Busy(busy),
             TryLease::Unavailable(why) => {
                 self.screen.warn(&format!(
-                    "could not acquire the Kubernetes Lease ({why}); continuing with the volume lock only"
+                    "could not acquire the Kubernetes Lease ({why}); continuing with the volume \
+                     lock only"
                 ));
-                Ok(None)
+                LeaseAnswer::WithoutLease
             }
         })
     }

@@ -12,7 +12,17 @@ use crate::report::Event;
 use crate::source::hub::credentials::{Token, is_true, text_of};
 use crate::source::{Hub, HubSettings, S3, S3Settings};
 
+/// A source is given this long in all before a complete copy of an earlier revision is used.
+const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
+
 impl Fetch<'_> {
+    /// How long a source is asked where a complete copy can be used instead; there must be time left for
+    /// that.
+    pub(super) fn patience_with_a_copy(&self) -> Duration {
+        let most = self.state.time_left().map_or(Duration::MAX, |left| left / 2);
+        PATIENCE_WITH_A_COPY.min(self.args.retry_timeout).min(most)
+    }
+
     /// The variable that forbids to ask the source of `uri`. As for `hf`, the first one that is set
     /// decides.
     pub(super) fn offline_by(&self, uri: &SourceUri) -> Option<&'static str> {
@@ -86,7 +96,7 @@ impl Fetch<'_> {
         };
         tokio::select! {
             answer = calls => answer,
-            () = self.stop.wait() => Err(Error::Signal(0)),
+            () = self.stop.wait() => Err(Error::Stopped),
             () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(format!(
                 "the source did not answer within {}", text::duration(bound)
             )).into()),

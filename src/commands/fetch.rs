@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::acquire::Turn;
+use super::acquire::Acquired;
+use super::run_state::{Checked, Doing, RunState};
 use super::{Outcome, Stale, announce, verify};
 use crate::Error;
 use crate::cli::{FetchArgs, IfStale, Model};
@@ -16,9 +17,6 @@ use crate::net::http::{Deadlines, Http};
 use crate::report::{Event, Progress, Screen};
 use crate::volume::{Existing, Store};
 
-/// A source is given this long in all before a complete copy of an earlier revision is used.
-const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
-
 /// What all models of one run share.
 pub struct Fetch<'a> {
     pub(super) args: &'a FetchArgs,
@@ -27,6 +25,7 @@ pub struct Fetch<'a> {
     http: OnceLock<Http>,
     pub(super) screen: &'a Screen,
     pub(super) stop: &'a Stop,
+    pub(super) state: &'a RunState,
 }
 
 /// One model of the run.
@@ -53,12 +52,17 @@ impl Before {
 }
 
 impl<'a> Fetch<'a> {
-    pub fn new(args: &'a FetchArgs, screen: &'a Screen, stop: &'a Stop) -> Self {
+    pub fn new(
+        args: &'a FetchArgs,
+        screen: &'a Screen,
+        stop: &'a Stop,
+        state: &'a RunState,
+    ) -> Self {
         let usual = Deadlines::default();
         // One silent server must leave room for a second try.
         let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
         let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
-        Self { args, deadlines, http: OnceLock::new(), screen, stop }
+        Self { args, deadlines, http: OnceLock::new(), screen, stop, state }
     }
 
     pub(super) fn http(&self) -> Result<&Http, Error> {
@@ -80,6 +84,7 @@ impl<'a> Fetch<'a> {
             compared: self.args.require_digests,
         };
         let wanted = Wanted { model, selection: &selection, goal, started: Instant::now() };
+        self.state.reads(&model.destination.path());
         let store = Store::open(model.destination.clone())?;
         let (existing, is_distrusted) = self.looked_at(&store)?;
         let decided = match decide(goal, existing.there(), Known::Nothing) {
@@ -92,6 +97,7 @@ impl<'a> Fetch<'a> {
             let error = offline(variable, wanted, &store, existing.there());
             return self.stale_or(error, wanted, &store, existing);
         }
+        self.state.enter(Doing::Resolving(model.uri.to_string()));
         let mut source = self.source(&model.uri)?;
         let mut revision = None;
         if let (There::Whole(there), None) = (existing.there(), model.uri.pinned_commit())
@@ -99,7 +105,7 @@ impl<'a> Fetch<'a> {
         {
             let is_useful = decide(goal, existing.there(), Known::Refusal) == Decision::Stale;
             let budget = self.args.retry_timeout;
-            let patience = PATIENCE_WITH_A_COPY.min(budget);
+            let patience = self.patience_with_a_copy();
             let (budget, bound) =
                 if is_useful { (patience, patience) } else { (budget, self.bound()) };
             match self.ask_revision(source.as_ref(), budget, bound).await {
@@ -123,17 +129,18 @@ impl<'a> Fetch<'a> {
             let store = Store::open(model.destination.clone())?;
             let progress = Arc::new(Progress::default());
             let revision = revision.as_deref();
-            let turn =
-                self.turn(wanted, store, before.as_ref(), revision, may_take_over, &progress);
-            let (store, is_extra, _locks) = match turn.await? {
-                Turn::Ours { store, is_extra, has_waited: now, lock, lease } => {
+            let acquired =
+                self.acquire(wanted, store, before.as_ref(), revision, may_take_over, &progress);
+            let (store, is_extra, _locks) = match acquired.await? {
+                Acquired::ToFetch { store, is_extra, has_waited: now, locks } => {
                     has_waited |= now;
-                    (store, is_extra, (lock, lease))
+                    (store, is_extra, locks)
                 }
-                Turn::DoneByOther { store, sentinel } => {
+                Acquired::DoneByOther { store, sentinel } => {
                     return self.present(wanted, &store, &sentinel);
                 }
             };
+            self.state.enter(Doing::Resolving(model.uri.to_string()));
             if has_waited {
                 // It knows what it has once been told, which can be hours ago.
                 source = self.source(&model.uri)?;
@@ -176,7 +183,9 @@ impl<'a> Fetch<'a> {
         let path = store.family_path().display().to_string();
         self.screen.tell(&Event::Rechecking { path, bytes: sentinel.total_bytes });
         let Some(dir) = store.family_dir()? else { return Ok((Existing::Nothing, false)) };
-        let bad = verify::damaged(&dir, &sentinel, self.stop)?;
+        let checked = Checked::of(sentinel.total_bytes);
+        self.state.verifies(&store.family_path(), &checked);
+        let bad = verify::damaged(&dir, &sentinel, self.stop, &checked)?;
         let Some((first, why)) = bad.first() else {
             return Ok((Existing::Complete(sentinel), false));
         };
@@ -312,7 +321,7 @@ fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) 
 }
 
 /// What those who wait are told about us.
-pub(super) fn report(progress: &Progress) -> HolderStatus {
+pub(super) fn holder_status(progress: &Progress) -> HolderStatus {
     HolderStatus {
         phase: progress.phase(),
         done_bytes: progress.done_bytes.load(Relaxed),

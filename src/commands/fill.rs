@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
-use super::fetch::{Before, Fetch, Wanted, report};
+use super::fetch::{Before, Fetch, Wanted, holder_status};
+use super::run_state::Doing;
 use super::{Outcome, announce, completeness, digests};
 use crate::Error;
 use crate::content::Source;
@@ -56,11 +57,13 @@ impl Fetch<'_> {
         let snapshot = self.retried(budget, self.bound(), || source.snapshot()).await?;
         self.tell(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
+        let source_text = wanted.model.uri.to_string();
+        self.state.enter(Doing::Filling { source: source_text, progress: progress.clone() });
         let mut staging = Staging::begin(store, &chosen.snapshot, files)?;
         progress.enter("looking at earlier attempts");
         let heartbeat = staging.heartbeat({
             let progress = progress.clone();
-            Arc::new(move || report(&progress))
+            Arc::new(move || holder_status(&progress))
         })?;
         let outside = Surroundings {
             say: &|line| self.screen.say(&line),
@@ -118,7 +121,12 @@ impl Fetch<'_> {
                 .filter(|before| before.damage.is_some())
                 .map(|before| &before.sentinel),
         };
-        let published = staging.publish(store, &sentinel, publication)?;
+        let sealed = staging.seal(&sentinel)?;
+        // The last moment to stop: from here it takes renames, which are not left half-way.
+        if self.stop.is_set() {
+            return Err(Error::Stopped);
+        }
+        let published = sealed.publish(store, publication)?;
         drop((follower, heartbeat));
         self.end(staging, store);
         self.tell(source);

@@ -10,6 +10,7 @@ mod completeness;
 mod digests;
 pub mod fetch;
 mod fill;
+pub mod run_state;
 pub mod verify;
 pub mod wait;
 mod waiter;

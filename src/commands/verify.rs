@@ -11,6 +11,7 @@ use std::time::Instant;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
+use super::run_state::{Checked, RunState};
 use super::{Outcome, digests};
 use crate::Error;
 use crate::engine::Stop;
@@ -27,8 +28,14 @@ const BUFFER_BYTES: usize = 256 << 10;
 const MAX_EXTRA_LINES: usize = 20;
 
 /// Reads every byte of the model at `path` and compares it with the sentinel.
-pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Error> {
+pub fn family(
+    path: &Path,
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<Outcome, Error> {
     let started = Instant::now();
+    state.reads(path);
     let missing = || {
         Error::NotFound(format!(
             "`{}` holds no complete model: there is no {SENTINEL}",
@@ -44,7 +51,9 @@ pub fn family(path: &Path, screen: &Screen, stop: &Stop) -> Result<Outcome, Erro
         error => error.into(),
     });
     let sentinel = read?.ok_or_else(missing)?;
-    let bad = damaged(&dir, &sentinel, stop)?;
+    let checked = Checked::of(sentinel.total_bytes);
+    state.verifies(path, &checked);
+    let bad = damaged(&dir, &sentinel, stop, &checked)?;
     for (file, why) in &bad {
         screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));
     }
@@ -87,6 +96,7 @@ pub(super) fn damaged(
     dir: &Dir,
     sentinel: &Sentinel,
     stop: &Stop,
+    checked: &Checked,
 ) -> Result<Vec<(String, String)>, Error> {
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, String)>> = Mutex::default();
@@ -100,7 +110,7 @@ pub(super) fn damaged(
             let Some(file) = sentinel.files.get(n) else {
                 return;
             };
-            match check(dir, file, &mut buffer, stop) {
+            match check(dir, file, &mut buffer, stop, checked) {
                 Ok(None) => {}
                 Ok(Some(why)) => lock(&found).push((n, why)),
                 Err(error) => {
@@ -126,7 +136,7 @@ pub(super) fn damaged(
         return Err(error);
     }
     if stop.is_set() {
-        return Err(Error::Signal(0));
+        return Err(Error::Stopped);
     }
     let mut found = std::mem::take(&mut *lock(&found));
     found.sort();
@@ -140,6 +150,7 @@ fn check(
     listed: &SentinelFile,
     buffer: &mut [u8],
     stop: &Stop,
+    checked: &Checked,
 ) -> Result<Option<String>, Error> {
     let Ok(path) = RelPath::parse(&listed.path) else {
         return Ok(Some("no safe path".into()));
@@ -163,9 +174,9 @@ fn check(
     }
     // What the disk holds is asked, not what the page cache remembers.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-    let sha256 = hash(&file, size, buffer, stop).map_err(fail)?;
+    let sha256 = hash(&file, size, buffer, stop, checked).map_err(fail)?;
     if stop.is_set() {
-        return Err(Error::Signal(0));
+        return Err(Error::Stopped);
     }
     if sha256 != listed.sha256 {
         return Ok(Some(format!("sha256 {sha256} instead of {}", listed.sha256)));
@@ -188,7 +199,13 @@ fn other_kind(error: FsError) -> Result<Option<String>, Error> {
     }
 }
 
-fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Result<Sha256> {
+fn hash(
+    file: &File,
+    size: u64,
+    buffer: &mut [u8],
+    stop: &Stop,
+    checked: &Checked,
+) -> std::io::Result<Sha256> {
     let mut hasher = FileHasher::new(size, None);
     let mut at = 0;
     while at < size && !stop.is_set() {
@@ -196,6 +213,7 @@ fn hash(file: &File, size: u64, buffer: &mut [u8], stop: &Stop) -> std::io::Resu
         file.read_exact_at(&mut buffer[..len], at)?;
         hasher.update(&buffer[..len]);
         at += len as u64;
+        checked.bytes.fetch_add(len as u64, Relaxed);
     }
     Ok(Sha256(hasher.finish().unwrap_or_default()))
 }

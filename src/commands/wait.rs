@@ -1,8 +1,9 @@
-//! `weightlift wait`: for servers whose volume somebody else fills. Reads, and nothing else.
+//! `weightlift wait`: for servers whose volume another pod fills. Reads, and nothing else.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::run_state::{Doing, RunState};
 use super::{Outcome, announce};
 use crate::Error;
 use crate::cli::WaitArgs;
@@ -25,10 +26,12 @@ pub async fn for_model(
     deadline: Instant,
     screen: &Screen,
     stop: &Stop,
+    state: &RunState,
 ) -> Result<Outcome, Error> {
     let started = Instant::now();
     let mut last_line: Option<Instant> = None;
     loop {
+        state.reads(path);
         let missing = match look(path, expected) {
             Ok(Look::Complete(sentinel)) => {
                 let mut outcome = Outcome::of("ready", path, &sentinel);
@@ -44,17 +47,18 @@ pub async fn for_model(
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::Deadline(format!(
-                "waited {} in vain: {missing}; look at the Job or pod that fetches it",
+                "waited {}: {missing}; look at the Job or pod that fetches it",
                 text::duration(args.timeout),
             )));
         }
+        state.enter(Doing::Waiting(format!("a model: {missing}")));
         if last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
             last_line = Some(Instant::now());
             screen.say(&format!("waiting up to {}: {missing}", text::duration(left)));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY.min(left)) => {}
-            () = stop.wait() => return Err(Error::Signal(0)),
+            () = stop.wait() => return Err(Error::Stopped),
         }
     }
 }
@@ -65,7 +69,7 @@ enum Look {
 }
 
 fn look(path: &Path, expected: Option<&str>) -> Result<Look, Error> {
-    // Opened anew each time: the family may be a link that is replaced, and on NFS a bare look for a
+    // Opened again each time: the family may be a link that is replaced, and on NFS a bare look for a
     // missing name is answered from a negative cache.
     let Some(dir) = Dir::open_anew(path)? else {
         return Ok(Look::Missing(format!("`{}` does not exist", path.display())));

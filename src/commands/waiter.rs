@@ -1,136 +1,144 @@
-//! Waiting for another fetcher of the same family, without trusting that it is alive.
+//! Watches the holder of a model directory, without trusting that it is alive. What follows from what is
+//! seen is decided in `lock::waiter`.
 
 use std::time::{Duration, Instant};
 
+use super::fetch::Fetch;
+use super::run_state::Doing;
 use crate::Error;
-use crate::engine::Stop;
-use crate::lock::{Lock, Owner, STOPPED_AFTER, TryLock};
+use crate::lock::cluster::Busy;
+use crate::lock::waiter::{Beat, Next, Patience, Waiter, Why};
+use crate::lock::{Lock, Owner, TryLock};
 use crate::model::text;
-use crate::report::Screen;
-use crate::volume::{Store, StoreError};
+use crate::report::Event;
+use crate::volume::Store;
 
 /// How often a waiter says what it waits for.
 const LINE_EVERY: Duration = Duration::from_secs(30);
-/// Names of the locks under which waiters fetch beside a holder that makes no progress: at most so
-/// many, however many wait.
+/// Names of the locks under which waiters fetch beside a holder that is stuck or slow: at most as many as
+/// these, however many wait.
 const EXTRA_SLOTS: [&str; 2] = [".extra-1", ".extra-2"];
 
-/// One wait, as long as it lasts.
-pub struct Rest {
-    lock_timeout: Duration,
-    takeover_after: Duration,
-    started: Instant,
-    last_line: Option<Instant>,
-    /// The holder's progress as last seen, and since when it has not moved by our own clock.
-    seen: Option<(u64, u64, String, String)>,
-    unmoved_since: Instant,
-    /// The last heartbeat that was seen, and since when there has been no other.
-    beat: Option<(String, u64)>,
-    silent_since: Instant,
-    holder: String,
-    /// What the holder of a Lease tells of its progress.
-    told: Option<(String, String)>,
+/// What keeps other processes out of a model directory as long as it is there.
+pub(super) enum VolumeLock {
+    Held {
+        _lock: Lock,
+    },
+    /// The volume has no usable locks.
+    Unsupported,
 }
 
-impl Rest {
-    pub fn new(lock_timeout: Duration, takeover_after: Duration) -> Self {
-        let now = Instant::now();
+impl VolumeLock {
+    fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+}
+
+/// One wait for one model directory.
+pub(super) struct HolderWatch<'a> {
+    fetch: &'a Fetch<'a>,
+    waiter: Waiter,
+    holder: String,
+    last_line: Option<Instant>,
+}
+
+impl<'a> HolderWatch<'a> {
+    pub fn new(fetch: &'a Fetch<'a>) -> Self {
+        let patience = Patience {
+            lock_timeout: fetch.args.lock_timeout,
+            takeover_after: fetch.args.takeover_after,
+            takeover_rate: fetch.args.takeover_rate,
+        };
         Self {
-            lock_timeout,
-            takeover_after,
-            started: now,
-            last_line: None,
-            seen: None,
-            unmoved_since: now,
-            beat: None,
-            silent_since: now,
+            fetch,
+            waiter: Waiter::new(Instant::now(), patience, fastrand::f64()),
             holder: "another fetcher of this model".into(),
-            told: None,
+            last_line: None,
         }
     }
 
-    /// Says whom we wait for, then waits for about a second. Many waiters do not come at once.
-    pub async fn wait(&mut self, store: &Store, screen: &Screen, stop: &Stop) -> Result<(), Error> {
+    /// Says for whom we wait, then waits for about a second. Many waiters do not come at once.
+    pub async fn wait(&mut self, store: &Store) -> Result<(), Error> {
         self.look(store)?;
-        let waited = self.started.elapsed();
-        if waited >= self.lock_timeout {
-            return Err(StoreError::LockTimeout { waited, holder: self.holder.clone() }.into());
+        let now = Instant::now();
+        let unmoved = self.waiter.unmoved(now);
+        if self.waiter.next_without_takeover(now) == Next::GiveUp {
+            let holder = self.holder.clone();
+            return Err(if self.fetch.args.lock_timeout.is_zero() {
+                Error::Locked(holder)
+            } else {
+                Error::LockTimeout { holder, unmoved }
+            });
         }
+        self.fetch.state.enter(Doing::Waiting(self.holder.clone()));
+        let left = self.waiter.gives_up_in(now);
         if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-            self.last_line = Some(Instant::now());
-            let left = text::duration(self.lock_timeout - waited);
-            screen.say(&format!("waiting up to {left} for {}", self.holder));
+            self.last_line = Some(now);
+            self.fetch.screen.tell(&Event::Waiting {
+                holder: self.holder.clone(),
+                without_progress: unmoved,
+                gives_up_in: left,
+                deadline_in: self.fetch.state.time_left(),
+            });
         }
-        let pause =
-            Duration::from_millis(fastrand::u64(300..1_200)).min(self.lock_timeout - waited);
+        let pause = Duration::from_millis(fastrand::u64(300..1_200)).min(left);
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            () = stop.wait() => Err(Error::Signal(0)),
+            () = self.fetch.stop.wait() => Err(Error::Stopped),
         }
     }
 
-    /// Whether nobody else is at work, for somebody who has got the lock, or finds that there is
-    /// none: the heartbeat of another node must have been silent for a while.
-    pub fn is_alone(&mut self, store: &Store, has_lock: bool) -> Result<bool, Error> {
+    /// Whether no other process is at work, for one that has acquired `lock`: the heartbeat of another
+    /// node must have been silent for a while.
+    pub fn is_alone(&mut self, store: &Store, lock: &VolumeLock) -> Result<bool, Error> {
         let Some(owner) = self.look(store)? else { return Ok(true) };
-        Ok(self.silent_since.elapsed() >= STOPPED_AFTER
-            || !owner.may_be_at_work(&store.make_state()?, has_lock)?)
+        Ok(self.waiter.is_silent(Instant::now())
+            || !owner.may_be_at_work(&store.make_state()?, lock.is_held())?)
     }
 
-    /// The right to fetch beside a holder that has made no progress for too long, with a lock if the
-    /// volume has any.
-    pub fn take_over(
-        &mut self,
-        store: &Store,
-        screen: &Screen,
-    ) -> Result<Option<Option<Lock>>, Error> {
+    /// The right to fetch beside a holder that is stuck or slow, if that is so.
+    pub fn take_over(&mut self, store: &Store) -> Result<Option<VolumeLock>, Error> {
         self.look(store)?;
-        if self.unmoved_since.elapsed() < self.takeover_after {
+        let Next::FetchAsWell { why, extra_attempts } = self.waiter.next(Instant::now()) else {
             return Ok(None);
-        }
-        for slot in EXTRA_SLOTS {
+        };
+        for slot in EXTRA_SLOTS.iter().take(extra_attempts) {
             let lock = match Lock::try_acquire(&store.make_state()?, &store.state_name(), slot)? {
-                TryLock::Held(lock) => Some(lock),
-                TryLock::Unsupported(_) => None,
+                TryLock::Held(lock) => VolumeLock::Held { _lock: lock },
+                TryLock::Unsupported(_) => VolumeLock::Unsupported,
                 TryLock::Busy => continue,
             };
-            screen.warn(&format!(
-                "{} has made no progress for {}; fetching as well",
-                self.holder,
-                text::duration(self.takeover_after)
-            ));
+            self.fetch.screen.warn(&match why {
+                Why::Stuck => format!(
+                    "{} has made no progress for {}; fetching as well",
+                    self.holder,
+                    text::duration(self.fetch.args.takeover_after)
+                ),
+                Why::Slow { rate, left } => format!(
+                    "{} fetches {}/s, {} left; fetching as well",
+                    self.holder,
+                    text::size(rate),
+                    text::duration(left)
+                ),
+            });
             return Ok(Some(lock));
         }
         Ok(None)
     }
 
-    /// Somebody has the Lease, whose heartbeat may not be seen on this volume.
-    pub fn hears_of(&mut self, holder: String, progress: String) {
-        let told = Some((holder, progress));
-        if self.told != told {
-            self.told = told;
-            self.unmoved_since = Instant::now();
-        }
+    /// Another pod has the Lease; its heartbeat may not be seen on this volume.
+    pub fn hears_of(&mut self, busy: &Busy) {
+        self.waiter.hears(Instant::now(), &busy.holder, &busy.progress);
     }
 
     fn look(&mut self, store: &Store) -> Result<Option<Owner>, Error> {
         let Some(owner) = Owner::of(&store.make_state()?, &store.state_name())? else {
-            if let Some((holder, _)) = &self.told {
-                self.holder.clone_from(holder);
+            if let Some(holder) = self.waiter.lease_holder() {
+                holder.clone_into(&mut self.holder);
             }
             return Ok(None);
         };
-        let beat = Some((owner.staging.clone(), owner.sequence));
-        if self.beat != beat {
-            self.beat = beat;
-            self.silent_since = Instant::now();
-        }
-        let (bytes, worked, phase, staging) = owner.progress();
-        let now = (bytes, worked, phase.to_owned(), staging.to_owned());
-        if self.seen.as_ref() != Some(&now) {
-            self.seen = Some(now);
-            self.unmoved_since = Instant::now();
-        }
+        self.waiter.sees(Instant::now(), &Beat::from(&owner));
         self.holder = owner.describe();
         Ok(Some(owner))
     }

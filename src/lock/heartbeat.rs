@@ -77,11 +77,6 @@ impl Owner {
         }
         text
     }
-
-    /// What must move for the holder to count as making progress.
-    pub fn progress(&self) -> (u64, u64, &str, &str) {
-        (self.done_bytes, self.worked_bytes, &self.phase, &self.staging)
-    }
 }
 
 /// Name of the heartbeat of a family, which all attempts for it share.

@@ -1,4 +1,5 @@
-//! Who may fetch a model: the file lock, the heartbeat of its holder, the Kubernetes Lease.
+//! Who may fetch a model: the file lock, the heartbeat of its holder, the Kubernetes Lease, and what a
+//! waiter does.
 //!
 //! Imports `model`, `fs`, `net` and `report`. No promise of a volume depends on a lock, only the number
 //! of bytes that are fetched.
@@ -6,6 +7,7 @@
 pub mod cluster;
 mod file;
 pub(crate) mod heartbeat;
+pub mod waiter;
 
 pub use file::{Lock, TryLock};
-pub use heartbeat::{Heartbeat, HolderStatus, Owner, STOPPED_AFTER};
+pub use heartbeat::{Heartbeat, HolderStatus, Owner};

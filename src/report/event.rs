@@ -67,11 +67,16 @@ pub enum Event {
     FetchingAgain { path: String, cause: String },
     /// A server sends whole files in place of ranges.
     NoRanges { host: String, file: String },
-    /// Another process is at work.
+    /// Another process fetches what is wanted.
     Waiting {
         holder: String,
         #[serde(serialize_with = "seconds")]
-        at_most: Duration,
+        without_progress: Duration,
+        #[serde(serialize_with = "seconds")]
+        gives_up_in: Duration,
+        /// What is left of the time for the whole run.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_seconds")]
+        deadline_in: Option<Duration>,
     },
     /// The volume, the cluster or the source is less than it could be, or holds what the user may not have
     /// meant: what it is, and what comes of it.
@@ -204,8 +209,18 @@ impl fmt::Display for Event {
             Self::NoRanges { host, file } => {
                 write!(out, "`{host}` sends no ranges; streaming `{file}`")
             }
-            Self::Waiting { holder, at_most } => {
-                write!(out, "waiting up to {} for {holder}", text::duration(*at_most))
+            Self::Waiting { holder, without_progress, gives_up_in, deadline_in } => {
+                let (unmoved, left) =
+                    (text::duration(*without_progress), text::duration(*gives_up_in));
+                write!(
+                    out,
+                    "waiting for {holder}; no progress for {unmoved}, giving up in {left} unless it \
+                     makes some"
+                )?;
+                match deadline_in {
+                    Some(left) => write!(out, "; --deadline in {}", text::duration(*left)),
+                    None => Ok(()),
+                }
             }
             Self::Warning { message } | Self::Note { message } | Self::Complete { message } => {
                 out.write_str(message)
@@ -255,6 +270,10 @@ impl Event {
     }
 }
 
+fn some_seconds<S: serde::Serializer>(time: &Option<Duration>, out: S) -> Result<S::Ok, S::Error> {
+    seconds(&time.unwrap_or_default(), out)
+}
+
 fn seconds<S: serde::Serializer>(time: &Duration, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_f64(time.as_secs_f64())
 }
@@ -275,8 +294,15 @@ mod tests {
             serde_json::json!({"event": "retrying", "path": "a", "from_byte": 7, "error": "`https://h`: reset"})
         );
         assert_eq!(event.to_string(), "retrying `a` from byte 7: `https://h`: reset");
-        let waiting = Event::Waiting { holder: "pod a".into(), at_most: Duration::from_secs(90) };
-        assert_eq!(serde_json::to_value(&waiting).expect("serialises")["at_most"], 90.0);
+        let waiting = Event::Waiting {
+            holder: "pod a".into(),
+            without_progress: Duration::from_secs(4),
+            gives_up_in: Duration::from_secs(90),
+            deadline_in: None,
+        };
+        let json = serde_json::to_value(&waiting).expect("serialises");
+        assert_eq!((&json["without_progress"], &json["gives_up_in"]), (&4.0.into(), &90.0.into()));
+        assert!(json.get("deadline_in").is_none(), "{json}");
         assert_eq!(Event::warning("w").level(), Level::Warning);
     }
 }

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::Foreign;
 use crate::fs::FsError;
-use crate::model::{SentinelProblem, text};
+use crate::model::SentinelProblem;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -46,8 +45,6 @@ pub enum StoreError {
     Overtaken(PathBuf),
     #[error("somebody else changes or removes what weightlift keeps at `{}`; run again", .0.display())]
     Disturbed(PathBuf),
-    #[error("waited {} for {holder}; raise --lock-timeout to wait longer", text::duration(*waited))]
-    LockTimeout { waited: Duration, holder: String },
     #[error(
         "`{}` can neither exchange, rename nor link directories, so a model cannot appear there in \
          one step; use a volume of another kind, or --allow-degraded to fill the directory file by file",

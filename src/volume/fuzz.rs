@@ -31,5 +31,5 @@ pub fn owner(data: &[u8]) {
     let told = owner.describe();
     assert!(!told.chars().any(crate::model::text::is_control), "{told:?}");
     assert!(told.chars().count() < 1_500, "{told}");
-    let _ = owner.progress();
+    let _ = crate::lock::waiter::Beat::from(&owner);
 }

@@ -42,27 +42,40 @@ pub struct Publication<'a> {
     pub distrusted: Option<&'a Sentinel>,
 }
 
-impl Staging {
+/// A tree that is whole and durable, and not published yet.
+pub struct Sealed<'a> {
+    staging: &'a Staging,
+    sentinel: &'a Sentinel,
+}
+
+impl Sealed<'_> {
     /// Makes the tree the family directory and returns when that is durable.
-    ///
-    /// Every file must have been synced by whoever wrote it.
     pub fn publish(
-        &self,
+        self,
         store: &Store,
-        sentinel: &Sentinel,
         publication: Publication<'_>,
     ) -> Result<Published, StoreError> {
-        self.write_sentinel(sentinel)?;
+        let Self { staging, sentinel } = self;
         let published = if store.in_place {
-            self.fill_in_place(store, sentinel, publication)?
+            staging.fill_in_place(store, sentinel, publication)?
         } else {
-            self.publish_beside(store, sentinel, publication)?
+            staging.publish_beside(store, sentinel, publication)?
         };
         if published == Published::ByOther {
             // The other process may not have come so far yet.
             store.sync_above()?;
         }
         Ok(published)
+    }
+}
+
+impl Staging {
+    /// Writes the sentinel into the tree and makes all names in it durable. What is left is to publish.
+    ///
+    /// Every file must have been synced by whoever wrote it.
+    pub fn seal<'a>(&'a self, sentinel: &'a Sentinel) -> Result<Sealed<'a>, StoreError> {
+        self.write_sentinel(sentinel)?;
+        Ok(Sealed { staging: self, sentinel })
     }
 
     /// Drops the attempt: nothing of it is needed.

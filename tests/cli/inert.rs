@@ -214,7 +214,7 @@ fn a_forged_heartbeat_is_told_without_harm() {
         (NASTY.into(), "another fetcher"),
     ] {
         std::fs::write(state.join("owners/tiny.json"), owner).unwrap();
-        let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--lock-timeout", "2s"]);
+        let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--lock-timeout", "0s"]);
         let (run, peak) = with_peak_memory(&mut command);
         run.assert_code(23).assert_says(told);
         assert!(peak < 32 << 20, "peak RSS {} KiB", peak >> 10);

@@ -383,11 +383,11 @@ fn a_holder_that_is_slow_and_then_frozen() {
         let beat = heartbeat(&volume, FAMILY);
         beat["phase"] == "fetching" && beat["total_bytes"] != 0
     });
+    holder.signal("-STOP");
     let run = with(&["--lock-timeout", "2s"]).run();
     quoted("waiting", 23, &run, &ours(&hub, &volume));
     quoted("stuck-lock", 23, &run, &ours(&hub, &volume));
 
-    holder.signal("-STOP");
     hub.clear_script();
     let run = with(&["--takeover-after", "3s"]).run();
     quoted("frozen-holder", 0, &run, &ours(&hub, &volume));
@@ -600,6 +600,10 @@ fn killed_terminated_and_continued() {
             quoted("terminated", code, &run, &[]);
         }
     }
+    hub.clear_script();
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: MIB / 4 }));
+    let run = with().args(["--deadline", "4s"]).run();
+    quoted("deadline", 23, &run, &ours(&hub, &volume));
     hub.clear_script();
     let run = with().run();
     quoted("resumed", 0, &run, &ours(&hub, &volume));

@@ -26,7 +26,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 
 /// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A
 /// reader or writer may be one of them.)
-const PURE: [&str; 2] = ["model", "engine/schedule"];
+const PURE: [&str; 3] = ["model", "engine/schedule", "lock/waiter"];
 const IMPURE: [&str; 9] = [
     "std::fs",
     "std::net",

@@ -61,7 +61,7 @@ fn while_waiting_for_the_lock() {
         std::thread::sleep(Duration::from_millis(700));
         waiter.signal(which);
         let run = ends_within(TO_END, waiter).assert_code(code);
-        assert!(run.stderr.contains("waiting up to"), "{}", run.stderr);
+        assert!(run.stderr.contains("waiting for "), "{}", run.stderr);
         assert!(heartbeat(&volume, "tiny")["sequence"].is_u64());
     }
     hub.clear_script();
@@ -145,7 +145,7 @@ fn while_fetching() {
         eventually("bytes arrive", || sent(&hub) > before + 3 * MIB);
         let run = ask(&volume, running, which, code);
         let name = format!("SIG{}", &which[1..]);
-        assert!(run.last_line().contains(&format!("stopped by {name}; the next run goes on")));
+        assert!(run.last_line().contains(&format!("stopped by {name}; the next run resumes")));
         assert_eq!(heartbeat(&volume, "tiny"), serde_json::Value::Null);
     }
     // Of what had arrived only what was on its way is lost.

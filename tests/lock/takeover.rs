@@ -123,7 +123,7 @@ fn what_another_one_was_still_fetching_is_no_conflict_with_what_is_expected() {
     let commit = hub.move_branch(REPO, "main", new.clone());
     let waiter = fetch(&hub, &volume, &["hf://org/tiny", "--expect-revision", &commit]).start();
     holder.wait().assert_success();
-    waiter.wait().assert_success().assert_says("waiting up to");
+    waiter.wait().assert_success().assert_says("waiting for ");
     volume.assert_holds("tiny", &new);
 }
 
@@ -240,7 +240,7 @@ fn a_heartbeat_of_another_node_that_has_stopped_is_not_waited_for_much_longer() 
     let run = with_locks_of_one_node(&fetch(&hub, &volume, &arguments)).run().assert_success();
     // Two beats are certainty; a minute is the patience with a holder that has a lock.
     assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
-    assert!(run.stderr.contains("waiting up to"), "{}", run.stderr);
+    assert!(run.stderr.contains("waiting for "), "{}", run.stderr);
     assert!(run.stderr.contains("are here already"), "{}", run.stderr);
     volume.assert_holds("tiny", &tree());
 }

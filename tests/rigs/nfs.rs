@@ -45,7 +45,7 @@ fn two_nodes_cause_one_download() {
         hub.script(slow(4 * MIB));
         let runs = [a.fetch(&hub, &root, &[]).start(), b.fetch(&hub, &root, &[]).start()];
         let runs = runs.map(|run| ended(run).assert_success());
-        let waited = runs.iter().filter(|run| run.stderr.contains("waiting up to")).count();
+        let waited = runs.iter().filter(|run| run.stderr.contains("waiting for ")).count();
         assert_eq!(waited, 1, "{}\n{}", runs[0].stderr, runs[1].stderr);
         for node in [&a, &b] {
             assert_tree(&node.path(&format!("one-{round}/tiny")), &tree);
@@ -202,7 +202,7 @@ fn a_node_that_looked_too_early_sees_the_model_soon() {
         let waiter = b.fetch(&hub, &root, &["waited-for"]).start();
         ended(holder).assert_success();
         let published = Instant::now();
-        ended(waiter).assert_success().assert_says("waiting up to");
+        ended(waiter).assert_success().assert_says("waiting for ");
         let waited = published.elapsed();
         assert!(waited < SOON, "the waiter took {waited:?}");
         for family in ["tiny", "waited-for"] {

@@ -1,0 +1,201 @@
+//! What a run is doing at the moment, and until when it may: for its last words when the time is over.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::model::text;
+use crate::report::Progress;
+
+/// How long a whole run may take, by the flag that says so.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeAllowed {
+    pub flag: &'static str,
+    pub time: Duration,
+}
+
+/// Shared by all who work on one run; a copy is the same.
+#[derive(Clone)]
+pub struct RunState {
+    started: Instant,
+    allowed: Option<TimeAllowed>,
+    models: Arc<Models>,
+    /// Held for a moment only, and never during a call to the volume.
+    doing: Arc<Mutex<Doing>>,
+}
+
+#[derive(Default)]
+struct Models {
+    complete: AtomicUsize,
+    all: AtomicUsize,
+}
+
+#[derive(Clone)]
+pub enum Doing {
+    Starting,
+    /// Looks at a directory of a volume.
+    Reading(String),
+    Resolving(String),
+    /// For another fetcher, or for a model.
+    Waiting(String),
+    Filling {
+        source: String,
+        progress: Arc<Progress>,
+    },
+    Verifying {
+        path: String,
+        checked: Arc<Checked>,
+    },
+}
+
+/// How far a check is.
+#[derive(Debug)]
+pub struct Checked {
+    pub bytes: AtomicU64,
+    total_bytes: u64,
+}
+
+impl Checked {
+    pub fn of(total_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicU64::new(0), total_bytes })
+    }
+}
+
+impl RunState {
+    pub fn new(started: Instant, allowed: Option<TimeAllowed>) -> Self {
+        let doing = Arc::new(Mutex::new(Doing::Starting));
+        Self { started, allowed, models: Arc::default(), doing }
+    }
+
+    pub fn has_models(&self, count: usize) {
+        self.models.all.store(count, Relaxed);
+    }
+
+    pub fn has_completed_one(&self) {
+        self.models.complete.fetch_add(1, Relaxed);
+    }
+
+    pub fn enter(&self, doing: Doing) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = doing;
+    }
+
+    pub fn reads(&self, path: &Path) {
+        self.enter(Doing::Reading(path.display().to_string()));
+    }
+
+    pub fn verifies(&self, path: &Path, checked: &Arc<Checked>) {
+        let path = path.display().to_string();
+        self.enter(Doing::Verifying { path, checked: checked.clone() });
+    }
+
+    /// What is left of the time, if it has an end.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.allowed.map(|it| it.time.saturating_sub(self.started.elapsed()))
+    }
+
+    /// The end of a run whose time is over.
+    pub fn out_of_time(&self) -> Error {
+        let doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (complete, all) = (self.models.complete.load(Relaxed), self.models.all.load(Relaxed));
+        let done = match all {
+            0 | 1 => String::new(),
+            _ => format!(" ({complete} of {all} models are complete)"),
+        };
+        let TimeAllowed { flag, time } = self
+            .allowed
+            .unwrap_or(TimeAllowed { flag: "--deadline", time: self.started.elapsed() });
+        Error::Deadline(format!(
+            "{flag} of {} is over while {}{done}; {}",
+            text::duration(time),
+            doing.describe(),
+            doing.hint()
+        ))
+    }
+}
+
+impl Doing {
+    fn describe(&self) -> String {
+        match self {
+            Self::Starting => "starting".into(),
+            Self::Reading(path) => format!("looking at `{path}`"),
+            Self::Resolving(source) => format!("resolving {source}"),
+            Self::Waiting(holder) => format!("waiting for {holder}"),
+            Self::Filling { source, progress } => describe_filling(source, progress),
+            Self::Verifying { path, checked } => {
+                let done = checked.bytes.load(Relaxed);
+                format!("verifying `{path}`, {}", share(done, checked.total_bytes))
+            }
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Verifying { .. } => "allow more time: each check starts from the beginning",
+            _ => "run it again to resume, or allow more time",
+        }
+    }
+}
+
+fn describe_filling(source: &str, progress: &Progress) -> String {
+    let (done, total) = (progress.done_bytes.load(Relaxed), progress.total_bytes.load(Relaxed));
+    match progress.phase() {
+        "" => format!("preparing to fetch {source}"),
+        "fetching" if done < total => format!("fetching {source}, {}", share(done, total)),
+        "fetching" => format!(
+            "hashing and syncing {source}, {} of {} files are verified",
+            progress.done_files.load(Relaxed),
+            progress.total_files.load(Relaxed)
+        ),
+        phase => format!("{phase} ({source})"),
+    }
+}
+
+/// `43 % of 16.1 GB`
+fn share(done: u64, total: u64) -> String {
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(0).min(100);
+    format!("{percent} % of {}", text::size(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(state: &RunState, doing: Doing) -> String {
+        state.enter(doing);
+        state.out_of_time().to_string()
+    }
+
+    #[test]
+    fn the_last_words_say_what_was_done_and_how_far() {
+        let allowed = TimeAllowed { flag: "--deadline", time: Duration::from_secs(600) };
+        let state = RunState::new(Instant::now(), Some(allowed));
+        let progress = Arc::new(Progress::default());
+        let filling = || Doing::Filling { source: "hf://a/b".into(), progress: progress.clone() };
+        let begins = "--deadline of 10m00s is over while ";
+        let resumes = "; run it again to resume, or allow more time";
+        let is = |found: String, expected: &str| {
+            assert_eq!(found, format!("{begins}{expected}{resumes}"));
+        };
+        is(said(&state, Doing::Starting), "starting");
+        is(said(&state, Doing::Reading("/m".into())), "looking at `/m`");
+        is(said(&state, Doing::Waiting("pod x".into())), "waiting for pod x");
+        is(said(&state, filling()), "preparing to fetch hf://a/b");
+        progress.enter("fetching");
+        progress.total_bytes.store(16_100_000_000, Relaxed);
+        progress.done_bytes.store(6_923_000_000, Relaxed);
+        is(said(&state, filling()), "fetching hf://a/b, 43 % of 16.1 GB");
+        progress.done_bytes.store(16_100_000_000, Relaxed);
+        progress.total_files.store(4, Relaxed);
+        is(said(&state, filling()), "hashing and syncing hf://a/b, 0 of 4 files are verified");
+        progress.enter("publishing");
+        is(said(&state, filling()), "publishing (hf://a/b)");
+        state.has_models(3);
+        state.has_completed_one();
+        is(
+            said(&state, Doing::Resolving("hf://c/d".into())),
+            "resolving hf://c/d (1 of 3 models are complete)",
+        );
+    }
+}
