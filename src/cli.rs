@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use crate::commands::run_state::TimeAllowed;
 use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::report::LogFormat;
+use crate::source::{S3Settings, SourceSettings};
 use crate::volume::Destination;
 use crate::{Error, engine, exit, process};
 
@@ -146,6 +147,12 @@ pub struct FetchArgs {
     /// What to fetch, and where to: SOURCE [DEST], or pairs of them
     #[arg(required = true, value_name = "SOURCE [DEST]")]
     pub models: Vec<String>,
+
+    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
+    /// places lack; a file is the same if its published SHA-256 is [repeatable, in order of
+    /// preference, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
+    pub also: Vec<String>,
 
     /// Directory that holds the models [default: /data/models]
     #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
@@ -328,6 +335,9 @@ impl WaitArgs {
     }
 }
 
+/// A place of --also is listed within this time, or left alone.
+const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
+
 /// Where models go if nobody says otherwise.
 const DEFAULT_ROOT: &str = "/data/models";
 
@@ -335,6 +345,8 @@ const DEFAULT_ROOT: &str = "/data/models";
 #[derive(Clone, Debug)]
 pub struct Model {
     pub uri: SourceUri,
+    /// Other places of the same bytes, in order of preference.
+    pub also: Vec<SourceUri>,
     pub destination: Destination,
     pub expect_revision: Option<String>,
 }
@@ -360,6 +372,14 @@ impl FetchArgs {
                 pairs.len()
             )));
         }
+        let also = self.also()?;
+        if !also.is_empty() && pairs.len() > 1 {
+            return Err(Error::Usage(format!(
+                "--also names another place of the bytes of one SOURCE, and there are {}; fetch them \
+                 one by one",
+                pairs.len()
+            )));
+        }
         let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
             let uri = SourceUri::parse(source)?;
             let destination = match dest {
@@ -367,7 +387,8 @@ impl FetchArgs {
                 None => self.destination(&uri.default_family())?,
             };
             let expect_revision = self.expect_revision.get(n).map(|sha| sha.to_ascii_lowercase());
-            Ok(Model { uri, destination, expect_revision })
+            let also = also.iter().filter(|place| **place != uri).cloned().collect();
+            Ok(Model { uri, also, destination, expect_revision })
         });
         let models = models.collect::<Result<Vec<Model>, Error>>()?;
         for (n, model) in models.iter().enumerate() {
@@ -377,6 +398,19 @@ impl FetchArgs {
             }
         }
         Ok(models)
+    }
+
+    /// What --also names, each place once.
+    fn also(&self) -> Result<Vec<SourceUri>, Error> {
+        let mut places = Vec::new();
+        for text in self.also.iter().flat_map(|texts| SourceUri::split_list(texts)) {
+            let place = SourceUri::parse(text);
+            let place = place.map_err(|error| Error::Usage(format!("--also: {error}")))?;
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        Ok(places)
     }
 
     /// A relative DEST is below the root. An absolute one may be as well; where nobody has named a
@@ -422,6 +456,22 @@ impl FetchArgs {
             include: patterns(&self.include),
             exclude: patterns(&self.exclude),
             all: self.all,
+        }
+    }
+
+    /// What the flags say about sources. One of several places is not waited for longer than for the
+    /// network as a whole.
+    pub fn source_settings(&self) -> SourceSettings {
+        SourceSettings {
+            selection: self.selection(),
+            s3: S3Settings {
+                endpoint: self.s3_endpoint.clone(),
+                path_style: self.s3_path_style,
+                anonymous: self.s3_anonymous,
+                requester_pays: self.s3_requester_pays,
+                all_checksums: self.require_digests,
+            },
+            patience: self.retry_timeout.min(PATIENCE_WITH_A_PLACE),
         }
     }
 

@@ -170,6 +170,9 @@ fn of_source(error: &SourceError) -> Class {
         SourceError::Trust(_) | SourceError::Unusable(_) => Class::Unusable,
         SourceError::Settings(_) => Class::Usage,
         SourceError::RateLimited { .. } => Class::RateLimited,
+        SourceError::Everywhere(failures) => {
+            failures.decisive().map_or(Class::Unreachable, of_source)
+        }
         // The next run lists what is there by then.
         SourceError::Stale(_)
         | SourceError::Unreachable(_)

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::fetch::Fetch;
 use crate::Error;
+use crate::cli::Model;
 use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy};
 use crate::model::{SourceUri, text};
 use crate::net::SourceError;
 use crate::report::Event;
-use crate::source::hub::credentials::{Token, is_true, text_of};
-use crate::source::{Hub, HubSettings, S3, S3Settings};
+use crate::source::registry;
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
@@ -23,32 +23,18 @@ impl Fetch<'_> {
         PATIENCE_WITH_A_COPY.min(self.args.retry_timeout).min(most)
     }
 
-    /// The variable that forbids to ask the source of `uri`. As for `hf`, the first one that is set
-    /// decides.
-    pub(super) fn offline_by(&self, uri: &SourceUri) -> Option<&'static str> {
-        let variables = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
-        let first = variables.into_iter().find(|name| text_of(name).is_some())?;
-        (matches!(uri, SourceUri::Hub(_)) && is_true(first)).then_some(first)
-    }
-
-    pub(super) fn source(&self, uri: &SourceUri) -> Result<Box<dyn Source>, Error> {
-        Ok(match uri {
-            SourceUri::Hub(repo) => {
-                let settings = HubSettings::from_environment(Token::find()?)?;
-                Box::new(Hub::new(repo.clone(), settings, self.http()?.clone())?)
+    /// The source of `model`, with the other places of its bytes that may be asked.
+    pub(super) fn source(&self, model: &Model) -> Result<Box<dyn Source>, Error> {
+        let may_be_asked = |place: &&SourceUri| {
+            let variable = registry::offline_by(place);
+            if let Some(variable) = variable {
+                self.screen.warn(&format!("{variable} is set: {place} is left alone"));
             }
-            SourceUri::S3(location) => {
-                let settings = S3Settings {
-                    endpoint: self.args.s3_endpoint.clone(),
-                    path_style: self.args.s3_path_style,
-                    anonymous: self.args.s3_anonymous,
-                    requester_pays: self.args.s3_requester_pays,
-                };
-                let s3 = S3::new(location.clone(), settings, self.http()?.clone())?;
-                let s3 = s3.selecting(self.args.selection());
-                Box::new(if self.args.require_digests { s3.asking_for_all() } else { s3 })
-            }
-        })
+            variable.is_none()
+        };
+        let also: Vec<SourceUri> = model.also.iter().filter(may_be_asked).cloned().collect();
+        let settings = self.args.source_settings();
+        Ok(registry::open_with(&model.uri, &also, &settings, self.http()?)?)
     }
 
     pub(super) async fn ask_revision(
@@ -58,10 +44,13 @@ impl Fetch<'_> {
         bound: Duration,
     ) -> Result<String, Error> {
         let revision = self.retried(budget, bound, || source.revision()).await;
-        for warning in source.warnings() {
-            self.screen.warn(&warning);
-        }
+        self.pass_on(source);
         revision
+    }
+
+    /// Shows what `source` has to say.
+    pub(super) fn pass_on(&self, source: &dyn Source) {
+        source.warnings().iter().for_each(|warning| self.screen.warn(warning));
     }
 
     /// Tries a call to the source again as long as that makes sense, and not longer than `bound`

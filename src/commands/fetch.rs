@@ -15,6 +15,7 @@ use crate::lock::HolderStatus;
 use crate::model::{Decision, Goal, Known, Selection, Sentinel, There, decide, text};
 use crate::net::http::{Deadlines, Http};
 use crate::report::{Event, Progress, Screen};
+use crate::source::registry;
 use crate::volume::{Existing, Store};
 
 /// What all models of one run share.
@@ -93,12 +94,12 @@ impl<'a> Fetch<'a> {
             decided => decided,
         };
         debug_assert_eq!(decided, Decision::Ask);
-        if let Some(variable) = self.offline_by(&model.uri) {
+        if let Some(variable) = registry::offline_by(&model.uri) {
             let error = offline(variable, wanted, &store, existing.there());
             return self.stale_or(error, wanted, &store, existing);
         }
         self.state.enter(Doing::Resolving(model.uri.to_string()));
-        let mut source = self.source(&model.uri)?;
+        let mut source = self.source(model)?;
         let mut revision = None;
         if let (There::Whole(there), None) = (existing.there(), model.uri.pinned_commit())
             && there.is_of(&model.uri)
@@ -143,7 +144,7 @@ impl<'a> Fetch<'a> {
             self.state.enter(Doing::Resolving(model.uri.to_string()));
             if has_waited {
                 // It knows what it has once been told, which can be hours ago.
-                source = self.source(&model.uri)?;
+                source = self.source(model)?;
             }
             let filled =
                 self.fill(wanted, &store, source.as_ref(), before.as_ref(), has_waited, progress);
@@ -151,6 +152,7 @@ impl<'a> Fetch<'a> {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => self.with_what_is_held(error, &store),
             };
+            self.pass_on(source.as_ref());
             if is_extra && error.class() == Class::NoSpace {
                 // There is no room for two: the one who was first may still make it.
                 self.screen.warn(&format!("{error}; waiting on"));

@@ -210,6 +210,9 @@ impl Shared<'_> {
             self.staging.discard(job.n)?;
             return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });
         }
+        if !resumed {
+            self.source.distrust(job.file);
+        }
         let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
         self.screen
             .warn(&format!("`{path}`: {cause} ({mismatch}); fetching it again from the start"));

@@ -102,6 +102,8 @@ impl Shared<'_> {
             tokio::time::sleep(WAIT).await;
         }
         let path = || job.file.path.to_string();
+        // The second read should come from elsewhere, if it can.
+        self.source.distrust(job.file);
         let BadStart { why, len } = bad;
         let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
         let is_same = loop {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::*;
+use crate::content::Body;
 use crate::model::{ModelDir, RelPath, RemoteFile, Snapshot};
-use crate::net::Body;
 use crate::net::http::Deadlines;
 use crate::volume::{Destination, Store};
 

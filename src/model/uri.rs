@@ -59,6 +59,27 @@ impl SourceUri {
         }
     }
 
+    /// The URIs in `text`, with commas between them. A comma that no `scheme://` follows is part of a
+    /// key.
+    pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
+        let begins = |rest: &str| {
+            let rest = rest.trim_start();
+            let scheme = rest.split_once("://").map(|(scheme, _)| scheme);
+            let is_scheme =
+                |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric());
+            scheme.is_some_and(is_scheme) || rest.is_empty()
+        };
+        let mut rest = Some(text);
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let commas = text.match_indices(',').map(|(at, _)| at);
+            let end = commas.into_iter().find(|at| begins(&text[at + 1..]));
+            rest = end.map(|at| &text[at + 1..]);
+            Some(text[..end.unwrap_or(text.len())].trim())
+        })
+        .filter(|uri| !uri.is_empty())
+    }
+
     /// The family that is meant when DEST is left out: the last part of the name, lower-case.
     pub fn default_family(&self) -> String {
         let name = match self {
@@ -281,6 +302,22 @@ mod tests {
         let parsed = SourceUri::parse("s3://bucket/my models/Llama 3/").expect("spaces");
         assert_eq!(parsed.source_name(), "s3://bucket/my models/Llama 3/");
         assert_eq!(parsed.default_family(), "llama 3");
+    }
+
+    #[test]
+    fn uris_are_separated_by_commas_that_keys_may_hold_as_well() {
+        for (text, expected) in [
+            ("hf://a/b", vec!["hf://a/b"]),
+            ("s3://b/x/,hf://a/b@main", vec!["s3://b/x/", "hf://a/b@main"]),
+            (" s3://b/x/ ,\n hf://a/b ,", vec!["s3://b/x/", "hf://a/b"]),
+            ("s3://b/Mistral, 7B/,hf://a/b", vec!["s3://b/Mistral, 7B/", "hf://a/b"]),
+            ("s3://b/a,b", vec!["s3://b/a,b"]),
+            ("nonsense,s3://b/a", vec!["nonsense", "s3://b/a"]),
+            (" ", vec![]),
+            (",", vec![]),
+        ] {
+            assert_eq!(SourceUri::split_list(text).collect::<Vec<_>>(), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What can go wrong at a source, by what to do about it.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::UnsafePath;
@@ -55,6 +57,37 @@ pub enum SourceError {
     /// The pace of this host already includes the wait.
     #[error("`{host}` limits the rate of requests for another {}", crate::model::text::duration(*wait))]
     RateLimited { host: String, wait: Duration },
+
+    /// Several places have the same bytes, and reading them has failed.
+    #[error("{0}")]
+    Everywhere(Failures),
+}
+
+/// What each of several places said.
+#[derive(Debug)]
+pub struct Failures {
+    /// The place, and its last error. The place that was pinned comes last.
+    pub each: Vec<(String, Arc<SourceError>)>,
+    /// No place is left that could be asked again in this run.
+    pub is_final: bool,
+}
+
+impl Failures {
+    /// The error that says what to do: where one place may work in another run, that run is worth it.
+    pub fn decisive(&self) -> Option<&SourceError> {
+        let errors = || self.each.iter().map(|(_, error)| error.as_ref());
+        errors().find(|error| error.is_transient()).or_else(|| errors().last())
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (place, error)) in self.each.iter().enumerate() {
+            let between = if n > 0 { "; " } else { "" };
+            write!(out, "{between}{place}: {error}")?;
+        }
+        Ok(())
+    }
 }
 
 impl SourceError {
@@ -66,6 +99,7 @@ impl SourceError {
             | Self::Again(_)
             | Self::NoRanges { .. }
             | Self::RateLimited { .. } => true,
+            Self::Everywhere(failures) => !failures.is_final,
             Self::NotFound(_)
             | Self::Access(_)
             | Self::Changed(_)

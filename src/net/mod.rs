@@ -14,5 +14,5 @@ pub(crate) mod pace;
 mod proxy;
 
 pub use body::Body;
-pub use error::SourceError;
+pub use error::{Failures, SourceError};
 pub use pace::Pace;

@@ -1,10 +1,15 @@
-//! Places that hold models, one folder each.
+//! Places that hold models, one folder each; the registry, which knows them all; and several places of
+//! the same bytes as one source.
 //!
 //! Imports `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
 pub(crate) mod fuzz;
 pub(crate) mod hub;
+pub(crate) mod mirrors;
+pub mod registry;
 pub(crate) mod s3;
 
 pub use hub::{Hub, HubSettings};
+pub use mirrors::{Mirrors, Place};
+pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings};

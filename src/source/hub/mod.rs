@@ -2,6 +2,8 @@
 //!
 //! The revision is resolved once to a commit, and every later request names that commit. Large
 //! files are read from the storage behind the Hub, by links that [`Links`] keeps.
+//!
+//! Imports `model`, `content` and `net`; knows no other source.
 
 pub(crate) mod answers;
 pub mod credentials;
@@ -26,10 +28,11 @@ use reqwest::{Client, Method, Response};
 use serde::Deserialize;
 use url::Url;
 
-use crate::content::Source;
+use crate::content::{Body, Source};
 use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
-use crate::net::{Body, SourceError, body, encoding};
+use crate::net::{SourceError, body, encoding};
+use credentials::{Token, is_true, text_of};
 use links::{Links, Route};
 use refusals::{Asked, Context, Refusal};
 
@@ -62,6 +65,18 @@ pub(super) struct Followed {
     pub response: Response,
     /// The last same-origin URL that was asked: where a renamed repo lives.
     pub at: Url,
+}
+
+/// For the registry: what `HF_ENDPOINT` and the token say.
+pub(super) fn open(repo: &HubRepo, http: &Http) -> Result<Hub, SourceError> {
+    Hub::new(repo.clone(), HubSettings::from_environment(Token::find()?)?, http.clone())
+}
+
+/// The variable that forbids to ask the Hub. As for `hf`, the first one that is set decides.
+pub(super) fn offline_by() -> Option<&'static str> {
+    let variables = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+    let first = variables.into_iter().find(|name| text_of(name).is_some())?;
+    is_true(first).then_some(first)
 }
 
 impl Hub {
@@ -294,10 +309,11 @@ impl Source for Hub {
             None if whole || matches!(file.digest, Some(Digest::GitSha1(_))) => Route::Resolve,
             None => self.mint(client, pinned, file).await?,
         };
-        match route {
+        let body = match route {
             Route::Resolve => self.read_resolved(client, pinned, file, range).await,
             Route::Link(url) => self.read_linked(client, file, &url, range).await,
-        }
+        };
+        body.map(Body::from)
     }
 
     fn warnings(&self) -> Vec<String> {

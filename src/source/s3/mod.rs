@@ -44,10 +44,10 @@ use tokio::sync::OnceCell;
 
 pub use settings::S3Settings;
 
-use crate::content::Source;
+use crate::content::{Body, Source};
 use crate::model::{Digest, RelPath, RemoteFile, S3Location, Selection, Snapshot};
 use crate::net::http::Http;
-use crate::net::{Body, SourceError};
+use crate::net::{self, SourceError};
 use client::Bucket;
 use digests::{Choice, Digests};
 use listing::{Listed, Listing};
@@ -91,13 +91,15 @@ impl S3 {
     }
 
     /// Leaves alone what `selection` does not name.
-    pub fn selecting(self, selection: Selection) -> Self {
-        Self { selection, ..self }
-    }
-
-    /// Asks each object for its checksum, however many there are.
-    pub fn asking_for_all(self) -> Self {
-        Self { choice: Choice::All, ..self }
+    pub(super) fn open(
+        location: &S3Location,
+        settings: &S3Settings,
+        selection: &Selection,
+        http: &Http,
+    ) -> Result<Self, SourceError> {
+        let s3 = Self::new(location.clone(), settings.clone(), http.clone())?;
+        let choice = if settings.all_checksums { Choice::All } else { s3.choice };
+        Ok(Self { selection: selection.clone(), choice, ..s3 })
     }
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
@@ -164,7 +166,8 @@ impl Source for S3 {
         let key = self.pinned().await?.key(file.path.as_str());
         let listed = Stamp::by_etag(file.size, file.validator.clone());
         let response = self.bucket.get(client, &key, &listed, Some(&range)).await?;
-        Body::open(response, file, range, self.http.deadlines.stall).map_err(|error| match error {
+        let body = net::Body::open(response, file, range, self.http.deadlines.stall);
+        body.map(Body::from).map_err(|error| match error {
             // Of another size than was listed.
             SourceError::Changed(what) => SourceError::Stale(what),
             error => error,

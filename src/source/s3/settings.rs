@@ -28,6 +28,8 @@ pub struct S3Settings {
     pub anonymous: Option<bool>,
     /// Whoever asks pays for it, and says so in every request.
     pub requester_pays: bool,
+    /// Each object is asked for its checksum, however many there are.
+    pub all_checksums: bool,
 }
 
 impl S3Settings {

@@ -1,0 +1,70 @@
+//! The bytes of one range, as they arrive, and how that ends.
+
+use bytes::Bytes;
+
+use crate::net::{self, SourceError};
+
+/// Exactly the bytes of the range that was asked for, or an error.
+pub struct Body {
+    pieces: net::Body,
+    watch: Watched,
+}
+
+/// How a body has ended, if not by an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All bytes have come.
+    Whole,
+    /// The reader has dropped it before: it was too slow, or the run ends.
+    GivenUp,
+}
+
+/// Is told once how a body ends.
+pub trait Watch: Send {
+    fn ended(&mut self, ending: Ending);
+    /// `error` has ended it; the reader gets what is returned.
+    fn failed(&mut self, error: SourceError) -> SourceError;
+}
+
+/// Nobody, or who is still to be told.
+#[derive(Default)]
+struct Watched(Option<Box<dyn Watch>>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(mut watch) = self.0.take() {
+            watch.ended(Ending::GivenUp);
+        }
+    }
+}
+
+impl From<net::Body> for Body {
+    fn from(pieces: net::Body) -> Self {
+        Self { pieces, watch: Watched::default() }
+    }
+}
+
+impl Body {
+    /// Has `watch` told how the body ends, in place of whoever was to be told before.
+    pub fn watched(mut self, watch: impl Watch + 'static) -> Self {
+        self.watch.0 = Some(Box::new(watch));
+        self
+    }
+
+    /// The next bytes, as they have arrived and not copied, or `None` once the range is complete.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        match self.pieces.next().await {
+            Ok(Some(piece)) => Ok(Some(piece)),
+            Ok(None) => {
+                if let Some(mut watch) = self.watch.0.take() {
+                    watch.ended(Ending::Whole);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(match self.watch.0.take() {
+                Some(mut watch) => watch.failed(error),
+                None => error,
+            }),
+        }
+    }
+}

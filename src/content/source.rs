@@ -1,0 +1,57 @@
+//! What a place must do to be fetched from.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+
+use super::Body;
+use crate::model::{RelPath, RemoteFile, Snapshot};
+use crate::net::SourceError;
+
+/// A place that can be pinned to one immutable revision and then read.
+///
+/// Each call is one attempt. It fails fast, it says by its error whether another attempt makes sense
+/// ([`SourceError::is_transient`]), and it may be dropped at any await. Nothing is written anywhere but
+/// in the source's own memory, so a call that failed can be made again.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Pins the request to one immutable revision: the cheap question whether anything is new.
+    ///
+    /// On error nothing is pinned, and the next call asks again. Once it has succeeded, every call
+    /// gives the same answer without a request.
+    async fn revision(&self) -> Result<String, SourceError>;
+
+    /// Lists the files at the revision that [`revision`](Source::revision) pins, which need not have
+    /// been called before.
+    ///
+    /// On error there is no listing; what was learnt on the way may be kept, so that the next call
+    /// costs less. A listing is whole or an error.
+    async fn snapshot(&self) -> Result<Snapshot, SourceError>;
+
+    /// Streams exactly `range` of `file`, which the snapshot lists, at the pinned revision. It uses a
+    /// connection of `client`'s pool: the client is the caller's, so that the connections of a worker
+    /// live on its own thread.
+    ///
+    /// The body fails rather than ending short or running long. Bytes that came before an error are
+    /// right as far as anybody can know then, and stay with the caller, who asks for the rest. The
+    /// source may remember the error: the next call may go another way, to another link or place.
+    async fn read(
+        &self,
+        client: &reqwest::Client,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError>;
+
+    /// Is told that the bytes of `file`, as they came, cannot be what was published. Later reads of
+    /// that file come from another place, if there is one.
+    fn distrust(&self, _file: &RemoteFile) {}
+
+    /// The list beside the files that says which digest `path` has, if it is one of those: it may be
+    /// older than the file.
+    fn list_with_digest(&self, _path: &RelPath) -> Option<&'static str> {
+        None
+    }
+
+    /// Warnings for the user that have come up since the last call, each a line.
+    fn warnings(&self) -> Vec<String>;
+}

@@ -1,0 +1,361 @@
+//! Several places of the same bytes, as one source.
+//!
+//! One of them is pinned: it alone lists the files, and gives what the others lack. The others come
+//! first, in order, for each blob that they publish the same cryptographic digest of. When a place fails
+//! in the middle of a file, the next one goes on at the byte that was reached: the engine asks for the
+//! rest, and gets it from there. What came from where makes no difference to the proof: the digest is
+//! the pinned source's.
+//!
+//! Imports `model`, `content` and `net`; knows no kind of source.
+
+mod listing;
+mod standing;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::Client;
+
+use crate::content::{Blob, Body, Ending, Locator, Source, Watch};
+use crate::model::{RelPath, RemoteFile, Snapshot};
+use crate::net::{Failures, SourceError};
+use standing::{News, Reads, Record, Way};
+
+/// A source among several, and what to call it.
+#[derive(Clone)]
+pub struct Place {
+    /// As the user wrote it; it may be shown.
+    pub name: String,
+    pub source: Arc<dyn Source>,
+}
+
+/// A source whose bytes other places have as well.
+pub struct Mirrors {
+    shared: Arc<Shared>,
+    patience: Duration,
+}
+
+struct Shared {
+    /// In the order of preference; the one that is pinned is the last.
+    places: Vec<Place>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<Record>,
+    /// The ways to each file that more than the pinned source has.
+    files: HashMap<RelPath, Vec<Way>>,
+    /// Why a place serves nothing.
+    unlisted: HashMap<usize, Arc<SourceError>>,
+    /// Places of which it has been said that another one took over.
+    is_told: Vec<bool>,
+    reads: Reads,
+    warnings: Vec<String>,
+}
+
+/// One read that has begun.
+struct Begun {
+    way: usize,
+    read: u64,
+    locator: Locator,
+}
+
+impl Mirrors {
+    /// Reads the bytes of `pinned` from `also`, in order, where they can be had there. `patience` is
+    /// how long the listing of one of these may take.
+    pub fn new(also: Vec<Place>, pinned: Place, patience: Duration) -> Self {
+        let mut places = also;
+        places.push(pinned);
+        let state = State {
+            records: places.iter().map(|_| Record::default()).collect(),
+            is_told: vec![false; places.len()],
+            ..State::default()
+        };
+        Self { shared: Arc::new(Shared { places, state: Mutex::new(state) }), patience }
+    }
+
+    /// Finds out what the other places have of `files`.
+    async fn locate(&self, files: &[RemoteFile]) -> Result<(), SourceError> {
+        let (pinned, also) = (self.shared.pinned(), self.shared.also());
+        let wanted: Vec<(&RemoteFile, Blob)> = listing::portable(files).collect();
+        if wanted.is_empty() {
+            self.shared.state().warnings.push(format!(
+                "{} publishes no digest by which another place could be trusted; all of it is read \
+                 from there",
+                pinned.name
+            ));
+            return Ok(());
+        }
+        let listed = listing::list_all(also, self.patience).await;
+        let mut state = self.shared.state();
+        state.files.clear();
+        for (n, listed) in listed.into_iter().enumerate() {
+            let name = &also[n].name;
+            let files = match listed {
+                Ok(snapshot) => snapshot.files,
+                // Nothing that happens elsewhere: somebody has to mend it here.
+                Err(SourceError::Settings(why)) => return Err(SourceError::Settings(why)),
+                Err(error) => {
+                    state.warnings.push(format!("{name} is left alone: {error}"));
+                    state.unlisted.insert(n, Arc::new(error));
+                    continue;
+                }
+            };
+            let mut found = 0;
+            for (file, locator) in listing::locate(&wanted, n, files) {
+                let ways = state.files.entry(file.path.clone()).or_default();
+                ways.push(Way::new(locator, false));
+                found += 1;
+            }
+            if found == 0 {
+                state.warnings.push(format!(
+                    "{name} has no file with a digest that {} publishes; nothing is read from there",
+                    pinned.name
+                ));
+            }
+        }
+        for (file, _) in &wanted {
+            if let Some(ways) = state.files.get_mut(&file.path) {
+                let locator = Locator { place: also.len(), file: (*file).clone() };
+                ways.push(Way::new(locator, true));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for Mirrors {
+    async fn revision(&self) -> Result<String, SourceError> {
+        self.shared.pinned().source.revision().await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let snapshot = self.shared.pinned().source.snapshot().await?;
+        self.locate(&snapshot.files).await?;
+        Ok(snapshot)
+    }
+
+    async fn read(
+        &self,
+        client: &Client,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        let shared = &self.shared;
+        let (mut moves, mut renewals) = (0, 0);
+        loop {
+            let Some(begun) = shared.begin(file) else {
+                let pinned = &shared.pinned().source;
+                return pinned.read(client, file, range).await.map_err(|it| shared.alone(file, it));
+            };
+            let Begun { locator, read, way } = begun;
+            let source = &shared.places[locator.place].source;
+            let error = match source.read(client, &locator.file, range.clone()).await {
+                Ok(body) => {
+                    shared.serves(&file.path, way);
+                    let (shared, path) = (Arc::clone(shared), file.path.clone());
+                    return Ok(body.watched(Watching { shared, path, way, read }));
+                }
+                // Not a failure of the place yet: it knows another way of its own.
+                Err(SourceError::Again(_)) if renewals < MAX_RENEWALS => {
+                    renewals += 1;
+                    continue;
+                }
+                Err(error) => shared.failed(&file.path, way, read, error),
+            };
+            match error {
+                // All places in one call, and then the reader, who knows how to wait.
+                Failed { is_elsewhere: true, .. } if moves < shared.places.len() => moves += 1,
+                Failed { error, .. } => return Err(error),
+            }
+        }
+    }
+
+    fn distrust(&self, file: &RemoteFile) {
+        self.shared.distrust(file);
+    }
+
+    fn list_with_digest(&self, path: &RelPath) -> Option<&'static str> {
+        self.shared.pinned().source.list_with_digest(path)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.shared.pinned().source.warnings();
+        for place in self.shared.also() {
+            let of_place = place.source.warnings();
+            warnings.extend(of_place.iter().map(|warning| format!("{}: {warning}", place.name)));
+        }
+        warnings.append(&mut self.shared.state().warnings);
+        warnings
+    }
+}
+
+/// What follows from a failure.
+struct Failed {
+    /// Another place is to be asked.
+    is_elsewhere: bool,
+    /// For the reader, if it is told.
+    error: SourceError,
+}
+
+/// Links and the like that a place may renew during one read.
+const MAX_RENEWALS: u32 = 8;
+
+impl Shared {
+    fn pinned(&self) -> &Place {
+        self.places.last().expect("`new` puts one there")
+    }
+
+    fn also(&self) -> &[Place] {
+        &self.places[..self.places.len() - 1]
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way to read `file` now; none where only the pinned source has it.
+    fn begin(&self, file: &RemoteFile) -> Option<Begun> {
+        let state = &mut *self.state();
+        let ways = state.files.get(&file.path)?;
+        // Where each has refused, the pinned source says so once more.
+        let way = standing::next(ways, &state.records).unwrap_or(ways.len() - 1);
+        let locator = ways[way].locator.clone();
+        Some(Begun { way, read: state.reads.begin(), locator })
+    }
+
+    fn serves(&self, path: &RelPath, way: usize) {
+        if let Some(ways) = self.state().files.get_mut(path) {
+            ways[way].serves();
+        }
+    }
+
+    /// Read number `read` has failed; says so once for each place that another one takes over from.
+    fn failed(&self, path: &RelPath, way: usize, read: u64, error: SourceError) -> Failed {
+        let state = &mut *self.state();
+        let Some(ways) = state.files.get_mut(path) else {
+            return Failed { is_elsewhere: false, error };
+        };
+        let error = Arc::new(error);
+        let place = ways[way].locator.place;
+        let news = ways[way].failed(&mut state.records[place], read, &state.reads, &error);
+        let next = standing::next(ways, &state.records);
+        let is_final = next.is_none();
+        let elsewhere = next.filter(|next| *next != way);
+        let name = |way: usize| &self.places[ways[way].locator.place].name;
+        if let Some(next) = elsewhere
+            && !std::mem::replace(&mut state.is_told[place], true)
+        {
+            let (from, to) = (name(way), name(next));
+            state.warnings.push(format!("{from} fails for `{path}` ({error}); going on with {to}"));
+        }
+        if news == News::Demoted && !standing::is_only_one_left(ways) {
+            let name = name(way);
+            state.warnings.push(format!("{name} keeps failing; the other places are asked first"));
+        }
+        let is_exhausted = standing::all_had_their_turn(ways);
+        let all = || Failures { each: self.failures(state, path, None), is_final };
+        let error = match error.as_ref() {
+            // What the reader counts in its own way.
+            SourceError::RateLimited { host, wait } => {
+                SourceError::RateLimited { host: host.clone(), wait: *wait }
+            }
+            SourceError::NoRanges { host, file } if is_exhausted => {
+                SourceError::NoRanges { host: host.clone(), file: file.clone() }
+            }
+            SourceError::Protocol(_) if is_exhausted => SourceError::Protocol(all().to_string()),
+            _ => SourceError::Everywhere(all()),
+        };
+        Failed { is_elsewhere: elsewhere.is_some(), error }
+    }
+
+    /// An error of the pinned source for a file that no other place has.
+    fn alone(&self, file: &RemoteFile, error: SourceError) -> SourceError {
+        let is_final = !error.is_transient();
+        if !is_final && !matches!(error, SourceError::Unreachable(_)) {
+            return error;
+        }
+        let each = self.failures(&self.state(), &file.path, Some((file, error)));
+        SourceError::Everywhere(Failures { each, is_final })
+    }
+
+    /// What each place has to say about `path`; the pinned source, where it is the only one that has
+    /// it, says `alone`.
+    fn failures(
+        &self,
+        state: &State,
+        path: &RelPath,
+        alone: Option<(&RemoteFile, SourceError)>,
+    ) -> Vec<(String, Arc<SourceError>)> {
+        let ways = state.files.get(path).map_or(&[][..], Vec::as_slice);
+        let is_portable = alone.as_ref().is_none_or(|(file, _)| Blob::of(file).is_portable());
+        let mut each = Vec::with_capacity(self.places.len());
+        for (n, place) in self.also().iter().enumerate() {
+            let way = ways.iter().find(|way| way.locator.place == n);
+            let error = match (way, state.unlisted.get(&n)) {
+                (Some(way), _) => way.error.clone(),
+                (None, Some(error)) => Some(error.clone()),
+                (None, None) => Some(Arc::new(SourceError::NotFound(match is_portable {
+                    true => "has no file with its digest".into(),
+                    false => "cannot be asked for a file without a published digest".into(),
+                }))),
+            };
+            each.extend(error.map(|error| (place.name.clone(), error)));
+        }
+        let pinned = match alone {
+            Some((_, error)) => Some(Arc::new(error)),
+            None => ways.last().and_then(|way| way.error.clone()),
+        };
+        each.extend(pinned.map(|error| (self.pinned().name.clone(), error)));
+        each
+    }
+
+    fn distrust(&self, file: &RemoteFile) {
+        let state = &mut *self.state();
+        let Some(ways) = state.files.get_mut(&file.path) else { return };
+        let blamed = standing::distrust(ways, &mut state.records);
+        let name = |way: &usize| self.places[ways[*way].locator.place].name.as_str();
+        if let Some(next) = standing::next(ways, &state.records)
+            && !blamed.contains(&next)
+        {
+            let from: Vec<&str> = blamed.iter().map(name).collect();
+            state.warnings.push(format!(
+                "`{}` is not what {} publishes as it came from {}; going on with {}",
+                file.path,
+                self.pinned().name,
+                from.join(" and "),
+                name(&next)
+            ));
+        }
+    }
+}
+
+/// Follows a body, for the way that it came by.
+struct Watching {
+    shared: Arc<Shared>,
+    path: RelPath,
+    way: usize,
+    read: u64,
+}
+
+impl Watch for Watching {
+    fn ended(&mut self, ending: Ending) {
+        let state = &mut *self.shared.state();
+        let Some(way) = state.files.get_mut(&self.path).map(|ways| &mut ways[self.way]) else {
+            return;
+        };
+        match ending {
+            Ending::Whole => way.worked(&mut state.records[way.locator.place]),
+            Ending::GivenUp => way.given_up(self.read, &state.reads),
+        }
+    }
+
+    fn failed(&mut self, error: SourceError) -> SourceError {
+        self.shared.failed(&self.path, self.way, self.read, error).error
+    }
+}

@@ -1,0 +1,66 @@
+//! Which source serves which scheme: the one place that knows them all.
+
+use std::time::Duration;
+
+use super::mirrors::{Mirrors, Place};
+use super::{S3, S3Settings, hub};
+use crate::content::Source;
+use crate::model::{Selection, SourceUri};
+use crate::net::SourceError;
+use crate::net::http::Http;
+
+/// What the flags say about sources. Each takes its part; what only variables and files say, a source
+/// finds itself.
+#[derive(Clone, Debug, Default)]
+pub struct SourceSettings {
+    /// What will be fetched: nothing else needs to be known of a source.
+    pub selection: Selection,
+    pub s3: S3Settings,
+    /// How long the listing of one of several places may take.
+    pub patience: Duration,
+}
+
+/// The source of `uri`, one line for each kind. Nothing is asked yet; settings that cannot work are an
+/// error.
+pub fn open(
+    uri: &SourceUri,
+    settings: &SourceSettings,
+    http: &Http,
+) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match uri {
+        SourceUri::Hub(repo) => Box::new(hub::open(repo, http)?),
+        SourceUri::S3(location) => {
+            Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
+        }
+    })
+}
+
+/// The source of `uri`, whose bytes are read from `also` where they can be.
+pub fn open_with(
+    uri: &SourceUri,
+    also: &[SourceUri],
+    settings: &SourceSettings,
+    http: &Http,
+) -> Result<Box<dyn Source>, SourceError> {
+    let source = open(uri, settings, http)?;
+    if also.is_empty() {
+        return Ok(source);
+    }
+    let place = |uri: &SourceUri, source: Box<dyn Source>| Place {
+        name: uri.to_string(),
+        source: source.into(),
+    };
+    // The same content may have another path there, which no pattern of the user's is about.
+    let anything = SourceSettings { selection: Selection::default(), ..settings.clone() };
+    let open_place = |uri| open(uri, &anything, http).map(|source| place(uri, source));
+    let also = also.iter().map(open_place).collect::<Result<Vec<Place>, SourceError>>()?;
+    Ok(Box::new(Mirrors::new(also, place(uri, source), settings.patience)))
+}
+
+/// The variable that forbids to ask the source of `uri`, if one does.
+pub fn offline_by(uri: &SourceUri) -> Option<&'static str> {
+    match uri {
+        SourceUri::Hub(_) => hub::offline_by(),
+        SourceUri::S3(_) => None,
+    }
+}
