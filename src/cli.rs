@@ -131,7 +131,7 @@ pub enum LockKind {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket
-may be the ARN of an access point.
+may be the ARN of an access point; or file:///directory, in which weightlift has published a model.
 DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
 case. Several models: SOURCE DEST SOURCE DEST …
 

@@ -2,12 +2,19 @@
 
 use bytes::Bytes;
 
+use super::FilePart;
 use crate::net::{self, SourceError};
 
 /// Exactly the bytes of the range that was asked for, or an error.
 pub struct Body {
-    pieces: net::Body,
+    pieces: Pieces,
     watch: Watched,
+}
+
+/// Where they come from.
+enum Pieces {
+    Http(net::Body),
+    File(FilePart),
 }
 
 /// How a body has ended, if not by an error.
@@ -40,7 +47,13 @@ impl Drop for Watched {
 
 impl From<net::Body> for Body {
     fn from(pieces: net::Body) -> Self {
-        Self { pieces, watch: Watched::default() }
+        Self { pieces: Pieces::Http(pieces), watch: Watched::default() }
+    }
+}
+
+impl From<FilePart> for Body {
+    fn from(part: FilePart) -> Self {
+        Self { pieces: Pieces::File(part), watch: Watched::default() }
     }
 }
 
@@ -53,7 +66,11 @@ impl Body {
 
     /// The next bytes, as they have arrived and not copied, or `None` once the range is complete.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
-        match self.pieces.next().await {
+        let next = match &mut self.pieces {
+            Pieces::Http(body) => body.next().await,
+            Pieces::File(part) => part.next().await,
+        };
+        match next {
             Ok(Some(piece)) => Ok(Some(piece)),
             Ok(None) => {
                 if let Some(mut watch) = self.watch.0.take() {

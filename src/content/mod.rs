@@ -7,8 +7,10 @@
 
 mod blob;
 mod body;
+mod part;
 mod source;
 
 pub use blob::{Blob, Identity, Locator};
 pub use body::{Body, Ending, Watch};
+pub use part::FilePart;
 pub use source::Source;

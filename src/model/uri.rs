@@ -4,11 +4,13 @@ use std::fmt;
 
 use super::text;
 
-/// `hf://org/name@revision` or `s3://bucket/prefix/`.
+/// `hf://org/name@revision`, `s3://bucket/prefix/` or `file:///directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceUri {
     Hub(HubRepo),
     S3(S3Location),
+    /// A directory that weightlift has published a model in: an absolute path, as it is.
+    Directory(String),
 }
 
 /// A model repo of a Hub.
@@ -31,7 +33,9 @@ pub struct S3Location {
 
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("SOURCE `{uri}` {why}; write hf://org/name[@revision] or s3://bucket/prefix/")]
+#[error(
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/ or file:///directory"
+)]
 pub struct SourceUriError {
     uri: String,
     why: &'static str,
@@ -47,14 +51,18 @@ impl SourceUri {
             return Err(refuse("begins or ends with white space"));
         }
         let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
-        // A key may hold spaces.
-        let plain = if scheme == "s3" { rest.split('/').next().unwrap_or_default() } else { uri };
+        // A key and a path may hold spaces.
+        let plain = match scheme {
+            "s3" | "file" => rest.split('/').next().unwrap_or_default(),
+            _ => uri,
+        };
         if plain.chars().any(char::is_whitespace) {
             return Err(refuse("contains white space"));
         }
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "file" => directory(rest).map(Self::Directory).map_err(refuse),
             _ => Err(refuse("has an unknown scheme")),
         }
     }
@@ -86,6 +94,7 @@ impl SourceUri {
             Self::Hub(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
+            Self::Directory(path) => path,
         };
         let name = name.trim_end_matches('/');
         let last = name.rsplit('/').next().unwrap_or(name);
@@ -104,6 +113,7 @@ impl SourceUri {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.id),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::Directory(path) => format!("file://{path}"),
         }
     }
 
@@ -120,7 +130,7 @@ impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
-            Self::S3(_) => out.write_str(&self.source_name()),
+            Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
         }
     }
 }
@@ -233,6 +243,20 @@ fn access_point(rest: &str) -> Result<(&str, &str), &'static str> {
     Ok((bucket, key.strip_prefix('/').unwrap_or(key)))
 }
 
+/// The absolute path behind `file://`, without a `/` at its end.
+fn directory(rest: &str) -> Result<String, &'static str> {
+    let path = rest.trim_end_matches('/');
+    let Some(parts) = path.strip_prefix('/') else {
+        return Err(
+            "does not name a directory by its absolute path, as in file:///data/models/name",
+        );
+    };
+    if parts.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("has an empty part, `.` or `..` in its path");
+    }
+    Ok(path.to_owned())
+}
+
 /// Whether `revision` is a full commit hash.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -302,6 +326,32 @@ mod tests {
         let parsed = SourceUri::parse("s3://bucket/my models/Llama 3/").expect("spaces");
         assert_eq!(parsed.source_name(), "s3://bucket/my models/Llama 3/");
         assert_eq!(parsed.default_family(), "llama 3");
+    }
+
+    #[test]
+    fn a_directory_is_an_absolute_path_as_it_is() {
+        for (uri, path, family) in [
+            ("file:///data/models/Llama-3", "/data/models/Llama-3", "llama-3"),
+            ("file:///mnt/my models/x/", "/mnt/my models/x", "x"),
+            ("file:///a%20b", "/a%20b", "a%20b"),
+        ] {
+            let parsed = SourceUri::parse(uri).expect(uri);
+            assert_eq!(parsed, SourceUri::Directory(path.into()), "{uri}");
+            assert_eq!(parsed.to_string(), format!("file://{path}"));
+            assert_eq!(parsed.default_family(), family);
+        }
+        for uri in [
+            "file://host/x",
+            "file://data",
+            "file://",
+            "file:///",
+            "file:///a/../b",
+            "file:///a//b",
+            "file:///a/./b",
+            "file:///a\nb",
+        ] {
+            assert!(SourceUri::parse(uri).is_err(), "{uri}");
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ pub(crate) mod hub;
 pub(crate) mod mirrors;
 pub mod registry;
 pub(crate) mod s3;
+pub(crate) mod volume;
 
 pub use hub::{Hub, HubSettings};
 pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings};
+pub use volume::Published;

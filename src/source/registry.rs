@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::mirrors::{Mirrors, Place};
-use super::{S3, S3Settings, hub};
+use super::{Published, S3, S3Settings, hub};
 use crate::content::Source;
 use crate::model::{Selection, SourceUri};
 use crate::net::SourceError;
@@ -32,6 +32,7 @@ pub fn open(
         SourceUri::S3(location) => {
             Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
         }
+        SourceUri::Directory(path) => Box::new(Published::new(path)),
     })
 }
 
@@ -61,6 +62,6 @@ pub fn open_with(
 pub fn offline_by(uri: &SourceUri) -> Option<&'static str> {
     match uri {
         SourceUri::Hub(_) => hub::offline_by(),
-        SourceUri::S3(_) => None,
+        SourceUri::S3(_) | SourceUri::Directory(_) => None,
     }
 }

@@ -7,7 +7,7 @@ use weightlift::content::Source;
 use weightlift::model::{RemoteFile, SourceUri};
 use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
-use weightlift::source::{Hub, HubSettings, Mirrors, Place, S3, S3Settings};
+use weightlift::source::{Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings};
 use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree};
 
 const BIG: u64 = 300_000;
@@ -23,11 +23,12 @@ fn tree() -> Tree {
 /// Scripts faults for the next read of the large file.
 type Script = Box<dyn Fn(&[Fault])>;
 
-/// A source over `tree()`, a way to script faults for its bytes, and what keeps it alive.
+/// A source over `tree()`, a way to script faults for its bytes, which a disk has none of, and what keeps
+/// it alive.
 struct Subject {
     source: Box<dyn Source>,
     http: Http,
-    script: Script,
+    script: Option<Script>,
 }
 
 fn http() -> Http {
@@ -44,10 +45,10 @@ fn hub() -> Subject {
     Subject {
         source,
         http,
-        script: Box::new(move |faults| {
+        script: Some(Box::new(move |faults| {
             let rule = Rule::on("GET", "").at("cdn").once();
             hub.script(faults.iter().cloned().fold(rule, Rule::then));
-        }),
+        })),
     }
 }
 
@@ -74,11 +75,34 @@ fn s3_with(checksum: weightlift_fakes::Checksum) -> Subject {
     Subject {
         source,
         http,
-        script: Box::new(move |faults| {
+        script: Some(Box::new(move |faults| {
             let rule = Rule::on("GET", "big.bin").once();
             s3.script(faults.iter().cloned().fold(rule, Rule::then));
-        }),
+        })),
     }
+}
+
+/// A directory that weightlift has published; `dir` lives as long as the test.
+fn volume(dir: &std::path::Path) -> Subject {
+    use weightlift::model::{Digest, RelPath, Selection, Sentinel, SentinelFile, Sha256};
+    let tree = tree();
+    let files = tree.iter().map(|(path, blob)| {
+        let at = dir.join(path);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(at, blob.to_vec()).unwrap();
+        let digest = Digest::sha256_from_hex(&blob.sha256()).unwrap();
+        let Digest::Sha256(sha256) = digest else { panic!() };
+        let path = RelPath::parse(path).unwrap();
+        let file = RemoteFile { path, size: blob.len(), digest: Some(digest), validator: None };
+        SentinelFile::new(&file, Sha256(sha256), file.digest.as_ref(), None)
+    });
+    let uri = SourceUri::parse("hf://org/tiny").unwrap();
+    let (files, none) = (files.collect::<Vec<_>>(), Selection::default());
+    let (name, commit) = (uri.source_name(), "0".repeat(40));
+    let sentinel = Sentinel::new(&uri, name, commit, none, String::new(), files, Vec::new());
+    let out = std::fs::File::create(dir.join(".weightlift-complete.json")).unwrap();
+    sentinel.write(out).unwrap();
+    Subject { source: Box::new(Published::new(dir)), http: http(), script: None }
 }
 
 /// The Hub, whose large file a bucket has as well; the faults are the bucket's.
@@ -92,18 +116,21 @@ fn mirrors() -> Subject {
     Subject {
         source,
         http: hub.http,
-        script: Box::new(move |faults| {
+        script: Some(Box::new(move |faults| {
             // Its script keeps the Hub alive.
             let _ = &hub.script;
-            (s3.script)(faults);
-        }),
+            s3.script.as_ref().unwrap()(faults);
+        })),
     }
 }
 
 fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
     let _ = (ACCESS_KEY, SECRET_KEY);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (name, subject) in [("hub", hub()), ("s3", s3()), ("mirrors", mirrors())] {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, subject) in
+        [("hub", hub()), ("s3", s3()), ("mirrors", mirrors()), ("volume", volume(dir.path()))]
+    {
         runtime.block_on(check(name, &subject));
     }
 }
@@ -180,10 +207,11 @@ fn a_body_is_never_short_long_or_another_range() {
         vec![Fault::NoLength, Fault::CutAfter(100)],
     ] {
         for_each_source(async |name, subject| {
+            let Some(script) = &subject.script else { return };
             let file = big(subject).await;
             // Once in order, so that any link is known.
             read(subject, &file, 10..20).await.unwrap();
-            (subject.script)(&faults);
+            script(&faults);
             let result = read(subject, &file, 1_000..200_000).await;
             // Or another place gives what one has not.
             let expected = &tree().blob("big.bin").unwrap().to_vec()[1_000..200_000];
@@ -201,9 +229,10 @@ fn a_body_is_never_short_long_or_another_range() {
 fn only_what_may_pass_is_transient() {
     for (status, transient) in [(500, true), (503, true), (429, true), (408, true)] {
         for_each_source(async |name, subject| {
+            let Some(script) = &subject.script else { return };
             let file = big(subject).await;
             read(subject, &file, 10..20).await.unwrap();
-            (subject.script)(&[Fault::status(status)]);
+            script(&[Fault::status(status)]);
             match read(subject, &file, 10..20).await {
                 Err(error) => {
                     assert_eq!(error.is_transient(), transient, "{name} {status}: {error}");

@@ -393,7 +393,9 @@ fn a_header_that_a_bucket_damages_each_time_is_not_blamed_on_the_publisher() {
         .with_blob("model.safetensors", Blob::synthetic(12 * MIB, 1));
     let (hub, s3) = (FakeHub::serving(REPO, broken.clone()), bucket(&broken));
     let volume = Volume::new();
-    let run = fetch_both(&hub, &s3, &volume, &["hf://org/tiny", "--also", BUCKET]).run();
+    let run = fetch_both(&hub, &s3, &volume, &["hf://org/tiny", "--also", BUCKET])
+        .args(["--connections", "1"])
+        .run();
     run.assert_code(12).assert_says("at the source");
     // One place began it, the other was asked for the start only.
     assert!(of_cdn(&hub) < MIB, "{}", of_cdn(&hub));
@@ -500,4 +502,103 @@ fn a_bucket_without_ranges_or_with_broken_answers_is_left_for_the_next_place() {
         assert_eq!(lines(&run, "going on with").len(), 1, "{fault:?}: {}", run.stderr);
         volume.assert_holds("tiny", &one(SIZE));
     }
+}
+
+#[test]
+fn a_model_in_another_directory_gives_what_it_has() {
+    let hub = FakeHub::builder().repo(REPO, tree()).repo("org/base", tree()).start();
+    type Spoil = fn(&std::path::Path);
+    let not_at_all: Spoil = |_| {};
+    // What has become of it, the files that the Hub is asked for, and what is said.
+    for (name, spoil, asked, says) in [
+        ("whole", not_at_all, [false; 3], ""),
+        (
+            "damaged",
+            |dir| {
+                let mut bytes = std::fs::read(dir.join("b.bin")).unwrap();
+                bytes[7] ^= 1;
+                std::fs::write(dir.join("b.bin"), bytes).unwrap();
+            },
+            [false, true, false],
+            "is not what hf://org/tiny@main publishes",
+        ),
+        (
+            "cut",
+            |dir| {
+                let file = std::fs::OpenOptions::new().write(true).open(dir.join("a.bin"));
+                file.unwrap().set_len(9).unwrap();
+            },
+            [true, false, false],
+            "has 9 bytes",
+        ),
+        (
+            "a file is gone",
+            |dir| std::fs::remove_file(dir.join("c.bin")).unwrap(),
+            [false, false, true],
+            "not there",
+        ),
+        (
+            "a link is planted",
+            |dir| {
+                std::fs::rename(dir.join("c.bin"), dir.join("d.bin")).unwrap();
+                std::os::unix::fs::symlink("d.bin", dir.join("c.bin")).unwrap();
+            },
+            [false, false, true],
+            "c.bin",
+        ),
+        (
+            "no sentinel",
+            |dir| std::fs::remove_file(dir.join(".weightlift-complete.json")).unwrap(),
+            [true; 3],
+            "is left alone",
+        ),
+        ("no directory", |dir| std::fs::remove_dir_all(dir).unwrap(), [true; 3], "is left alone"),
+        (
+            "a sentinel that is none",
+            |dir| std::fs::write(dir.join(".weightlift-complete.json"), "\u{1b}[2J{").unwrap(),
+            [true; 3],
+            "is left alone",
+        ),
+    ] {
+        let (other, volume) = (Volume::new(), Volume::new());
+        fetch(&hub, &other, &["hf://org/base"]).run().assert_success();
+        let dir = other.family("base");
+        spoil(&dir);
+        hub.log().clear();
+        let also = format!("file://{}", dir.display());
+        let run = fetch(&hub, &volume, &["hf://org/tiny", "--also", &also]).run();
+        let run = run.assert_success().assert_says(says);
+        volume.assert_holds("tiny", &tree());
+        let found = ["a.bin", "b.bin", "c.bin"].map(|file| hub.count("*", file) > 0);
+        assert_eq!(found, asked, "{name}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_published_directory_is_a_source_like_others() {
+    let (hub, other) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &other, &["hf://org/tiny"]).run().assert_success();
+    let dir = other.family("tiny");
+    let source = format!("file://{}/", dir.display());
+    hub.log().clear();
+    let volume = Volume::new();
+    let run = fetch(&hub, &volume, &[&source, "copy"]).run().assert_success();
+    assert!(run.stderr.contains(&hub.commit(REPO)[..12]), "{}", run.stderr);
+    volume.assert_holds("copy", &tiny_selected());
+    weightlift().arg("verify").arg(volume.family("copy")).run().assert_success();
+    // Again, and there is nothing to do.
+    let run = fetch(&hub, &volume, &[&source, "copy"]).run().assert_success();
+    run.assert_says("nothing to do");
+    // What has been damaged there is not published here.
+    let file = dir.join("model-00001-of-00002.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    fetch(&hub, &Volume::new(), &[&source, "copy"]).run().assert_code(12);
+    let nothing = format!("file://{}", other.path("nothing").display());
+    fetch(&hub, &Volume::new(), &[&nothing, "copy"]).run().assert_code(10);
+    let foreign = format!("file://{}", other.root().display());
+    fetch(&hub, &Volume::new(), &[&foreign, "copy"]).run().assert_code(10);
+    fetch(&hub, &Volume::new(), &["file://models/x", "copy"]).run().assert_code(2);
+    assert_eq!(hub.requests().len(), 0);
 }

@@ -93,6 +93,7 @@ impl Mirrors {
         let listed = listing::list_all(also, self.patience).await;
         let mut state = self.shared.state();
         state.files.clear();
+        state.unlisted.clear();
         for (n, listed) in listed.into_iter().enumerate() {
             let name = &also[n].name;
             let files = match listed {
@@ -169,8 +170,12 @@ impl Source for Mirrors {
                 Err(error) => shared.failed(&file.path, way, read, error),
             };
             match error {
+                // The reader shows what there is to say, and asks again at once.
+                Failed { elsewhere: Some(name), is_news: true, .. } => {
+                    return Err(SourceError::Again(format!("{name} is asked next")));
+                }
                 // All places in one call, and then the reader, who knows how to wait.
-                Failed { is_elsewhere: true, .. } if moves < shared.places.len() => moves += 1,
+                Failed { elsewhere: Some(_), .. } if moves < shared.places.len() => moves += 1,
                 Failed { error, .. } => return Err(error),
             }
         }
@@ -197,8 +202,10 @@ impl Source for Mirrors {
 
 /// What follows from a failure.
 struct Failed {
-    /// Another place is to be asked.
-    is_elsewhere: bool,
+    /// Another place is to be asked: its name.
+    elsewhere: Option<String>,
+    /// It has not been said before that another place takes over from this one.
+    is_news: bool,
     /// For the reader, if it is told.
     error: SourceError,
 }
@@ -239,7 +246,7 @@ impl Shared {
     fn failed(&self, path: &RelPath, way: usize, read: u64, error: SourceError) -> Failed {
         let state = &mut *self.state();
         let Some(ways) = state.files.get_mut(path) else {
-            return Failed { is_elsewhere: false, error };
+            return Failed { elsewhere: None, is_news: false, error };
         };
         let error = Arc::new(error);
         let place = ways[way].locator.place;
@@ -248,15 +255,15 @@ impl Shared {
         let is_final = next.is_none();
         let elsewhere = next.filter(|next| *next != way);
         let name = |way: usize| &self.places[ways[way].locator.place].name;
-        if let Some(next) = elsewhere
-            && !std::mem::replace(&mut state.is_told[place], true)
-        {
-            let (from, to) = (name(way), name(next));
+        let is_news = elsewhere.is_some() && !std::mem::replace(&mut state.is_told[place], true);
+        let elsewhere = elsewhere.map(|next| name(next).clone());
+        if is_news && let Some(to) = &elsewhere {
+            let from = name(way);
             state.warnings.push(format!("{from} fails for `{path}` ({error}); going on with {to}"));
         }
         if news == News::Demoted && !standing::is_only_one_left(ways) {
             let name = name(way);
-            state.warnings.push(format!("{name} keeps failing; the other places are asked first"));
+            state.warnings.push(format!("{name} is asked last from now on: {error}"));
         }
         let is_exhausted = standing::all_had_their_turn(ways);
         let all = || Failures { each: self.failures(state, path, None), is_final };
@@ -271,7 +278,7 @@ impl Shared {
             SourceError::Protocol(_) if is_exhausted => SourceError::Protocol(all().to_string()),
             _ => SourceError::Everywhere(all()),
         };
-        Failed { is_elsewhere: elsewhere.is_some(), error }
+        Failed { elsewhere, is_news, error }
     }
 
     /// An error of the pinned source for a file that no other place has.

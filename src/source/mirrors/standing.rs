@@ -5,6 +5,7 @@
 //! only fails, whatever the file, is asked last from then on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::content::Locator;
 use crate::net::SourceError;
@@ -13,6 +14,8 @@ use crate::net::SourceError;
 const STRIKES: u32 = 3;
 /// Failures of a place in a row, whatever the file, before it is asked last.
 const FAILURES_IN_A_ROW: u32 = 4;
+/// A place that asks to be left alone for so long is asked last.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 /// Files that came wrong from a place before it is asked last.
 const WRONG_FILES: u32 = 3;
 
@@ -119,10 +122,10 @@ impl Way {
     ) -> News {
         self.error = Some(error.clone());
         match error.as_ref() {
-            // It says itself that asking again has no use for a while.
-            SourceError::RateLimited { .. } => {
+            // It says itself that asking again has no use for a while, whatever the file.
+            SourceError::RateLimited { wait, .. } => {
                 self.strikes.add(read, reads, STRIKES);
-                return News::Nothing;
+                return record.demote_if(*wait >= LONG_WAIT);
             }
             error if error.is_transient() => _ = self.strikes.add(read, reads, 1),
             _ => self.is_refused = true,
@@ -245,7 +248,7 @@ mod tests {
                 Break => _ = self.fails(n, read, SourceError::Unreachable("x".into())),
                 Refuse => _ = self.fails(n, read, SourceError::NotFound("x".into())),
                 Limit => {
-                    let wait = std::time::Duration::from_secs(9);
+                    let wait = Duration::from_secs(9);
                     self.fails(n, read, SourceError::RateLimited { host: "x".into(), wait });
                 }
                 GiveUp => self.ways[n].given_up(read, &self.reads),
@@ -326,6 +329,17 @@ mod tests {
         other.does(1, Refuse);
         other.does(2, Refuse);
         assert_eq!(other.next(), Some(0));
+    }
+
+    #[test]
+    fn a_place_that_wants_to_be_left_alone_for_long_is_asked_last_whatever_the_file() {
+        for (seconds, first) in [(9, 0), (10, 1), (3_600, 1)] {
+            let mut scene = Scene::new();
+            let read = scene.reads.begin();
+            let wait = Duration::from_secs(seconds);
+            scene.fails(0, read, SourceError::RateLimited { host: "x".into(), wait });
+            assert_eq!(next(&Scene::new().ways, &scene.records), Some(first), "{seconds}");
+        }
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! A model that weightlift has published in a directory: on this volume, or on another one that is
+//! mounted. Its sentinel is the listing.
+//!
+//! The directory is opened once and read through that descriptor, so that an update of the model in the
+//! meantime makes no mixture: what is read is the revision that was opened, or is gone.
+//!
+//! Imports `model`, `content`, `net` and `fs`; knows no other source.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use async_trait::async_trait;
+use reqwest::Client;
+
+use crate::content::{Body, FilePart, Source};
+use crate::fs::{Dir, FsError};
+use crate::model::{Digest, RelPath, RemoteFile, SENTINEL, Sentinel, Snapshot, text};
+use crate::net::SourceError;
+
+/// A directory with a sentinel.
+pub struct Published {
+    /// As the user wrote it.
+    path: PathBuf,
+    pinned: OnceLock<Pinned>,
+}
+
+struct Pinned {
+    dir: Dir,
+    revision: String,
+    files: Vec<RemoteFile>,
+}
+
+impl Published {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), pinned: OnceLock::new() }
+    }
+
+    fn pinned(&self) -> Result<&Pinned, SourceError> {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(pinned);
+        }
+        let pinned = self.open()?;
+        Ok(self.pinned.get_or_init(|| pinned))
+    }
+
+    fn open(&self) -> Result<Pinned, SourceError> {
+        let dir = Dir::open(&self.path).map_err(said)?.ok_or_else(|| {
+            SourceError::NotFound(format!("there is no directory `{}`", self.shown()))
+        })?;
+        let sentinel = dir.read_file(SENTINEL).map_err(said)?.ok_or_else(|| {
+            SourceError::NotFound(format!(
+                "`{}` holds no model that weightlift has published: it has no `{SENTINEL}`",
+                self.shown()
+            ))
+        })?;
+        let sentinel = Sentinel::read(sentinel).map_err(|problem| {
+            SourceError::Contradiction(format!("`{SENTINEL}` in `{}`: {problem}", self.shown()))
+        })?;
+        let file = |file: &crate::model::SentinelFile| {
+            Ok(RemoteFile {
+                path: RelPath::parse(&file.path)?,
+                size: file.size,
+                digest: Some(Digest::Sha256(file.sha256.0)),
+                validator: None,
+            })
+        };
+        let files = sentinel.files.iter().map(file).collect::<Result<_, SourceError>>()?;
+        Ok(Pinned { dir, revision: sentinel.revision, files })
+    }
+
+    fn shown(&self) -> String {
+        text::inert(&self.path.to_string_lossy(), 200)
+    }
+}
+
+impl Pinned {
+    fn file(&self, file: &RemoteFile) -> Result<File, SourceError> {
+        let missing =
+            || SourceError::NotFound(format!("`{}` is in the sentinel and not there", file.path));
+        let above = file.path.parent().into_iter().flat_map(|parent| parent.split('/'));
+        let dir = self.dir.descend(above).map_err(said)?.ok_or_else(missing)?;
+        let opened = dir.read_file(file.path.name()).map_err(said)?.ok_or_else(missing)?;
+        let len = opened.metadata().map_err(|error| unreadable(&file.path, &error))?.len();
+        if len != file.size {
+            return Err(SourceError::Stale(format!(
+                "`{}` has {len} bytes, listed were {}",
+                file.path, file.size
+            )));
+        }
+        Ok(opened)
+    }
+}
+
+#[async_trait]
+impl Source for Published {
+    async fn revision(&self) -> Result<String, SourceError> {
+        Ok(self.pinned()?.revision.clone())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let Pinned { revision, files, .. } = self.pinned()?;
+        let name = format!("file://{}", self.path.display());
+        Ok(Snapshot::new(name, revision.clone(), files.clone(), Vec::new()))
+    }
+
+    async fn read(
+        &self,
+        _: &Client,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Body, SourceError> {
+        let opened = self.pinned()?.file(file)?;
+        Ok(FilePart::new(opened, file.path.to_string(), range).into())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn said(error: FsError) -> SourceError {
+    use rustix::io::Errno;
+    let told = text::inert(&error.to_string(), 400);
+    match error.errno() {
+        Some(Errno::ACCESS | Errno::PERM) => SourceError::Access(told),
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NAMETOOLONG) => {
+            SourceError::Unusable(told)
+        }
+        // Also a stale handle of NFS.
+        _ => SourceError::Unreachable(told),
+    }
+}
+
+fn unreadable(path: &RelPath, error: &std::io::Error) -> SourceError {
+    SourceError::Unreachable(format!("cannot read `{path}`: {error}"))
+}
