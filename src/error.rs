@@ -11,7 +11,7 @@ use crate::fs::FsError;
 use crate::lock::cluster::ClusterError;
 use crate::model::{SelectionError, SourceUriError, text};
 use crate::net::SourceError;
-use crate::volume::StoreError;
+use crate::volume::{Lack, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -194,7 +194,9 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::InsideFamily { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::Overtaken(_) => Class::Deadline,
-        StoreError::NoAtomicPublication(_) => Class::Unusable,
+        // As where such a file cannot be written.
+        StoreError::Lacks { lack: Lack::Size { .. }, .. } => Class::NoSpace,
+        StoreError::NoAtomicPublication(_) | StoreError::Lacks { .. } => Class::Unusable,
     }
 }
 

@@ -60,6 +60,10 @@ impl Fetch<'_> {
         let source_text = wanted.model.uri.to_string();
         self.state.enter(Doing::Filling { source: source_text, progress: progress.clone() });
         let mut staging = Staging::begin(store, &chosen.snapshot, files)?;
+        if let Err(error) = staging.probe(store, self.args.allow_degraded) {
+            self.end(staging, store);
+            return Err(error.into());
+        }
         progress.enter("looking at earlier attempts");
         let heartbeat = staging.heartbeat({
             let progress = progress.clone();

@@ -108,6 +108,12 @@ impl Dir {
             .ok_or_else(|| FsError::io("open the directory", &self.path_of(name), Errno::NOENT))
     }
 
+    /// Creates the directory `name`, which must not be there yet.
+    pub fn create_dir(&self, name: &str) -> Result<(), FsError> {
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777))
+            .map_err(|error| FsError::io("create the directory", &self.path_of(name), error))
+    }
+
     /// Opens `parts` one below the other.
     pub fn descend<'a>(
         &self,

@@ -3,6 +3,7 @@
 //!
 //! Imports `model` only; knows no name that weightlift keeps on a volume.
 
+pub(crate) mod access;
 pub(crate) mod dir;
 mod error;
 pub(crate) mod filesystem;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::attempts::open_attempt;
 use super::fill::Publishing;
 use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::layout::with_sentinel;
@@ -357,12 +358,4 @@ fn journalled_bytes(attempts: &Dir, name: &str) -> u64 {
     let journal = old.and_then(|old| journal::read(&old).ok().flatten());
     let chunks = journal.iter().flat_map(|(_, files)| files).flat_map(|file| &file.chunks);
     chunks.fold(0, |sum, chunk| sum.saturating_add(chunk.range.end - chunk.range.start))
-}
-
-/// Opens an attempt; what is no directory is none.
-pub(super) fn open_attempt(attempts: &Dir, name: &str) -> Result<Option<Dir>, FsError> {
-    match attempts.child(name) {
-        Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => Ok(None),
-        opened => opened,
-    }
 }

@@ -5,19 +5,18 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::abandoned::{Facts, Verdict, Writer, silence, verdict};
-use super::adopt::{is_gone, open_attempt, settle};
+use super::adopt::{is_gone, settle};
+use super::attempts::{Sign, attempt_parts, open_attempt};
 use super::held::{Removed, Told, shown};
 use super::journal::{self, JOURNAL};
 use super::layout::{Destination, IN_PLACE, with_sentinel};
-use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Staging, TREE};
+use super::probe;
+use super::staging::{ATTEMPTS, OWNER, Staging, TREE};
 use super::sweep::{GONE, remove_attempt, remove_renamed};
 use super::{Existing, Store, StoreError, Surroundings};
 use crate::fs::{Dir, NodeIdentity, filesystem};
 use crate::lock::heartbeat::{Owner, STOPPED_AFTER, file_name};
 use crate::model::{ModelDir, SENTINEL, STATE_DIR, SentinelHead};
-
-/// Hexadecimal digits that end the name of an attempt.
-const ID_DIGITS: usize = 16;
 
 /// A working area, and the directory that it is for.
 struct Area {
@@ -36,14 +35,6 @@ enum Found {
         store: Option<Store>,
     },
     NotOurs,
-}
-
-/// All that a writer changes again and again.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sign {
-    pub last: Duration,
-    journal_bytes: Option<u64>,
-    beat: Option<(String, u64)>,
 }
 
 impl Staging {
@@ -75,7 +66,7 @@ impl Staging {
     /// another filesystem its clock would be another one.
     fn areas(&self, store: &Store) -> Vec<Area> {
         let root = &store.destination.root;
-        let base = if store.in_place { store.family_path() } else { root.clone() };
+        let base = store.base_path();
         let mut areas = Vec::new();
         if store.in_place
             && let Ok(Some(above)) = store.root()
@@ -183,8 +174,9 @@ fn look(
     if !is_ours {
         return Ok(Found::NotOurs);
     }
-    let is_own = area.base == base_of(own_store) && state_name == own_store.state_name();
-    let store = if is_own { Some(own_store.to_owned()) } else { store_of(area, state_name) };
+    let is_own = area.base == own_store.base_path() && state_name == own_store.state_name();
+    let store =
+        if is_own { Some(own_store.to_owned()) } else { store_of(area, own_store, state_name) };
     let sign = Sign::of(&old)?;
     let silence = silence(now, sign.last);
     let is_superseded = header.is_some()
@@ -297,9 +289,10 @@ fn holds_revision(old: &Dir, header: Option<&journal::Header>) -> Result<bool, S
 
 /// Whether a directory without a readable journal has nothing in it that an attempt of ours has not.
 fn holds_only_ours(old: &Dir) -> Result<bool, StoreError> {
-    const OURS: [&str; 6] = [TREE, JOURNAL, OWNER, "link", "probe-a", "probe-b"];
+    const OURS: [&str; 4] = [TREE, JOURNAL, OWNER, "link"];
     let is_ours = |name: &String| {
         OURS.contains(&name.as_str())
+            || name.starts_with(probe::OWN)
             || name.starts_with("owner.json.")
             || name.starts_with("publishing.json.")
             || filesystem::owns(name)
@@ -307,37 +300,16 @@ fn holds_only_ours(old: &Dir) -> Result<bool, StoreError> {
     Ok(old.names()?.iter().all(is_ours))
 }
 
-/// The family and the random part in the name of an attempt.
-pub(super) fn attempt_parts(name: &str) -> Option<(&str, &str)> {
-    let (state_name, id) = name.rsplit_once(ID_SEPARATOR)?;
-    let is_id = id.len() == ID_DIGITS
-        && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    (is_id && !state_name.is_empty()).then_some((state_name, id))
-}
-
-pub(super) fn base_of(store: &Store) -> PathBuf {
-    if store.in_place { store.family_path() } else { store.destination.root.clone() }
-}
-
 /// Where the attempts of `state_name` in `area` are published, if the name was not cut.
-fn store_of(area: &Area, state_name: &str) -> Option<Store> {
+fn store_of(area: &Area, own_store: &Store, state_name: &str) -> Option<Store> {
     if state_name == IN_PLACE {
         // Of the directory itself, or of a family of that name: who knows.
         return None;
     }
     let family = ModelDir::of_file_name(state_name)?;
-    let destination = Destination { root: area.base.clone(), family };
-    Some(Store { destination, in_place: false })
-}
-
-impl Sign {
-    pub fn of(old: &Dir) -> Result<Self, StoreError> {
-        let (journal, owner) = (old.modified_of(JOURNAL)?, old.modified_of(OWNER)?);
-        let last = match journal.max(owner) {
-            Some(last) => last,
-            None => old.modified()?,
-        };
-        let beat = Owner::read(old, OWNER).map(|owner| (owner.staging, owner.sequence));
-        Ok(Self { last, journal_bytes: old.file_size(JOURNAL)?, beat })
+    if area.base == own_store.destination.root {
+        return Some(own_store.beside(family));
     }
+    let destination = Destination { root: area.base.clone(), family };
+    Some(Store { destination, in_place: false, outer: None })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::Foreign;
+use super::{Foreign, Lack};
 use crate::fs::FsError;
 use crate::model::SentinelProblem;
 
@@ -51,6 +51,8 @@ pub enum StoreError {
         .0.display()
     )]
     NoAtomicPublication(PathBuf),
+    #[error("`{}` {lack}", path.display())]
+    Lacks { path: PathBuf, lack: Lack },
 }
 
 impl StoreError {

@@ -1,13 +1,10 @@
 //! What lies where a model should be, named for people who may have no other way to look: the image
 //! has no shell.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
-use super::fill::{Publishing, PublishingFile};
-use super::{Store, StoreError};
-use crate::fs::{Dir, Kind, filesystem};
-use crate::model::{SENTINEL, STATE_DIR, text};
+use crate::fs::{Dir, Kind};
+use crate::model::text;
 
 /// So many names are told; there may be thousands.
 const SHOWN: usize = 3;
@@ -52,53 +49,6 @@ impl fmt::Display for Foreign {
             0 => Ok(()),
             more => write!(out, " and {more} more"),
         }
-    }
-}
-
-impl Store {
-    /// Something lies at the family path, in `parent`, that is no directory of ours.
-    pub(super) fn in_the_way(&self, parent: &Dir) -> StoreError {
-        let what = description(parent, self.destination.family.path().name());
-        StoreError::InTheWay { path: self.family_path(), what }
-    }
-
-    /// The family directory holds what is not ours.
-    pub(super) fn foreign(&self) -> StoreError {
-        let found = match self.family_dir() {
-            Ok(Some(family)) => self.foreign_names(&family).unwrap_or_default(),
-            Ok(None) | Err(_) => Foreign::default(),
-        };
-        StoreError::Foreign { path: self.family_path(), found }
-    }
-
-    /// What a filesystem keeps is nobody's DEST, however empty it looks.
-    pub(super) fn refuse_reserved(&self) -> Result<(), StoreError> {
-        match self.destination.family.path().parts().find(|part| filesystem::owns(part)) {
-            None => Ok(()),
-            Some(name) => {
-                Err(StoreError::Reserved { path: self.family_path(), name: name.to_owned() })
-            }
-        }
-    }
-
-    pub(super) fn refuse_foreign(&self, family: &Dir) -> Result<(), StoreError> {
-        let found = self.foreign_names(family)?;
-        if found == Foreign::default() {
-            return Ok(());
-        }
-        Err(StoreError::Foreign { path: family.path().to_owned(), found })
-    }
-
-    /// What lies in `family` that neither we nor the filesystem have put there.
-    fn foreign_names(&self, family: &Dir) -> Result<Foreign, StoreError> {
-        let mut names = family.names()?;
-        let publishing = Publishing::read(family)?.map(|list| list.files).unwrap_or_default();
-        let top = |file: &PublishingFile| file.path.split('/').next().map(str::to_owned);
-        let ours: BTreeSet<String> = publishing.iter().filter_map(top).collect();
-        names.retain(|name| {
-            name != STATE_DIR && name != SENTINEL && !filesystem::owns(name) && !ours.contains(name)
-        });
-        Ok(Foreign::of(family, &names))
     }
 }
 

@@ -4,8 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::abandoned::silence;
-use super::adopt::open_attempt;
-use super::clear::{Sign, attempt_parts, base_of};
+use super::attempts::{Sign, attempt_parts, open_attempt};
 use super::staging::ATTEMPTS;
 use super::sweep::GONE;
 use super::{Store, journal};
@@ -69,8 +68,7 @@ impl Store {
     /// How much unfinished attempts of other families take in the working area, in words; `None` if there
     /// are none. For a volume that is full, so it may take a while.
     pub fn held_by_others(&self) -> Option<String> {
-        let base = Dir::open(&base_of(self)).ok()??;
-        let attempts = base.descend([STATE_DIR, ATTEMPTS].into_iter()).ok()??;
+        let attempts = self.base().ok()??.descend([STATE_DIR, ATTEMPTS].into_iter()).ok()??;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut told = Vec::new();
         for name in attempts.names().ok()? {

@@ -81,6 +81,7 @@ pub struct Journal {
     /// Held while a line is written.
     turn: Mutex<()>,
     path: std::path::PathBuf,
+    is_locked: bool,
 }
 
 impl Journal {
@@ -94,9 +95,15 @@ impl Journal {
         // Nobody else can hold it; a filesystem without locks just does not have this proof, and
         // one whose locks exclude nobody is seen by a second try.
         header.locked = fs2::FileExt::try_lock_exclusive(&file).is_ok() && is_held(attempt)?;
-        let journal = Self { file, turn: Mutex::default(), path };
+        let is_locked = header.locked;
+        let journal = Self { file, turn: Mutex::default(), path, is_locked };
         journal.append(&header)?;
         Ok(journal)
+    }
+
+    /// Whether locks work here.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
     }
 
     pub fn file(&self, n: usize, file: &RemoteFile, identity: &str) -> Result<(), StoreError> {

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::StoreError;
 use super::foreign::description;
+use super::mounts::{Outer, is_mount_point};
 use crate::fs::{Dir, FsError, Kind, filesystem};
 use crate::model::{
     ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelHead, SentinelProblem, There,
@@ -40,6 +40,8 @@ pub struct Store {
     /// The family directory is a mount point, or was given to us empty: it is filled and never
     /// replaced, and the working area lies inside it.
     pub in_place: bool,
+    /// Where another filesystem begins below the root that was named.
+    pub(super) outer: Option<Outer>,
 }
 
 /// What is at the family path.
@@ -74,12 +76,13 @@ impl Existing {
 
 impl Store {
     pub fn open(destination: Destination) -> Result<Self, StoreError> {
-        let mut store = Self { destination, in_place: false };
+        let mut store = Self { destination, in_place: false, outer: None };
         store.refuse_reserved()?;
+        store.refuse_inside_family()?;
+        store.enter_mounts()?;
         let Some(parent) = store.parent()? else {
             return Ok(store);
         };
-        store.refuse_inside_family()?;
         let name = store.destination.family.path().name();
         match parent.kind(name)? {
             None => {}
@@ -133,7 +136,10 @@ impl Store {
     }
 
     pub(super) fn root(&self) -> Result<Option<Dir>, StoreError> {
-        Ok(Dir::open(&self.destination.root)?)
+        match &self.outer {
+            Some(outer) => outer.open_inner(),
+            None => Ok(Dir::open(&self.destination.root)?),
+        }
     }
 
     /// The directory above the family, if it exists.
@@ -204,17 +210,21 @@ impl Store {
         if self.in_place { IN_PLACE.into() } else { self.destination.family.file_name() }
     }
 
-    fn make_root(&self) -> Result<Dir, StoreError> {
+    pub(super) fn make_root(&self) -> Result<Dir, StoreError> {
         let root = &self.destination.root;
-        if let Some(dir) = Dir::open(root)? {
+        if let Some(dir) = self.root()? {
             return Ok(dir);
+        }
+        if self.outer.is_some() {
+            // A mount that has gone is not made up for.
+            return Err(StoreError::io("open the directory", root, Errno::NOENT));
         }
         std::fs::create_dir_all(root)
             .map_err(|error| StoreError::io("create the directory", root, error))?;
         Dir::open(root)?.ok_or_else(|| StoreError::io("open the directory", root, Errno::NOENT))
     }
 
-    fn parent_parts(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn parent_parts(&self) -> impl Iterator<Item = &str> {
         let parent = self.destination.family.path().parent();
         parent.into_iter().flat_map(|parent| parent.split('/'))
     }
@@ -354,15 +364,4 @@ pub fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<Stri
         }
     }
     Ok(None)
-}
-
-/// Whether `name` in `parent` is the root of another mount.
-fn is_mount_point(parent: &Dir, child: &Dir, name: &str) -> Result<bool, StoreError> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    if let Ok(stat) = rustix::fs::statx(parent, name, flags, StatxFlags::empty())
-        && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
-    {
-        return Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
-    }
-    Ok(parent.identity()?.0 != child.identity()?.0)
 }

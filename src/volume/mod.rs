@@ -5,8 +5,12 @@
 //! Imports `model`, `content`, `fs` and `lock`; knows nothing of URLs and networks.
 
 mod abandoned;
+mod abilities;
 mod adopt;
+mod area;
+mod attempts;
 mod clear;
+mod conflict;
 mod error;
 mod fill;
 mod finish;
@@ -15,6 +19,8 @@ pub(crate) mod fuzz;
 mod held;
 mod journal;
 mod layout;
+mod mounts;
+mod probe;
 mod publish;
 mod recheck;
 mod remove;
@@ -23,6 +29,7 @@ mod staging;
 mod sweep;
 mod wanted;
 
+pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
 pub use error::StoreError;
 pub use foreign::Foreign;
 pub use layout::{Destination, Existing, Store, first_difference, read_sentinel};

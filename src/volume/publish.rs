@@ -256,12 +256,15 @@ impl Staging {
         self.files.iter().flat_map(|file| owned_parts(file.path.as_str())).collect()
     }
 
-    fn random_part(&self) -> &str {
+    pub(super) fn random_part(&self) -> &str {
         self.id.rsplit(ID_SEPARATOR).next().unwrap_or(&self.id)
     }
 
     /// Asks the filesystem, once, whether it exchanges directories.
     fn exchange_works(&self) -> Result<bool, StoreError> {
+        if let Some(abilities) = self.abilities.get() {
+            return Ok(abilities.exchanges);
+        }
         self.dir.make_child("probe-a")?;
         self.dir.make_child("probe-b")?;
         let works = match self.dir.exchange("probe-a", &self.dir, "probe-b") {

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::journal::{Header, Journal, WrittenChunk};
-use super::{Store, StoreError};
+use super::{Abilities, Store, StoreError};
 use crate::fs::{Dir, NodeIdentity, filesystem, node, space};
 use crate::lock::Heartbeat;
 use crate::lock::heartbeat::{self, AskStatus};
@@ -47,6 +47,8 @@ pub struct Staging {
     presence: Mutex<Vec<Presence>>,
     /// Small files that `sync_rest` makes durable, all in one go, where that can be done.
     unsynced: Option<Mutex<Vec<usize>>>,
+    /// What the volume can do, once that was found out.
+    pub(super) abilities: OnceLock<Abilities>,
 }
 
 /// What there is of a file in the tree.
@@ -108,6 +110,7 @@ impl Staging {
             present: BTreeMap::new(),
             presence: Mutex::new(vec![Presence::Absent; count]),
             unsynced: together.then(Mutex::default),
+            abilities: OnceLock::new(),
         })
     }
 

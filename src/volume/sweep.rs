@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::adopt::open_attempt;
+use super::StoreError;
+use super::attempts::open_attempt;
+use super::journal::{self, JOURNAL};
 use super::layout::{IN_PLACE, with_sentinel};
 use super::publish::{KEPT_PREFIX, owned_parts};
 use super::remove::Removal;
 use super::staging::{ID_SEPARATOR, Staging, TREE};
-use super::{StoreError, journal};
 use crate::fs::{Dir, filesystem, node};
 use crate::model::{RelPath, SentinelHead};
 
@@ -23,9 +24,21 @@ pub(super) fn remove_attempt(attempts: &Dir, name: &str) -> Result<(), StoreErro
     match attempts.rename(name, attempts, &gone) {
         // Another process was faster.
         Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(()),
-        renamed => renamed?,
+        // As on a volume where nothing can be renamed, which the probe has just found out.
+        Err(_) => return remove_as_it_is(attempts, name),
+        Ok(()) => {}
     }
     remove_renamed(attempts, &gone)
+}
+
+/// Removes an attempt under its own name, its journal last.
+fn remove_as_it_is(attempts: &Dir, name: &str) -> Result<(), StoreError> {
+    if let Some(dir) = open_attempt(attempts, name)? {
+        for part in dir.names()?.iter().filter(|part| *part != JOURNAL) {
+            dir.remove_tree(part)?;
+        }
+    }
+    attempts.remove_tree(name).map(|_| ())
 }
 
 /// Removes an attempt that has got its last name. What is of the model in it goes also where a

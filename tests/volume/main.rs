@@ -12,5 +12,6 @@ mod decisions;
 mod leftovers;
 mod mutations;
 mod planted;
+mod probe;
 mod publication;
 mod update;

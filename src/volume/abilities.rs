@@ -1,0 +1,297 @@
+//! What a volume can do, and what follows for a model that is to appear on it. Decided from facts alone, so
+//! that it is one table; [`super::probe`] finds the facts.
+
+use std::path::PathBuf;
+
+use crate::fs::Kind;
+use crate::model::text;
+
+/// What was found by trying, in the attempt's own directory, and by asking about the place of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    pub renames_files: bool,
+    pub renames_directories: bool,
+    /// Two names in one step (`RENAME_EXCHANGE`).
+    pub exchanges: bool,
+    pub symbolic_links: bool,
+    /// Without them, files that an update has in common with the older copy are copied.
+    pub hard_links: bool,
+    /// Of files and of directories.
+    pub syncs: bool,
+    pub removes: bool,
+    /// Without them, replicas may fetch the same bytes.
+    pub locks: bool,
+    /// In bytes, where the filesystem tells.
+    pub longest_name: Option<u64>,
+    /// Whether a file as large as the largest of the model can be.
+    pub holds_largest_file: bool,
+    /// Why a finished tree cannot get to the place of the model, and where.
+    pub obstacle: Option<(PathBuf, Obstacle)>,
+}
+
+/// What keeps names from being added, moved or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing can be renamed from the working area to here: another mount, or another quota.
+    Elsewhere,
+    ReadOnly,
+    /// Permissions: this user may not change it.
+    Closed {
+        user: u32,
+    },
+    Immutable,
+    AppendOnly,
+    /// In a sticky directory, what belongs to `owner`.
+    Sticky {
+        user: u32,
+        owner: u32,
+    },
+}
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct Aim {
+    /// Into a directory that stays the one it is.
+    pub in_place: bool,
+    pub allow_degraded: bool,
+    /// What is at the place of the model now.
+    pub there: Option<Kind>,
+    /// The longest name of a file or directory.
+    pub longest_name: String,
+    pub largest_file: u64,
+}
+
+/// How a model can appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Rename,
+    Exchange,
+    Link,
+    /// The sentinel last: readers that do not look at it may see a mixture.
+    FileByFile,
+}
+
+/// Why it cannot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    #[error("{}", obstacle.told())]
+    Obstacle { path: PathBuf, obstacle: Obstacle },
+    #[error("cannot rename files, so nothing can be published there; use a volume of another kind")]
+    Rename,
+    #[error(
+        "cannot remove files (append-only, or write once), so nothing that a fetch leaves could be cleaned \
+         up; allow that, or use a volume of another kind"
+    )]
+    Removal,
+    #[error(
+        "cannot make files durable (fsync is refused), so nothing there would survive a power cut; use a \
+         volume of another kind"
+    )]
+    Sync,
+    #[error(
+        "allows names of {longest} bytes, and `{}` has {}; use a volume of another kind, or leave the file \
+         out with --exclude", text::name(name, 80), name.len()
+    )]
+    Name { longest: u64, name: String },
+    #[error(
+        "cannot hold a file of {}, the largest of the model; use a volume of another kind, or raise the \
+         limit of file sizes (ulimit -f)", text::size(*bytes)
+    )]
+    Size { bytes: u64 },
+    /// Neither exchange, rename nor link.
+    #[error("has no way to let a model appear in one step")]
+    OneStep,
+}
+
+impl Obstacle {
+    fn told(self) -> String {
+        match self {
+            Self::Elsewhere => {
+                "is on another volume, or under another quota, than the working area \
+                 `.weightlift` that a model is moved from; name that directory as --root"
+                    .to_owned()
+            }
+            Self::ReadOnly => {
+                "is read-only; mount it writable, or let another pod fetch".to_owned()
+            }
+            Self::Closed { user } => format!(
+                "cannot be changed by user {user}, as which weightlift runs; give that user write \
+                 permission (fsGroup, chown), or choose another DEST"
+            ),
+            Self::Immutable => {
+                "is immutable; remove that attribute (chattr -i), or choose another DEST".to_owned()
+            }
+            Self::AppendOnly => "is append-only, so nothing there can be replaced; remove that \
+                 attribute (chattr -a), or choose another DEST"
+                .to_owned(),
+            Self::Sticky { user, owner } => format!(
+                "belongs to user {owner}, and lies in a sticky directory: user {user}, as which \
+                 weightlift runs, cannot replace it; run as user {owner}, or choose another DEST"
+            ),
+        }
+    }
+}
+
+/// How the model can appear, before a byte of it is asked for.
+pub fn way(abilities: &Abilities, aim: &Aim) -> Result<Way, Lack> {
+    if !abilities.renames_files {
+        return Err(Lack::Rename);
+    }
+    if !abilities.removes {
+        return Err(Lack::Removal);
+    }
+    if !abilities.syncs {
+        return Err(Lack::Sync);
+    }
+    // After what holds everywhere: where nothing can be renamed, this cannot either.
+    if let Some((path, obstacle)) = &abilities.obstacle {
+        return Err(Lack::Obstacle { path: path.clone(), obstacle: *obstacle });
+    }
+    match abilities.longest_name {
+        Some(longest) if aim.longest_name.len() as u64 > longest => {
+            return Err(Lack::Name { longest, name: aim.longest_name.clone() });
+        }
+        _ => {}
+    }
+    if !abilities.holds_largest_file {
+        return Err(Lack::Size { bytes: aim.largest_file });
+    }
+    if aim.in_place {
+        return Ok(Way::FileByFile);
+    }
+    let Abilities { exchanges, renames_directories, symbolic_links, .. } = *abilities;
+    // As `publish` does it.
+    match aim.there {
+        None if exchanges => Ok(Way::Rename),
+        Some(Kind::Directory) if exchanges => Ok(Way::Exchange),
+        _ if symbolic_links && renames_directories => Ok(Way::Link),
+        None if renames_directories => Ok(Way::Rename),
+        // A link cannot be filled.
+        None | Some(Kind::Directory) if aim.allow_degraded => Ok(Way::FileByFile),
+        _ => Err(Lack::OneStep),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Abilities {
+        Abilities {
+            renames_files: true,
+            renames_directories: true,
+            exchanges: true,
+            symbolic_links: true,
+            hard_links: true,
+            syncs: true,
+            removes: true,
+            locks: true,
+            longest_name: Some(255),
+            holds_largest_file: true,
+            obstacle: None,
+        }
+    }
+
+    fn aim() -> Aim {
+        Aim {
+            in_place: false,
+            allow_degraded: false,
+            there: None,
+            longest_name: "model.safetensors".into(),
+            largest_file: 5 << 30,
+        }
+    }
+
+    const DIRECTORY: Option<Kind> = Some(Kind::Directory);
+    const LINK: Option<Kind> = Some(Kind::Link);
+
+    /// By what directories can do: exchange, rename, be linked to.
+    #[test]
+    fn the_way_follows_from_what_directories_can_do() {
+        use Way::{Exchange, FileByFile, Link, Rename};
+        let refused = Err(Lack::OneStep);
+        for (exchanges, renames, links, there, strict, degraded) in [
+            (true, true, true, None, Ok(Rename), Ok(Rename)),
+            (true, true, true, DIRECTORY, Ok(Exchange), Ok(Exchange)),
+            (true, true, true, LINK, Ok(Link), Ok(Link)),
+            (true, true, false, None, Ok(Rename), Ok(Rename)),
+            (true, true, false, DIRECTORY, Ok(Exchange), Ok(Exchange)),
+            (true, true, false, LINK, refused.clone(), refused.clone()),
+            // NFS.
+            (false, true, true, None, Ok(Link), Ok(Link)),
+            (false, true, true, DIRECTORY, Ok(Link), Ok(Link)),
+            (false, true, true, LINK, Ok(Link), Ok(Link)),
+            // Some SMB.
+            (false, true, false, None, Ok(Rename), Ok(Rename)),
+            (false, true, false, DIRECTORY, refused.clone(), Ok(FileByFile)),
+            (false, true, false, LINK, refused.clone(), refused.clone()),
+            // Object stores behind FUSE.
+            (false, false, true, None, refused.clone(), Ok(FileByFile)),
+            (false, false, true, DIRECTORY, refused.clone(), Ok(FileByFile)),
+            (false, false, false, None, refused.clone(), Ok(FileByFile)),
+            (false, false, false, DIRECTORY, refused.clone(), Ok(FileByFile)),
+        ] {
+            let abilities = Abilities {
+                exchanges,
+                renames_directories: renames,
+                symbolic_links: links,
+                ..all()
+            };
+            for (allow_degraded, expected) in [(false, strict), (true, degraded)] {
+                let aim = Aim { allow_degraded, there, ..aim() };
+                assert_eq!(way(&abilities, &aim), expected, "{abilities:?} {aim:?}");
+                // A directory that is filled needs nothing of directories.
+                let in_place = Aim { in_place: true, ..aim };
+                assert_eq!(way(&abilities, &in_place), Ok(FileByFile), "{abilities:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_every_way_needs_is_refused_also_where_degraded_is_allowed() {
+        let long = "x".repeat(200);
+        let obstacle = |obstacle| {
+            let at = PathBuf::from("/models/a");
+            let abilities = Abilities { obstacle: Some((at.clone(), obstacle)), ..all() };
+            (abilities, aim(), Lack::Obstacle { path: at, obstacle })
+        };
+        let rows = [
+            (Abilities { renames_files: false, ..all() }, aim(), Lack::Rename),
+            (Abilities { removes: false, ..all() }, aim(), Lack::Removal),
+            (Abilities { syncs: false, ..all() }, aim(), Lack::Sync),
+            (
+                Abilities { longest_name: Some(143), ..all() },
+                Aim { longest_name: long.clone(), ..aim() },
+                Lack::Name { longest: 143, name: long.clone() },
+            ),
+            (
+                Abilities { holds_largest_file: false, ..all() },
+                aim(),
+                Lack::Size { bytes: 5 << 30 },
+            ),
+            obstacle(Obstacle::Elsewhere),
+            obstacle(Obstacle::ReadOnly),
+            obstacle(Obstacle::Closed { user: 65532 }),
+            obstacle(Obstacle::Immutable),
+            obstacle(Obstacle::AppendOnly),
+            obstacle(Obstacle::Sticky { user: 65532, owner: 1000 }),
+        ];
+        for (abilities, aim, expected) in rows {
+            for (in_place, allow_degraded) in [(false, false), (false, true), (true, false)] {
+                let aim = Aim { in_place, allow_degraded, ..aim.clone() };
+                assert_eq!(way(&abilities, &aim), Err(expected.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_volume_can_do_without_is_no_reason_to_refuse() {
+        for abilities in [
+            Abilities { hard_links: false, ..all() },
+            Abilities { locks: false, ..all() },
+            Abilities { longest_name: None, ..all() },
+        ] {
+            assert_eq!(way(&abilities, &aim()), Ok(Way::Rename), "{abilities:?}");
+        }
+    }
+}
