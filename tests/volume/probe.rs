@@ -378,7 +378,9 @@ fn what_a_volume_cannot_do_is_found_out_by_trying() {
             let run = straced(command.args(arguments), calls, injects).run();
             if code == 0 {
                 assert_eq!(run.code, 0, "{injects:?} {is_update}: {}", run.stderr);
-                run.assert_says(says);
+                if of_first == of_update {
+                    run.assert_says(says);
+                }
                 volume.assert_holds("tiny", &if is_update { updated() } else { model() });
                 assert_eq!(volume.attempts(), Vec::<PathBuf>::new(), "{injects:?} {is_update}");
             } else {

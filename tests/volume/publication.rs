@@ -711,8 +711,9 @@ fn a_link_publication_that_was_cut_off_is_finished_without_fetching_again() {
         return;
     }
     let (hub, volume) = (FakeHub::serving(REPO, large(9)), Volume::new());
-    // Links instead of exchanges, and a kill at each of the renames of the publication.
-    for when in 3..=4 {
+    // Links instead of exchanges, and a kill at each of the renames of the publication, which come after
+    // three of the probe.
+    for when in 6..=7 {
         let _ = std::fs::remove_dir_all(volume.root());
         let kill = format!("renameat:signal=KILL:when={when}");
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
