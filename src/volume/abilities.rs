@@ -58,7 +58,7 @@ pub struct Aim {
     pub there: Option<Kind>,
     /// The longest name of a file or directory.
     pub longest_name: String,
-    pub largest_file: u64,
+    pub largest_file: (String, u64),
 }
 
 /// How a model can appear.
@@ -94,10 +94,10 @@ pub enum Lack {
     )]
     Name { longest: u64, name: String },
     #[error(
-        "cannot hold a file of {}, the largest of the model; use a volume of another kind, or raise the \
-         limit of file sizes (ulimit -f)", text::size(*bytes)
+        "cannot hold a file of {}, as `{}` is; use a volume of another kind, or raise the limit of file \
+         sizes (ulimit -f)", text::size(*bytes), text::name(name, 80)
     )]
-    Size { bytes: u64 },
+    Size { bytes: u64, name: String },
     /// Neither exchange, rename nor link.
     #[error("has no way to let a model appear in one step")]
     OneStep,
@@ -154,7 +154,8 @@ pub fn way(abilities: &Abilities, aim: &Aim) -> Result<Way, Lack> {
         _ => {}
     }
     if !abilities.holds_largest_file {
-        return Err(Lack::Size { bytes: aim.largest_file });
+        let (name, bytes) = aim.largest_file.clone();
+        return Err(Lack::Size { bytes, name });
     }
     if aim.in_place {
         return Ok(Way::FileByFile);
@@ -198,7 +199,7 @@ mod tests {
             allow_degraded: false,
             there: None,
             longest_name: "model.safetensors".into(),
-            largest_file: 5 << 30,
+            largest_file: ("weights.bin".into(), 5 << 30),
         }
     }
 
@@ -267,7 +268,7 @@ mod tests {
             (
                 Abilities { holds_largest_file: false, ..all() },
                 aim(),
-                Lack::Size { bytes: 5 << 30 },
+                Lack::Size { bytes: 5 << 30, name: "weights.bin".into() },
             ),
             obstacle(Obstacle::Elsewhere),
             obstacle(Obstacle::ReadOnly),

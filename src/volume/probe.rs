@@ -49,7 +49,12 @@ impl Staging {
             allow_degraded,
             there,
             longest_name: names.max_by_key(|name| name.len()).unwrap_or_default().to_owned(),
-            largest_file: self.files.iter().map(|file| file.size).max().unwrap_or_default(),
+            largest_file: self
+                .files
+                .iter()
+                .max_by_key(|file| file.size)
+                .map(|file| (file.path.to_string(), file.size))
+                .unwrap_or_default(),
         })
     }
 
@@ -64,9 +69,9 @@ impl Staging {
 
         let file = dir.create_file("probe-file")?;
         let is_allowed =
-            getrlimit(Resource::Fsize).current.is_none_or(|limit| limit >= aim.largest_file);
+            getrlimit(Resource::Fsize).current.is_none_or(|limit| limit >= aim.largest_file.1);
         let holds_largest_file =
-            is_allowed && rustix::fs::ftruncate(&file, aim.largest_file) != Err(Errno::FBIG);
+            is_allowed && rustix::fs::ftruncate(&file, aim.largest_file.1) != Err(Errno::FBIG);
         let path = dir.path_of("probe-file");
         let synced = rustix::fs::fsync(&file).map_err(|error| FsError::io("sync", &path, error));
         let syncs = works(synced)? && works(dir.sync())?;

@@ -176,7 +176,8 @@ fn while_the_disk_syncs() {
     for signals in 1..=2 {
         let (hub, volume) = (hub(), Volume::in_memory());
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
-        let slow = ["fsync:delay_enter=60000000"];
+        // After the two of the probe: the main thread hangs in that of the sentinel.
+        let slow = ["fsync:delay_enter=60000000:when=3"];
         let running = straced(&command, "fsync", &slow).start();
         eventually("all bytes have arrived", || sent(&hub) >= 24 * MIB);
         std::thread::sleep(Duration::from_secs(1));
@@ -200,16 +201,13 @@ fn while_publishing_it_finishes_or_nothing_is_published() {
     if !has("strace") {
         return;
     }
-    // The question whether directories can be exchanged is the first step, and the third rename, after
-    // two of the heartbeat, is the publication.
-    for (slow, code) in [
-        ("renameat:delay_enter=1000000", 0),
-        ("renameat:delay_enter=60000000:when=3", 143),
-        ("renameat2:delay_enter=60000000", 143),
-    ] {
+    // The fifth rename, after two of the probe and two of the heartbeat, is the publication.
+    for (slow, code) in
+        [("renameat:delay_enter=1000000", 0), ("renameat:delay_enter=60000000:when=5", 143)]
+    {
         let (hub, volume) = (hub(), Volume::in_memory());
         let command = fetch(&hub, &volume, &["hf://org/tiny"]);
-        let running = straced(&command, "renameat,renameat2", &[slow]).start();
+        let running = straced(&command, "renameat", &[slow]).start();
         eventually("the sentinel is written", || {
             volume.attempts().iter().any(|it| it.join("tree/.weightlift-complete.json").exists())
         });
@@ -228,8 +226,9 @@ fn between_two_models() {
     let hub = FakeHub::builder().repo(REPO, tree()).repo("org/b", tiny()).start();
     let volume = Volume::in_memory();
     let command = fetch(&hub, &volume, &["hf://org/tiny", "tiny", "hf://org/b", "b"]);
-    let slow = ["renameat2:delay_enter=1000000"];
-    let running = straced(&command, "renameat2", &slow).start();
+    // As above.
+    let slow = ["renameat:delay_enter=1000000:when=5"];
+    let running = straced(&command, "renameat", &slow).start();
     eventually("the sentinel is written", || {
         volume.attempts().iter().any(|it| it.join("tree/.weightlift-complete.json").exists())
     });

@@ -413,7 +413,7 @@ fn a_file_that_is_too_large_for_the_volume_is_refused_before_the_small_ones_come
     let (hub, volume) = (hub(), Volume::new());
     let command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let run = under(&["prlimit", "--fsize=500000"], &command).run();
-    assert_refused(run, &hub, &volume, 15, "cannot hold a file of 1.0 MB");
+    assert_refused(run, &hub, &volume, 15, "cannot hold a file of 1.0 MB, as `weights.bin` is");
 }
 
 #[test]
