@@ -195,7 +195,7 @@ fn a_deadline_leaves_time_to_use_the_copy_that_is_there() {
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
     hang(&hub, "");
     let run = fetch(&hub, &volume, &["hf://org/tiny", "--deadline", "8s"]).run();
-    run.assert_success().assert_says("using the last complete copy");
+    run.assert_success().assert_says("using the complete copy");
 }
 
 #[test]
