@@ -17,7 +17,8 @@ use criterion::{
 };
 use sha2::Digest as _;
 use tempfile::TempDir;
-use weightlift::engine::{Limits, Queue};
+use weightlift::engine::schedule::Schedule;
+use weightlift::engine::schedule::event::{Action, Ending, Event, Limits, Party, Task};
 use weightlift::model::{
     Checksum, Digest, ModelDir, Plan, RelPath, RemoteFile, SENTINEL, Selection, Sentinel,
     SentinelFile, Sha256, Snapshot, SourceUri,
@@ -119,7 +120,6 @@ fn writer(criterion: &mut Criterion) {
 fn chunk_queue(criterion: &mut Criterion) {
     const WORKERS: usize = 8;
     const CHUNK_SIZE: u64 = 64 * MIB;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut group = criterion.benchmark_group("chunk queue");
     for (name, files, size) in [
         ("100 files of 1 GiB", 100, GIB),
@@ -128,43 +128,55 @@ fn chunk_queue(criterion: &mut Criterion) {
     ] {
         let files = (0..files).map(|n| remote_file(&format!("{n:05}.safetensors"), size));
         let plan = Plan::new(files.collect(), |_| Vec::new());
-        let limits = Limits { chunk_size: CHUNK_SIZE, workers: WORKERS, open_files: 128 };
-        let queue = || Queue::new(&plan, limits);
-        let take_all = |queue: Queue| {
-            let chunks = runtime.block_on(async {
-                // Nothing here has to wait; if it did, it would be for ever.
-                let taken =
-                    tokio::time::timeout(Duration::from_secs(60), take_all(&queue, WORKERS, size));
-                taken.await.unwrap()
-            });
-            (queue, chunks)
+        let limits = Limits {
+            chunk_size: CHUNK_SIZE,
+            workers: WORKERS,
+            open_files: 128,
+            hashers: 1,
+            small_bytes: 8 * MIB,
+            low_speed_after: Duration::from_secs(20),
+            min_rate: None,
         };
-        group.throughput(Throughput::Elements(take_all(queue()).1));
+        let schedule = || Schedule::new(&plan, |_| true, limits);
+        group.throughput(Throughput::Elements(carry_out(schedule())));
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(queue, take_all, BatchSize::PerIteration);
+            bencher.iter_batched(schedule, carry_out, BatchSize::PerIteration);
         });
     }
     group.finish();
 }
 
-/// How many chunks there were of files of `size`.
-async fn take_all(queue: &Queue, workers: usize, size: u64) -> u64 {
-    let mut last = Vec::new();
-    for worker in 0..workers {
-        last.push(queue.next(worker, None).await);
-    }
-    let mut chunks = workers as u64;
-    while queue.bytes_left() > 0 {
-        let worker = chunks as usize % workers;
-        let own = last[worker].take().unwrap();
-        queue.hashed(own.file, own.generation, own.range.end);
-        if own.range.end == size {
-            queue.finish_file(own.file);
+/// Does at once whatever it is told to do; returns how many tasks there were.
+fn carry_out(mut schedule: Schedule) -> u64 {
+    let mut tasks = 0;
+    let mut event = Event::Started(Party::Hasher(0));
+    let mut events = std::collections::VecDeque::new();
+    loop {
+        schedule.handle(Duration::ZERO, event);
+        while let Some(action) = schedule.poll() {
+            match action {
+                Action::StartWorker(n) => events.push_back(Event::Started(Party::Worker(n))),
+                Action::Give(party, task) => {
+                    tasks += 1;
+                    events.extend(done(party, &task));
+                }
+                Action::End => return tasks,
+                _ => {}
+            }
         }
-        last[worker] = queue.next(worker, Some(own)).await;
-        chunks += 1;
+        event = events.pop_front().unwrap();
     }
-    chunks
+}
+
+fn done(party: Party, task: &Task) -> Option<Event> {
+    match (party, task) {
+        (Party::Worker(worker), Task::Fetch(chunk)) => {
+            Some(Event::Fetched { worker, at: chunk.range.end, ending: Ending::Written })
+        }
+        (Party::Hasher(hasher), Task::Hash { .. }) => Some(Event::Hashed { hasher }),
+        (party, Task::Finish { .. }) => Some(Event::Finished(party)),
+        _ => None,
+    }
 }
 
 /// From the listing of 100,000 files to the ranges that are missing.

@@ -241,6 +241,11 @@ pub struct FetchArgs {
           value_parser = parse_stall_timeout)]
     pub stall_timeout: Duration,
 
+    /// Fail (exit 20) if the files together bring less than this in a second, on average over a minute
+    /// (over --retry-timeout, if that is shorter): 500kB, 1MB, 10MiB [default: no such limit]
+    #[arg(long, env = "WEIGHTLIFT_MIN_RATE", value_name = "RATE", value_parser = parse_min_rate)]
+    pub min_rate: Option<u64>,
+
     /// Fail (exit 16) unless SOURCE resolves to this revision; one for each SOURCE [repeatable]
     #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
     pub expect_revision: Vec<String>,
@@ -479,6 +484,7 @@ impl FetchArgs {
         engine::Options {
             connections: usize::from(self.connections),
             chunk_size: self.chunk_size,
+            min_rate: self.min_rate,
             retry: engine::RetryPolicy {
                 budget: self.retry_timeout,
                 ..engine::RetryPolicy::default()
@@ -500,6 +506,14 @@ fn parse_deadline(text: &str) -> Result<Duration, String> {
     match text::parse_duration(text)? {
         Duration::ZERO => Err("use more than 0s; without the flag there is no deadline".into()),
         time => Ok(time),
+    }
+}
+
+/// Bytes per second; `1MB/s` says the same as `1MB`.
+fn parse_min_rate(text: &str) -> Result<u64, String> {
+    match text::parse_size(text.trim().trim_end_matches("/s"))? {
+        0 => Err("use at least 1B, or leave it out".into()),
+        rate => Ok(rate),
     }
 }
 

@@ -137,7 +137,8 @@ impl Error {
                 | TransferError::Structure { .. }
                 | TransferError::Header { .. }
                 | TransferError::UnsteadyHeader { .. }
-                | TransferError::Silent { .. } => true,
+                | TransferError::Silent { .. }
+                | TransferError::TooSlow(_) => true,
             },
             Self::Selection(_) | Self::NotFound(_) | Self::Integrity(_) => true,
             Self::Fs(_) | Self::Store(_) => self.class() == Class::NoSpace,
@@ -237,7 +238,7 @@ fn of_transfer(error: &TransferError) -> Class {
         TransferError::Store(error) => of_store(error),
         TransferError::Thread(_) => Class::LocalIo,
         TransferError::Setup(error) => of_source(error),
-        TransferError::Silent { .. } => Class::Unreachable,
+        TransferError::Silent { .. } | TransferError::TooSlow(_) => Class::Unreachable,
         TransferError::Stopped => Class::Terminated,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::schedule::event::Phase;
 use crate::model::text;
 
 /// Threads and files that are named; the rest is counted.
@@ -28,17 +29,27 @@ pub enum Doing {
     WaitsToRetry(usize),
     /// Hashes, or is in a call to the volume, however long that takes.
     Works(usize),
+    /// Has no request on its way: it finishes a chunk or a file.
+    Finishes(usize),
+    /// Waits for a second read of the start.
+    Compares(usize),
 }
 
 impl Doing {
     /// The network has deadlines of its own, and ends these waits.
     fn has_deadline(self) -> bool {
-        matches!(self, Self::WaitsForAnswer(_) | Self::WaitsForBytes(_) | Self::WaitsToRetry(_))
+        matches!(
+            self,
+            Self::WaitsForAnswer(_)
+                | Self::WaitsForBytes(_)
+                | Self::WaitsToRetry(_)
+                | Self::Compares(_)
+        )
     }
 
     /// Somebody does something, even if nobody can see how far it is.
     fn is_work(self) -> bool {
-        matches!(self, Self::Starting | Self::Works(_))
+        matches!(self, Self::Starting | Self::Works(_) | Self::Finishes(_))
     }
 
     fn words(self) -> (&'static str, Option<usize>) {
@@ -50,7 +61,8 @@ impl Doing {
             Self::WaitsForAnswer(file) => ("an answer about", Some(file)),
             Self::WaitsForBytes(file) => ("bytes of", Some(file)),
             Self::WaitsToRetry(file) => ("the next try of", Some(file)),
-            Self::Works(file) => ("its work on", Some(file)),
+            Self::Works(file) | Self::Finishes(file) => ("its work on", Some(file)),
+            Self::Compares(file) => ("a second read of the start of", Some(file)),
         }
     }
 
@@ -65,13 +77,15 @@ impl Doing {
             Self::WaitsForBytes(file) => (5, file),
             Self::WaitsToRetry(file) => (6, file),
             Self::Works(file) => (7, file),
+            Self::Finishes(file) => (8, file),
+            Self::Compares(file) => (9, file),
         };
-        file << 3 | kind
+        file << 4 | kind
     }
 
     fn unpacked(packed: usize) -> Self {
-        let file = packed >> 3;
-        match packed & 7 {
+        let file = packed >> 4;
+        match packed & 15 {
             0 => Self::Starting,
             1 => Self::Ended,
             2 => Self::WaitsForChunk,
@@ -79,7 +93,9 @@ impl Doing {
             4 => Self::WaitsForAnswer(file),
             5 => Self::WaitsForBytes(file),
             6 => Self::WaitsToRetry(file),
-            _ => Self::Works(file),
+            7 => Self::Works(file),
+            8 => Self::Finishes(file),
+            _ => Self::Compares(file),
         }
     }
 }
@@ -104,14 +120,14 @@ pub struct Activity {
     workers: Vec<AtomicUsize>,
     hashers: Vec<AtomicUsize>,
     /// Nobody waits for this one.
-    keeper: AtomicUsize,
+    checkpointer: AtomicUsize,
 }
 
 impl Activity {
     pub fn of(workers: usize, hashers: usize) -> Self {
         let posts = |count| (0..count).map(|_| AtomicUsize::new(Doing::Ended.packed())).collect();
-        let keeper = AtomicUsize::new(Doing::Ended.packed());
-        Self { workers: posts(workers), hashers: posts(hashers), keeper }
+        let checkpointer = AtomicUsize::new(Doing::Ended.packed());
+        Self { workers: posts(workers), hashers: posts(hashers), checkpointer }
     }
 
     /// For the thread that is about to start.
@@ -123,14 +139,23 @@ impl Activity {
         Self::started(&self.hashers[number])
     }
 
-    pub fn keeper(&self) -> Post<'_> {
-        Self::started(&self.keeper)
+    pub fn checkpointer(&self) -> Post<'_> {
+        Self::started(&self.checkpointer)
     }
 
     fn started(post: &AtomicUsize) -> Post<'_> {
         let post = Post(post);
         post.tell(Doing::Starting);
         post
+    }
+
+    /// What worker number `number` does, as the schedule sees it.
+    pub fn phase(&self, number: usize) -> Phase {
+        match Doing::unpacked(self.workers[number].load(Relaxed)) {
+            Doing::WaitsForAnswer(_) => Phase::Head,
+            Doing::WaitsForBytes(_) | Doing::Works(_) => Phase::Body,
+            _ => Phase::Other,
+        }
     }
 
     /// Whether anybody works, and whether anybody waits for what ends by itself.
@@ -188,6 +213,8 @@ mod tests {
             Doing::WaitsForBytes(1),
             Doing::WaitsToRetry(1_000_000),
             Doing::Works(7),
+            Doing::Finishes(8),
+            Doing::Compares(9),
         ] {
             assert_eq!(Doing::unpacked(doing.packed()), doing);
         }

@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
-
+use super::activity::Doing;
+use super::error::TransferError;
 use super::job::Job;
-use super::worker::{Failure, SMALL_BYTES};
-use super::{Retry, Shared, TransferError};
-use crate::model::{Digest, RemoteFile};
+use super::retry::Retry;
+use super::shared::Shared;
+use super::worker::Worker;
+use super::written::NEVER;
+use crate::net::SourceError;
 use crate::verify::{self, Start, Structure};
 use crate::volume::{StagedFile, StoreError};
 
@@ -19,9 +21,6 @@ use crate::volume::{StagedFile, StoreError};
 const MAX_WRONG_STARTS: u32 = 3;
 /// How often those look who wait for a second read by another worker.
 const WAIT: Duration = Duration::from_millis(50);
-/// Nothing is to be looked at, or not any more.
-pub const NEVER: u64 = u64::MAX;
-
 /// The start of a file that is no safetensors.
 pub struct BadStart {
     why: String,
@@ -29,26 +28,46 @@ pub struct BadStart {
     len: u64,
 }
 
-/// How many bytes from the start of `file` are worth a first look.
-pub fn first_look(file: &RemoteFile) -> u64 {
-    // One that comes in a single piece has its digest soon, which proves more than a second read.
-    let is_proved_soon =
-        file.size <= SMALL_BYTES && file.digest.as_ref().is_some_and(Digest::refutes);
-    if verify::is_safetensors(file.path.as_str()) && !is_proved_soon {
-        file.size.min(8)
-    } else {
-        NEVER
+/// What is wrong with a start that was looked at.
+pub enum LookError {
+    Store(StoreError),
+    Start(BadStart),
+}
+
+impl From<StoreError> for LookError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a second read of the start brought.
+enum SecondRead {
+    Same,
+    Other,
+    /// The first one could not be read back.
+    Unreadable(StoreError),
+}
+
+/// Lets another worker ask, should the one that asks be called off.
+struct Suspicion<'a>(&'a Job<'a>);
+
+impl Drop for Suspicion<'_> {
+    fn drop(&mut self) {
+        self.0.with(|state| state.is_suspected = false);
     }
 }
 
 impl Shared<'_> {
-    /// Looks at what is there before the bytes from `at` on are asked for; returns how many there must
-    /// be for the next look.
-    pub fn look_before(&self, job: &Job<'_>, staged: &StagedFile, at: u64) -> Result<u64, Failure> {
-        let (there, mut look_at) = {
-            let state = job.state();
-            (state.written.end_of(0), state.look_at)
-        };
+    /// Looks at the first `there` bytes before those from `at` on are asked for; returns how many there
+    /// must be for the next look.
+    pub fn look_before(
+        &self,
+        job: &Job<'_>,
+        staged: &StagedFile,
+        at: u64,
+        there: u64,
+    ) -> Result<u64, LookError> {
+        let mut look_at = job.with(|state| state.look_at);
         if there >= look_at {
             look_at = self.look_at_header(job, staged, there)?;
         }
@@ -62,56 +81,54 @@ impl Shared<'_> {
         job: &Job<'_>,
         staged: &StagedFile,
         there: u64,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, LookError> {
         let path = job.file.path.as_str();
         let fail = |error| StoreError::io("read back", std::path::Path::new(path), error);
         let start = verify::check_safetensors_start(staged.file(), job.file.size, there);
-        let mut state = job.state();
-        match start.map_err(fail)? {
-            Start::Needs(len) => state.look_at = len,
+        let (look_at, structure) = match start.map_err(fail)? {
+            Start::Needs(len) => (len, None),
             Start::Known { structure: Structure::Invalid(why), len } => {
-                return Err(Failure::Start(BadStart { why, len }));
+                return Err(LookError::Start(BadStart { why, len }));
             }
-            Start::Known { structure, .. } => {
-                state.look_at = NEVER;
-                state.structure = Some(structure);
-            }
-        }
-        Ok(state.look_at)
+            Start::Known { structure, .. } => (NEVER, Some(structure)),
+        };
+        job.with(|state| {
+            state.look_at = look_at;
+            state.structure = structure.or(state.structure.take());
+        });
+        Ok(look_at)
     }
 
-    /// Whether the file must begin anew, because its start has been wrong on the way only.
+    /// Returns if the file must begin again, because its start has been wrong on the way only.
     pub async fn suspect(
         &self,
-        client: &Client,
+        worker: &Worker<'_>,
         job: &Job<'_>,
         staged: &StagedFile,
         bad: BadStart,
     ) -> Result<(), TransferError> {
+        worker.post.tell(Doing::Compares(job.n));
         // One of those who have found it asks; the others wait for what comes out.
-        loop {
-            {
-                let mut state = job.state();
-                if state.restart.is_some() {
-                    return Ok(());
-                }
-                if !std::mem::replace(&mut state.is_suspected, true) {
-                    break;
-                }
-            }
+        while job.with(|state| {
+            !state.has_wrong_start && std::mem::replace(&mut state.is_suspected, true)
+        }) {
             tokio::time::sleep(WAIT).await;
         }
+        if job.with(|state| state.has_wrong_start) {
+            return Ok(());
+        }
+        let _suspicion = Suspicion(job);
         let path = || job.file.path.to_string();
         // The second read should come from elsewhere, if it can.
         self.source.distrust(job.file);
         let BadStart { why, len } = bad;
         let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
         let is_same = loop {
-            let error = match self.is_same(client, job, staged, len).await {
-                Ok(is_same) => break is_same,
-                Err(Failure::Source(error)) => error,
-                Err(Failure::Transfer(error)) => return Err(error),
-                Err(Failure::Start(_)) => unreachable!("only the bytes are compared"),
+            let error = match self.is_same(worker, job, staged, len).await {
+                Ok(SecondRead::Same) => break true,
+                Ok(SecondRead::Other) => break false,
+                Ok(SecondRead::Unreadable(error)) => return Err(error.into()),
+                Err(error) => error,
             };
             let tried_for = retry.tried_for();
             let (delay, error) = retry.after(error).map_err(|source| {
@@ -127,14 +144,13 @@ impl Shared<'_> {
         if is_same {
             return Err(TransferError::Header { path: path(), why, len });
         }
-        let (resumed, wrong) = {
-            let mut state = job.state();
+        let (resumed, wrong) = job.with(|state| {
             if !state.resumed {
                 state.wrong_fetches += 1;
             }
-            state.restart.get_or_insert(false);
+            state.has_wrong_start = true;
             (state.resumed, state.wrong_fetches)
-        };
+        });
         if wrong >= MAX_WRONG_STARTS {
             return Err(TransferError::UnsteadyHeader { path: path(), fetches: wrong, why });
         }
@@ -150,21 +166,23 @@ impl Shared<'_> {
     /// Whether the source sends the first `len` bytes as they are in the file.
     async fn is_same(
         &self,
-        client: &Client,
+        worker: &Worker<'_>,
         job: &Job<'_>,
         staged: &StagedFile,
         len: u64,
-    ) -> Result<bool, Failure> {
-        let mut body = self.source.read(client, job.file, 0..len).await?;
+    ) -> Result<SecondRead, SourceError> {
+        let mut body = self.source.read(&worker.client, job.file, 0..len).await?;
         let (mut at, mut ours) = (0, Vec::new());
         while let Some(piece) = body.next().await? {
             ours.resize(piece.len(), 0);
-            staged.read_at(&mut ours, at)?;
+            if let Err(error) = staged.read_at(&mut ours, at) {
+                return Ok(SecondRead::Unreadable(error));
+            }
             if ours != piece {
-                return Ok(false);
+                return Ok(SecondRead::Other);
             }
             at += piece.len() as u64;
         }
-        Ok(true)
+        Ok(SecondRead::Same)
     }
 }

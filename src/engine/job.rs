@@ -1,112 +1,47 @@
-//! One file on its way: what of it is written, how far it is hashed, and what proves it.
+//! One file on its way: its descriptor, its hash, and what has been wrong with it. How far it is, and who may
+//! do what with it, the schedule knows.
 
-use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::header;
-use super::ranges::Ranges;
+use super::written::first_look;
 use crate::model::RemoteFile;
 use crate::report::ActiveFile;
 use crate::verify::{FileHasher, Structure};
 use crate::volume::StagedFile;
 
-/// A file of the plan. Bytes arrive in any order; they are hashed in order, either by the worker
-/// that happens to hold the next ones or by a thread that follows behind.
+/// A file of the plan.
 pub struct Job<'a> {
     pub n: usize,
     pub file: &'a RemoteFile,
-    slot: Mutex<Slot>,
-}
-
-/// What there is of a file in memory: a plan may have a hundred thousand.
-enum Slot {
-    /// Nothing has happened yet.
-    Fresh,
-    /// All of it is there, and nothing has happened to it yet.
-    Whole,
-    Open(Box<State>),
-    /// Nothing more will happen: it is complete, or for another transfer.
-    Proved,
+    /// Bytes that were on the volume before.
+    present: u64,
+    /// Only while something happens to the file: a plan may have a hundred thousand.
+    state: Mutex<Option<Box<State>>>,
 }
 
 pub struct State {
-    pub written: Ranges,
     hasher: Hasher,
-    /// Bytes from the start that are hashed.
-    hashed: u64,
-    /// Counts the new beginnings, so that nobody brings back what belongs to an earlier one.
-    pub generation: u32,
-    /// The file waits for a hashing thread, or has one.
-    queued: bool,
-    /// Workers that are writing to it.
-    pub active: usize,
-    /// It must begin anew once nobody writes to it, in one stream if true.
-    pub restart: Option<bool>,
-    /// How often it was complete and wrong. A first fetch that used bytes of an earlier attempt
-    /// does not count.
+    /// How often it was complete and wrong. A first fetch that used bytes of an earlier run does not
+    /// count.
     pub wrong_fetches: u32,
     /// The digest of the last of those.
     pub last_wrong: Option<String>,
+    /// It has bytes of an earlier run.
     pub resumed: bool,
-    /// How often it began anew because the server sends no ranges.
+    /// How often it began again because the server sends no ranges.
     pub streams: u32,
-    /// Open for those who write; the queue has counted it.
+    /// Open for those who write; the schedule has counted it.
     pub staged: Option<Arc<StagedFile>>,
     pub shown: Option<Arc<ActiveFile>>,
-    pub proved: bool,
     /// So many bytes from the start must be there for the next look at the header.
     pub look_at: u64,
     /// The start is no safetensors, and is being read once more.
     pub is_suspected: bool,
+    /// A second read of the start has brought other bytes: the file begins again.
+    pub has_wrong_start: bool,
     /// What the header says, if it has been looked at.
     pub structure: Option<Structure>,
-}
-
-impl State {
-    fn new(file: &RemoteFile, written: Ranges, proved: bool) -> Self {
-        Self {
-            resumed: written.total() > 0,
-            written,
-            hasher: if proved { Hasher::Taken } else { Hasher::Fresh },
-            hashed: 0,
-            generation: 0,
-            queued: false,
-            active: 0,
-            restart: None,
-            wrong_fetches: 0,
-            last_wrong: None,
-            streams: 0,
-            staged: None,
-            shown: None,
-            proved,
-            look_at: header::first_look(file),
-            is_suspected: false,
-            structure: None,
-        }
-    }
-}
-
-/// The state of a job, locked.
-pub struct Guard<'a>(MutexGuard<'a, Slot>);
-
-impl Deref for Guard<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        match &*self.0 {
-            Slot::Open(state) => state,
-            _ => unreachable!("`state` has opened it"),
-        }
-    }
-}
-
-impl DerefMut for Guard<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        match &mut *self.0 {
-            Slot::Open(state) => state,
-            _ => unreachable!("`state` has opened it"),
-        }
-    }
 }
 
 /// Where the running hash of a file is.
@@ -114,25 +49,26 @@ enum Hasher {
     /// Not made yet.
     Fresh,
     Idle(Box<FileHasher>),
-    /// Somebody is hashing, or the file is done.
+    /// Somebody is hashing.
     Taken,
 }
 
-impl Hasher {
-    fn take(&mut self, file: &RemoteFile) -> Option<Box<FileHasher>> {
-        match std::mem::replace(self, Self::Taken) {
-            Self::Fresh => Some(Box::new(FileHasher::new(file.size, file.digest.as_ref()))),
-            Self::Idle(hasher) => Some(hasher),
-            Self::Taken => None,
+impl State {
+    fn new(file: &RemoteFile, resumed: bool) -> Self {
+        Self {
+            hasher: Hasher::Fresh,
+            wrong_fetches: 0,
+            last_wrong: None,
+            resumed,
+            streams: 0,
+            staged: None,
+            shown: None,
+            look_at: first_look(file),
+            is_suspected: false,
+            has_wrong_start: false,
+            structure: None,
         }
     }
-}
-
-/// The right to hash the bytes from `at` on; whoever has it gives it back.
-pub struct Frontier {
-    pub hasher: Box<FileHasher>,
-    pub at: u64,
-    pub generation: u32,
 }
 
 impl<'a> Job<'a> {
@@ -142,133 +78,58 @@ impl<'a> Job<'a> {
         file: &'a RemoteFile,
         missing: impl Iterator<Item = &'m Range<u64>>,
     ) -> Self {
-        let mut written = Ranges::default();
-        let mut at = 0;
-        for range in missing {
-            written.insert(at..range.start);
-            at = range.end;
-        }
-        written.insert(at..file.size);
-        let slot = match written.total() {
-            0 => Slot::Fresh,
-            all if all == file.size => Slot::Whole,
-            _ => Slot::Open(Box::new(State::new(file, written, false))),
-        };
-        Self { n, file, slot: Mutex::new(slot) }
+        let missing: u64 = missing.map(|range| range.end - range.start).sum();
+        Self { n, file, present: file.size - missing, state: Mutex::default() }
     }
 
-    /// Of a file that this transfer is not about.
-    pub fn for_later(n: usize, file: &'a RemoteFile) -> Self {
-        Self { n, file, slot: Mutex::new(Slot::Proved) }
+    /// Looks at the state of the file, or changes it.
+    pub fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Box::new(State::new(self.file, self.present > 0));
+        change(state.get_or_insert_with(make))
     }
 
-    pub fn state(&self) -> Guard<'_> {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut written = Ranges::default();
-        match &*slot {
-            Slot::Open(_) => return Guard(slot),
-            Slot::Fresh | Slot::Proved => {}
-            Slot::Whole => written.insert(0..self.file.size),
-        };
-        let proved = matches!(*slot, Slot::Proved);
-        *slot = Slot::Open(Box::new(State::new(self.file, written, proved)));
-        Guard(slot)
-    }
-
-    /// For the beginning of a transfer: whether a hashing thread should look at what is there
-    /// already.
-    pub fn begins_with_hashing(&self) -> bool {
-        match &*self.slot.lock().unwrap_or_else(PoisonError::into_inner) {
-            Slot::Whole => return true,
-            Slot::Fresh => return self.file.size == 0,
-            Slot::Proved => return false,
-            Slot::Open(_) => {}
-        }
-        self.is_ready_to_hash()
+    /// Bytes of an earlier run, while it has them.
+    pub fn present(&self) -> u64 {
+        if self.with(|state| state.resumed) { self.present } else { 0 }
     }
 
     /// The file, if it is open at the moment.
     pub fn staged(&self) -> Option<Arc<StagedFile>> {
-        match &*self.slot.lock().unwrap_or_else(PoisonError::into_inner) {
-            Slot::Open(state) => state.staged.clone(),
-            _ => None,
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.as_ref().and_then(|state| state.staged.clone())
+    }
+
+    /// The running hash. The schedule has given the right to hash to the caller, who puts it back.
+    pub fn take_hasher(&self) -> Box<FileHasher> {
+        let taken = self.with(|state| std::mem::replace(&mut state.hasher, Hasher::Taken));
+        match taken {
+            Hasher::Idle(hasher) => hasher,
+            Hasher::Fresh => Box::new(FileHasher::new(self.file.size, self.file.digest.as_ref())),
+            Hasher::Taken => panic!("two threads hash `{}`", self.file.path),
         }
     }
 
-    /// The file is proved: it is closed, and its bar, if it has one, returned.
+    pub fn put_hasher(&self, hasher: Box<FileHasher>) {
+        self.with(|state| state.hasher = Hasher::Idle(hasher));
+    }
+
+    /// The file is finished: it is closed, and its bar, if it has one, returned.
     pub fn close(&self) -> Option<Arc<ActiveFile>> {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *slot, Slot::Proved) {
-            Slot::Open(mut state) => state.shown.take(),
-            _ => None,
-        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.take().and_then(|state| state.shown)
     }
 
-    /// Whether a hashing thread should look at the file; the caller must then tell one.
-    pub fn is_ready_to_hash(&self) -> bool {
-        let mut state = self.state();
-        let is_there = !matches!(state.hasher, Hasher::Taken);
-        let idle = is_there && !state.queued && state.restart.is_none();
-        let behind = state.written.end_of(state.hashed) > state.hashed;
-        let complete = state.hashed == self.file.size && !state.proved;
-        let ready = idle && (behind || complete);
-        state.queued |= ready;
-        ready
-    }
-
-    /// Lets a worker hash on its own, if the next byte to hash is the first that it will write.
-    pub fn frontier_at(&self, start: u64) -> Option<Frontier> {
-        let mut state = self.state();
-        if state.hashed != start || state.queued {
-            return None;
-        }
-        let generation = state.generation;
-        state.hasher.take(self.file).map(|hasher| Frontier { hasher, at: start, generation })
-    }
-
-    /// For a hashing thread: the next bytes to hash, or `None` when there are none for now.
-    pub fn next_to_hash(&self) -> Option<(Frontier, Range<u64>)> {
-        let mut state = self.state();
-        let range = state.hashed..state.written.end_of(state.hashed);
-        if range.is_empty() || state.restart.is_some() {
-            state.queued = false;
-            return None;
-        }
-        let (at, generation) = (state.hashed, state.generation);
-        let hasher = state.hasher.take(self.file)?;
-        Some((Frontier { hasher, at, generation }, range))
-    }
-
-    /// Gives the right to hash back.
-    pub fn return_frontier(&self, frontier: Frontier) {
-        let mut state = self.state();
-        if state.generation == frontier.generation {
-            state.hashed = frontier.at;
-            state.hasher = Hasher::Idle(frontier.hasher);
-        }
-    }
-
-    /// The hasher of a file whose last byte is hashed; only once.
-    pub fn take_complete(&self) -> Option<Box<FileHasher>> {
-        let mut state = self.state();
-        let complete = state.hashed == self.file.size && !state.proved;
-        if complete && state.restart.is_none() { state.hasher.take(self.file) } else { None }
-    }
-
-    /// Forgets everything, for a new beginning, whose number is returned. Nobody may be writing.
-    pub fn reset(&self) -> u32 {
-        let mut state = self.state();
-        state.written = Ranges::default();
-        state.hasher = Hasher::Fresh;
-        state.hashed = 0;
-        state.generation += 1;
-        state.queued = false;
-        state.restart = None;
-        state.resumed = false;
-        state.staged = None;
-        state.look_at = header::first_look(self.file);
-        state.is_suspected = false;
-        state.structure = None;
-        state.generation
+    /// Forgets what is there of the file. Nobody uses it.
+    pub fn reset(&self) {
+        self.with(|state| {
+            state.hasher = Hasher::Fresh;
+            state.resumed = false;
+            state.staged = None;
+            state.look_at = first_look(self.file);
+            state.is_suspected = false;
+            state.has_wrong_start = false;
+            state.structure = None;
+        });
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::job::Job;
-use super::{Proof, Shared};
+use super::shared::{Proof, Shared};
 use crate::model::{Digest, Md5Told, RemoteFile};
 use crate::verify::Mismatch;
 
@@ -30,11 +30,10 @@ impl Shared<'_> {
     /// Whether a file that has not the MD5 in its ETag is taken as one without a published digest.
     pub fn is_no_digest(&self, job: &Job<'_>, mismatch: &Mismatch) -> bool {
         let Some(told_by) = told_by(job.file) else { return false };
-        let comes_alike = {
-            let state = job.state();
+        let comes_alike = job.with(|state| {
             let last = state.last_wrong.as_ref();
             job.file.size == 0 || (!state.resumed && last == Some(&mismatch.found))
-        };
+        });
         let seen = Seen {
             told_by,
             is_required: self.options.require_digests,

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::content::Body;
-use crate::model::{ModelDir, RelPath, RemoteFile, Snapshot};
+use crate::model::{ModelDir, RelPath, Snapshot};
+use crate::net::SourceError;
 use crate::net::http::Deadlines;
 use crate::volume::{Destination, Store};
 
@@ -55,6 +56,7 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
         connections: 3,
         chunk_size: 64 << 20,
         retry: RetryPolicy { budget: Duration::from_secs(1), max_delay: Duration::ZERO },
+        min_rate: None,
         descriptors: 1_000,
         require_digests: false,
     };
@@ -73,30 +75,4 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
         assert!(line.contains(wait), "{line}");
     }
     assert!(!stop.is_set(), "what the caller still wants to do is not stopped");
-}
-
-#[test]
-fn few_descriptors_leave_one_of_each_and_all_fit() {
-    let options = |descriptors, connections| Options {
-        connections,
-        chunk_size: 64 << 20,
-        retry: RetryPolicy::default(),
-        descriptors,
-        require_digests: false,
-    };
-    for descriptors in 0..600 {
-        for (connections, cores) in [(1, 1), (16, 2), (256, 64), (0, 0)] {
-            let shares = options(descriptors, connections).shares(cores);
-            let Shares { workers, open_files, hashers } = shares;
-            assert!(workers >= 1 && open_files >= 1 && hashers >= 1, "{descriptors}: {shares:?}");
-            assert!(workers <= connections.max(1) && hashers <= cores.max(1), "{shares:?}");
-            let used = workers * DESCRIPTORS_OF_A_WORKER
-                + open_files
-                + (hashers - 1) * DESCRIPTORS_OF_A_HASHER;
-            let least = SPARE_DESCRIPTORS + DESCRIPTORS_OF_A_WORKER + 1;
-            assert!(descriptors < least || used + SPARE_DESCRIPTORS <= descriptors, "{shares:?}");
-        }
-    }
-    let plenty = Shares { workers: 16, open_files: MAX_OPEN_FILES, hashers: 16 };
-    assert_eq!(options(4_096, 16).shares(64), plenty);
 }

@@ -1,11 +1,27 @@
 //! How far one chunk is: written, noted in the journal, on its way to the disk, hashed.
 
-use std::ops::Range;
 use std::time::Instant;
 
-use super::header;
-use super::job::Frontier;
+use crate::model::{Digest, RemoteFile};
+use crate::verify::{self, FileHasher};
 use crate::volume::StagedFile;
+
+/// Files up to this size are finished by the worker that fetched them.
+pub const SMALL_BYTES: u64 = 8 << 20;
+/// Nothing of a header is to be looked at, or not any more.
+pub const NEVER: u64 = u64::MAX;
+
+/// How many bytes from the start of `file` are worth a first look at its header.
+pub fn first_look(file: &RemoteFile) -> u64 {
+    // One that comes in a single piece has its digest soon, which proves more than a second read.
+    let is_proved_soon =
+        file.size <= SMALL_BYTES && file.digest.as_ref().is_some_and(Digest::refutes);
+    if verify::is_safetensors(file.path.as_str()) && !is_proved_soon {
+        file.size.min(8)
+    } else {
+        NEVER
+    }
+}
 
 /// What of a chunk is in the file.
 pub struct Written {
@@ -18,21 +34,16 @@ pub struct Written {
     sent: u64,
     /// Of the bytes between the two places.
     pub crc: crc_fast::Digest,
-    /// The right to hash, if this chunk began where the hash stood.
-    pub frontier: Option<Frontier>,
+    /// The hash of the file, if this chunk began where it stood.
+    pub hasher: Option<Box<FileHasher>>,
     /// From here on the header can be looked at.
     pub look_at: u64,
 }
 
 impl Written {
-    pub fn new(start: u64, frontier: Option<Frontier>) -> Self {
-        let (noted_at, look_at) = (Instant::now(), header::NEVER);
-        Self { at: start, noted: start, noted_at, sent: start, crc: new_crc(), frontier, look_at }
-    }
-
-    /// Whether nothing of `range` is missing, and something was fetched.
-    pub fn is_all_of(&self, range: &Range<u64>) -> bool {
-        self.at == range.end && !range.is_empty()
+    pub fn new(start: u64, hasher: Option<Box<FileHasher>>) -> Self {
+        let (noted_at, look_at) = (Instant::now(), NEVER);
+        Self { at: start, noted: start, noted_at, sent: start, crc: new_crc(), hasher, look_at }
     }
 
     /// Lets the disk begin with what has come since the last time, if that is `least` bytes or more.
@@ -46,9 +57,8 @@ impl Written {
     pub fn add(&mut self, piece: &[u8]) {
         self.crc.update(piece);
         self.at += piece.len() as u64;
-        if let Some(frontier) = &mut self.frontier {
-            frontier.hasher.update(piece);
-            frontier.at = self.at;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::process::ends_within;
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Link, Rule, Tree};
 
@@ -208,5 +209,182 @@ fn few_descriptors_are_enough_for_files_that_begin_anew_or_are_here_already() {
         let whole = |n: usize| Rule::on("GET", &format!("path=00{n}.bin")).at("cdn");
         (0..4).for_each(|n| hub.script(whole(n).then(Fault::IgnoreRange)));
         run(&hub, &volume, &tree);
+    }
+}
+
+// Slow connections
+
+/// A bound on what a slow connection may cost, far below what it would cost by itself.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Fetches `tree`, in which the requests that `slow` describes meet `fault`, over connections that bring
+/// `each` bytes per second.
+#[track_caller]
+fn with_a_bad_one(
+    name: &str,
+    tree: &Tree,
+    arguments: &[&str],
+    each: u64,
+    (bad, fault): (Rule, Fault),
+) {
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
+    hub.script(bad.at("cdn").then(fault));
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: each }));
+    let command = fetch(&hub, &volume, &[&["hf://org/tiny"], arguments].concat());
+    let started = Instant::now();
+    let run = ends_within(SOON, { command }.start()).assert_success();
+    volume.assert_holds("tiny", tree);
+    let twice = hub.bytes_sent_for("xet-bridge") - tree.total_bytes();
+    eprintln!("{name}: {:?}, {} KiB twice: {}", started.elapsed(), twice >> 10, run.stderr);
+    // What was on its way to those who were called off, and nothing else.
+    assert!(twice <= 16 * MIB, "{name}: {twice} bytes were fetched twice");
+}
+
+#[test]
+fn one_connection_far_below_the_others_is_replaced_wherever_it_blocks_them() {
+    let one = |size| Tree::new().with_blob("big.bin", Blob::synthetic(size, 9));
+    let slow = || Fault::Drip { bytes_per_second: 70 << 10 };
+    let nth = |n| Rule::on("GET", "").skip(n).once();
+    std::thread::scope(|scope| {
+        // The start of the file, which all hashing waits for.
+        scope.spawn(|| {
+            let bad = (Rule::on("GET", "").when_range_starts_at(0), slow());
+            with_a_bad_one("the start", &one(192 * MIB), &["--connections", "4"], 4 * MIB, bad);
+        });
+        // One of many, somewhere in the middle.
+        scope
+            .spawn(|| with_a_bad_one("one of 16", &one(192 * MIB), &[], 2 * MIB, (nth(7), slow())));
+        // One that stops, long before its deadline; and one that never begins.
+        scope.spawn(|| {
+            let bad = (nth(2), Fault::StallAfter(MIB, Duration::from_secs(300)));
+            let arguments = ["--stall-timeout", "200s"];
+            with_a_bad_one("a stall", &one(96 * MIB), &arguments, 2 * MIB, bad);
+        });
+        scope.spawn(|| {
+            let bad = (nth(2), Fault::Delay(Duration::from_secs(300)));
+            with_a_bad_one("no head", &one(96 * MIB), &["--retry-timeout", "600s"], 2 * MIB, bad);
+        });
+        // Of several files, the last.
+        scope.spawn(|| {
+            let tree = many(4, 24 * MIB);
+            let bad = (Rule::on("GET", "003.bin").once(), slow());
+            with_a_bad_one("the last file", &tree, &["--connections", "4"], 4 * MIB, bad);
+        });
+    });
+}
+
+#[test]
+fn a_link_that_is_slow_for_all_replaces_nobody() {
+    let tree = many(4, 3 * MIB);
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
+    // Not all alike: one has a third.
+    let storage = |name: &str| Rule::on("GET", name).at("cdn");
+    hub.script(storage("002.bin").then(Fault::Drip { bytes_per_second: 130 << 10 }));
+    hub.script(storage("").then(Fault::Drip { bytes_per_second: 390 << 10 }));
+    let run = fetch(&hub, &volume, &["hf://org/tiny", "--connections", "4"]).run();
+    let run = run.assert_success();
+    volume.assert_holds("tiny", &tree);
+    assert!(!run.stderr.contains("replacing"), "{}", run.stderr);
+}
+
+#[test]
+fn a_request_for_a_shared_file_is_as_large_as_it_is_worth_and_allowed() {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(512 * MIB, 9));
+    for (chunk_size, least, most) in [("64MiB", 48 * MIB, 64 * MIB), ("8MiB", 8 * MIB, 8 * MIB)] {
+        let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
+        let head = Fault::Delay(Duration::from_millis(60));
+        hub.script(Rule::on("GET", "").at("cdn").then(head));
+        let arguments = ["hf://org/tiny", "--connections", "4", "--chunk-size", chunk_size];
+        fetch(&hub, &volume, &arguments).run().assert_success();
+        volume.assert_holds("tiny", &tree);
+        let requests = hub.requests();
+        let asked = requests.iter().filter(|request| request.origin == "cdn").map(|request| {
+            let range = request.header("range").unwrap().strip_prefix("bytes=").unwrap();
+            let (first, last) = range.split_once('-').unwrap();
+            last.parse::<u64>().unwrap() + 1 - first.parse::<u64>().unwrap()
+        });
+        let asked: Vec<u64> = asked.collect();
+        eprintln!("{chunk_size}: {} requests, {:?}", asked.len(), asked.iter().max());
+        // Towards the end they become smaller.
+        let largest = asked.iter().max().unwrap();
+        assert!((least..=most).contains(largest), "{asked:?}");
+    }
+}
+
+#[test]
+fn what_comes_in_is_hashed_before_what_was_there() {
+    if !has("strace") || !has("taskset") {
+        return;
+    }
+    // On one core one thread hashes, slowly: each look at the volume takes its time.
+    let old = Tree::new().with_blob("old.bin", Blob::synthetic(48 * MIB, 1));
+    let (hub, volume) = (FakeHub::serving(REPO, old.clone()), Volume::in_memory());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let new = old.with_blob("new.bin", Blob::synthetic(96 * MIB, 2));
+    hub.move_branch(REPO, "main", new.clone());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 24 * MIB }));
+    let trace = volume.path("reads");
+    let trace = trace.to_str().unwrap();
+    let strace = ["-f", "-qq", "-y", "-o", trace, "-e", "trace=pread64"];
+    let slow = ["-e", "inject=pread64:delay_enter=20000"];
+    let wrapper = [&["taskset", "-c", "0", "strace"][..], &strace, &slow].concat();
+    let command = fetch(&hub, &volume, &["hf://org/tiny", "--connections", "4"]);
+    under(&wrapper, &command).run().assert_success();
+    volume.assert_holds("tiny", &new);
+    let reads = std::fs::read_to_string(trace).unwrap();
+    let reads: Vec<bool> = reads
+        .lines()
+        .filter(|line| line.contains("pread64(") && line.contains(".bin>"))
+        .map(|line| line.contains("new.bin>"))
+        .collect();
+    let last_new = reads.iter().rposition(|is_new| *is_new).expect("it was shared");
+    let old_before = reads[..last_new].iter().filter(|is_new| !**is_new).count();
+    eprintln!("{} reads, {old_before} of the old file before the last of the new one", reads.len());
+    // Of 192; before the first bytes come there is a pause, and now and then.
+    assert!(old_before <= 128, "{old_before}");
+}
+
+// Time has an end
+
+#[test]
+fn a_run_below_its_least_rate_ends_and_says_the_figures() {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(64 * MIB, 9));
+    let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 2_500 }));
+    let arguments = ["hf://org/tiny", "--retry-timeout", "4s"];
+    let mut command = fetch(&hub, &volume, &arguments);
+    let running = command.args(["--min-rate", "1MB"]).start();
+    let run = ends_within(SOON, running).assert_code(20);
+    for words in ["too slow", "/s on average", "--min-rate is 1.0 MB/s"] {
+        assert!(run.last_line().contains(words), "{words}: {}", run.stderr);
+    }
+    // What has come is kept; and a rate that is met is no obstacle, however little the files are.
+    assert!(journalled(&volume) > 0);
+    hub.clear_script();
+    let mut command = fetch(&hub, &volume, &arguments);
+    command.env("WEIGHTLIFT_MIN_RATE", "1kB/s").run().assert_success();
+    volume.assert_holds("tiny", &tree);
+}
+
+#[test]
+fn a_rate_that_is_none_is_a_usage_error() {
+    let (hub, volume) = (hub_of_tiny(), Volume::in_memory());
+    for rate in ["0", "fast", "-1", "1MB/m"] {
+        let argument = format!("--min-rate={rate}");
+        fetch(&hub, &volume, &["hf://org/tiny", &argument]).run().assert_code(2);
+    }
+}
+
+#[test]
+fn a_little_before_each_failure_does_not_renew_the_budget_for_ever() {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(64 * MIB, 9));
+    for (name, drip) in [("a cut after a little", 1 << 30), ("a drip that is cut", 2_500)] {
+        let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
+        let cut = Rule::on("GET", "").at("cdn").then(Fault::CutAfter(17_000));
+        hub.script(cut.then(Fault::Drip { bytes_per_second: drip }));
+        let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--retry-timeout", "4s"]);
+        let run = ends_within(SOON, command.start()).assert_code(20);
+        assert!(run.last_line().contains("big.bin"), "{name}: {}", run.stderr);
+        assert!(hub.bytes_sent_for("xet-bridge") < 16 * MIB, "{name}");
     }
 }

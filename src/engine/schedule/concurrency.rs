@@ -24,8 +24,8 @@ const REST: u32 = 40;
 /// Ticks that the rate has to be lower, after a step was taken back, until that is regretted.
 const REGRET: u32 = 8;
 
-#[derive(Debug)]
-pub struct Pilot {
+#[derive(Clone, Debug)]
+pub struct Concurrency {
     now: usize,
     most: usize,
     step: Option<Step>,
@@ -35,7 +35,7 @@ pub struct Pilot {
     wait: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Step {
     from: usize,
     to: usize,
@@ -51,9 +51,14 @@ impl Step {
     }
 }
 
-impl Pilot {
+impl Concurrency {
     pub fn new(most: usize) -> Self {
         Self { now: FIRST.min(most), most, step: None, taken_back: None, wait: 1 }
+    }
+
+    /// How many connections there should be.
+    pub fn now(&self) -> usize {
+        self.now
     }
 
     /// After a tick with `rate` bytes per second, in which `cpu` of the processors was ours (0 to
@@ -112,8 +117,9 @@ mod tests {
     /// Where it is after `ticks` with a server that gives `each` bytes per second to a connection
     /// and `all` to all of them.
     fn after(ticks: usize, most: usize, each: f64, all: f64, cpu: f64) -> usize {
-        let mut pilot = Pilot::new(most);
-        (0..ticks).fold(pilot.now, |now, _| pilot.steer((now as f64 * each).min(all), cpu))
+        let mut concurrency = Concurrency::new(most);
+        (0..ticks)
+            .fold(concurrency.now, |now, _| concurrency.steer((now as f64 * each).min(all), cpu))
     }
 
     #[test]
@@ -132,30 +138,30 @@ mod tests {
 
     #[test]
     fn connections_that_take_seconds_to_be_made_are_waited_for() {
-        let mut pilot = Pilot::new(16);
+        let mut concurrency = Concurrency::new(16);
         // What each of the last ticks had; a connection delivers after three seconds.
-        let mut had = vec![pilot.now; 13];
+        let mut had = vec![concurrency.now; 13];
         for tick in 0..30 {
-            had.push(pilot.now);
+            had.push(concurrency.now);
             let delivering = had[tick..].iter().take(13).min().map_or(0, |now| *now);
-            pilot.steer(delivering as f64 * 1e6, 0.1);
+            concurrency.steer(delivering as f64 * 1e6, 0.1);
         }
-        assert_eq!(pilot.now, 16);
+        assert_eq!(concurrency.now, 16);
     }
 
     #[test]
     fn a_step_is_taken_again_at_once_when_the_rate_falls_without_it() {
-        let mut pilot = Pilot::new(16);
-        let mut now = pilot.now;
+        let mut concurrency = Concurrency::new(16);
+        let mut now = concurrency.now;
         let mut ticks = 0;
         // Each connection alone is fast at first: four fill the link.
         while ticks < 4 || now != FIRST {
-            now = pilot.steer((now as f64 * 40e6).min(160e6), 0.1);
+            now = concurrency.steer((now as f64 * 40e6).min(160e6), 0.1);
             ticks += 1;
         }
         assert!(ticks > PATIENCE, "{ticks}");
         for _ in 0..2 * REGRET {
-            now = pilot.steer((now as f64 * 10e6).min(160e6), 0.1);
+            now = concurrency.steer((now as f64 * 10e6).min(160e6), 0.1);
         }
         assert_eq!(now, 16);
     }
@@ -163,10 +169,10 @@ mod tests {
     #[test]
     fn a_pause_and_busy_processors_are_no_reason_for_more() {
         for (each, cpu) in [(0.0, 0.1), (10e6, 0.9)] {
-            let mut pilot = Pilot::new(16);
+            let mut concurrency = Concurrency::new(16);
             let mut steer = |each: f64, cpu| {
-                let rate = (pilot.now as f64 * each).min(160e6);
-                pilot.steer(rate, cpu)
+                let rate = (concurrency.now as f64 * each).min(160e6);
+                concurrency.steer(rate, cpu)
             };
             // Tried, and taken back.
             (0..PATIENCE + 4).for_each(|_| _ = steer(40e6, 0.1));
@@ -189,14 +195,14 @@ mod tests {
 
     #[test]
     fn a_link_that_becomes_faster_is_tried_again() {
-        let mut pilot = Pilot::new(32);
-        let mut now = pilot.now;
+        let mut concurrency = Concurrency::new(32);
+        let mut now = concurrency.now;
         for _ in 0..PATIENCE + 10 {
-            now = pilot.steer((now as f64 * 40e6).min(160e6), 0.1);
+            now = concurrency.steer((now as f64 * 40e6).min(160e6), 0.1);
         }
         assert_eq!(now, FIRST);
         for _ in 0..60 {
-            now = pilot.steer(now as f64 * 40e6, 0.1);
+            now = concurrency.steer(now as f64 * 40e6, 0.1);
         }
         assert_eq!(now, 32);
     }

@@ -1,0 +1,225 @@
+//! Where the threads of a transfer and its schedule meet: events go in, tasks and orders come out. It
+//! decides nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::schedule::Schedule;
+use super::schedule::event::{
+    Action, Chunk, Event, Party, Phase, Reading, Recall, Task, Tick, TooSlow,
+};
+
+pub struct Desk {
+    schedule: Mutex<Schedule>,
+    started: Instant,
+    workers: Vec<Worker>,
+    hashers: Vec<Hasher>,
+    /// For the thread that started the transfer.
+    news: Mutex<News>,
+    has_news: Condvar,
+}
+
+/// What the thread that started the transfer has to do.
+#[derive(Default)]
+pub struct News {
+    pub start_workers: Vec<usize>,
+    pub too_slow: Option<TooSlow>,
+    pub is_over: bool,
+}
+
+/// What the schedule says to one worker.
+#[derive(Default)]
+struct Worker {
+    task: Mutex<Option<Task>>,
+    has_task: Notify,
+    /// How far its chunk is.
+    at: AtomicU64,
+    /// Where its chunk ends.
+    end: AtomicU64,
+    recall: Order<Recall>,
+    reconnect: Order<u64>,
+}
+
+#[derive(Default)]
+struct Hasher {
+    task: Mutex<Option<Task>>,
+    has_task: Condvar,
+}
+
+/// Something about one chunk, which may be done by the time that it is read.
+struct Order<T> {
+    of: Mutex<Option<(u64, T)>>,
+    is_given: Notify,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self { of: Mutex::new(None), is_given: Notify::new() }
+    }
+}
+
+impl<T: Copy> Order<T> {
+    fn give(&self, lease: u64, what: T) {
+        *lock(&self.of) = Some((lease, what));
+        self.is_given.notify_one();
+    }
+
+    /// Returns once it is given for this chunk; once only.
+    async fn wait(&self, lease: u64) -> T {
+        loop {
+            self.is_given.notified().await;
+            if let Some((of, what)) = *lock(&self.of)
+                && of == lease
+            {
+                return what;
+            }
+        }
+    }
+}
+
+impl Desk {
+    pub fn new(schedule: Schedule, workers: usize, hashers: usize) -> Self {
+        let desk = Self {
+            schedule: Mutex::new(schedule),
+            started: Instant::now(),
+            workers: (0..workers).map(|_| Worker::default()).collect(),
+            hashers: (0..hashers).map(|_| Hasher::default()).collect(),
+            news: Mutex::default(),
+            has_news: Condvar::new(),
+        };
+        desk.carry_out(&mut desk.schedule());
+        desk
+    }
+
+    /// Tells the schedule what has happened.
+    pub fn tell(&self, event: Event) {
+        let mut schedule = self.schedule();
+        schedule.handle(self.started.elapsed(), event);
+        self.carry_out(&mut schedule);
+    }
+
+    /// Tells it what there is to see; `phase` is what each worker does.
+    pub fn tick(&self, mut tick: Tick, phase: impl Fn(usize) -> Phase) {
+        let mut schedule = self.schedule();
+        let reading = |(n, worker): (usize, &Worker)| Reading {
+            at: worker.at.load(Relaxed),
+            phase: phase(n),
+        };
+        tick.readings = self.workers.iter().enumerate().map(reading).collect();
+        schedule.handle(self.started.elapsed(), Event::Tick(tick));
+        self.carry_out(&mut schedule);
+    }
+
+    /// What worker number `n` does next.
+    pub async fn next(&self, n: usize) -> Task {
+        let worker = &self.workers[n];
+        loop {
+            if let Some(task) = lock(&worker.task).take() {
+                return task;
+            }
+            worker.has_task.notified().await;
+        }
+    }
+
+    /// What hasher number `n` does next.
+    pub fn next_to_hash(&self, n: usize) -> Task {
+        let hasher = &self.hashers[n];
+        let mut task = lock(&hasher.task);
+        loop {
+            if let Some(task) = task.take() {
+                return task;
+            }
+            task = hasher.has_task.wait(task).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The chunk of worker number `n` is written up to `at`; returns where it ends by now.
+    pub fn has_come_to(&self, n: usize, at: u64) -> u64 {
+        self.workers[n].at.store(at, Relaxed);
+        self.end_of(n)
+    }
+
+    /// Where the chunk of worker number `n` ends.
+    pub fn end_of(&self, n: usize) -> u64 {
+        self.workers[n].end.load(Relaxed)
+    }
+
+    /// Returns once worker number `n` is to give this chunk back.
+    pub async fn recalled(&self, n: usize, chunk: &Chunk) -> Recall {
+        self.workers[n].recall.wait(chunk.lease).await
+    }
+
+    /// Returns once worker number `n` is to close the connection for this chunk, which brought so many
+    /// bytes per second, and to make another one.
+    pub async fn is_to_reconnect(&self, n: usize, chunk: &Chunk) -> u64 {
+        self.workers[n].reconnect.wait(chunk.lease).await
+    }
+
+    /// What there is to do for the thread that started the transfer, at a tick at the latest.
+    pub fn news(&self) -> News {
+        let deadline = self.schedule().next_deadline().unwrap_or_default();
+        let is_quiet = |news: &mut News| {
+            !news.is_over && news.start_workers.is_empty() && news.too_slow.is_none()
+        };
+        let left = deadline.saturating_sub(self.started.elapsed());
+        let waited = self.has_news.wait_timeout_while(lock(&self.news), left, is_quiet);
+        let mut news = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let is_over = news.is_over;
+        let rest = News { is_over, ..News::default() };
+        std::mem::replace(&mut news, rest)
+    }
+
+    /// Waits for the end of the transfer, but not longer than `time`.
+    pub fn is_over_within(&self, time: Duration) -> bool {
+        let waited = self.has_news.wait_timeout_while(lock(&self.news), time, |it| !it.is_over);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_over
+    }
+
+    fn carry_out(&self, schedule: &mut Schedule) {
+        while let Some(action) = schedule.poll() {
+            match action {
+                Action::Give(Party::Worker(n), task) => {
+                    let worker = &self.workers[n];
+                    if let Task::Fetch(chunk) = &task {
+                        worker.at.store(chunk.range.start, Relaxed);
+                        worker.end.store(chunk.range.end, Relaxed);
+                    }
+                    *lock(&worker.task) = Some(task);
+                    worker.has_task.notify_one();
+                }
+                Action::Give(Party::Hasher(n), task) => {
+                    *lock(&self.hashers[n].task) = Some(task);
+                    self.hashers[n].has_task.notify_one();
+                }
+                Action::Shorten { worker, end, .. } => {
+                    self.workers[worker].end.store(end, Relaxed);
+                }
+                Action::Recall { worker, lease, why } => {
+                    self.workers[worker].recall.give(lease, why);
+                }
+                Action::Reconnect { worker, lease, rate } => {
+                    self.workers[worker].reconnect.give(lease, rate);
+                }
+                Action::StartWorker(n) => self.inform(|news| news.start_workers.push(n)),
+                Action::GiveUp(too_slow) => self.inform(|news| news.too_slow = Some(too_slow)),
+                Action::End => self.inform(|news| news.is_over = true),
+            }
+        }
+    }
+
+    fn inform(&self, change: impl FnOnce(&mut News)) {
+        change(&mut lock(&self.news));
+        self.has_news.notify_all();
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        lock(&self.schedule)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

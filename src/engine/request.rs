@@ -1,0 +1,193 @@
+//! The one retry loop, around a whole chunk with its body, and the requests in it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::activity::Doing;
+use super::error::TransferError;
+use super::header::{BadStart, LookError};
+use super::retry::Retry;
+use super::schedule::event::{Ending, Restart};
+use super::shared::Shared;
+use super::worker::{Fetch, Worker};
+use super::written::Written;
+use crate::model::text;
+use crate::net::SourceError;
+use crate::volume::StoreError;
+
+/// A killed run loses at most this much of each connection, and what came in this time: each note is
+/// one small write.
+const NOTE_BYTES: u64 = 4 << 20;
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// How a request failed.
+pub enum Failure {
+    Source(SourceError),
+    Transfer(TransferError),
+    Start(BadStart),
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Transfer(error.into())
+    }
+}
+
+impl From<LookError> for Failure {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Store(error) => error.into(),
+            LookError::Start(bad) => Self::Start(bad),
+        }
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
+
+impl Shared<'_> {
+    /// Fetches a chunk, going on after the last byte that was written.
+    pub async fn fetch(
+        &self,
+        worker: &Worker<'_>,
+        fetch: &Fetch<'_>,
+        written: &mut Written,
+    ) -> Result<Ending, TransferError> {
+        let (job, chunk) = (fetch.job, fetch.chunk);
+        let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
+        loop {
+            let before = written.at;
+            let requested = tokio::select! {
+                biased;
+                requested = self.request(worker, fetch, written) => requested,
+                rate = self.desk.is_to_reconnect(worker.number, chunk) => {
+                    let rate = text::size(rate);
+                    let why = format!("the connection brought only {rate}/s");
+                    Err(Failure::Source(SourceError::Unreachable(why)))
+                }
+            };
+            let error = match requested {
+                Ok(()) => return Ok(Ending::Written),
+                Err(Failure::Transfer(error)) => return Err(error),
+                Err(Failure::Start(bad)) => {
+                    self.suspect(worker, job, fetch.staged, bad).await?;
+                    return Ok(Ending::Restart(Restart::InRanges));
+                }
+                // There is no range left to ask for. Whether the bytes are right, the digest says.
+                Err(Failure::Source(_)) if written.at >= self.desk.end_of(worker.number) => {
+                    return Ok(Ending::Written);
+                }
+                Err(Failure::Source(error)) => error,
+            };
+            // It may take long until more comes, and the process may be killed meanwhile.
+            self.record(job, fetch.staged, written)?;
+            retry.progressed(written.at - before);
+            let again = match error {
+                SourceError::NoRanges { .. } if !self.has_ranges(fetch, written) => Err(error),
+                error => retry.after(error),
+            };
+            let path = || job.file.path.to_string();
+            let (delay, error) = match again {
+                Ok(again) => again,
+                Err(SourceError::NoRanges { host, file }) => {
+                    self.say_sometimes(|| format!("`{host}` sends no ranges; streaming `{file}`"));
+                    return Ok(Ending::Restart(Restart::InOneStream));
+                }
+                Err(source) if source.is_transient() => {
+                    let tried_for = retry.tried_for();
+                    return Err(TransferError::GaveUp { path: path(), tried_for, source });
+                }
+                Err(source) => return Err(TransferError::Source { path: path(), source }),
+            };
+            for warning in self.source.warnings() {
+                self.screen.warn(&warning);
+            }
+            self.say_sometimes(|| {
+                format!("retrying `{}` from byte {}: {error}", job.file.path, written.at)
+            });
+            worker.post.tell(Doing::WaitsToRetry(job.n));
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Whether the file has bytes that came by ranges: more than what a server without them sends
+    /// for a chunk at byte 0. One whole answer, as of a cache, is then no reason to give them up.
+    fn has_ranges(&self, fetch: &Fetch<'_>, written: &Written) -> bool {
+        let is_first = fetch.chunk.range.start == 0;
+        let in_one = if is_first { written.at } else { self.options.chunk_size };
+        fetch.shown.done.load(Relaxed) > in_one || fetch.job.present() > 0
+    }
+
+    /// One request for what the chunk still lacks.
+    async fn request(
+        &self,
+        worker: &Worker<'_>,
+        fetch: &Fetch<'_>,
+        written: &mut Written,
+    ) -> Result<(), Failure> {
+        let Fetch { job, staged, shown, chunk } = *fetch;
+        if written.at == chunk.range.start {
+            written.look_at = self.look_before(job, staged, written.at, chunk.from_start)?;
+        }
+        let mut end = self.desk.end_of(worker.number);
+        if written.at >= end {
+            return Ok(());
+        }
+        worker.post.tell(Doing::WaitsForAnswer(job.n));
+        let asked = written.at..end;
+        let mut body = self.source.read(&worker.client, job.file, asked.clone()).await?;
+        let note_due = tokio::time::sleep(NOTE_EVERY);
+        tokio::pin!(note_due);
+        loop {
+            worker.post.tell(Doing::WaitsForBytes(job.n));
+            let piece = {
+                // Never given up in the middle: it may hold bytes already.
+                let next = body.next();
+                tokio::pin!(next);
+                loop {
+                    tokio::select! {
+                        biased;
+                        piece = &mut next => break piece?,
+                        // Nothing comes: what has come is noted all the same.
+                        () = &mut note_due => {
+                            self.record(job, staged, written)?;
+                            note_due.as_mut().reset(tokio::time::Instant::now() + NOTE_EVERY);
+                        }
+                    }
+                }
+            };
+            let Some(mut piece) = piece else { return Ok(()) };
+            worker.post.tell(Doing::Works(job.n));
+            // Others may have been given what follows.
+            piece.truncate(end.saturating_sub(written.at) as usize);
+            staged.write_at(&piece, written.at)?;
+            written.add(&piece);
+            end = self.desk.has_come_to(worker.number, written.at);
+            if written.at >= written.look_at {
+                written.look_at = self.look_at_header(job, staged, written.at)?;
+            }
+            if written.at - written.noted >= NOTE_BYTES
+                || Instant::now().saturating_duration_since(written.noted_at) >= NOTE_EVERY
+            {
+                self.record(job, staged, written)?;
+            }
+            let len = piece.len() as u64;
+            self.progress.done_bytes.fetch_add(len, Relaxed);
+            shown.done.fetch_add(len, Relaxed);
+            self.progress.fetched_bytes.fetch_add(len, Relaxed);
+            if written.at >= end && end < asked.end {
+                // The rest of the answer is somebody else's; the connection is closed with it.
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Connections that are far slower than the others: who has to give back what it has, and where a running
+//! chunk is split for a worker that has nothing to do.
+//!
+//! Nothing is fetched twice for that: the slow connection is closed where it stands, and its rest, or
+//! the tail of it, goes to whoever is free first. A link that is slow for all is borne.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::event::Phase;
+
+/// A connection is judged by what it has brought in this time.
+pub const SLOW_AFTER: Duration = Duration::from_secs(3);
+/// The head of an answer may take longer: a store that is busy answers late.
+const HEAD_SLOW_AFTER: Duration = Duration::from_secs(6);
+/// Slow is less than this part of what is usual; a new connection costs round trips as well.
+const SLOW_PART: f64 = 0.25;
+/// Where somebody waits for it already, this part.
+const SPLIT_PART: f64 = 0.5;
+/// Where less than this is usual in that time, packets are too few to compare.
+const LEAST_USUAL_BYTES: f64 = (256 << 10) as f64;
+/// A piece is taken from slow connections no more often than this: it may be the piece that is slow.
+pub const MAX_RECALLS: u32 = 3;
+/// What is done sooner than this, in seconds, is left alone.
+const SOON: f64 = 2.0;
+/// What takes longer than this, in seconds, and could be faster, is worth a new connection however much
+/// there is to do beside it.
+const LONG: f64 = 12.0;
+/// A pause between two chunks, or until the first byte of one, that is none.
+const GAP: Duration = Duration::from_millis(500);
+/// After this time a rate says something.
+const LEAST_WINDOW: Duration = Duration::from_millis(700);
+
+/// What one worker has brought lately.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    /// Bytes that it has brought in all, and when; of the last seconds.
+    samples: VecDeque<(Duration, u64)>,
+    bytes: u64,
+    /// How far its chunk is.
+    at: u64,
+    phase: Phase,
+    /// When the phase began.
+    since: Duration,
+    /// When its last chunk ended.
+    ended: Duration,
+    /// Bytes per second, the last time that it could be told.
+    last_rate: Option<f64>,
+}
+
+impl Meter {
+    /// A chunk begins.
+    pub fn begin(&mut self, now: Duration, at: u64) {
+        if now.saturating_sub(self.ended) > GAP {
+            self.samples.clear();
+        }
+        self.at = at;
+        // Of many small files there are many beginnings.
+        if self.samples.back().is_none_or(|(then, _)| *then + GAP / 4 <= now) {
+            self.sample(now);
+        }
+        (self.phase, self.since) = (Phase::Head, now);
+    }
+
+    /// A chunk ends.
+    pub fn end(&mut self, now: Duration, at: u64) {
+        self.advance(at);
+        self.ended = now;
+    }
+
+    /// Forgets how slow it was: that was not the fault of its connection.
+    pub fn pause(&mut self, now: Duration) {
+        self.samples.clear();
+        self.samples.push_back((now, self.bytes));
+        self.since = now;
+    }
+
+    pub fn see(&mut self, now: Duration, at: u64, phase: Phase) {
+        self.advance(at);
+        if self.phase != phase {
+            // The wait for a head says nothing of the rate.
+            if self.phase == Phase::Head && now.saturating_sub(self.since) > GAP {
+                self.pause(now);
+            }
+            (self.phase, self.since) = (phase, now);
+        }
+        if phase == Phase::Other {
+            self.pause(now);
+        }
+        self.sample(now);
+        if phase == Phase::Body && self.window() >= LEAST_WINDOW {
+            self.last_rate = Some(self.brought());
+        }
+    }
+
+    /// The connection was slow, and is gone.
+    pub fn forget(&mut self) {
+        self.last_rate = None;
+        self.samples.clear();
+    }
+
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub fn last_rate(&self) -> Option<f64> {
+        self.last_rate
+    }
+
+    #[cfg(test)]
+    pub fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn sample(&mut self, now: Duration) {
+        self.samples.push_back((now, self.bytes));
+        while self.samples.get(1).is_some_and(|(then, _)| *then + SLOW_AFTER <= now) {
+            self.samples.pop_front();
+        }
+    }
+
+    fn advance(&mut self, at: u64) {
+        self.bytes += at.saturating_sub(self.at);
+        self.at = self.at.max(at);
+    }
+
+    fn window(&self) -> Duration {
+        match (self.samples.front(), self.samples.back()) {
+            (Some((first, _)), Some((last, _))) => last.saturating_sub(*first),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn brought(&self) -> f64 {
+        let first = self.samples.front().map_or(0, |(_, bytes)| *bytes);
+        (self.bytes - first) as f64 / self.window().as_secs_f64().max(0.001)
+    }
+
+    /// Bytes per second, once it has had its time to show them.
+    fn judged(&self, now: Duration) -> Option<f64> {
+        let lasts = now.saturating_sub(self.since);
+        match self.phase {
+            Phase::Body => (lasts >= SLOW_AFTER).then(|| self.brought()),
+            // The connection, too, is waited for here.
+            Phase::Head => (lasts >= HEAD_SLOW_AFTER).then_some(0.0),
+            Phase::Other => None,
+        }
+    }
+}
+
+/// What is usual for a connection: the median of those that have shown something, `without` one.
+pub fn usual<'a>(meters: impl Iterator<Item = &'a Meter>) -> Option<f64> {
+    let mut rates: Vec<f64> = meters.filter_map(Meter::last_rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied()
+}
+
+/// A running chunk, for those who judge it.
+#[derive(Clone, Copy, Debug)]
+pub struct Running<'a> {
+    pub meter: &'a Meter,
+    pub end: u64,
+    pub recalls: u32,
+}
+
+impl Running<'_> {
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(self.meter.at())
+    }
+
+    /// The rate of a connection that is to be replaced. `usual` is that of the others; `is_awaited`: a
+    /// worker has nothing to do; `all_take`: seconds that the whole rest takes for all together.
+    pub fn is_slow(
+        &self,
+        now: Duration,
+        usual: f64,
+        is_awaited: bool,
+        all_take: f64,
+    ) -> Option<f64> {
+        let rate = self.meter.judged(now)?;
+        let seconds_left = self.left() as f64 / rate.max(1.0);
+        let is_far_below = rate < usual * SLOW_PART;
+        let can_tell = usual * SLOW_AFTER.as_secs_f64() >= LEAST_USUAL_BYTES;
+        // It would be the last; or it is slow for longer than a new connection costs.
+        let blocks = is_awaited || seconds_left > all_take.min(LONG) + SLOW_AFTER.as_secs_f64();
+        let is_worth_it = seconds_left > SOON && self.recalls < MAX_RECALLS;
+        (is_far_below && can_tell && blocks && is_worth_it).then_some(rate)
+    }
+
+    /// Seconds until it is done and where to split it for a worker that brings `other` bytes per second,
+    /// so that both end together. Not if it is done soon; and if nobody waits for it in particular
+    /// (`is_waited_for`), only if it is slow.
+    pub fn split(&self, other: f64, is_waited_for: bool, least: u64) -> Option<(f64, u64)> {
+        let rate = self.meter.last_rate.filter(|_| self.meter.phase == Phase::Body)?.max(1.0);
+        let seconds_left = self.left() as f64 / rate;
+        if seconds_left <= SOON || !(is_waited_for || rate < other * SPLIT_PART) {
+            return None;
+        }
+        let tail = (self.left() as f64 * other / (rate + other)) as u64;
+        // Where the worker stands now, a moment after the last look, is not known.
+        let own = (rate * SOON / 2.0) as u64;
+        let end = self.end - tail.min(self.left().saturating_sub(own));
+        let aligned = end.next_multiple_of(least.min(super::spans::ALIGNMENT));
+        (aligned + least <= self.end).then_some((seconds_left, aligned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A meter that has seen `rate` bytes per second for `seconds`.
+    fn after(seconds: u64, rate: u64, phase: Phase) -> (Meter, Duration) {
+        let mut meter = Meter::default();
+        meter.begin(Duration::ZERO, 0);
+        for tick in 0..=seconds * 4 {
+            meter.see(Duration::from_millis(tick * 250), rate * tick / 4, phase);
+        }
+        (meter, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn who_is_far_below_the_others_and_is_waited_for_is_replaced() {
+        let fast = (10 * MIB) as f64;
+        // Seconds, rate, usual rate, whether somebody waits, seconds that all take, and the verdict.
+        for (name, seconds, rate, usual, is_awaited, all_take, expected) in [
+            ("it blocks the others", 4, 70_000, fast, true, 1e3, true),
+            ("it would be the last", 4, 6 * MIB, 4.0 * fast, false, 3.0, true),
+            ("there is more to do beside it", 4, 6 * MIB, 4.0 * fast, false, 8.0, false),
+            ("it takes long in any case", 4, 70_000, fast, false, 1e6, true),
+            ("it has just begun", 2, 70_000, fast, true, 5.0, false),
+            ("it is a little slower", 4, 3 * MIB, fast, true, 5.0, false),
+            ("all are slow", 4, 70_000, 71_000.0, true, 5.0, false),
+            ("packets are few", 4, 1_000, 10_000.0, true, 5.0, false),
+        ] {
+            let (meter, now) = after(seconds, rate, Phase::Body);
+            let running = |recalls| Running { meter: &meter, end: 64 * MIB, recalls };
+            let verdict = running(0).is_slow(now, usual, is_awaited, all_take);
+            assert_eq!(verdict.is_some(), expected, "{name}");
+            assert_eq!(running(MAX_RECALLS).is_slow(now, usual, is_awaited, all_take), None);
+        }
+    }
+
+    #[test]
+    fn a_head_that_does_not_come_has_more_time_and_a_pause_counts_for_nothing() {
+        let slow = |seconds, phase| {
+            let (meter, now) = after(seconds, 0, phase);
+            let running = Running { meter: &meter, end: 64 * MIB, recalls: 0 };
+            running.is_slow(now, 1e7, true, 1.0).is_some()
+        };
+        assert!(!slow(5, Phase::Head) && slow(7, Phase::Head));
+        assert!(!slow(60, Phase::Other));
+    }
+
+    #[test]
+    fn a_chunk_is_split_so_that_both_end_together() {
+        let (meter, _) = after(4, MIB, Phase::Body);
+        let running = |end| Running { meter: &meter, end, recalls: 0 };
+        let at = 4 * MIB;
+        // As fast: half of it.
+        let (left, end) = running(at + 64 * MIB).split(MIB as f64, true, MIB).expect("split");
+        assert_eq!((left.round(), end), (64.0, at + 32 * MIB));
+        // Three times as fast: a quarter stays.
+        let split = running(at + 64 * MIB).split(3.0 * MIB as f64, false, MIB);
+        assert_eq!(split.map(|(_, end)| end), Some(at + 16 * MIB));
+        // There is more to fetch, and it is not slow; it is done soon; nothing worth a request is left.
+        assert_eq!(running(at + 64 * MIB).split(MIB as f64, false, MIB), None);
+        assert_eq!(running(at + 2 * MIB).split(MIB as f64, true, MIB), None);
+        assert_eq!(running(at + 12 * MIB).split(MIB as f64, true, 8 * MIB), None);
+    }
+
+    #[test]
+    fn what_is_usual_is_the_median_of_those_who_have_shown_something() {
+        let meters = [1, 100, 100, 120].map(|rate| after(4, rate, Phase::Body).0);
+        assert_eq!(usual(meters.iter()), Some(100.0));
+        assert_eq!(usual(std::iter::empty()), None);
+        assert_eq!(usual([Meter::default()].iter()), None);
+    }
+}

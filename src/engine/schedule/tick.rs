@@ -1,0 +1,100 @@
+//! What is looked at now and then: how many connections are worth having, and which is too slow.
+
+use std::time::Duration;
+
+use super::event::{Action, Phase, Reading, Recall, Tick};
+use super::hedge::{self, Running};
+use super::machine::{Doing, Schedule};
+
+impl Schedule {
+    pub(super) fn tick(&mut self, now: Duration, tick: &Tick) {
+        let elapsed = now.saturating_sub(std::mem::replace(&mut self.last_tick, now));
+        let came = tick.fetched_bytes.saturating_sub(self.traffic.bytes);
+        self.traffic.bytes = tick.fetched_bytes;
+        let rate = came as f64 / elapsed.as_secs_f64().max(0.001);
+        self.read(now, tick);
+        self.steer(rate, tick.cpu);
+        if !tick.is_paused {
+            self.replace_low_speed(now, tick);
+            self.recall_slow(now);
+        }
+        let waits_for_network = |reading: &Reading| reading.phase != Phase::Other;
+        let counts = !tick.is_paused && tick.readings.iter().any(waits_for_network);
+        if let Some(too_slow) = self.run_rate.look(now, tick.fetched_bytes, counts) {
+            self.actions.push_back(Action::GiveUp(too_slow));
+        }
+    }
+
+    fn read(&mut self, now: Duration, tick: &Tick) {
+        for (worker, reading) in self.workers.iter_mut().zip(&tick.readings) {
+            if matches!(worker.doing, Doing::Fetches(_)) {
+                worker.meter.see(now, reading.at, reading.phase);
+                if tick.is_paused {
+                    worker.meter.pause(now);
+                    worker.low_speed.reset();
+                }
+            }
+        }
+        if let Some(usual) = hedge::usual(self.workers.iter().map(|worker| &worker.meter)) {
+            self.spans.set_usual_rate(usual);
+        }
+    }
+
+    fn steer(&mut self, rate: f64, cpu: f64) {
+        self.wanted = self.concurrency.steer(rate, cpu).min(self.workers.len());
+        if self.spans.bytes() == 0 {
+            return;
+        }
+        for (n, worker) in self.workers[..self.wanted].iter_mut().enumerate() {
+            if matches!(worker.doing, Doing::Absent) {
+                worker.doing = Doing::Starting;
+                self.actions.push_back(Action::StartWorker(n));
+            }
+        }
+    }
+
+    fn replace_low_speed(&mut self, now: Duration, tick: &Tick) {
+        let is_body = |reading: &&Reading| reading.phase == Phase::Body;
+        let rates = self.workers.iter().filter_map(|worker| worker.meter.last_rate());
+        self.traffic.has_seen(rates.fold(0.0, f64::max) as u64);
+        self.traffic.active = tick.readings.iter().filter(is_body).count() as u64;
+        let window = self.limits.low_speed_after;
+        for (n, (worker, reading)) in self.workers.iter_mut().zip(&tick.readings).enumerate() {
+            let Doing::Fetches(lease) = &worker.doing else { continue };
+            let (at, phase) = (reading.at, reading.phase);
+            let too_slow = worker.low_speed.look(now, window, at, phase, &mut self.traffic);
+            if let Some(rate) = too_slow {
+                let lease = lease.id;
+                self.actions.push_back(Action::Reconnect { worker: n, lease, rate });
+            }
+        }
+    }
+
+    /// Takes their chunks from connections that others wait for, or will wait for, and that are far below
+    /// them.
+    fn recall_slow(&mut self, now: Duration) {
+        let is_awaited = self.idle().next().is_some();
+        let left = |running: &Running<'_>| running.end.saturating_sub(running.meter.at());
+        let all_left: u64 = self.running().map(|(_, running)| left(&running)).sum();
+        let all_left = (all_left + self.spans.bytes()) as f64;
+        let rates = self.running().filter_map(|(_, running)| running.meter.last_rate());
+        let rate: f64 = rates.sum();
+        let mut slow = Vec::new();
+        for (n, running) in self.running() {
+            let others = self.workers.iter().enumerate().filter(|(other, _)| *other != n);
+            let Some(usual) = hedge::usual(others.map(|(_, worker)| &worker.meter)) else {
+                continue;
+            };
+            let all_take = (all_left - left(&running) as f64) / rate.max(1.0);
+            if let Some(own) = running.is_slow(now, usual, is_awaited, all_take) {
+                slow.push((n, Recall::Slow { rate: own as u64, usual: usual as u64 }));
+            }
+        }
+        for (worker, why) in slow {
+            let Doing::Fetches(lease) = &mut self.workers[worker].doing else { continue };
+            lease.is_recalled = true;
+            let lease = lease.id;
+            self.actions.push_back(Action::Recall { worker, lease, why });
+        }
+    }
+}
