@@ -37,12 +37,14 @@ pub struct Meter {
     /// Bytes that it has brought in all, and when; of the last seconds.
     samples: VecDeque<(Duration, u64)>,
     bytes: u64,
-    /// How far its chunk is.
+    /// Where its chunk began, and how far it is.
+    start: u64,
     at: u64,
     phase: Phase,
     /// When the phase began.
     since: Duration,
-    /// When its last chunk ended.
+    /// When its chunk began, and when the last one ended.
+    begun: Duration,
     ended: Duration,
     /// Bytes per second, the last time that it could be told.
     last_rate: Option<f64>,
@@ -54,18 +56,23 @@ impl Meter {
         if now.saturating_sub(self.ended) > GAP {
             self.samples.clear();
         }
-        self.at = at;
+        (self.start, self.at) = (at, at);
         // Of many small files there are many beginnings.
         if self.samples.back().is_none_or(|(then, _)| *then + GAP / 4 <= now) {
             self.sample(now);
         }
-        (self.phase, self.since) = (Phase::Head, now);
+        (self.phase, self.since, self.begun) = (Phase::Head, now, now);
     }
 
     /// A chunk ends.
     pub fn end(&mut self, now: Duration, at: u64) {
         self.advance(at);
         self.ended = now;
+        // A short one says less than a window, but something.
+        let lasted = now.saturating_sub(self.begun);
+        if self.last_rate.is_none() && self.at > self.start && lasted >= GAP / 4 {
+            self.last_rate = Some((self.at - self.start) as f64 / lasted.as_secs_f64());
+        }
     }
 
     /// Forgets how slow it was: that was not the fault of its connection.

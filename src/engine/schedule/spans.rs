@@ -125,7 +125,8 @@ impl Spans {
     /// still.
     pub fn most_ahead(&self, workers: usize) -> u64 {
         // Some may have been given as much as that before it was known how slow they are.
-        2 * self.shared.max(first_shared(self.chunk_size)) * workers as u64
+        let size = self.shared.max(first_shared(self.chunk_size)).max(MIN_SHARED_CHUNK);
+        2 * size * workers as u64
     }
 
     /// Takes every range of `file` that is not given out back.

@@ -204,7 +204,8 @@ impl World {
     ///
     /// What costs more by nature is part of it: where fewer files may be open than there are workers, the two
     /// seconds at the end of each file; old bytes of a file behind others that lack, which are hashed
-    /// after these; a bad connection its share of the rate for fifteen seconds
+    /// after these; a bad connection its share of the rate for fifteen seconds, and three and a half of them all, because a
+    /// piece can meet one after the other
     /// (three until it shows, or as long as a piece of it is no longer than twelve); few descriptors, where
     /// files are small (a piece of a file is not smaller than 8 MiB); the last 2 MiB, which are not split; busy processors, where four
     /// connections are all that is asked for; a cut the delay before the next try.
@@ -228,7 +229,7 @@ impl World {
         let is_scarce = self.limits.open_files < self.limits.workers;
         let ends =
             if is_scarce { files / self.limits.open_files as f64 * (2.0 + head) } else { 0.0 };
-        let lost = f64::from(bad) * 15.0 / most;
+        let lost = f64::from(bad) * (15.0 / most).max(3.5);
         let retries =
             if cuts { (self.requests as f64 / 20.0 + fetching / 40.0) * 0.3 / most } else { 0.0 };
         let hashing = all_hash.max(longest as f64 / hash);
