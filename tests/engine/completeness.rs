@@ -335,7 +335,8 @@ fn an_index_that_is_taken_over_is_read_again() {
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
     hub.move_branch(REPO, "main", whole.clone().without(TWO).with("config.json", "{\"new\": 1}"));
     hub.log().clear();
-    let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
+    let strict = ["hf://org/tiny", "--if-stale=fail"];
+    let run = fetch(&hub, &volume, &strict).run().assert_code(12);
     assert!(run.last_line().contains("the model is incomplete"), "{}", run.stderr);
     assert_eq!((requests_for_weights(&hub), hub.count("GET", INDEX)), (0, 0));
     volume.assert_holds("tiny", &whole);
