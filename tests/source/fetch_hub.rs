@@ -422,12 +422,12 @@ fn an_unreachable_hub_does_not_take_a_complete_copy_away() {
         .assert_success()
         .assert_says("using the complete copy");
     assert!(started.elapsed() < Duration::from_secs(30));
-    // A pinned commit that is not there is another matter, and so is a Hub that says no.
+    // A pinned commit that is not there is another matter, and so is somebody who wants the update.
     let other = format!("hf://org/tiny@{}", "1".repeat(40));
     fetch(&hub, &volume, &[&other]).env("WEIGHTLIFT_RETRY_TIMEOUT", "1s").run().assert_code(20);
     hub.clear_script();
     hub.script(Rule::on("*", "").then(Fault::status(401)));
-    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(11);
+    fetch(&hub, &volume, &["hf://org/tiny", "--if-stale=fail"]).run().assert_code(11);
     volume.assert_holds("tiny", &tiny_selected());
 }
 

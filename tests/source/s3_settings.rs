@@ -861,6 +861,8 @@ fn a_source_may_hold_spaces_and_name_an_access_point() {
         assert!(requests.iter().all(signed_for_its_region), "{requests:?}");
     }
     let lambda = "s3://arn:aws:s3-object-lambda:eu-west-1:123456789012:accesspoint/name/p/";
+    // Whatever lies at DEST.
+    let volume = Volume::new();
     let mut command = fetch(&volume, lambda);
     command
         .env("AWS_USE_DUALSTACK_ENDPOINT", "true")
