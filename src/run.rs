@@ -26,7 +26,7 @@ use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How long a last line may take when time is up.
-const TIME_TO_TELL: Duration = Duration::from_millis(200);
+const TIME_TO_TELL: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How much later than it should a `wait` may end.
 const SLACK: Duration = Duration::from_secs(2);

@@ -30,7 +30,7 @@ fn it_runs_in_an_empty_root_and_resolves_names() {
     let root = volume.path("root");
     std::fs::create_dir_all(root.join("etc")).unwrap();
     std::fs::create_dir_all(root.join("data")).unwrap();
-    std::fs::copy(binary(), root.join("weightlift")).unwrap();
+    copy_binary(&root.join("weightlift"));
     // A name that only a resolver finds: asked of a server that the test runs.
     let dns = Dns::start();
     std::fs::write(root.join("etc/resolv.conf"), "nameserver 127.0.0.53\n").unwrap();

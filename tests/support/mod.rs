@@ -150,6 +150,12 @@ pub fn binary() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_weightlift").into(), PathBuf::from)
 }
 
+/// Copies the binary under test to `path`. By another process: a file that is open for writing here, while
+/// another test forks, is busy when it is to be executed.
+pub fn copy_binary(path: &Path) {
+    assert!(Command::new("cp").arg(binary()).arg(path).status().unwrap().success());
+}
+
 /// `weightlift fetch --root <volume> <arguments>` against a fake Hub.
 pub fn fetch(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
     let mut command = weightlift();

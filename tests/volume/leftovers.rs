@@ -75,7 +75,7 @@ fn as_nobody(volume: &Volume, command: &Command, dirs: &[&Path]) -> Command {
     // The binary may lie where this user cannot look.
     let copy = volume.path("weightlift");
     if !copy.exists() {
-        std::fs::copy(binary(), &copy).unwrap();
+        copy_binary(&copy);
     }
     let open = |path: &Path| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();

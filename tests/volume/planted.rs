@@ -445,7 +445,7 @@ fn a_lock_file_of_somebody_else_is_told_and_does_not_stop_us() {
         open(&locks.join("tiny.lock"), mode);
         // The binary may lie where this user cannot look.
         let copy = volume.path("weightlift");
-        std::fs::copy(binary(), &copy).unwrap();
+        copy_binary(&copy);
         let mut command = Command::new(&copy);
         command.args(["fetch", "hf://org/tiny", "--root"]).arg(volume.root()).env_clear();
         let run = command.env("HF_ENDPOINT", hub.url()).uid(65_532).gid(65_532).run();

@@ -102,7 +102,7 @@ fn as_user(volume: &Volume, command: &Command) -> Command {
     let user = USER.to_string();
     let copy = volume.path("weightlift");
     if !copy.exists() {
-        std::fs::copy(binary(), &copy).unwrap();
+        copy_binary(&copy);
     }
     let mut as_user = Command::new("setpriv");
     as_user.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--inh-caps=-all"]);
