@@ -160,11 +160,16 @@ impl<'a> Fetch<'a> {
                 continue;
             }
             let there = store.existing().unwrap_or(Existing::Nothing);
-            let is_distrusted =
-                |there: &Sentinel| before.as_ref().is_some_and(|before| before.distrusts(there));
+            // Only what lay there before: of a copy that has appeared since, as ours may have, it is not
+            // known whether the disk has it.
+            let is_old = |there: &Sentinel| {
+                before.as_ref().is_some_and(|before| {
+                    before.damage.is_none() && before.sentinel.is_same_publication(there)
+                })
+            };
             return match there {
                 // What is wrong with the copy is why all this was done.
-                Existing::Complete(sentinel) if is_distrusted(&sentinel) => Err(error),
+                Existing::Complete(sentinel) if !is_old(&sentinel) => Err(error),
                 there => self.stale_or(error, wanted, &store, there),
             };
         }
