@@ -238,13 +238,14 @@ impl World {
     }
 
     /// Not where a file begins again or threads never start: what that costs depends on when it happens.
-    /// Not where the only connection is bad, or all others have had nothing to do: there is none to compare
-    /// it with.
+    /// Not where more than a quarter of the connections are bad, or all others have had nothing to do: then
+    /// there is nothing to compare them with. Not where hashing is hardly faster than the network: what is
+    /// hashed last is hashed after the last byte.
     fn is_comparable(&self) -> bool {
-        let Conditions { threads_fail, bad, .. } = self.conditions;
-        !threads_fail
-            && self.restarts == 0
-            && (bad == 0 || self.limits.workers.min(self.limits.open_files) > 1)
+        let Conditions { threads_fail, bad, hash, cpu, .. } = self.conditions;
+        let most = if cpu < 0.5 { self.limits.workers } else { self.limits.workers.min(4) };
+        let most = most.min(self.limits.open_files) as u32;
+        !threads_fail && self.restarts == 0 && bad * 4 <= most && hash >= 2.0 * GB
     }
 
     fn about(&self) -> String {
