@@ -196,7 +196,7 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::Overtaken(_) => Class::Deadline,
         // As where such a file cannot be written.
-        StoreError::Lacks { lack: Lack::Size { .. }, .. } => Class::NoSpace,
+        StoreError::Lacks { lack, .. } if matches!(**lack, Lack::Size { .. }) => Class::NoSpace,
         StoreError::NoAtomicPublication(_) | StoreError::Lacks { .. } => Class::Unusable,
     }
 }

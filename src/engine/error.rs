@@ -15,7 +15,7 @@ pub enum TransferError {
     #[error("`{path}`: no byte arrived for {}: {source}", text::duration(*tried_for))]
     GaveUp { path: String, tried_for: Duration, source: SourceError },
     #[error("`{path}` is still wrong after {fetches} complete fetches: {mismatch}{hint}")]
-    Integrity { path: String, fetches: u32, mismatch: Mismatch, hint: &'static str },
+    Integrity { path: String, fetches: u32, mismatch: Box<Mismatch>, hint: &'static str },
     #[error(
         "`{path}` is what the source published, but no valid safetensors: {why}; to do without it \
          add {}", exclude_flag(&literal_pattern(path))

@@ -137,7 +137,12 @@ impl Shared<'_> {
             let refutes = job.file.digest.as_ref().is_none_or(Digest::refutes);
             let hint = if refutes { hint(staged, job.file.size) } else { last_resort::HINT };
             self.staging.discard(job.n)?;
-            return Err(TransferError::Integrity { path, fetches: wrong, mismatch, hint });
+            return Err(TransferError::Integrity {
+                path,
+                fetches: wrong,
+                mismatch: Box::new(mismatch),
+                hint,
+            });
         }
         if !resumed {
             self.source.distrust(job.file);

@@ -76,7 +76,7 @@ impl Failures {
     /// The error that says what to do: where one place may work in another run, that run is worth it.
     pub fn decisive(&self) -> Option<&SourceError> {
         let errors = || self.each.iter().map(|(_, error)| error.as_ref());
-        errors().find(|error| error.is_transient()).or_else(|| errors().last())
+        errors().find(|error| error.is_transient()).or_else(|| errors().next_back())
     }
 }
 

@@ -52,7 +52,7 @@ pub enum StoreError {
     )]
     NoAtomicPublication(PathBuf),
     #[error("`{}` {lack}", path.display())]
-    Lacks { path: PathBuf, lack: Lack },
+    Lacks { path: PathBuf, lack: Box<Lack> },
 }
 
 impl StoreError {

@@ -32,8 +32,10 @@ impl Staging {
         self.abilities.get_or_init(|| abilities);
         decided.map(|_| ()).map_err(|lack| match lack {
             Lack::OneStep => StoreError::NoAtomicPublication(store.family_path()),
-            Lack::Obstacle { ref path, .. } => StoreError::Lacks { path: path.clone(), lack },
-            lack => StoreError::Lacks { path: store.base_path(), lack },
+            Lack::Obstacle { ref path, .. } => {
+                StoreError::Lacks { path: path.clone(), lack: Box::new(lack) }
+            }
+            lack => StoreError::Lacks { path: store.base_path(), lack: Box::new(lack) },
         })
     }
 

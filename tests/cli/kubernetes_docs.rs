@@ -5,7 +5,6 @@
 //! is compared and not their value; paths and hosts are put in the place of ours.
 
 #[allow(dead_code)]
-#[allow(dead_code)]
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

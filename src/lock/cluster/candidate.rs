@@ -45,7 +45,7 @@ pub enum TryLease {
 
 /// What one look at the Lease has come to.
 enum Taken {
-    Ours(ApiLease),
+    Ours(Box<ApiLease>),
     Others(Busy),
 }
 
@@ -88,7 +88,7 @@ impl Candidate {
         let busy = match taken {
             Ok(Taken::Ours(lease)) => {
                 let kept =
-                    HeldLease::keep(self.holder.clone(), lease, describe.clone(), screen.clone());
+                    HeldLease::keep(self.holder.clone(), *lease, describe.clone(), screen.clone());
                 return Ok(match kept {
                     Ok(lease) => TryLease::Held(lease),
                     Err(error) => TryLease::Unavailable(error.to_string()),
@@ -128,7 +128,7 @@ impl Candidate {
             let mut lease = ApiLease::default();
             lease.metadata.name = Some(self.holder.name.clone());
             self.holder.sign(&mut lease);
-            return api.create(&client, &lease).await.map(Taken::Ours);
+            return api.create(&client, &lease).await.map(|lease| Taken::Ours(Box::new(lease)));
         };
         let version = lease.metadata.resource_version.clone();
         if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
@@ -149,7 +149,7 @@ impl Candidate {
             }
         }
         self.holder.sign(&mut lease);
-        api.replace(&client, &lease).await.map(Taken::Ours)
+        api.replace(&client, &lease).await.map(|lease| Taken::Ours(Box::new(lease)))
     }
 }
 

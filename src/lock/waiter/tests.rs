@@ -51,7 +51,8 @@ fn a_holder_is_waited_for_as_long_as_it_makes_progress() {
     let stuck_after =
         |seconds: u64| -> Holder { Box::new(move |second| fetching(MB)(second.min(seconds))) };
     let hashing = |second| Beat { worked_bytes: second / 5, ..fetching(0)(second) };
-    let table: Vec<(&str, Patience, Holder, Option<(u64, Next)>)> = vec![
+    type Row = (&'static str, Patience, Holder, Option<(u64, Next)>);
+    let table: Vec<Row> = vec![
         ("a day of honest download", PATIENCE, Box::new(fetching(MB)), None),
         ("one byte a beat", never_slow, Box::new(hashing), None),
         ("stuck after an hour", PATIENCE, stuck_after(3_600), Some((3_660, STUCK))),
