@@ -4,7 +4,6 @@
 //! and compared line by line. Amounts, times and digests are those of an example there, so their place
 //! is compared and not their value; paths and hosts are put in the place of ours.
 
-#[allow(dead_code)]
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

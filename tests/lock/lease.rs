@@ -2,7 +2,6 @@
 //!
 //! Two roots stand for two nodes whose locks and heartbeats do not reach each other.
 
-#[allow(dead_code)]
 use std::process::Command;
 use std::time::Duration;
 

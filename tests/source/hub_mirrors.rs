@@ -11,8 +11,6 @@
 //! | links to the storage that expire in another way | renewed |
 //! | a host with several addresses | all of them are used |
 
-#[allow(dead_code)]
-#[allow(dead_code)]
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;

@@ -10,7 +10,6 @@
 //! | a listing in a form of its own | read, as long as it has keys |
 //! | a refusal | told in its own words |
 
-#[allow(dead_code)]
 use std::process::Command;
 
 use crate::support::table::{check, row};
