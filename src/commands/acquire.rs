@@ -10,7 +10,7 @@ use crate::cli::LockKind;
 use crate::lock::cluster::{Busy, Candidate, DescribeProgress, HeldLease, TryLease};
 use crate::lock::{HolderStatus, Lock, TryLock};
 use crate::model::{Decision, Known, Sentinel, There, decide};
-use crate::report::Progress;
+use crate::report::{Event, Progress};
 use crate::volume::{Existing, Store};
 
 /// What came of waiting for the lock.
@@ -109,7 +109,6 @@ impl Fetch<'_> {
         store: &Store,
         before: Option<&Before>,
     ) -> Result<(), Error> {
-        let path = store.family_path().display().to_string();
         let existing = store.existing()?;
         let damage = match (before.and_then(|before| before.damage.as_ref()), &existing) {
             (Some(damage), _) | (None, Existing::Damaged(_, damage)) => Some(damage),
@@ -118,11 +117,12 @@ impl Fetch<'_> {
         let (There::Whole(sentinel) | There::Damaged(sentinel)) = existing.there() else {
             return Ok(());
         };
-        let holds = &sentinel.source;
+        let path = store.family_path().display().to_string();
+        let source = sentinel.source.clone();
         if !sentinel.is_of(&wanted.model.uri) {
-            self.screen.warn(&format!("`{path}` holds {holds} and will be replaced"));
-        } else if let Some(damage) = damage {
-            self.screen.warn(&format!("`{path}` is damaged ({damage}); fetching {holds} again"));
+            self.screen.tell(&Event::Replacing { path, source });
+        } else if let Some(damage) = damage.cloned() {
+            self.screen.tell(&Event::Damaged { path, source, damage });
         }
         Ok(())
     }

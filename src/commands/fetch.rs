@@ -168,7 +168,6 @@ impl<'a> Fetch<'a> {
                 })
             };
             return match there {
-                // What is wrong with the copy is why all this was done.
                 Existing::Complete(sentinel) if !is_old(&sentinel) => Err(error),
                 there => self.stale_or(error, wanted, &store, there),
             };

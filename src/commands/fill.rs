@@ -12,8 +12,8 @@ use crate::content::Source;
 use crate::engine::{self, Proof};
 use crate::lock::Heartbeat;
 use crate::model::{
-    Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, decide,
-    is_index, is_pickle,
+    Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, There,
+    decide, is_index, is_pickle,
 };
 use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
@@ -48,14 +48,17 @@ impl Fetch<'_> {
         self.check_expectation(wanted.model, &revision)?;
         if has_waited {
             let existing = store.existing()?;
-            if decide(wanted.goal, existing.there(), Known::Revision(&revision))
-                == Decision::Present
-            {
+            let decided = decide(wanted.goal, existing.there(), Known::Revision(&revision));
+            let is_distrusted = match (before, existing.there()) {
+                (Some(before), There::Whole(sentinel)) => before.distrusts(sentinel),
+                _ => false,
+            };
+            if decided == Decision::Present && !is_distrusted {
                 return self.present_as(wanted, store, existing);
             }
         }
         let snapshot = self.retried(budget, self.bound(), || source.snapshot()).await?;
-        self.tell(source);
+        self.pass_on(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
         let source_text = wanted.model.uri.to_string();
         self.state.enter(Doing::Filling { source: source_text, progress: progress.clone() });
@@ -133,7 +136,7 @@ impl Fetch<'_> {
         let published = sealed.publish(store, publication)?;
         drop((follower, heartbeat));
         self.end(staging, store);
-        self.tell(source);
+        self.pass_on(source);
         if let Published::Replaced { previous } = &published {
             self.screen.say(&format!(
                 "the previous revision is kept at `{}`; remove it when no server reads it any more",
@@ -230,13 +233,6 @@ impl Fetch<'_> {
                 .map_err(Failed::BeforeTheWeights)?;
         }
         run(proofs, &|_| true)
-    }
-
-    /// Shows what the source has to tell.
-    fn tell(&self, source: &dyn Source) {
-        for warning in source.warnings() {
-            self.screen.warn(&warning);
-        }
     }
 
     /// Drops the attempt. What is left over is swept by a later run.

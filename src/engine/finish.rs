@@ -11,6 +11,7 @@ use super::schedule::event::{Event, Party, Restart, Task};
 use super::shared::{Proof, Shared};
 use crate::model::Digest;
 use crate::net::SourceError;
+use crate::report::Event as Said;
 use crate::verify::{self, Mismatch, Structure};
 use crate::volume::{StagedFile, StoreError};
 
@@ -148,8 +149,8 @@ impl Shared<'_> {
             self.source.distrust(job.file);
         }
         let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
-        self.screen
-            .warn(&format!("`{path}`: {cause} ({mismatch}); fetching it again from the start"));
+        let cause = format!("{cause} ({mismatch})");
+        self.screen.tell(&Said::FetchingAgain { path, cause });
         Ok(())
     }
 

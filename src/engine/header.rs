@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::worker::Worker;
 use super::written::NEVER;
 use crate::net::SourceError;
+use crate::report::Event as Said;
 use crate::verify::{self, Start, Structure};
 use crate::volume::{StagedFile, StoreError};
 
@@ -138,7 +139,11 @@ impl Shared<'_> {
                     TransferError::Source { path: path(), source }
                 }
             })?;
-            self.say_sometimes(|| format!("retrying the start of `{}`: {error}", job.file.path));
+            self.say_sometimes(|| Said::Retrying {
+                path: Some(path()),
+                from_byte: Some(0),
+                error: error.to_string(),
+            });
             tokio::time::sleep(delay).await;
         };
         if is_same {
@@ -155,11 +160,10 @@ impl Shared<'_> {
             return Err(TransferError::UnsteadyHeader { path: path(), fetches: wrong, why });
         }
         let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
-        self.screen.warn(&format!(
-            "`{}`: {cause} (no valid safetensors: {why}; a second read of its start brought other \
-             bytes); fetching it again from the start",
-            job.file.path
-        ));
+        let cause = format!(
+            "{cause} (no valid safetensors: {why}; a second read of its start brought other bytes)"
+        );
+        self.screen.tell(&Said::FetchingAgain { path: path(), cause });
         Ok(())
     }
 

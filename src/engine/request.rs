@@ -13,6 +13,7 @@ use super::worker::{Fetch, Worker};
 use super::written::Written;
 use crate::model::text;
 use crate::net::SourceError;
+use crate::report::Event as Said;
 use crate::volume::StoreError;
 
 /// A killed run loses at most this much of each connection, and what came in this time: each note is
@@ -99,7 +100,7 @@ impl Shared<'_> {
             let (delay, error) = match again {
                 Ok(again) => again,
                 Err(SourceError::NoRanges { host, file }) => {
-                    self.say_sometimes(|| format!("`{host}` sends no ranges; streaming `{file}`"));
+                    self.say_sometimes(|| Said::NoRanges { host, file });
                     return Ok(Ending::Restart(Restart::InOneStream));
                 }
                 Err(source) if source.is_transient() => {
@@ -111,8 +112,10 @@ impl Shared<'_> {
             for warning in self.source.warnings() {
                 self.screen.warn(&warning);
             }
-            self.say_sometimes(|| {
-                format!("retrying `{}` from byte {}: {error}", job.file.path, written.at)
+            self.say_sometimes(|| Said::Retrying {
+                path: Some(path()),
+                from_byte: Some(written.at),
+                error: error.to_string(),
             });
             worker.post.tell(Doing::WaitsToRetry(job.n));
             tokio::time::sleep(delay).await;

@@ -14,7 +14,7 @@ use super::schedule::event::Event;
 use super::stop::Stop;
 use crate::content::Source;
 use crate::net::http::Http;
-use crate::report::{Progress, Screen};
+use crate::report::{Event as Said, Progress, Screen};
 use crate::volume::Staging;
 
 /// What is known of a file once it is complete: all of its bytes are hashed.
@@ -62,11 +62,11 @@ impl Shared<'_> {
     }
 
     /// One line about something that will be tried again, not more often than every five seconds.
-    pub fn say_sometimes(&self, line: impl FnOnce() -> String) {
+    pub fn say_sometimes(&self, event: impl FnOnce() -> Said) {
         let mut last = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > Duration::from_secs(5)) {
             *last = Some(Instant::now());
-            self.screen.say(&line());
+            self.screen.tell(&event());
         }
     }
 }

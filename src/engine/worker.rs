@@ -12,7 +12,7 @@ use super::schedule::event::{Chunk, Ending, Event, Party, Recall, Task};
 use super::shared::Shared;
 use super::written::{Written, new_crc};
 use crate::model::text;
-use crate::report::ActiveFile;
+use crate::report::{ActiveFile, Event as Said};
 use crate::volume::StagedFile;
 
 /// So much is sent to the disk at once; of the end of a chunk, from this size on. Small files wait for
@@ -107,12 +107,10 @@ impl Shared<'_> {
 
     fn say_why(&self, job: &Job<'_>, why: Recall) {
         if let Recall::Slow { rate, usual } = why {
-            self.say_sometimes(|| {
-                let (rate, usual) = (text::size(rate), text::size(usual));
-                format!(
-                    "replacing a slow connection for `{}`: it brought {rate}/s, others {usual}/s",
-                    job.file.path
-                )
+            self.say_sometimes(|| Said::ReplacingConnection {
+                path: job.file.path.to_string(),
+                bytes_per_second: rate,
+                usual_bytes_per_second: usual,
             });
         }
     }

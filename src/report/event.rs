@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// A file was complete and wrong.
     FetchingAgain { path: String, cause: String },
+    /// A connection is far below the others; rates in bytes per second.
+    ReplacingConnection { path: String, bytes_per_second: u64, usual_bytes_per_second: u64 },
     /// A server sends whole files in place of ranges.
     NoRanges { host: String, file: String },
     /// Another process fetches what is wanted.
@@ -141,6 +143,7 @@ impl Event {
             | Self::LeftOut { .. }
             | Self::Progress { .. }
             | Self::Retrying { .. }
+            | Self::ReplacingConnection { .. }
             | Self::NoRanges { .. }
             | Self::Waiting { .. }
             | Self::Note { .. }
@@ -205,6 +208,14 @@ impl fmt::Display for Event {
             }
             Self::FetchingAgain { path, cause } => {
                 write!(out, "`{path}`: {cause}; fetching it again from the start")
+            }
+            Self::ReplacingConnection { path, bytes_per_second, usual_bytes_per_second } => {
+                let (rate, usual) =
+                    (text::size(*bytes_per_second), text::size(*usual_bytes_per_second));
+                write!(
+                    out,
+                    "replacing a slow connection for `{path}`: it brought {rate}/s, others {usual}/s"
+                )
             }
             Self::NoRanges { host, file } => {
                 write!(out, "`{host}` sends no ranges; streaming `{file}`")

@@ -371,3 +371,27 @@ fn a_recheck_mends_a_directory_that_is_filled_in_place() {
     fetch(&hub, &volume, &["hf://org/tiny", "m", "--include", "a.*"]).run().assert_success();
     volume.assert_holds("m", &parts());
 }
+
+#[test]
+fn a_recheck_that_has_waited_for_a_holder_still_mends_what_it_has_found() {
+    let large = Blob::synthetic(4 << 20, 7);
+    let tree = parts().with_blob("large.bin", large);
+    let hub = FakeHub::serving(REPO, tree.clone());
+    let volume = Volume::new();
+    let run = |more: &[&str]| fetch(&hub, &volume, &[&["hf://org/tiny", "m"], more].concat());
+    run(&["--exclude", "large.bin"]).run().assert_success();
+    damage(&model(&volume).join("b.safetensors"));
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 64 << 10 }));
+    // Another pod adds a file, and holds the lock when the damage is found.
+    let holder = run(&[]).start();
+    eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 0);
+    let waiter = run(&["--exclude", "large.bin", "--recheck"]).start();
+    eventually("somebody waits", || hub.count("GET", "/revision/main") >= 4);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    holder.signal("-KILL");
+    drop(holder);
+    hub.clear_script();
+    let mended = waiter.wait().assert_success().assert_says("waiting");
+    assert!(mended.last_line().contains("repaired"), "{}", mended.stderr);
+    volume.assert_holds("m", &parts());
+}
