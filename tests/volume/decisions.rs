@@ -1,6 +1,9 @@
 //! What a run does with the copy that lies there: nothing, add to it, use it although it is old, or refuse
 //! to take it away.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::*;
@@ -385,14 +388,14 @@ fn a_recheck_that_has_waited_for_a_holder_still_mends_what_it_has_found() {
     // Another pod adds a file, and holds the lock when the damage is found.
     let holder = run(&[]).start();
     eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 0);
-    hub.log().clear();
-    let waiter = run(&["--exclude", "large.bin", "--recheck"]).start();
-    eventually("somebody asks", || hub.count("GET", "/revision/main") >= 1);
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let mut command = run(&["--exclude", "large.bin", "--recheck"]);
+    let mut waiter = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiter.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("waiting")), "it did not wait");
     holder.signal("-KILL");
     drop(holder);
     hub.clear_script();
-    let mended = waiter.wait().assert_success().assert_says("waiting");
-    assert!(mended.last_line().contains("repaired"), "{}", mended.stderr);
+    let last = lines.last().unwrap_or_default();
+    assert!(waiter.wait().unwrap().success() && last.contains("repaired"), "{last}");
     volume.assert_holds("m", &parts());
 }
