@@ -386,12 +386,16 @@ fn a_recheck_that_has_waited_for_a_holder_still_mends_what_it_has_found() {
     damage(&model(&volume).join("b.safetensors"));
     hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 64 << 10 }));
     // Another pod adds a file, and holds the lock when the damage is found.
+    hub.log().clear();
     let holder = run(&[]).start();
     eventually("the holder fetches", || hub.bytes_sent_for("xet-bridge") > 0);
     let mut command = run(&["--exclude", "large.bin", "--recheck"]);
     let mut waiter = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(waiter.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("waiting")), "it did not wait");
+    let mut said = Vec::new();
+    let waits =
+        lines.by_ref().inspect(|line| said.push(line.clone())).any(|it| it.contains("waiting"));
+    assert!(waits, "it did not wait: {said:?}");
     holder.signal("-KILL");
     drop(holder);
     hub.clear_script();
