@@ -11,7 +11,6 @@ use super::job::Job;
 use super::schedule::event::{Chunk, Ending, Event, Party, Recall, Task};
 use super::shared::Shared;
 use super::written::{Written, new_crc};
-use crate::model::text;
 use crate::report::{ActiveFile, Event as Said};
 use crate::volume::StagedFile;
 
