@@ -19,6 +19,9 @@ const MAX_SENTINEL_BYTES: u64 = 256 << 20;
 /// Stands for the family in a working area that lies inside it.
 pub(super) const IN_PLACE: &str = "self";
 
+/// Starts the name of a revision that was replaced by the attempt named after it.
+pub(super) const KEPT_PREFIX: &str = "before-";
+
 /// Where a model is to be published.
 #[derive(Clone, Debug)]
 pub struct Destination {
@@ -364,4 +367,11 @@ pub fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<Stri
         }
     }
     Ok(None)
+}
+
+/// Each part of `path` that has a name of a filesystem, with what is above it.
+pub(super) fn owned_parts(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let upto = ends.map(|end| &path[..end]);
+    upto.filter(|path| filesystem::owns(path.rsplit('/').next().unwrap_or(path)))
 }
