@@ -15,6 +15,9 @@ use crate::source::registry;
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
 
+/// Bound on the wait between two tries of a question.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+
 impl Fetch<'_> {
     /// How long a source is asked where a complete copy can be used instead; there must be time left for
     /// that.
@@ -61,7 +64,8 @@ impl Fetch<'_> {
         bound: Duration,
         call: impl AsyncFn() -> Result<T, SourceError>,
     ) -> Result<T, Error> {
-        let policy = RetryPolicy { budget, max_delay: Duration::from_secs(10) };
+        let policy = RetryPolicy { budget, max_delay: MAX_DELAY, ..RetryPolicy::default() }
+            .with_first_delay(self.args.retry_delay);
         let mut retry = Retry::new(policy, self.http()?.pace.clone());
         let started = Instant::now();
         let calls = async {
