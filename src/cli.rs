@@ -10,7 +10,7 @@ use crate::commands::run_state::TimeAllowed;
 use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::report::LogFormat;
 use crate::source::{S3Settings, SourceSettings};
-use crate::volume::Destination;
+use crate::volume::{Destination, Keep};
 use crate::{Error, engine, exit, process};
 
 /// Fetches model weights onto a volume: once, verified, resumable.
@@ -250,6 +250,26 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
     pub expect_revision: Vec<String>,
 
+    /// Let PATH be a link to the revision itself, which goes on to show it when the model is updated: for one
+    /// pod, in an emptyDir. With a commit as revision, one that is kept on the volume will do
+    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "PATH")]
+    pub link: Option<PathBuf>,
+
+    /// Where the server that follows the link sees --root [default: where we do]
+    #[arg(long, env = "WEIGHTLIFT_LINK_ROOT", value_name = "DIR")]
+    pub link_root: Option<PathBuf>,
+
+    /// After an update, keep as many of the revisions that were replaced [default: all, unless --keep-for
+    /// is given]
+    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", value_name = "N")]
+    pub keep_revisions: Option<usize>,
+
+    /// After an update, keep revisions that were replaced no longer ago than this: longer than a pod takes to
+    /// start again. A revision is removed if neither this nor --keep-revisions keeps it [default: all are
+    /// kept, unless --keep-revisions is given]
+    #[arg(long, env = "WEIGHTLIFT_KEEP_FOR", value_name = "DURATION", value_parser = text::parse_duration)]
+    pub keep_for: Option<Duration>,
+
     /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
     /// endpoint_url, S3_ENDPOINT)
     #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL")]
@@ -322,6 +342,11 @@ pub struct WaitArgs {
     /// Wait for this revision; one for each PATH [repeatable]
     #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
     pub expect_revision: Vec<String>,
+
+    /// Let LINK lead to the revision itself, which goes on to show it when the model is updated: for one pod,
+    /// in an emptyDir. An expected revision that is kept on the volume will do
+    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "LINK")]
+    pub link: Option<PathBuf>,
 }
 
 impl WaitArgs {
@@ -332,6 +357,12 @@ impl WaitArgs {
             return Err(Error::Usage(format!(
                 "--expect-revision is given {} times for {} paths; give one for each PATH",
                 revisions.len(),
+                paths.len()
+            )));
+        }
+        if self.link.is_some() && paths.len() > 1 {
+            return Err(Error::Usage(format!(
+                "--link leads to one model, and there are {}; wait for them one by one",
                 paths.len()
             )));
         }
@@ -385,6 +416,12 @@ impl FetchArgs {
                 pairs.len()
             )));
         }
+        if self.link.is_some() && pairs.len() > 1 {
+            return Err(Error::Usage(format!(
+                "--link leads to one model, and there are {}; fetch them one by one",
+                pairs.len()
+            )));
+        }
         let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
             let uri = SourceUri::parse(source)?;
             let destination = match dest {
@@ -403,6 +440,32 @@ impl FetchArgs {
             }
         }
         Ok(models)
+    }
+
+    /// Whether `root` is one that holds models, and not just the directory above a DEST.
+    pub fn is_shared_root(&self, root: &std::path::Path) -> bool {
+        let named = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
+        std::path::absolute(named).is_ok_and(|named| named == *root)
+    }
+
+    /// Where a server sees the root, if that is elsewhere.
+    pub fn link_root(&self) -> Result<Option<PathBuf>, Error> {
+        let Some(root) = &self.link_root else { return Ok(None) };
+        let is_plain = |root: &str| root.starts_with('/') && !root.chars().any(text::is_control);
+        if !root.to_str().is_some_and(is_plain) {
+            return Err(Error::Usage("--link-root is no absolute directory name".into()));
+        }
+        Ok(Some(root.clone()))
+    }
+
+    /// What is kept of replaced revisions, if that has an end.
+    pub fn keep(&self) -> Option<Keep> {
+        let (revisions, time) = (self.keep_revisions, self.keep_for);
+        let is_limited = revisions.is_some() || time.is_some();
+        is_limited.then(|| Keep {
+            revisions: revisions.unwrap_or_default(),
+            time: time.unwrap_or_default(),
+        })
     }
 
     /// What --also names, each place once.

@@ -36,6 +36,9 @@ pub enum Error {
     /// `verify` found damage, or a model is not what it says.
     #[error("{0}")]
     Integrity(String),
+    /// What the pod or the volume lacks.
+    #[error("{0}")]
+    Unusable(String),
     #[error("{0}")]
     Policy(String),
     #[error("{0}")]
@@ -108,6 +111,7 @@ impl Error {
             Self::Cluster(ClusterError::Name(_)) => Class::Usage,
             Self::NotFound(_) => Class::NotFound,
             Self::Integrity(_) => Class::Integrity,
+            Self::Unusable(_) => Class::Unusable,
             Self::Policy(_) => Class::Unsafe,
             Self::Conflict(_) => Class::Conflict,
             Self::LockTimeout { .. } | Self::Locked(_) | Self::Deadline(_) => Class::Deadline,
@@ -145,6 +149,7 @@ impl Error {
             Self::Usage(_)
             | Self::SourceUri(_)
             | Self::Cluster(_)
+            | Self::Unusable(_)
             | Self::Policy(_)
             | Self::Conflict(_)
             | Self::LockTimeout { .. }

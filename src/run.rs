@@ -181,7 +181,7 @@ fn no_thread(error: std::io::Error) -> Error {
 /// The one line on standard output.
 fn print(outcome: &Outcome, output: Output) -> Result<(), Error> {
     let line = match output {
-        Output::Text => outcome.path.clone(),
+        Output::Text => outcome.to_load().to_owned(),
         Output::Json => text::inert_json(
             &serde_json::to_string(outcome).map_err(|error| Error::Bug(error.to_string()))?,
         ),

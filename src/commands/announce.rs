@@ -72,7 +72,8 @@ fn named(file: &LeftOut) -> String {
 pub fn end(outcome: &Outcome, took: Duration) -> String {
     let what = format!("{}, {}", text::files(outcome.files), text::size(outcome.total_bytes));
     let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
-    let Outcome { path, source, status, fetched_bytes, .. } = outcome;
+    let Outcome { source, status, fetched_bytes, .. } = outcome;
+    let path = outcome.to_load();
     let took = text::duration(took);
     let told = digests::aside(outcome);
     let aside = told.as_ref().map(|told| format!("; {told}")).unwrap_or_default();
@@ -85,6 +86,12 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
         return format!(
             "complete but stale: `{path}` holds {source} at {revision} of {since} ({what}; in {took}{aside}); \
              no update: {why}"
+        );
+    }
+    if *status == "restored" {
+        return format!(
+            "complete: `{path}` holds {source} at {revision} again ({what}; kept on the volume, nothing \
+             fetched, in {took}{aside})"
         );
     }
     if *status == "ready" {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::acquire::Acquired;
+use super::link::ServerLink;
 use super::run_state::{Checked, Doing, RunState};
 use super::{Outcome, Stale, announce, verify};
 use crate::Error;
@@ -35,6 +36,7 @@ pub(super) struct Wanted<'a> {
     pub model: &'a Model,
     pub selection: &'a Selection,
     pub goal: Goal<'a>,
+    pub link: Option<&'a ServerLink>,
     pub started: Instant,
 }
 
@@ -83,9 +85,12 @@ impl<'a> Fetch<'a> {
             may_be_stale: self.args.if_stale == IfStale::Use,
             replace: self.args.replace,
             compared: self.args.require_digests,
+            linked: self.args.link.is_some(),
         };
-        let wanted = Wanted { model, selection: &selection, goal, started: Instant::now() };
+        let started = Instant::now();
         self.state.reads(&model.destination.path());
+        let link = self.server_link(model)?;
+        let wanted = Wanted { model, selection: &selection, goal, link: link.as_ref(), started };
         let store = Store::open(model.destination.clone())?;
         let (existing, is_distrusted) = self.looked_at(&store)?;
         let decided = match decide(goal, existing.there(), Known::Nothing) {
@@ -94,6 +99,11 @@ impl<'a> Fetch<'a> {
             decided => decided,
         };
         debug_assert_eq!(decided, Decision::Ask);
+        if model.uri.pinned_commit().is_some()
+            && let Some(outcome) = self.pinned_and_kept(wanted, &store, existing.there()).await?
+        {
+            return Ok(outcome);
+        }
         if let Some(variable) = registry::offline_by(&model.uri) {
             let error = offline(variable, wanted, &store, existing.there());
             return self.stale_or(error, wanted, &store, existing);
@@ -220,7 +230,8 @@ impl<'a> Fetch<'a> {
         let path = store.family_path();
         self.screen.tell(&Event::Stale { path: path.display().to_string(), why: why.clone() });
         store.finish_publication()?;
-        let mut outcome = Outcome::of("stale", &path, &sentinel);
+        let outcome = Outcome::of("stale", &path, &sentinel);
+        let mut outcome = self.led(wanted, store, &sentinel, outcome)?;
         outcome.stale = Some(Stale { why, since: sentinel.completed_at.clone() });
         Ok(outcome.ended(wanted.started))
     }
@@ -264,6 +275,7 @@ impl<'a> Fetch<'a> {
         self.check_expectation(wanted.model, &sentinel.revision)?;
         store.finish_publication()?;
         let outcome = Outcome::of("present", &store.family_path(), sentinel);
+        let outcome = self.led(wanted, store, sentinel, outcome)?;
         let missed = sentinel.selection.missed(&sentinel.files, &sentinel.left_out);
         if let Some(warning) = announce::missed(&outcome.path, &missed) {
             self.screen.warn(&warning);

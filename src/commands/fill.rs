@@ -57,6 +57,9 @@ impl Fetch<'_> {
                 return self.present_as(wanted, store, existing);
             }
         }
+        if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
+            return Ok(outcome);
+        }
         let snapshot = self.retried(budget, self.bound(), || source.snapshot()).await?;
         self.pass_on(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
@@ -135,6 +138,9 @@ impl Fetch<'_> {
         }
         let published = sealed.publish(store, publication)?;
         drop((follower, heartbeat));
+        if matches!(published, Published::New | Published::Replaced { .. }) {
+            self.remove_kept(&staging, store);
+        }
         self.end(staging, store);
         self.pass_on(source);
         if let Published::Replaced { previous } = &published {
@@ -158,7 +164,8 @@ impl Fetch<'_> {
                 _ => "updated",
             },
         };
-        let mut outcome = Outcome::of(status, &store.family_path(), &sentinel);
+        let outcome = Outcome::of(status, &store.family_path(), &sentinel);
+        let mut outcome = self.led(wanted, store, &sentinel, outcome)?;
         outcome.fetched_bytes = progress.fetched_bytes.load(Relaxed);
         Ok(outcome.ended(wanted.started))
     }

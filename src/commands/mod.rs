@@ -10,6 +10,8 @@ mod completeness;
 mod digests;
 pub mod fetch;
 mod fill;
+mod kept;
+mod link;
 pub mod run_state;
 pub mod verify;
 pub mod wait;
@@ -23,9 +25,15 @@ use crate::model::{LeftOut, Sentinel};
 /// What a command did for one model.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Outcome {
-    /// The directory that a server should load.
+    /// The directory of the model, which shows the newest revision.
     pub path: String,
-    /// `fetched`, `updated`, `extended`, `repaired`, `present`, `stale`, `verified`, `ready`.
+    /// Where this revision lies, a path that never changes its content, if the volume has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision_path: Option<String>,
+    /// The link that leads there, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// `fetched`, `updated`, `extended`, `repaired`, `restored`, `present`, `stale`, `verified`, `ready`.
     pub status: &'static str,
     pub source: String,
     pub revision: String,
@@ -60,6 +68,8 @@ impl Outcome {
     fn of(status: &'static str, path: &std::path::Path, sentinel: &Sentinel) -> Self {
         Self {
             path: path.display().to_string(),
+            revision_path: None,
+            link: None,
             status,
             source: sentinel.source.clone(),
             revision: sentinel.revision.clone(),
@@ -73,6 +83,11 @@ impl Outcome {
             left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }
+    }
+
+    /// What a server should load.
+    pub fn to_load(&self) -> &str {
+        self.link.as_ref().unwrap_or(&self.path)
     }
 
     /// The same with what is known at the end.

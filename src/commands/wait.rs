@@ -1,8 +1,9 @@
 //! `weightlift wait`: for servers whose volume another pod fills. Reads, and nothing else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::link::ServerLink;
 use super::run_state::{Doing, RunState};
 use super::{Outcome, announce};
 use crate::Error;
@@ -10,8 +11,8 @@ use crate::cli::WaitArgs;
 use crate::engine::Stop;
 use crate::fs::Dir;
 use crate::model::{SENTINEL, Sentinel, text};
-use crate::report::Screen;
-use crate::volume::{self, StoreError};
+use crate::report::{Event, Screen};
+use crate::volume::{self, Store, StoreError};
 
 /// How often it is looked: rarely enough for a thousand pods on one file server.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,11 +31,17 @@ pub async fn for_model(
 ) -> Result<Outcome, Error> {
     let started = Instant::now();
     let mut last_line: Option<Instant> = None;
+    let link = server_link(path, args)?;
     loop {
         state.reads(path);
-        let missing = match look(path, expected) {
-            Ok(Look::Complete(sentinel)) => {
+        let missing = match look(path, expected, link.is_some()) {
+            Ok(Look::Complete { sentinel, revision_path }) => {
                 let mut outcome = Outcome::of("ready", path, &sentinel);
+                if let Some(link) = &link {
+                    lead(link, path, revision_path.as_deref(), screen)?;
+                    outcome.link = Some(link.path().display().to_string());
+                }
+                outcome.revision_path = revision_path.map(|path| path.display().to_string());
                 outcome.seconds = started.elapsed().as_secs_f64();
                 outcome.summary = announce::end(&outcome, started.elapsed());
                 return Ok(outcome);
@@ -63,32 +70,79 @@ pub async fn for_model(
     }
 }
 
+/// The link that `--link` asks for, if it can be made.
+fn server_link(path: &Path, args: &WaitArgs) -> Result<Option<ServerLink>, Error> {
+    let Some(link) = &args.link else { return Ok(None) };
+    let family = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let above = family.parent().map(Path::to_owned);
+    ServerLink::open(link, &family, None, above.into_iter().collect()).map(Some)
+}
+
+/// Leads the server to the revision; or to the directory, where that is all there is.
+fn lead(
+    link: &ServerLink,
+    path: &Path,
+    revision_path: Option<&Path>,
+    screen: &Screen,
+) -> Result<(), Error> {
+    if revision_path.is_none() {
+        screen.warn(&format!(
+            "`{}` has no path that never changes, so the link leads to the directory itself, whose content \
+             changes with the next update",
+            path.display()
+        ));
+    }
+    let target = std::path::absolute(revision_path.unwrap_or(path));
+    let target = target.map_err(|_| Error::Usage("PATH is no usable directory name".into()))?;
+    link.lead_to(&target)?;
+    let (link, target) = (link.path().display().to_string(), target.display().to_string());
+    screen.tell(&Event::Linked { link, target });
+    Ok(())
+}
+
 enum Look {
-    Complete(Box<Sentinel>),
+    Complete {
+        sentinel: Box<Sentinel>,
+        /// Where it lies, whatever PATH leads to later.
+        revision_path: Option<PathBuf>,
+    },
     Missing(String),
 }
 
-fn look(path: &Path, expected: Option<&str>) -> Result<Look, Error> {
+fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Error> {
+    // What is looked at is what the link leads to, whoever replaces it meanwhile.
+    let shown = Store::of_revision(path);
+    let at = shown.as_ref().map_or(path, |(_, at)| at);
     // Opened again each time: the family may be a link that is replaced, and on NFS a bare look for a
     // missing name is answered from a negative cache.
-    let Some(dir) = Dir::open_anew(path)? else {
+    let Some(dir) = Dir::open_anew(at)? else {
         return Ok(Look::Missing(format!("`{}` does not exist", path.display())));
     };
     let Some(sentinel) = volume::read_sentinel(&dir)? else {
         return Ok(Look::Missing(format!("`{}` holds no {SENTINEL}", path.display())));
     };
+    let is_other = expected.filter(|expected| *expected != sentinel.revision);
+    if is_linked
+        && let (Some(expected), Some((store, _))) = (is_other, &shown)
+        && let Some(kept) = store.kept(&|head| head.revision == expected, &mut |_| true)?
+    {
+        let revision_path = Some(store.path_of_kept(&kept.id));
+        return Ok(Look::Complete { sentinel: kept.sentinel, revision_path });
+    }
     if let Some(difference) = volume::first_difference(&dir, &sentinel)? {
         return Ok(Look::Missing(format!("`{}` is damaged ({difference})", path.display())));
     }
-    match expected {
-        Some(expected) if expected != sentinel.revision => Ok(Look::Missing(format!(
+    Ok(match is_other {
+        Some(expected) => Look::Missing(format!(
             "`{}` holds revision {}, not {}",
             path.display(),
             sentinel.revision,
             text::inert(expected, 64)
-        ))),
-        _ => Ok(Look::Complete(Box::new(sentinel))),
-    }
+        )),
+        None => {
+            Look::Complete { sentinel: Box::new(sentinel), revision_path: shown.map(|(_, at)| at) }
+        }
+    })
 }
 
 /// Whether waiting can help: not with a volume that may not be read, or a sentinel of a later

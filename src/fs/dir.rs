@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use crate::fs::FsError;
@@ -231,6 +231,12 @@ impl Dir {
             .map_err(|error| FsError::io("rename to", &to.path_of(new_name), error))
     }
 
+    /// The same, unless there is something of that name.
+    pub fn rename_new(&self, name: &str, to: &Self, new_name: &str) -> Result<(), FsError> {
+        rustix::fs::renameat_with(&self.fd, name, &to.fd, new_name, RenameFlags::NOREPLACE)
+            .map_err(|error| FsError::io("rename to", &to.path_of(new_name), error))
+    }
+
     /// Exchanges two names in one step, where the filesystem can.
     pub fn exchange(&self, name: &str, to: &Self, other: &str) -> Result<(), FsError> {
         rustix::fs::renameat_with(&self.fd, name, &to.fd, other, RenameFlags::EXCHANGE)
@@ -327,6 +333,14 @@ impl Dir {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(FsError::io("look at", &self.path_of(name), error)),
         }
+    }
+
+    /// Lets the directory `name` be modified now, by the filesystem's own clock.
+    pub fn touch(&self, name: &str) -> Result<(), FsError> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| FsError::io("touch", &self.path_of(name), error))
     }
 
     /// Identity of the directory: device and inode.

@@ -7,10 +7,12 @@ pub(crate) mod access;
 pub(crate) mod dir;
 mod error;
 pub(crate) mod filesystem;
+mod link;
 pub(crate) mod node;
 pub(crate) mod space;
 
 pub use dir::{Dir, Kind};
 pub use error::FsError;
 pub use filesystem::owns;
+pub use link::LinkPath;
 pub use node::NodeIdentity;

@@ -14,6 +14,8 @@ pub struct Goal<'a> {
     pub replace: bool,
     /// Every file has been compared with a digest that the source published.
     pub compared: bool,
+    /// A server is led to the revision itself, so what the directory shows does not matter to it.
+    pub linked: bool,
 }
 
 /// What lies in the model directory.
@@ -45,6 +47,10 @@ pub enum Decision {
     Fetch,
     /// The same revision lies there and lacks files, or the proof of some: they are added.
     Extend,
+    /// What is wanted is kept beside the directory, which goes on to show another revision.
+    Beside,
+    /// What is wanted is kept beside the directory, which is to show it again.
+    Restore,
     /// A whole copy of another revision, or of one that nobody can compare, is used with a warning.
     Stale,
     /// Another model lies there. Only `--replace` takes it away.
@@ -65,13 +71,7 @@ pub fn decide(goal: Goal<'_>, there: There<'_>, known: Known<'_>) -> Decision {
     if !is_whole {
         return without_a_copy(known);
     }
-    let is_enough = if goal.replace {
-        sentinel.is_exactly(goal.selection)
-    } else {
-        sentinel.has(goal.selection)
-    };
-    // What was not compared when it was fetched may be now: the source is asked for its digests.
-    let is_enough = is_enough && (!goal.compared || sentinel.is_compared());
+    let is_enough = is_enough(goal, sentinel);
     let pin = goal.uri.pinned_commit();
     match known {
         _ if pin == Some(sentinel.revision.as_str()) && is_enough => Decision::Present,
@@ -86,6 +86,62 @@ pub fn decide(goal: Goal<'_>, there: There<'_>, known: Known<'_>) -> Decision {
         Known::Refusal if pin.is_none() && goal.may_be_stale && is_enough => Decision::Stale,
         Known::Refusal => Decision::Fail,
     }
+}
+
+/// The same where a whole revision is kept beside the directory.
+pub fn decide_with_kept(
+    goal: Goal<'_>,
+    there: There<'_>,
+    kept: &Sentinel,
+    known: Known<'_>,
+) -> Decision {
+    let decided = decide(goal, there, known);
+    let is_short =
+        matches!(decided, Decision::Ask | Decision::Fetch | Decision::Extend | Decision::Fail);
+    if !is_short || !is_wanted_revision(goal.uri, &kept.revision, known) {
+        return decided;
+    }
+    if !kept.is_of(goal.uri) || !is_enough(goal, kept) {
+        return decided;
+    }
+    let shown = match there {
+        There::Whole(shown) if shown.is_of(goal.uri) => Some(shown),
+        There::Nothing | There::Damaged(_) | There::Whole(_) => None,
+    };
+    match shown {
+        // A branch is what the directory follows; a pin is the wish of one pod.
+        Some(_) if goal.linked && goal.uri.pinned_commit().is_some() && !goal.replace => {
+            Decision::Beside
+        }
+        // To go back must take nothing away that others have asked for, and nor may an extension.
+        Some(shown)
+            if !goal.replace
+                && (shown.revision == kept.revision || !shown.asked().all(|it| kept.has(it))) =>
+        {
+            decided
+        }
+        Some(_) | None => Decision::Restore,
+    }
+}
+
+/// Whether `revision` is what is asked for, as far as that is known.
+pub fn is_wanted_revision(uri: &SourceUri, revision: &str, known: Known<'_>) -> bool {
+    match (uri.pinned_commit(), known) {
+        (Some(pin), _) => pin == revision,
+        (None, Known::Revision(current)) => current == revision,
+        (None, Known::Nothing | Known::Refusal) => false,
+    }
+}
+
+/// Whether a copy has all that is wanted of its revision.
+fn is_enough(goal: Goal<'_>, sentinel: &Sentinel) -> bool {
+    let is_selected = if goal.replace {
+        sentinel.is_exactly(goal.selection)
+    } else {
+        sentinel.has(goal.selection)
+    };
+    // What was not compared when it was fetched may be now: the source is asked for its digests.
+    is_selected && (!goal.compared || sentinel.is_compared())
 }
 
 fn without_a_copy(known: Known<'_>) -> Decision {
@@ -134,6 +190,10 @@ mod tests {
         );
         sentinel.also = also;
         sentinel
+    }
+
+    fn goal<'a>(uri: &'a SourceUri, selection: &'a Selection) -> Goal<'a> {
+        Goal { uri, selection, may_be_stale: true, replace: false, compared: false, linked: false }
     }
 
     #[test]
@@ -185,8 +245,7 @@ mod tests {
         let known = [Known::Nothing, Known::Revision(OLD), Known::Revision(NEW), Known::Refusal];
         for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
             let uri = SourceUri::parse(uri).expect("a source");
-            let goal =
-                Goal { uri: &uri, selection, may_be_stale: true, replace: false, compared: false };
+            let goal = goal(&uri, selection);
             assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "row {n}");
             // Who may not be stale fails in place of that, and nothing else changes.
             let strict = Goal { may_be_stale: false, ..goal };
@@ -206,8 +265,7 @@ mod tests {
         ];
         for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
             let uri = SourceUri::parse(uri).expect("a source");
-            let goal =
-                Goal { uri: &uri, selection, may_be_stale: true, replace: true, compared: false };
+            let goal = Goal { replace: true, ..goal(&uri, selection) };
             assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "replace {n}");
         }
         // A copy with a file that was compared with nothing, where that is asked for.
@@ -220,9 +278,86 @@ mod tests {
         ];
         for (n, (uri, selection, there, expected)) in rows.iter().enumerate() {
             let uri = SourceUri::parse(uri).expect("a source");
-            let goal =
-                Goal { uri: &uri, selection, may_be_stale: true, replace: false, compared: true };
+            let goal = Goal { compared: true, ..goal(&uri, selection) };
             assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "compared {n}");
         }
+    }
+
+    /// The old revision is kept, and the new one is shown unless the row says otherwise.
+    #[test]
+    fn what_follows_where_a_revision_is_kept() {
+        use Decision::*;
+        let (all, a, b) = (Selection::default(), only("a.json"), only("b.json"));
+        let files = ["a.json", "b.json", "c.json"];
+        let at = |revision: &str, sentinel| Sentinel { revision: revision.into(), ..sentinel };
+        let everything = || copy(Selection::default(), vec![], &files);
+        let (kept, kept_a) = (everything(), copy(only("a.json"), vec![], &["a.json"]));
+        let (shown, shown_a) = (at(NEW, everything()), at(NEW, kept_a.clone()));
+        let shown_both = at(NEW, copy(only("b.json"), vec![only("a.json")], &["a.json", "b.json"]));
+        let foreign = Sentinel { source: "hf://org/other".into(), ..shown.clone() };
+        let mut unproved = kept.clone();
+        unproved.files[1].verified_by = "unpublished".into();
+        let (main, pinned) = ("hf://org/name", format!("hf://org/name@{OLD}"));
+        let other_pin = format!("hf://org/name@{}", "c".repeat(40));
+        // (what is asked for, with which selection, what is shown, what is kept, [nothing known, old,
+        // new, refusal]), first without a link, then with one.
+        type Row<'a> = (&'a str, &'a Selection, There<'a>, &'a Sentinel, [[Decision; 4]; 2]);
+        let same = |decisions| [decisions, decisions];
+        let rows: Vec<Row<'_>> = vec![
+            (&pinned, &all, There::Whole(&shown), &kept, [[Restore; 4], [Beside; 4]]),
+            (&pinned, &a, There::Whole(&shown), &kept, [[Restore; 4], [Beside; 4]]),
+            (&pinned, &all, There::Nothing, &kept, same([Restore; 4])),
+            (&pinned, &all, There::Damaged(&shown), &kept, same([Restore; 4])),
+            // A branch that went back.
+            (main, &all, There::Whole(&shown), &kept, same([Ask, Restore, Present, Stale])),
+            (main, &all, There::Nothing, &kept, same([Ask, Restore, Fetch, Fail])),
+            // What is kept is not what is wanted.
+            (&other_pin, &all, There::Whole(&shown), &kept, same([Ask, Fetch, Fetch, Fail])),
+            (&pinned, &all, There::Whole(&shown), &kept_a, same([Ask, Fetch, Fetch, Fail])),
+            (&pinned, &b, There::Whole(&shown), &kept_a, same([Ask, Fetch, Fetch, Fail])),
+            (&pinned, &all, There::Whole(&foreign), &kept, same([Conflict; 4])),
+            (&pinned, &all, There::Whole(&shown), &foreign, same([Ask, Fetch, Fetch, Fail])),
+            // Nothing that others have asked for is taken away.
+            (
+                &pinned,
+                &a,
+                There::Whole(&shown_both),
+                &kept_a,
+                [[Ask, Fetch, Fetch, Fail], [Beside; 4]],
+            ),
+            (&pinned, &a, There::Whole(&shown_a), &kept_a, [[Restore; 4], [Beside; 4]]),
+            // The same revision is shown with less.
+            (
+                &pinned,
+                &all,
+                There::Whole(&kept_a),
+                &kept,
+                [[Ask, Extend, Extend, Fail], [Beside; 4]],
+            ),
+            // It is shown with all that is wanted.
+            (&pinned, &all, There::Whole(&kept), &kept, same([Present; 4])),
+        ];
+        let known = [Known::Nothing, Known::Revision(OLD), Known::Revision(NEW), Known::Refusal];
+        for (n, (uri, selection, there, kept, expected)) in rows.iter().enumerate() {
+            let uri = SourceUri::parse(uri).expect("a source");
+            for (linked, expected) in [false, true].into_iter().zip(expected) {
+                let goal = Goal { linked, ..goal(&uri, selection) };
+                let found = known.map(|known| decide_with_kept(goal, *there, kept, known));
+                assert_eq!(found, *expected, "row {n}, linked: {linked}");
+            }
+        }
+        let uri = SourceUri::parse(&pinned).expect("a source");
+        let linked = Goal { linked: true, ..goal(&uri, &all) };
+        let there = There::Whole(&shown);
+        let decided = |goal, kept| decide_with_kept(goal, there, kept, Known::Nothing);
+        // Who requires digests is not led to what was compared with nothing.
+        assert_eq!(decided(Goal { compared: true, ..linked }, &unproved), Ask);
+        assert_eq!(decided(Goal { compared: true, ..linked }, &kept), Beside);
+        // The directory is to become exactly this.
+        let exactly = Goal { replace: true, ..linked };
+        assert_eq!(decided(exactly, &kept), Restore);
+        assert_eq!(decided(Goal { selection: &a, ..exactly }, &kept), Ask);
+        let there = There::Whole(&foreign);
+        assert_eq!(decide_with_kept(exactly, there, &kept, Known::Nothing), Restore);
     }
 }

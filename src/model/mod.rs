@@ -17,7 +17,7 @@ pub mod text;
 mod uri;
 
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
-pub use decision::{Decision, Goal, Known, There, decide};
+pub use decision::{Decision, Goal, Known, There, decide, decide_with_kept, is_wanted_revision};
 pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use path::{ModelDir, RelPath, UnsafePath};

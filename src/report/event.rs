@@ -80,6 +80,10 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_seconds")]
         deadline_in: Option<Duration>,
     },
+    /// A server is led to one revision.
+    Linked { link: String, target: String },
+    /// Kept revisions of the model were removed, as old and as many as the user lets go.
+    RemovedRevisions { path: String, revisions: Vec<String>, bytes: u64 },
     /// The volume, the cluster or the source is less than it could be, or holds what the user may not have
     /// meant: what it is, and what comes of it.
     Warning {
@@ -146,6 +150,8 @@ impl Event {
             | Self::ReplacingConnection { .. }
             | Self::NoRanges { .. }
             | Self::Waiting { .. }
+            | Self::Linked { .. }
+            | Self::RemovedRevisions { .. }
             | Self::Note { .. }
             | Self::Complete { .. } => Level::Info,
         }
@@ -232,6 +238,18 @@ impl fmt::Display for Event {
                     Some(left) => write!(out, "; --deadline in {}", text::duration(*left)),
                     None => Ok(()),
                 }
+            }
+            Self::Linked { link, target } => write!(out, "`{link}` leads to `{target}`"),
+            Self::RemovedRevisions { path, revisions, bytes } => {
+                let (kept, bytes) = (revisions.len(), text::size(*bytes));
+                let named: Vec<String> =
+                    revisions.iter().map(|id| format!("`{}`", text::inert(id, 80))).collect();
+                let revisions = if kept == 1 { "revision" } else { "revisions" };
+                write!(
+                    out,
+                    "removed {kept} kept {revisions} of `{path}` ({bytes}): {}",
+                    named.join(", ")
+                )
             }
             Self::Warning { message } | Self::Note { message } | Self::Complete { message } => {
                 out.write_str(message)

@@ -11,7 +11,7 @@ use crate::model::text;
 pub struct Abilities {
     pub renames_files: bool,
     pub renames_directories: bool,
-    /// Two names in one step (`RENAME_EXCHANGE`).
+    /// Two names in one step (`RENAME_EXCHANGE`); a name that must be new (`RENAME_NOREPLACE`) as well.
     pub exchanges: bool,
     pub symbolic_links: bool,
     /// Without them, files that an update has in common with the older copy are copied.
@@ -61,12 +61,13 @@ pub struct Aim {
     pub largest_file: (String, u64),
 }
 
-/// How a model can appear.
+/// How a model can appear, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
+    /// As a link to a directory that never changes.
+    Link,
     Rename,
     Exchange,
-    Link,
     /// The sentinel last: readers that do not look at it may see a mixture.
     FileByFile,
 }
@@ -163,10 +164,9 @@ pub fn way(abilities: &Abilities, aim: &Aim) -> Result<Way, Lack> {
     let Abilities { exchanges, renames_directories, symbolic_links, .. } = *abilities;
     // As `publish` does it.
     match aim.there {
-        None if exchanges => Ok(Way::Rename),
-        Some(Kind::Directory) if exchanges => Ok(Way::Exchange),
         _ if symbolic_links && renames_directories => Ok(Way::Link),
         None if renames_directories => Ok(Way::Rename),
+        Some(Kind::Directory) if exchanges => Ok(Way::Exchange),
         // A link cannot be filled.
         None | Some(Kind::Directory) if aim.allow_degraded => Ok(Way::FileByFile),
         _ => Err(Lack::OneStep),
@@ -212,8 +212,8 @@ mod tests {
         use Way::{Exchange, FileByFile, Link, Rename};
         let refused = Err(Lack::OneStep);
         for (exchanges, renames, links, there, strict, degraded) in [
-            (true, true, true, None, Ok(Rename), Ok(Rename)),
-            (true, true, true, DIRECTORY, Ok(Exchange), Ok(Exchange)),
+            (true, true, true, None, Ok(Link), Ok(Link)),
+            (true, true, true, DIRECTORY, Ok(Link), Ok(Link)),
             (true, true, true, LINK, Ok(Link), Ok(Link)),
             (true, true, false, None, Ok(Rename), Ok(Rename)),
             (true, true, false, DIRECTORY, Ok(Exchange), Ok(Exchange)),
@@ -292,7 +292,7 @@ mod tests {
             Abilities { locks: false, ..all() },
             Abilities { longest_name: None, ..all() },
         ] {
-            assert_eq!(way(&abilities, &aim()), Ok(Way::Rename), "{abilities:?}");
+            assert_eq!(way(&abilities, &aim()), Ok(Way::Link), "{abilities:?}");
         }
     }
 }

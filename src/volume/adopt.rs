@@ -12,16 +12,15 @@ use rustix::io::Errno;
 use super::attempts::open_attempt;
 use super::fill::Publishing;
 use super::journal::{self, Header, JournalFile, WrittenChunk};
-use super::layout::with_sentinel;
-use super::publish::KEPT_PREFIX;
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
+use super::settle::settle;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Presence, Staging, TREE};
 use super::sweep::{remove_attempt, remove_gone};
 use super::wanted::Wanted;
 use super::{Store, StoreError};
-use crate::fs::{Dir, FsError, Kind, NodeIdentity, filesystem, node, space};
+use crate::fs::{Dir, NodeIdentity, filesystem, node, space};
 use crate::lock::heartbeat::{BEAT, Owner, STOPPED_AT_AGE};
-use crate::model::{Digest, RelPath, SENTINEL, STATE_DIR, SentinelHead, gaps};
+use crate::model::{Digest, RelPath, SENTINEL, STATE_DIR, gaps};
 
 /// How another attempt's bytes may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,50 +299,6 @@ fn is_silent(us: &NodeIdentity, old: &Dir, header: &Header) -> bool {
     let Some(owner) = Owner::read(old, OWNER) else { return false };
     let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
     age > STOPPED_AT_AGE
-}
-
-/// An attempt that was killed between the renames of its publication: its finished tree may lie in
-/// `revisions/` with nothing that points to it, or the tree that it replaced in its own.
-pub(super) fn settle(
-    state: &Dir,
-    store: &Store,
-    old: &Dir,
-    name: &str,
-    header: &Header,
-) -> Result<(), StoreError> {
-    if store.in_place {
-        return Ok(());
-    }
-    let id = name.rsplit(ID_SEPARATOR).next().unwrap_or(name);
-    match old.child(TREE)? {
-        // The link is the last to leave: without it the tree was published, whatever has become of
-        // it since.
-        None if old.kind("link")?.is_some() => {
-            let revisions = state.child("revisions")?;
-            let own = revisions.map(|dir| dir.child(&header.family)).transpose()?.flatten();
-            let is_live = store.link_target()?.is_some_and(|target| target.ends_with(id));
-            if let Some(own) = own.filter(|_| !is_live)
-                && own.kind(id)? == Some(Kind::Directory)
-            {
-                unless_gone(own.rename(id, old, TREE))?;
-            }
-        }
-        None => {}
-        Some(tree) => {
-            let is_complete =
-                with_sentinel(&tree, SentinelHead::read).is_ok_and(|head| head.is_some());
-            if is_complete && tree.identity()?.1 != header.tree {
-                let own = state.make_child("revisions")?.make_child(&header.family)?;
-                unless_gone(old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}")))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Another process may have been faster.
-fn unless_gone(renamed: Result<(), FsError>) -> Result<(), FsError> {
-    renamed.or_else(|error| if error.errno() == Some(Errno::NOENT) { Ok(()) } else { Err(error) })
 }
 
 /// Whether nothing is missing.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::abandoned::{Facts, Verdict, Writer, silence, verdict};
-use super::adopt::{is_gone, settle};
+use super::adopt::is_gone;
 use super::attempts::{Sign, attempt_parts, open_attempt};
 use super::held::{Removed, Told, shown};
 use super::journal::{self, JOURNAL};
 use super::layout::{Destination, IN_PLACE, with_sentinel};
 use super::probe;
+use super::publish::LINK;
+use super::settle::settle;
 use super::staging::{ATTEMPTS, OWNER, Staging, TREE};
 use super::sweep::{GONE, remove_attempt, remove_renamed};
 use super::{Existing, Store, StoreError, Surroundings};
@@ -251,7 +253,7 @@ fn remove(
     let header = journal::header(&old)?;
     match (&header, store) {
         (Some(header), Some(store)) => settle(&area.state, store, &old, name, header)?,
-        _ if old.kind("link")?.is_some() || holds_revision(&old, header.as_ref())? => {
+        _ if old.kind(LINK)?.is_some() || holds_revision(&old, header.as_ref())? => {
             return Ok(None);
         }
         _ => {}
@@ -289,7 +291,7 @@ fn holds_revision(old: &Dir, header: Option<&journal::Header>) -> Result<bool, S
 
 /// Whether a directory without a readable journal has nothing in it that an attempt of ours has not.
 fn holds_only_ours(old: &Dir) -> Result<bool, StoreError> {
-    const OURS: [&str; 4] = [TREE, JOURNAL, OWNER, "link"];
+    const OURS: [&str; 4] = [TREE, JOURNAL, OWNER, LINK];
     let is_ours = |name: &String| {
         OURS.contains(&name.as_str())
             || name.starts_with(probe::OWN)

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::foreign::description;
 use super::mounts::{Outer, is_mount_point};
+use super::publish::REVISIONS;
 use crate::fs::{Dir, FsError, Kind, filesystem};
 use crate::model::{
     ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelHead, SentinelProblem, There,
@@ -76,7 +77,7 @@ impl Existing {
 
 impl Store {
     pub fn open(destination: Destination) -> Result<Self, StoreError> {
-        let mut store = Self { destination, in_place: false, outer: None };
+        let mut store = Self::of(destination);
         store.refuse_reserved()?;
         store.refuse_inside_family()?;
         store.enter_mounts()?;
@@ -101,6 +102,11 @@ impl Store {
             Some(_) => return Err(store.in_the_way(&parent)),
         }
         Ok(store)
+    }
+
+    /// Without a look.
+    pub(super) fn of(destination: Destination) -> Self {
+        Self { destination, in_place: false, outer: None }
     }
 
     pub fn family_path(&self) -> PathBuf {
@@ -230,12 +236,18 @@ impl Store {
     }
 
     /// Where the family points to, if it is a link.
-    pub(super) fn link_target(&self) -> Result<Option<String>, StoreError> {
+    fn link_target(&self) -> Result<Option<String>, StoreError> {
         let Some(parent) = self.parent()? else { return Ok(None) };
         match parent.kind(self.destination.family.path().name())? {
             Some(Kind::Link) => self.revision_of_link(&parent).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// The name in `revisions/` of what the family shows, if it is a link.
+    pub(super) fn revision_id(&self) -> Result<Option<String>, StoreError> {
+        let target = self.link_target()?;
+        Ok(target.and_then(|target| target.rsplit('/').next().map(str::to_owned)))
     }
 
     /// Where a family that is a link of ours points to, relative to the root.
@@ -246,7 +258,7 @@ impl Store {
         for _ in self.parent_parts() {
             inside = inside.strip_prefix("../").unwrap_or("");
         }
-        let expected = format!("{STATE_DIR}/revisions/{}/", self.destination.family.file_name());
+        let expected = format!("{STATE_DIR}/{REVISIONS}/{}/", self.destination.family.file_name());
         match inside.strip_prefix(&expected) {
             Some(id) if !id.is_empty() && !id.contains('/') && !id.starts_with('.') => {
                 Ok(inside.to_owned())
@@ -280,6 +292,12 @@ impl Store {
             return Ok(());
         };
         for part in self.parent_parts() {
+            if at.kind(part)? == Some(Kind::Link)
+                && at.link_target(part)?.contains(&format!("{STATE_DIR}/{REVISIONS}/"))
+            {
+                let outer = at.path_of(part);
+                return Err(StoreError::InsideFamily { inner: self.family_path(), outer });
+            }
             match at.child(part).map_err(|error| self.blocked_above(error))? {
                 Some(child) => at = child,
                 None => return Ok(()),

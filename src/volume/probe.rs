@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::abilities::{Abilities, Aim, Lack, Obstacle, way};
+use super::publish::REVISIONS;
 use super::staging::Staging;
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, access};
@@ -191,8 +192,8 @@ impl Staging {
 
     /// Where a tree that is replaced goes, or one that a link points to. Another user may have made it.
     fn obstacle_to_revisions(&self, store: &Store) -> Result<Found, StoreError> {
-        let own = format!("revisions/{}", store.destination.family.file_name());
-        for path in [own.as_str(), "revisions", "."] {
+        let own = format!("{REVISIONS}/{}", store.destination.family.file_name());
+        for path in [own.as_str(), REVISIONS, "."] {
             match self.state.may_change(path) {
                 Err(Errno::NOENT) => {}
                 Err(error) => {

@@ -15,6 +15,10 @@ use crate::model::{ModelDir, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
 
 /// Starts the name of a revision that was replaced by the attempt named after it.
 pub(super) const KEPT_PREFIX: &str = "before-";
+/// Where published trees lie that the family name is a link to, and those that were replaced.
+pub(super) const REVISIONS: &str = "revisions";
+/// In an attempt: the link that becomes the family name. Once exchanged, the directory that had that name.
+pub(super) const LINK: &str = "link";
 
 /// What publishing has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +70,15 @@ impl Sealed<'_> {
             store.sync_above()?;
         }
         Ok(published)
+    }
+
+    /// The same where the family is a directory that says of itself what this tree does.
+    pub(super) fn publish_again(self, store: &Store, parent: &Dir) -> Result<(), StoreError> {
+        let Self { staging, .. } = self;
+        staging.replace(store, parent, Kind::Directory)?;
+        staging.dir.sync()?;
+        store.sync_above()?;
+        staging.check_published(store)
     }
 }
 
@@ -133,18 +146,16 @@ impl Staging {
         let name = family.path().name();
         // Twice: what is there can change between the look and the step.
         for _ in 0..2 {
-            let exchange_works = self.exchange_works()?;
             let done = match parent.kind(name)? {
-                None if exchange_works => self.rename_into(&parent, name),
                 None => match self.link_to_revision(&parent, family, None) {
-                    Err(error) if cannot_link(&error) => self.rename_into(&parent, name),
+                    Err(error) if self.cannot_be_linked(&error)? => self.rename_into(&parent, name),
                     done => done.map(|()| Published::New),
                 },
                 Some(kind) => {
                     if is_published(store, sentinel, publication)? {
                         return Ok(Published::ByOther);
                     }
-                    self.replace(store, &parent, kind, exchange_works)
+                    self.replace(store, &parent, kind)
                 }
             };
             match done {
@@ -178,21 +189,24 @@ impl Staging {
 
     /// Puts the tree in the place of an older one, which is kept: readers may have it mapped, and
     /// on NFS removing a mapped file kills them.
-    fn replace(
+    pub(super) fn replace(
         &self,
         store: &Store,
         parent: &Dir,
         kind: Kind,
-        exchange_works: bool,
     ) -> Result<Published, StoreError> {
         let family = &store.destination.family;
-        let name = family.path().name();
         let revisions = self.revisions(family)?;
         match kind {
             Kind::Link => {
-                let previous = parent.path().join(parent.link_target(name)?);
-                self.link_to_revision(parent, family, None)?;
-                Ok(Published::Replaced { previous })
+                let previous = store.revision_id()?;
+                if let Some(previous) = &previous {
+                    // Its age is the time since it was replaced. Another user's stays as it is.
+                    let _ = revisions.touch(previous);
+                }
+                self.link_to_revision(parent, family, Some(kind))?;
+                let previous = previous.map(|id| revisions.path_of(&id));
+                Ok(previous.map_or(Published::New, |previous| Published::Replaced { previous }))
             }
             Kind::Directory => {
                 let there = store
@@ -202,49 +216,94 @@ impl Staging {
                 if there.flatten().is_none() {
                     return Err(store.foreign());
                 }
-                let kept = format!("{KEPT_PREFIX}{}", self.random_part());
-                if exchange_works {
-                    self.dir.exchange(TREE, parent, name)?;
-                    self.dir.rename(TREE, &revisions, &kept)?;
-                } else {
-                    self.link_to_revision(parent, family, Some(&kept))?;
+                let _ = parent.touch(family.path().name());
+                match self.link_to_revision(parent, family, Some(kind)) {
+                    Err(error) if self.cannot_be_linked(&error)? && self.exchange_works()? => {
+                        self.dir.exchange(TREE, parent, family.path().name())?;
+                        self.dir.rename(TREE, &revisions, &self.kept_name())?;
+                    }
+                    done => done?,
                 }
                 revisions.sync()?;
-                Ok(Published::Replaced { previous: revisions.path_of(&kept) })
+                Ok(Published::Replaced { previous: revisions.path_of(&self.kept_name()) })
             }
             Kind::File | Kind::Other => Err(store.in_the_way(parent)),
         }
     }
 
-    /// Moves the tree to `revisions/` and lets the family name be a relative link to it, replaced
-    /// in one step. A directory of that name is first put aside as `kept`.
+    /// Moves the tree to `revisions/`, and lets the family name be a link to it.
     fn link_to_revision(
         &self,
         parent: &Dir,
         family: &ModelDir,
-        kept: Option<&str>,
+        there: Option<Kind>,
     ) -> Result<(), StoreError> {
         let revisions = self.revisions(family)?;
-        let name = family.path().name();
         let id = self.random_part();
-        let up = "../".repeat(family.path().parts().count() - 1);
-        let target = format!("{up}{STATE_DIR}/revisions/{}/{id}", family.file_name());
         // First of all: where there are no links, nothing has been touched.
-        self.dir.remove_file("link")?;
-        self.dir.link(&target, "link")?;
+        self.make_link(family, id)?;
         if self.dir.kind(TREE)?.is_some() {
             self.dir.rename(TREE, &revisions, id)?;
             revisions.sync()?;
         }
-        if let Some(kept) = kept {
-            // For an instant there is no model: this filesystem offers nothing better.
-            parent.rename(name, &revisions, kept)?;
-        }
-        Ok(self.dir.rename("link", parent, name)?)
+        self.show_link(parent, family, there)
     }
 
-    fn revisions(&self, family: &ModelDir) -> Result<Dir, StoreError> {
-        let revisions = self.state.make_child("revisions")?;
+    /// A relative link to a revision, in the attempt's own directory.
+    pub(super) fn make_link(&self, family: &ModelDir, id: &str) -> Result<(), StoreError> {
+        let up = "../".repeat(family.path().parts().count() - 1);
+        let target = format!("{up}{STATE_DIR}/{REVISIONS}/{}/{id}", family.file_name());
+        self.dir.remove_file(LINK)?;
+        Ok(self.dir.link(&target, LINK)?)
+    }
+
+    /// Gives that link the name of the family, where `there` is now. A directory of an earlier version
+    /// goes to `revisions/`.
+    pub(super) fn show_link(
+        &self,
+        parent: &Dir,
+        family: &ModelDir,
+        there: Option<Kind>,
+    ) -> Result<(), StoreError> {
+        let name = family.path().name();
+        let exchange_works = self.exchange_works()?;
+        match there {
+            None if exchange_works => self.dir.rename_new(LINK, parent, name)?,
+            Some(Kind::Directory) => {
+                let revisions = self.revisions(family)?;
+                let kept = self.kept_name();
+                if exchange_works {
+                    self.dir.exchange(LINK, parent, name)?;
+                    match self.dir.kind(LINK)? {
+                        // Another process was faster, and its tree has a name there already.
+                        Some(Kind::Link) => self.dir.remove_file(LINK)?,
+                        _ => self.dir.rename(LINK, &revisions, &kept)?,
+                    }
+                } else {
+                    // For an instant there is no model: this filesystem offers nothing better.
+                    parent.rename(name, &revisions, &kept)?;
+                    self.dir.rename(LINK, parent, name)?;
+                }
+            }
+            None | Some(Kind::Link | Kind::File | Kind::Other) => {
+                self.dir.rename(LINK, parent, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the filesystem has no links, and the tree is where it was.
+    fn cannot_be_linked(&self, error: &StoreError) -> Result<bool, StoreError> {
+        Ok(cannot_link(error) && self.dir.kind(TREE)?.is_some())
+    }
+
+    /// What the revision is called that this one replaces, if it has no name of its own yet.
+    fn kept_name(&self) -> String {
+        format!("{KEPT_PREFIX}{}", self.random_part())
+    }
+
+    pub(super) fn revisions(&self, family: &ModelDir) -> Result<Dir, StoreError> {
+        let revisions = self.state.make_child(REVISIONS)?;
         let own = revisions.make_child(&family.file_name())?;
         revisions.sync()?;
         self.state.sync()?;
@@ -261,7 +320,7 @@ impl Staging {
     }
 
     /// Asks the filesystem, once, whether it exchanges directories.
-    fn exchange_works(&self) -> Result<bool, StoreError> {
+    pub(super) fn exchange_works(&self) -> Result<bool, StoreError> {
         if let Some(abilities) = self.abilities.get() {
             return Ok(abilities.exchanges);
         }
@@ -312,7 +371,7 @@ pub(super) fn owned_parts(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether this filesystem just cannot do what was asked, rather than having failed.
-fn cannot_link(error: &StoreError) -> bool {
+pub(super) fn cannot_link(error: &StoreError) -> bool {
     matches!(
         error.errno(),
         Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::XDEV)

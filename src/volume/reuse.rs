@@ -1,4 +1,5 @@
-//! An update takes the files that have not changed from the revision that it replaces.
+//! An update takes the files that have not changed from the revision that it replaces, or from one that is
+//! kept.
 //!
 //! A published file is quiet: it was synced before it was published, and nobody opens it for writing
 //! again. So it can have a second name. It is hashed like every other file before it counts.
@@ -15,30 +16,69 @@ use crate::fs::{Dir, Kind, space};
 use crate::model::{Digest, RelPath, SentinelFile, SentinelHead, each_sentinel_file};
 
 impl Staging {
-    /// Takes over what the published revision has of the new one: by a hard link, or else by a
-    /// reflink or a copy.
+    /// Takes over what the published revision has of the new one, and what kept ones have: by a hard link,
+    /// or else by a reflink or a copy.
     pub(super) fn reuse(
         &mut self,
         store: &Store,
         wanted: &mut Wanted,
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
-        let Some(family) = store.family_dir()? else { return Ok(()) };
+        if let Some(family) = store.family_dir()? {
+            self.reuse_from(&family, wanted, outside)?;
+        }
+        if wanted.is_found() {
+            return Ok(());
+        }
+        for kept in store.kept_trees()? {
+            // One that cannot be used is no reason not to fetch.
+            match self.reuse_from(&kept.dir, wanted, outside) {
+                Err(error) if matches!(error, StoreError::Sentinel { .. }) => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn reuse_from(
+        &mut self,
+        family: &Dir,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
         let needs_place =
             self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_crc));
-        let head = if needs_place { with_sentinel(&family, SentinelHead::read)? } else { None };
+        let head = if needs_place { with_sentinel(family, SentinelHead::read)? } else { None };
         let source_name = head.map(|head| head.source).unwrap_or_default();
         let mut result = Ok(());
-        with_sentinel(&family, |json| {
+        with_sentinel(family, |json| {
             each_sentinel_file(json, &mut |file| {
                 if !(outside.go_on)() {
                     return ControlFlow::Break(());
                 }
-                result = self.reuse_file(&family, &source_name, &file, wanted, outside);
+                result = self.reuse_file(family, &source_name, &file, wanted, outside);
                 if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
         })?;
         result
+    }
+
+    /// Gives every file of this attempt a second name for what `family` has at its path; whether that could
+    /// be done.
+    pub(super) fn link_all(&mut self, family: &Dir) -> Result<bool, StoreError> {
+        for n in 0..self.files.len() {
+            let path = self.files[n].path.clone();
+            let above = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+            let Ok(Some(from)) = family.descend(above) else { return Ok(false) };
+            let to = self.directory_of(n)?;
+            if from.file_size(path.name())? != Some(self.files[n].size)
+                || from.hard_link(path.name(), &to, path.name()).is_err()
+            {
+                return Ok(false);
+            }
+            self.set_presence(n, Presence::Whole);
+        }
+        Ok(true)
     }
 
     fn reuse_file(

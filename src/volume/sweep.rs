@@ -7,12 +7,13 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::attempts::open_attempt;
 use super::journal::{self, JOURNAL};
-use super::layout::{IN_PLACE, with_sentinel};
-use super::publish::{KEPT_PREFIX, owned_parts};
+use super::layout::IN_PLACE;
+use super::publish::{REVISIONS, owned_parts};
 use super::remove::Removal;
+use super::settle::keep_replaced;
 use super::staging::{ID_SEPARATOR, Staging, TREE};
 use crate::fs::{Dir, filesystem, node};
-use crate::model::{RelPath, SentinelHead};
+use crate::model::RelPath;
 
 /// Ends the name of an attempt that is being removed: whoever sees it may go on with that.
 pub(super) const GONE: &str = "~gone";
@@ -99,12 +100,9 @@ impl Staging {
             return Ok(());
         }
         // A complete tree is the revision that it had just replaced.
-        if self.state_name != IN_PLACE
-            && let Some(tree) = old.child(TREE)?
-            && with_sentinel(&tree, SentinelHead::read).is_ok_and(|sentinel| sentinel.is_some())
-        {
-            let own = self.state.make_child("revisions")?.make_child(&self.state_name)?;
-            old.rename(TREE, &own, &format!("{KEPT_PREFIX}{id}"))?;
+        if self.state_name != IN_PLACE {
+            let own = self.state.make_child(REVISIONS)?.make_child(&self.state_name)?;
+            keep_replaced(old, &own, id)?;
         }
         remove_attempt(attempts, name)
     }

@@ -29,6 +29,11 @@ impl Wanted {
         })
     }
 
+    /// Whether nothing is wanted any more.
+    pub fn is_found(&self) -> bool {
+        self.is_found.iter().all(|is_found| *is_found)
+    }
+
     pub fn take(&mut self, n: usize) {
         self.is_found[n] = true;
     }
