@@ -44,12 +44,12 @@ struct Scene {
 
 #[test]
 fn a_first_install_that_is_killed_anywhere_leaves_nothing_or_all() {
-    Scene::first(Layout::Plain).is_killed_anywhere();
+    Scene::first(Layout::Links).is_killed_anywhere();
 }
 
 #[test]
 fn an_update_that_is_killed_anywhere_leaves_the_old_or_the_new() {
-    Scene::update(Layout::Plain).is_killed_anywhere();
+    Scene::update(Layout::Links).is_killed_anywhere();
 }
 
 #[test]
@@ -59,24 +59,41 @@ fn a_directory_that_is_filled_and_killed_anywhere_has_no_sentinel_until_it_is_wh
 }
 
 #[test]
-fn a_link_layout_that_is_killed_anywhere_leaves_nothing_or_all() {
-    Scene::first(Layout::Links).is_killed_anywhere();
-    Scene::update(Layout::Links).is_killed_anywhere();
+fn where_nothing_can_be_exchanged_a_kill_anywhere_leaves_nothing_or_all() {
+    Scene::first(Layout::LinksAlone).is_killed_anywhere();
+    Scene::update(Layout::LinksAlone).is_killed_anywhere();
+}
+
+#[test]
+fn where_there_are_no_links_a_kill_anywhere_leaves_nothing_or_all() {
+    Scene::first(Layout::Exchange).is_killed_anywhere();
+    Scene::update(Layout::Exchange).is_killed_anywhere();
+}
+
+#[test]
+fn a_directory_of_an_earlier_version_becomes_a_link_wherever_that_is_killed() {
+    Scene::upgrade().is_killed_anywhere();
+}
+
+#[test]
+fn going_back_to_a_kept_revision_can_be_killed_anywhere() {
+    Scene::back(Layout::Links).is_killed_anywhere();
+    Scene::back(Layout::LinksAlone).is_killed_anywhere();
 }
 
 #[test]
 fn many_small_files_that_are_killed_anywhere_leave_nothing_or_all() {
-    Scene::of(Layout::Plain, None, many_small()).is_killed_anywhere();
+    Scene::of(Layout::Links, None, many_small()).is_killed_anywhere();
 }
 
 #[test]
 fn a_first_install_survives_any_failed_call() {
-    Scene::first(Layout::Plain).fails_anywhere();
+    Scene::first(Layout::Links).fails_anywhere();
 }
 
 #[test]
 fn an_update_survives_any_failed_call() {
-    Scene::update(Layout::Plain).fails_anywhere();
+    Scene::update(Layout::Links).fails_anywhere();
 }
 
 #[test]
@@ -86,14 +103,30 @@ fn a_directory_that_is_filled_survives_any_failed_call() {
 }
 
 #[test]
-fn a_link_layout_survives_any_failed_call() {
-    Scene::first(Layout::Links).fails_anywhere();
-    Scene::update(Layout::Links).fails_anywhere();
+fn where_nothing_can_be_exchanged_any_failed_call_is_survived() {
+    Scene::first(Layout::LinksAlone).fails_anywhere();
+    Scene::update(Layout::LinksAlone).fails_anywhere();
+}
+
+#[test]
+fn where_there_are_no_links_any_failed_call_is_survived() {
+    Scene::first(Layout::Exchange).fails_anywhere();
+    Scene::update(Layout::Exchange).fails_anywhere();
+}
+
+#[test]
+fn a_directory_of_an_earlier_version_becomes_a_link_in_spite_of_any_failed_call() {
+    Scene::upgrade().fails_anywhere();
+}
+
+#[test]
+fn going_back_to_a_kept_revision_survives_any_failed_call() {
+    Scene::back(Layout::Links).fails_anywhere();
 }
 
 #[test]
 fn many_small_files_survive_any_failed_call() {
-    Scene::of(Layout::Plain, None, many_small()).fails_anywhere();
+    Scene::of(Layout::Links, None, many_small()).fails_anywhere();
 }
 
 impl Scene {
@@ -105,21 +138,48 @@ impl Scene {
         Self::of(layout, Some(old()), new())
     }
 
+    /// The old one is a directory, as it was published where links were not used.
+    fn upgrade() -> Self {
+        Self::made(Layout::Links, Layout::Exchange, Some(old()), new(), false)
+    }
+
+    /// What is wanted was replaced, and is kept.
+    fn back(layout: Layout) -> Self {
+        Self::made(layout, layout, Some(old()), new(), true)
+    }
+
     fn of(layout: Layout, old: Option<Tree>, new: Tree) -> Self {
+        Self::made(layout, layout, old, new, false)
+    }
+
+    /// `before` is what the volume could do when the old one came.
+    fn made(
+        layout: Layout,
+        before_layout: Layout,
+        old: Option<Tree>,
+        new: Tree,
+        is_kept: bool,
+    ) -> Self {
         let hub = FakeHub::serving(REPO, old.clone().unwrap_or_else(|| new.clone()));
         let before = tempfile::tempdir().unwrap();
         let (states, bad) = Default::default();
         let volume = Volume::in_memory();
-        let scene = Self { layout, hub, volume, old, new, before, states, bad };
+        let mut scene = Self { layout: before_layout, hub, volume, old, new, before, states, bad };
         let root = scene.volume.root();
         std::fs::create_dir(&root).unwrap();
         if layout == Layout::InPlace {
             std::fs::create_dir(scene.family()).unwrap();
         }
+        if is_kept {
+            scene.hub.move_branch(REPO, "main", scene.new.clone());
+            scene.run(|_| Act::Pass).assert_success();
+            scene.hub.move_branch(REPO, "main", scene.old.clone().unwrap());
+        }
         if scene.old.is_some() {
             scene.run(|_| Act::Pass).assert_success();
             scene.hub.move_branch(REPO, "main", scene.new.clone());
         }
+        scene.layout = layout;
         copy(&root, &scene.before.path().join("models"));
         scene
     }
@@ -132,7 +192,9 @@ impl Scene {
     fn state(&self) -> PathBuf {
         match self.layout {
             Layout::InPlace => self.family().join(".weightlift"),
-            Layout::Plain | Layout::Links => self.volume.root().join(".weightlift"),
+            Layout::Links | Layout::LinksAlone | Layout::Exchange => {
+                self.volume.root().join(".weightlift")
+            }
         }
     }
 
@@ -383,7 +445,7 @@ impl Scene {
 
 #[test]
 fn what_a_killed_publisher_had_not_synced_is_synced_before_success_is_reported() {
-    for layout in [Layout::Plain, Layout::InPlace, Layout::Links] {
+    for layout in [Layout::Links, Layout::LinksAlone, Layout::Exchange, Layout::InPlace] {
         let scene = Scene::first(layout);
         let sentinel = scene.family().join(SENTINEL);
         let run = scene.run(|call| {
@@ -410,7 +472,7 @@ fn what_a_killed_publisher_had_not_synced_is_synced_before_success_is_reported()
 
 #[test]
 fn a_file_whose_sync_has_failed_is_fetched_again_even_if_the_journal_could_not_say_so() {
-    let scene = Scene::first(Layout::Plain);
+    let scene = Scene::first(Layout::Links);
     let mut failed = false;
     let run = scene.run(|call| {
         let is_file = call.name == "fsync" && call.path.ends_with("sub/weights.bin");
@@ -430,10 +492,11 @@ fn a_file_whose_sync_has_failed_is_fetched_again_even_if_the_journal_could_not_s
 /// directory that was not synced. Others need it.
 #[test]
 fn nothing_gets_its_name_before_it_is_synced() {
-    for scene in [Layout::Plain, Layout::InPlace, Layout::Links]
+    for scene in [Layout::Links, Layout::LinksAlone, Layout::Exchange, Layout::InPlace]
         .into_iter()
         .flat_map(|layout| [Scene::first(layout), Scene::update(layout)])
-        .chain([Scene::of(Layout::Plain, None, many_small())])
+        .chain([Scene::of(Layout::Links, None, many_small()), Scene::upgrade()])
+        .chain([Scene::back(Layout::Links)])
     {
         scene.reset();
         let mut unsynced =
@@ -484,7 +547,8 @@ impl Unsynced<'_> {
             let tree = |path: &PathBuf| path.components().any(|part| part.as_os_str() == "tree");
             let stray = self.paths.iter().find(|path| tree(path));
             assert_eq!(stray, None, "{what}");
-            if self.scene.layout == Layout::Links && call.path == family {
+            let is_link = matches!(self.scene.layout, Layout::Links | Layout::LinksAlone);
+            if is_link && call.path == family {
                 self.assert_nothing_in(&[revisions], &what);
             }
         }
@@ -517,7 +581,7 @@ impl Unsynced<'_> {
 
 #[test]
 fn an_attempt_whose_journal_a_power_cut_took_is_removed() {
-    let scene = Scene::update(Layout::Plain);
+    let scene = Scene::update(Layout::Links);
     scene.reset();
     let attempts = scene.state().join("attempts");
     let leave = |id: &str, tree: Option<&Path>| {

@@ -75,13 +75,14 @@ fn cut_on(kind: &str, size: &str, options: &[&str]) {
         return;
     };
     let scenes = [
-        Scene::on(&disk, "first", Layout::Plain, None, new()),
-        Scene::on(&disk, "update", Layout::Plain, Some(old()), new()),
+        Scene::on(&disk, "first", Layout::Exchange, None, new()),
+        Scene::on(&disk, "update", Layout::Exchange, Some(old()), new()),
         Scene::on(&disk, "filled", Layout::InPlace, None, new()),
         Scene::on(&disk, "refilled", Layout::InPlace, Some(old()), new()),
         Scene::on(&disk, "link", Layout::Links, None, new()),
         Scene::on(&disk, "relink", Layout::Links, Some(old()), new()),
-        Scene::on(&disk, "small", Layout::Plain, None, many_small()),
+        Scene::on(&disk, "alone", Layout::LinksAlone, Some(old()), new()),
+        Scene::on(&disk, "small", Layout::Links, None, many_small()),
     ];
     let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let first = variable("WEIGHTLIFT_TEST_SEED")

@@ -12,19 +12,24 @@ pub const SENTINEL: &str = ".weightlift-complete.json";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Directories can be exchanged.
-    Plain,
+    /// The family is a link, wherever links work.
+    Links,
+    /// As on NFS, where nothing can be exchanged.
+    LinksAlone,
+    /// There are no links, and directories can be exchanged.
+    Exchange,
     /// The family directory was given to us empty.
     InPlace,
-    /// As on NFS: the family is a link.
-    Links,
 }
 
 impl Layout {
     /// What this kind of volume does to a call, whatever else happens.
     pub fn refuses(self, call: &Call) -> Option<Act> {
-        let is_exchange = self == Self::Links && call.name == "renameat2";
-        is_exchange.then_some(Act::Fail(Errno::EINVAL))
+        match (self, call.name) {
+            (Self::LinksAlone, "renameat2") => Some(Act::Fail(Errno::EINVAL)),
+            (Self::Exchange, "symlinkat") => Some(Act::Fail(Errno::EPERM)),
+            _ => None,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod adoption;
 mod decisions;
 #[cfg(target_arch = "x86_64")]
 mod leftovers;
+mod link;
 mod mutations;
 mod planted;
 mod probe;

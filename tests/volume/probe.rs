@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 const USER: u32 = 65_532;
 
 /// A mount, or an attribute, that is taken away at the end.
-struct Undone(Vec<String>);
+pub(super) struct Undone(Vec<String>);
 
 impl Drop for Undone {
     fn drop(&mut self) {
@@ -22,7 +22,7 @@ impl Drop for Undone {
     }
 }
 
-fn done(command: &[&str], at: &Path) -> bool {
+pub(super) fn done(command: &[&str], at: &Path) -> bool {
     Command::new(command[0]).args(&command[1..]).arg(at).status().unwrap().success()
 }
 
@@ -32,11 +32,11 @@ fn mounted(arguments: &[&str], at: &Path) -> Undone {
     Undone(vec!["umount".into(), "-l".into(), at.display().to_string()])
 }
 
-fn tmpfs(at: &Path, options: &str) -> Undone {
+pub(super) fn tmpfs(at: &Path, options: &str) -> Undone {
     mounted(&["-t", "tmpfs", "-o", options, "tmpfs"], at)
 }
 
-fn bound(at: &Path) -> Undone {
+pub(super) fn bound(at: &Path) -> Undone {
     std::fs::create_dir_all(at).unwrap();
     mounted(&["--bind", at.to_str().unwrap()], at)
 }
