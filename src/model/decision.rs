@@ -104,24 +104,20 @@ pub fn decide_with_kept(
     if !kept.is_of(goal.uri) || !is_enough(goal, kept) {
         return decided;
     }
-    let shown = match there {
-        There::Whole(shown) if shown.is_of(goal.uri) => Some(shown),
-        There::Nothing | There::Damaged(_) | There::Whole(_) => None,
-    };
-    match shown {
-        // A branch is what the directory follows; a pin is the wish of one pod.
-        Some(_) if goal.linked && goal.uri.pinned_commit().is_some() && !goal.replace => {
-            Decision::Beside
-        }
-        // To go back must take nothing away that others have asked for, and nor may an extension.
-        Some(shown)
-            if !goal.replace
-                && (shown.revision == kept.revision || !shown.asked().all(|it| kept.has(it))) =>
-        {
-            decided
-        }
-        Some(_) | None => Decision::Restore,
+    // Where the directory is gone or damaged, somebody may have removed what was wrong: what is kept is
+    // hashed like every copy then.
+    let There::Whole(shown) = there else { return decided };
+    if !shown.is_of(goal.uri) {
+        return decided;
     }
+    // A branch is what the directory follows; a pin is the wish of one pod.
+    if goal.linked && goal.uri.pinned_commit().is_some() && !goal.replace {
+        return Decision::Beside;
+    }
+    // To go back must take nothing away that others have asked for, and nor may an extension.
+    let loses =
+        shown.revision == kept.revision || !shown.asked().all(|selection| kept.has(selection));
+    if loses && !goal.replace { decided } else { Decision::Restore }
 }
 
 /// Whether `revision` is what is asked for, as far as that is known.
@@ -306,11 +302,12 @@ mod tests {
         let rows: Vec<Row<'_>> = vec![
             (&pinned, &all, There::Whole(&shown), &kept, [[Restore; 4], [Beside; 4]]),
             (&pinned, &a, There::Whole(&shown), &kept, [[Restore; 4], [Beside; 4]]),
-            (&pinned, &all, There::Nothing, &kept, same([Restore; 4])),
-            (&pinned, &all, There::Damaged(&shown), &kept, same([Restore; 4])),
+            // What was removed or is damaged comes from what has been hashed.
+            (&pinned, &all, There::Nothing, &kept, same([Ask, Fetch, Fetch, Fail])),
+            (&pinned, &all, There::Damaged(&shown), &kept, same([Ask, Fetch, Fetch, Fail])),
             // A branch that went back.
             (main, &all, There::Whole(&shown), &kept, same([Ask, Restore, Present, Stale])),
-            (main, &all, There::Nothing, &kept, same([Ask, Restore, Fetch, Fail])),
+            (main, &all, There::Nothing, &kept, same([Ask, Fetch, Fetch, Fail])),
             // What is kept is not what is wanted.
             (&other_pin, &all, There::Whole(&shown), &kept, same([Ask, Fetch, Fetch, Fail])),
             (&pinned, &all, There::Whole(&shown), &kept_a, same([Ask, Fetch, Fetch, Fail])),
@@ -358,6 +355,6 @@ mod tests {
         assert_eq!(decided(exactly, &kept), Restore);
         assert_eq!(decided(Goal { selection: &a, ..exactly }, &kept), Ask);
         let there = There::Whole(&foreign);
-        assert_eq!(decide_with_kept(exactly, there, &kept, Known::Nothing), Restore);
+        assert_eq!(decide_with_kept(exactly, there, &kept, Known::Nothing), Ask);
     }
 }

@@ -146,51 +146,76 @@ fn a_revision_that_was_served_is_not_taken_apart_by_whoever_finds_its_attempt() 
     volume.assert_clean();
 }
 
-/// Kills `command` when it has put its tree in the place of the one before, which it now holds.
-fn killed_after_the_exchange(command: &Command, volume: &Volume) {
+/// A filesystem without links, or one that has them.
+fn without_links(call: &Call) -> bool {
+    call.name == "symlinkat"
+}
+
+/// Kills `command` when it has put its tree, or a link to it, in the place of the directory before, which it
+/// now holds.
+fn killed_after_the_exchange(command: &Command, volume: &Volume, has_links: bool) {
     let mut is_exchanged = false;
-    killed(command, volume, |call| {
+    let run = traced(command, &volume.path(""), |call| {
+        if !has_links && without_links(call) {
+            return Act::Fail(Errno::EPERM);
+        }
         let was_exchanged = is_exchanged;
         is_exchanged |= call.name == "renameat2" && call.path == volume.family("tiny");
-        was_exchanged && call.changes()
+        if was_exchanged && call.changes() { Act::Kill } else { Act::Pass }
     });
+    assert_eq!(run.code, -1, "{}", run.stderr);
+}
+
+/// Publishes a directory, as where there are no links.
+fn publish_directory(command: &Command, volume: &Volume) {
+    let run = traced(command, &volume.path(""), |call| {
+        if without_links(call) { Act::Fail(Errno::EPERM) } else { Act::Pass }
+    });
+    run.assert_success();
+    assert!(!volume.family("tiny").is_symlink());
 }
 
 #[test]
 fn a_replaced_revision_is_kept_by_whoever_cleans_up_after_its_killed_publisher() {
-    let (hub, volume) = (FakeHub::serving(REPO, revision(1)), Volume::in_memory());
-    let command = fetch(&hub, &volume, &["hf://org/tiny"]);
-    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
-    hub.move_branch(REPO, "main", revision(2));
-    killed_after_the_exchange(&command, &volume);
-    volume.assert_holds("tiny", &revision(2));
-    let attempt = put_aside(&volume);
-    let third = revision(3).with_blob("large.bin", Blob::synthetic(4 * MIB, 3));
-    hub.move_branch(REPO, "main", third.clone());
-    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 100_000 }));
-    let running = fetch(&hub, &volume, &["hf://org/tiny"]).start();
-    eventually("the third one is on its way", || hub.bytes_sent_for("large.bin") > 10_000);
-    std::fs::rename(volume.path("aside"), &attempt).unwrap();
-    hub.clear_script();
-    running.wait().assert_success();
-    volume.assert_holds("tiny", &third);
-    assert_kept(&volume, &[revision(1), revision(2)]);
-    volume.assert_clean();
+    for has_links in [false, true] {
+        let (hub, volume) = (FakeHub::serving(REPO, revision(1)), Volume::in_memory());
+        let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+        publish_directory(&command, &volume);
+        hub.move_branch(REPO, "main", revision(2));
+        killed_after_the_exchange(&command, &volume, has_links);
+        volume.assert_holds("tiny", &revision(2));
+        let attempt = put_aside(&volume);
+        let third = revision(3).with_blob("large.bin", Blob::synthetic(4 * MIB, 3));
+        hub.move_branch(REPO, "main", third.clone());
+        hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 100_000 }));
+        let running = fetch(&hub, &volume, &["hf://org/tiny"]).start();
+        eventually("the third one is on its way", || hub.bytes_sent_for("large.bin") > 10_000);
+        std::fs::rename(volume.path("aside"), &attempt).unwrap();
+        hub.clear_script();
+        running.wait().assert_success();
+        volume.assert_holds("tiny", &third);
+        assert_kept(&volume, &[revision(1), revision(2)]);
+        volume.assert_clean();
+    }
 }
 
 #[test]
 fn what_another_selection_of_the_same_revision_has_replaced_is_kept() {
-    let all = revision(1).with("notes.txt", "n");
-    let (hub, volume) = (FakeHub::serving(REPO, all.clone()), Volume::in_memory());
-    fetch(&hub, &volume, &["hf://org/tiny", "--exclude", "notes.txt"]).run().assert_success();
-    volume.assert_holds("tiny", &revision(1));
-    killed_after_the_exchange(&fetch(&hub, &volume, &["hf://org/tiny"]), &volume);
-    volume.assert_holds("tiny", &all);
-    fetch(&hub, &volume, &["hf://org/tiny", "--include", "config.json", "--replace"])
-        .run()
-        .assert_success();
-    assert_kept(&volume, &[revision(1), all]);
-    volume.assert_clean();
+    for has_links in [false, true] {
+        let all = revision(1).with("notes.txt", "n");
+        let (hub, volume) = (FakeHub::serving(REPO, all.clone()), Volume::in_memory());
+        let first = fetch(&hub, &volume, &["hf://org/tiny", "--exclude", "notes.txt"]);
+        publish_directory(&first, &volume);
+        volume.assert_holds("tiny", &revision(1));
+        let command = fetch(&hub, &volume, &["hf://org/tiny"]);
+        killed_after_the_exchange(&command, &volume, has_links);
+        volume.assert_holds("tiny", &all);
+        fetch(&hub, &volume, &["hf://org/tiny", "--include", "config.json", "--replace"])
+            .run()
+            .assert_success();
+        assert_kept(&volume, &[revision(1), all]);
+        volume.assert_clean();
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::process::{Node, straced};
-use crate::support::tracer::{Act, traced};
+use crate::support::tracer::{Act, Call, traced};
 use crate::support::*;
+use nix::errno::Errno;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
 const MIB: u64 = 1 << 20;
@@ -698,13 +699,19 @@ fn a_link_below_an_attempt_is_removed_and_not_followed() {
 #[test]
 fn a_revision_that_only_a_dead_attempt_holds_is_kept() {
     let (hub, volume) = (hub(), Volume::new());
-    fetch(&hub, &volume, &["hf://org/tiny", "a"]).run().assert_success();
+    let command = fetch(&hub, &volume, &["hf://org/tiny", "a"]);
+    // There are no links.
+    let without = |call: &Call| call.name == "symlinkat";
+    let refuse = |call: &Call| if without(call) { Act::Fail(Errno::EPERM) } else { Act::Pass };
+    traced(&command, &volume.path(""), refuse).assert_success();
     let new = large().with("config.json", "{\"new\": 1}");
     hub.move_branch(REPO, "main", new.clone());
     // Killed right after the two trees were exchanged: the old one lies in the attempt.
     let mut is_exchanged = false;
-    let command = fetch(&hub, &volume, &["hf://org/tiny", "a"]);
     let run = traced(&command, &volume.path(""), |call| {
+        if without(call) {
+            return Act::Fail(Errno::EPERM);
+        }
         let was_exchanged = is_exchanged;
         is_exchanged |= call.name == "renameat2" && call.path == volume.family("a");
         if was_exchanged && call.changes() { Act::Kill } else { Act::Pass }
@@ -834,7 +841,8 @@ fn room_that_dead_attempts_take_is_used_and_what_others_hold_is_named() {
     volume.assert_holds("b", &large());
     volume.assert_clean();
     // A file system that fills up later says so as well.
-    std::fs::remove_dir_all(volume.family("b")).unwrap();
+    std::fs::remove_file(volume.family("b")).unwrap();
+    std::fs::remove_dir_all(volume.root().join(".weightlift/revisions/b")).unwrap();
     killed(&hub, &volume, "a", |it| it);
     if has("strace") {
         let command = fetch(&hub, &volume, &[SMALL, "small"]);

@@ -162,11 +162,25 @@ fn without_a_link_another_pin_is_shown_again_from_what_is_kept() {
         pod.volume.assert_clean();
     }
     assert_eq!(pod.hub.requests().len(), 0);
-    // Where the directory is not there at all.
-    std::fs::remove_file(pod.volume.family("tiny")).unwrap();
-    pod.fetch(&[&pinned(&two)]).run().assert_success().assert_says("again");
-    pod.volume.assert_holds("tiny", &revision(2));
-    assert_eq!(pod.hub.requests().len(), 0);
+}
+
+#[test]
+fn whoever_removes_the_directory_gets_bytes_that_have_been_looked_at() {
+    let pod = Pod::new();
+    pod.publish(1);
+    let family = pod.volume.family("tiny");
+    let bad = family.join("weights.bin");
+    let mut bytes = std::fs::read(&bad).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&bad, bytes).unwrap();
+    weightlift().arg("verify").arg(&family).run().assert_code(12);
+    std::fs::remove_file(&family).unwrap();
+    pod.hub.log().clear();
+    for source in ["hf://org/tiny", &pinned(&pod.hub.commit(REPO))] {
+        pod.fetch(&[source]).run().assert_success();
+        pod.volume.assert_holds("tiny", &revision(1));
+    }
+    assert_eq!(pod.hub.count("GET", "config.json"), 0, "what was right is used again");
 }
 
 #[test]
