@@ -596,8 +596,8 @@ fn an_attempt_whose_journal_a_power_cut_took_is_removed() {
         attempt
     };
     let unfinished = leave("1111111111111111", None);
-    // The power went right after an exchange: what was replaced is kept, as ever.
-    let replaced = leave("2222222222222222", Some(&scene.family()));
+    // The power went right after an exchange of directories: what was replaced is kept, as ever.
+    let replaced = leave("2222222222222222", Some(&std::fs::canonicalize(scene.family()).unwrap()));
     // This one may be about to begin.
     let of_this_boot = leave("3333333333333333", None);
     std::fs::write(of_this_boot.join("touched"), "").unwrap();
