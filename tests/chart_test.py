@@ -335,7 +335,7 @@ def the_server_gets_no_secret_and_cannot_write():
             if container["name"] not in ("server", "wait-for-weights"):
                 continue
             mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-            assert set(mounts) <= {"models", "shm", "scratch"}, f"{where}: {set(mounts)}"
+            assert set(mounts) <= {"models", "model", "shm", "scratch"}, f"{where}: {set(mounts)}"
             assert mounts["models"]["readOnly"] is True, where
             text = str(container.get("env", []))
             assert "HF_TOKEN" not in text and "AWS" not in text and "secretKeyRef" not in text, where
@@ -362,9 +362,12 @@ def the_server_loads_what_is_fetched():
         for where, pod in pods(render(good(values))):
             server = [c for c in pod["containers"] if c["name"] == "server"]
             for init in pod.get("initContainers", []):
-                path = init["args"][-1]
-                path = path if path.startswith("/") else f"/data/models/{path}"
-                assert server[0]["args"][0] == path, f"{name}, {where}: {server[0]['args']} after {init['args']}"
+                dest, flag, link = init["args"][-3:]
+                assert flag == "--link" and dest.endswith(server[0]["args"][2]), f"{name}, {where}: {init['args']}"
+                assert server[0]["args"][0] == link, f"{name}, {where}: {server[0]['args']} after {init['args']}"
+                mounts = [{m["name"]: m["mountPath"] for m in c["volumeMounts"]} for c in (init, server[0])]
+                for volume in ("models", "model"):
+                    assert len({m[volume] for m in mounts}) == 1, f"{name}, {where}: {mounts}"
 
 
 def the_arguments_are_those_of_weightlift():
@@ -378,6 +381,7 @@ def the_arguments_are_those_of_weightlift():
     (waiting,) = deployment["spec"]["template"]["spec"]["initContainers"]
     assert waiting["args"] == [
         "wait", "--timeout", "2h", "--expect-revision", COMMIT, "/data/models/llama-3-8b",
+        "--link", "/model/current",
     ]  # fmt: skip
 
 

@@ -12,7 +12,12 @@ NOTHING = object()  # removes the key
 # The set, the kind, where, what it becomes, and the check that must notice.
 BREAKS = [
     ("base", "Deployment", (*SERVER, "volumeMounts", 0, "readOnly"), False, pods.servers_load_what_is_there_and_cannot_write),
-    ("base", "Deployment", (*SERVER, "args", 0), "/data/models/x", pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*SERVER, "args", 0), "/data/models/llama-3-8b", pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*SERVER, "volumeMounts", 0, "mountPath"), "/models", pods.servers_load_what_is_there_and_cannot_write),
+    ("base", "Deployment", (*FETCH, "volumeMounts", 1, "readOnly"), True, pods.servers_load_what_is_there_and_cannot_write),
+    ("overlays/wait-only", "Deployment", (*FETCH, "args", 5), "1" * 40, sets.whoever_waits_beside_a_pinned_fetch_waits_for_that_commit),
+    ("overlays/refresh", "Deployment", (*FETCH, "args", 2), "--expect-revision", sets.whoever_waits_beside_a_pinned_fetch_waits_for_that_commit),
+    ("overlays/refresh", "CronJob", ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0, "args", 6), "1h", sets.who_follows_a_branch_keeps_what_servers_read),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "securityContext", "runAsUser"), 0, pods.every_container_is_restricted),
     ("base", "Deployment", (*FETCH, "terminationMessagePolicy"), NOTHING, pods.every_container_is_restricted),

@@ -130,10 +130,14 @@ def servers_load_what_is_there_and_cannot_write(manifests):
         assert mount.get("readOnly") is True, f"{pod.where}: the server mounts the models writable"
         assert "subPath" not in mount, f"{pod.where}: a subPath does not follow an update"
         (ours,) = pod.weightlift()
-        path = ours["args"][1] if ours["args"][0] == "wait" else f"/data/models/{ours['args'][2]}"
         # Behind the `vllm serve` of the image; `--model` is going to be removed.
-        loaded = server["args"][0]
-        assert loaded == path, f"{pod.where} loads {loaded}, the model is at {path}"
+        loaded, link = server["args"][0], ours["args"][ours["args"].index("--link") + 1]
+        assert loaded == link, f"{pod.where} loads {loaded}, the link is at {link}"
+        assert mount["mountPath"] == models_mount(ours)["mountPath"], f"{pod.where}: the link leads elsewhere"
+        assert "emptyDir" in pod.volumes()["model"], f"{pod.where}: the link is not the pod's own"
+        own = {c["name"]: m for c in (ours, server) for m in c["volumeMounts"] if m["name"] == "model"}
+        assert {m["mountPath"] for m in own.values()} == {link.rpartition("/")[0]}, f"{pod.where}: {own}"
+        assert own["server"].get("readOnly") and not own[ours["name"]].get("readOnly"), f"{pod.where}: {own}"
         variables = {variable["name"]: variable.get("value") for variable in server["env"]}
         assert variables.get("HF_HUB_OFFLINE") == "1", f"{pod.where}: the server may ask the Hub"
         assert not {"HF_TOKEN", "HF_TOKEN_PATH", "AWS_SECRET_ACCESS_KEY"} & set(variables), pod.where

@@ -24,12 +24,12 @@ COMBINED = [
     ("overlays/rwx", ["s3-pod-identity", "wait-only", "network-policy", "quota"]),
     ("base", ["s3-irsa", "wait-only"]),
     ("overlays/static-pv", ["s3-secret", "wait-only"]),
-    ("overlays/rwx", ["lock-kubernetes", "hf-token-file", "wait-only"]),
+    ("overlays/rwx", ["lock-kubernetes", "hf-token-file", "wait-only", "expect-revision"]),
     ("overlays/rwo", ["s3-secret"]),
     ("overlays/rwo", ["hf-token-file"]),
     ("overlays/static-pv", ["lock-kubernetes", "hf-token-file"]),
     ("overlays/job-many", ["hf-token-file"]),
-    ("overlays/rwx", ["wait-only", "network-policy"]),
+    ("overlays/rwx", ["wait-only", "expect-revision", "network-policy"]),
 ]
 
 

@@ -19,7 +19,8 @@ def the_top_is_the_base(manifests):
     assert kinds == ["Deployment", "Job", "Namespace", "PersistentVolumeClaim", "Service"], kinds
     assert base.one("PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteMany"]
     job, deployment = base.pod("Job"), base.pod("Deployment")
-    assert job.weightlift()[0]["args"] == deployment.weightlift()[0]["args"], "Job and init container differ"
+    linked = [*job.weightlift()[0]["args"], "--link", "/model/current"]
+    assert linked == deployment.weightlift()[0]["args"], "Job and init container differ"
 
 
 def every_overlay_says_when_to_choose_it(manifests):
@@ -179,6 +180,30 @@ def a_volume_that_is_read_only_is_never_fetched_onto(manifests):
         assert ours["args"][0] == "wait", f"{name}: {ours['args']}"
 
 
+def whoever_waits_beside_a_pinned_fetch_waits_for_that_commit(manifests):
+    """What an earlier revision has left is complete, too."""
+    pins, branches = 0, 0
+    for each in manifests.sets.values():
+        fill = manifests.sets.get(each.name.replace("/serve", "/fill"), each)
+        fetched = [c["args"] for s in (each, fill) for p in s.pods() for c in p.weightlift() if c["args"][0] == "fetch"]
+        for pod in each.pods():
+            for args in (c["args"] for c in pod.weightlift() if c["args"][0] == "wait"):
+                dest = args[1].removeprefix("/data/models/")
+                sources = {a[a.index(dest) - 1] for a in fetched if dest in a}
+                (commit,) = {source.partition("@")[2] for source in sources}
+                pinned = len(commit) == 40
+                expected = [args[n + 1] for n, arg in enumerate(args) if arg == "--expect-revision"]
+                assert expected == ([commit] if pinned else []), f"{pod.where}: {args}, fetched is {sources}"
+                pins, branches = pins + pinned, branches + (not pinned)
+    assert pins > 4 and branches > 2, f"{pins} wait for a commit, {branches} do not"
+
+
+def who_follows_a_branch_keeps_what_servers_read(manifests):
+    args = manifests.sets["overlays/refresh"].pod("CronJob").weightlift()[0]["args"]
+    assert int(args[args.index("--keep-revisions") + 1]) >= 1, args
+    assert int(args[args.index("--keep-for") + 1].removesuffix("h")) >= 24 * 7, args
+
+
 def many_models_and_a_branch(manifests):
     job = manifests.sets["overlays/job-many"].pod("Job")
     assert job.job()["suspend"] is True
@@ -257,7 +282,7 @@ def who_only_waits_has_no_rights(manifests):
     assert len(waiting) > 7, "where are those that wait?"
     for pod in waiting:
         assert "serviceAccountName" not in pod.spec, f"{pod.where}: {pod.spec['serviceAccountName']}"
-        assert set(pod.volumes()) == {"models", "shm", "scratch"}, f"{pod.where}: {set(pod.volumes())}"
+        assert set(pod.volumes()) == {"models", "model", "shm", "scratch"}, f"{pod.where}: {set(pod.volumes())}"
 
 
 def rights_are_the_smallest(manifests):
@@ -348,6 +373,8 @@ TESTS = [
     what_is_referred_to_is_there,
     storage_is_as_it_says,
     a_volume_that_is_read_only_is_never_fetched_onto,
+    whoever_waits_beside_a_pinned_fetch_waits_for_that_commit,
+    who_follows_a_branch_keeps_what_servers_read,
     many_models_and_a_branch,
     credentials_reach_every_fetch,
     what_is_combined_takes_effect,

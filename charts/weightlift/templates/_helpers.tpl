@@ -68,7 +68,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* The arguments of a fetch, as a YAML list. Takes root and model. */}}
+{{- /* The arguments of a fetch, as a YAML list. Takes root and model, and link where a server follows. */}}
 {{- define "weightlift.fetchArgs" -}}
 {{- $args := list "fetch" -}}
 {{- if eq .root.Values.lock "kubernetes" }}{{ $args = concat $args (list "--lock" "kubernetes") }}{{ end -}}
@@ -80,7 +80,9 @@ capabilities:
 {{- if .model.denyPickle }}{{ $args = append $args "--deny-pickle" }}{{ end -}}
 {{- with .model.expectRevision }}{{ $args = append $args (printf "--expect-revision=%s" .) }}{{ end -}}
 {{- $args = concat $args .root.Values.extraArgs (.model.args | default list) -}}
-{{- concat $args (list .model.source .model.dest) | toYaml -}}
+{{- $args = concat $args (list .model.source .model.dest) -}}
+{{- if .link }}{{ $args = concat $args (list "--link" "/model/current") }}{{ end -}}
+{{- $args | toYaml -}}
 {{- end }}
 
 {{- /* The container that fetches. Takes root, model and name. */}}
@@ -106,6 +108,10 @@ capabilities:
   volumeMounts:
     - name: models
       mountPath: /data/models
+    {{- if .link }}
+    - name: model
+      mountPath: /model
+    {{- end }}
     {{- if and $values.huggingface.secretName $values.huggingface.asFile }}
     - name: hf-token
       mountPath: /var/run/secrets/huggingface
