@@ -9,9 +9,12 @@ use std::time::Duration;
 use crate::engine::TransferError;
 use crate::fs::FsError;
 use crate::lock::cluster::ClusterError;
-use crate::model::{SelectionError, SourceUriError, text};
+use crate::model::{ErrorFields, SelectionError, SourceUriError, text};
 use crate::net::SourceError;
 use crate::volume::{Lack, StoreError};
+
+const WAIT_LONGER: &str = "raise --lock-timeout to wait longer";
+const WAIT_FOR_IT: &str = "raise --lock-timeout to wait for it";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,12 +48,12 @@ pub enum Error {
     Conflict(String),
     /// The holder of the lock is stuck.
     #[error(
-        "{holder} has made no progress for {}; raise --lock-timeout to wait longer",
+        "{holder} has made no progress for {}; {WAIT_LONGER}",
         text::duration(*unmoved)
     )]
     LockTimeout { holder: String, unmoved: Duration },
     /// `--lock-timeout 0s`.
-    #[error("{0} fetches this model; raise --lock-timeout to wait for it")]
+    #[error("{0} fetches this model; {WAIT_FOR_IT}")]
     Locked(String),
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]
@@ -123,6 +126,33 @@ impl Error {
 }
 
 impl Error {
+    /// What a program can read of it beside the sentence.
+    pub fn fields(&self) -> ErrorFields {
+        match self {
+            Self::Selection(SelectionError::UnsafePath(refused)) => {
+                ErrorFields::of_file(&refused.name)
+            }
+            Self::Source(error) => error.fields(),
+            Self::Fs(error) => ErrorFields::of_file(error.path().display()),
+            Self::Store(error) => error.fields(),
+            Self::Transfer(error) => error.fields(),
+            Self::Cluster(error) => error.fields(),
+            Self::LockTimeout { .. } => ErrorFields::default().hint(WAIT_LONGER),
+            Self::Locked(_) => ErrorFields::default().hint(WAIT_FOR_IT),
+            Self::Selection(_)
+            | Self::Usage(_)
+            | Self::SourceUri(_)
+            | Self::NotFound(_)
+            | Self::Integrity(_)
+            | Self::Policy(_)
+            | Self::Conflict(_)
+            | Self::Deadline(_)
+            | Self::Stopped
+            | Self::Signal(_)
+            | Self::Bug(_) => ErrorFields::default(),
+        }
+    }
+
     /// Whether a whole older copy may be used in place of this end: the source cannot be reached, says no,
     /// or what it holds now cannot be fetched. Not where the user's own settings are the reason, and not
     /// where the volume is, unless it only lacks room.

@@ -17,13 +17,16 @@ use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::{Outcome, verify, wait};
 use crate::engine::{Stop, TransferError};
 use crate::error::{Class, Error};
-use crate::model::text;
+use crate::model::{ErrorFields, text};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
 const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// Bound of the sentence of a last line.
+const MAX_CHARS: usize = 2_000;
 
 /// How long a last line may take when time is up.
 const TIME_TO_TELL: Duration = Duration::from_secs(1);
@@ -155,7 +158,7 @@ fn command(
                     // All of them are looked at; the first finding decides.
                     Err(error) => {
                         if n + 1 < args.paths.len() {
-                            screen.tell(&ended(error.class(), &error.to_string()));
+                            screen.tell(&failed(&error));
                         }
                         first_error.get_or_insert(error);
                     }
@@ -209,39 +212,34 @@ struct Ending {
 impl Ending {
     /// The last line on standard error, the termination message, and the exit code.
     fn report(&self, result: &Result<Vec<Outcome>, Error>) -> u8 {
-        let (class, message, outcome) = match result {
-            Ok(done) => {
-                // The one that somebody should know of, or else the last.
-                let stale = done.iter().rev().find(|outcome| outcome.stale.is_some());
-                let outcome = stale.or(done.last());
-                let summary = outcome.map(|outcome| outcome.summary.clone()).unwrap_or_default();
-                (Class::Complete, summary, outcome)
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                self.write_termination_message(error.class(), &error.to_string(), Facts::of(error));
+                self.screen.tell(&failed(error));
+                return error.class().exit_code();
             }
-            Err(error) => (error.class(), error.to_string(), None),
         };
-        let message = text::inert(&message, 2_000);
-        self.write_termination_message(class, &message, outcome);
-        self.say_last(class, &message);
-        class.exit_code()
+        // The one that somebody should know of, or else the last.
+        let stale = done.iter().rev().find(|outcome| outcome.stale.is_some());
+        let outcome = stale.or(done.last());
+        let message = outcome.map(|outcome| outcome.summary.clone()).unwrap_or_default();
+        let message = text::inert(&message, MAX_CHARS);
+        let facts = outcome.map(Facts::of_outcome).unwrap_or_default();
+        self.write_termination_message(Class::Complete, &message, facts);
+        self.screen.tell(&Event::Complete { message });
+        Class::Complete.exit_code()
     }
 
-    fn say_last(&self, class: Class, message: &str) {
-        self.screen.tell(&ended(class, message));
-    }
-
-    fn write_termination_message(&self, class: Class, message: &str, outcome: Option<&Outcome>) {
+    fn write_termination_message(&self, class: Class, message: &str, more: Facts) {
         let mut chars = 600;
         let json = loop {
             let message = text::inert(message, chars);
             let mut facts = serde_json::json!({
                 "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
             });
-            if let Some(Outcome { path, status, .. }) = outcome {
-                facts["status"] = (*status).into();
-                // A path that leaves no room for the message is dropped: the log has it.
-                if path.len() < MAX_MESSAGE_BYTES / 2 {
-                    facts["path"] = path.as_str().into();
-                }
+            for (name, value) in &more.0 {
+                facts[*name] = value.clone();
             }
             let json = text::inert_json(&facts.to_string()) + "\n";
             if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {
@@ -271,13 +269,13 @@ impl Ending {
     /// Ends the process now, whatever its other threads are doing.
     fn leave(&self, error: &Error) -> ! {
         static IS_LEAVING: AtomicBool = AtomicBool::new(false);
-        let (class, message) = (error.class(), error.to_string());
+        let class = error.class();
         let started = Instant::now();
         if !IS_LEAVING.swap(true, SeqCst) {
-            self.write_termination_message(class, &message, None);
+            self.write_termination_message(class, &error.to_string(), Facts::of(error));
             // Somebody may hold the screen for ever, and whoever should read it may not.
-            let telling = self.clone();
-            let tell = move || telling.say_last(class, &message);
+            let (screen, last) = (self.screen.clone(), failed(error));
+            let tell = move || screen.tell(&last);
             let told = std::thread::Builder::new().spawn(tell);
             while told.as_ref().is_ok_and(|told| !told.is_finished())
                 && started.elapsed() < TIME_TO_TELL
@@ -292,12 +290,41 @@ impl Ending {
     }
 }
 
-/// The last thing that is said of a model or of a run.
-fn ended(class: Class, message: &str) -> Event {
-    let message = message.to_owned();
-    match class {
-        Class::Complete => Event::Complete { message },
-        class => Event::Failed { message, code: class.exit_code(), class: class.name() },
+/// The last thing that is said of a model or of a run that has failed.
+fn failed(error: &Error) -> Event {
+    let class = error.class();
+    Event::Failed {
+        message: text::inert(&error.to_string(), MAX_CHARS),
+        code: class.exit_code(),
+        class: class.name(),
+        fields: Box::new(error.fields()),
+    }
+}
+
+/// What the termination message has beside class and sentence.
+#[derive(Default)]
+struct Facts(Vec<(&'static str, serde_json::Value)>);
+
+impl Facts {
+    fn of_outcome(outcome: &Outcome) -> Self {
+        let mut facts = vec![("status", outcome.status.into())];
+        // A path that leaves no room for the message is dropped: the log has it.
+        if outcome.path.len() < MAX_MESSAGE_BYTES / 2 {
+            facts.push(("path", outcome.path.as_str().into()));
+        }
+        Self(facts)
+    }
+
+    /// The short ones; the others are in the log.
+    fn of(error: &Error) -> Self {
+        let ErrorFields { host, http_status, file, .. } = error.fields();
+        let short = |text: Option<String>| text.filter(|text| text.len() < MAX_MESSAGE_BYTES / 5);
+        let facts = [
+            ("host", short(host).map(Into::into)),
+            ("http_status", http_status.map(Into::into)),
+            ("file", short(file).map(Into::into)),
+        ];
+        Self(facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
     }
 }
 

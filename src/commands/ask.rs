@@ -8,12 +8,18 @@ use crate::cli::Model;
 use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy};
 use crate::model::{SourceUri, text};
-use crate::net::SourceError;
+use crate::net::{Problem, SourceError};
 use crate::report::Event;
 use crate::source::registry;
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
 const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(50);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the source did not answer within {}", text::duration(*.0))]
+struct NoAnswer(Duration);
+
+impl Problem for NoAnswer {}
 
 impl Fetch<'_> {
     /// How long a source is asked where a complete copy can be used instead; there must be time left for
@@ -77,8 +83,9 @@ impl Fetch<'_> {
                     return Err(error.into());
                 }
                 if retry.is_worth_a_line() {
-                    let error = error.to_string();
-                    self.screen.tell(&Event::Retrying { path: None, from_byte: None, error });
+                    let (error, fields) = (error.to_string(), Box::new(error.fields()));
+                    let retrying = Event::Retrying { path: None, from_byte: None, error, fields };
+                    self.screen.tell(&retrying);
                 }
                 tokio::time::sleep(delay).await;
             }
@@ -86,9 +93,7 @@ impl Fetch<'_> {
         tokio::select! {
             answer = calls => answer,
             () = self.stop.wait() => Err(Error::Stopped),
-            () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(format!(
-                "the source did not answer within {}", text::duration(bound)
-            )).into()),
+            () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(NoAnswer(bound).into()).into()),
         }
     }
 }

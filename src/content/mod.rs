@@ -12,5 +12,5 @@ mod source;
 
 pub use blob::{Blob, Identity, Locator};
 pub use body::{Body, Ending, Watch};
-pub use part::FilePart;
+pub use part::{FilePart, PartProblem};
 pub use source::Source;

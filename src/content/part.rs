@@ -6,10 +6,27 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-use crate::net::SourceError;
+use crate::model::ErrorFields;
+use crate::net::{Problem, SourceError};
 
 /// Brought at once; what a reader holds in memory of a file.
 const PIECE_BYTES: u64 = 256 << 10;
+
+/// What can go wrong with a file of this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum PartProblem {
+    #[error("`{file}` ended {left} bytes early")]
+    Short { file: String, left: u64 },
+    #[error("cannot read `{file}`: {why}")]
+    Unreadable { file: String, why: std::io::Error },
+}
+
+impl Problem for PartProblem {
+    fn fields(&self) -> ErrorFields {
+        let (Self::Short { file, .. } | Self::Unreadable { file, .. }) = self;
+        ErrorFields::of_file(file)
+    }
+}
 
 /// Exactly the bytes of a range of an open file, or an error.
 #[derive(Debug)]
@@ -38,14 +55,16 @@ impl FilePart {
         let len = loop {
             match self.file.read_at(&mut piece, self.range.start) {
                 Ok(0) => {
-                    let told = format!("`{}` ended {left} bytes early", self.name);
-                    return Err(SourceError::Unreachable(told));
+                    let file = self.name.clone();
+                    return Err(SourceError::Unreachable(PartProblem::Short { file, left }.into()));
                 }
                 Ok(len) => break len,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let told = format!("cannot read `{}`: {error}", self.name);
-                    return Err(SourceError::Unreachable(told));
+                Err(why) => {
+                    let file = self.name.clone();
+                    return Err(SourceError::Unreachable(
+                        PartProblem::Unreadable { file, why }.into(),
+                    ));
                 }
             }
         };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::schedule::event::TooSlow;
-use crate::model::{exclude_flag, literal_pattern, text};
-use crate::net::SourceError;
+use crate::model::{ErrorFields, exclude_flag, literal_pattern, text};
+use crate::net::{Problem, SourceError};
 use crate::verify::Mismatch;
 use crate::volume::StoreError;
 
@@ -14,16 +14,19 @@ pub enum TransferError {
     Source { path: String, source: SourceError },
     #[error("`{path}`: no byte arrived for {}: {source}", text::duration(*tried_for))]
     GaveUp { path: String, tried_for: Duration, source: SourceError },
-    #[error("`{path}` is still wrong after {fetches} complete fetches: {mismatch}{hint}")]
-    Integrity { path: String, fetches: u32, mismatch: Box<Mismatch>, hint: &'static str },
     #[error(
-        "`{path}` is what the source published, but no valid safetensors: {why}; to do without it \
-         add {}", exclude_flag(&literal_pattern(path))
+        "`{path}` is still wrong after {fetches} complete fetches: {mismatch}{}", after(*hint)
+    )]
+    Integrity { path: String, fetches: u32, mismatch: Box<Mismatch>, hint: Option<&'static str> },
+    #[error(
+        "`{path}` is what the source published, but no valid safetensors: {why}; {}",
+        without(path)
     )]
     Structure { path: String, why: String },
     #[error(
         "`{path}` is no valid safetensors at the source: {why} (two reads of its first {len} bytes \
-         agree); to do without it add {}", exclude_flag(&literal_pattern(path))
+         agree); {}",
+        without(path)
     )]
     Header { path: String, why: String, len: u64 },
     #[error(
@@ -48,6 +51,63 @@ pub enum TransferError {
     TooSlow(TooSlow),
     #[error("stopped")]
     Stopped,
+}
+
+impl TransferError {
+    /// What a program can read of it.
+    pub fn fields(&self) -> ErrorFields {
+        match self {
+            // The key of an object says more than the path in the model.
+            Self::Source { path, source } | Self::GaveUp { path, source, .. } => {
+                let fields = source.fields();
+                if fields.file.is_some() { fields } else { fields.file(path) }
+            }
+            Self::Integrity { path, hint, .. } => {
+                ErrorFields { hint: hint.map(String::from), ..ErrorFields::of_file(path) }
+            }
+            Self::Structure { path, .. } | Self::Header { path, .. } => {
+                ErrorFields::of_file(path).hint(without(path))
+            }
+            Self::UnsteadyHeader { path, .. } => ErrorFields::of_file(path),
+            Self::Setup(source) => source.fields(),
+            Self::Store(error) => error.fields(),
+            Self::Thread(_) | Self::Silent { .. } | Self::TooSlow(_) | Self::Stopped => {
+                ErrorFields::default()
+            }
+        }
+    }
+}
+
+/// The advice of those who cannot have a file as it is.
+fn without(path: &str) -> String {
+    format!("to do without it add {}", exclude_flag(&literal_pattern(path)))
+}
+
+fn after(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
+}
+
+/// What the engine itself finds wrong with a source.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineProblem {
+    #[error("the connection brought only {}/s", text::size(*.0))]
+    Slow(u64),
+    #[error("the server sends no ranges and broke off {0} times")]
+    BrokeOff(u32),
+    /// A list of digests beside a file is older than the file, or is about another one.
+    #[error("`{list}` beside it says {expected}, and each fetch brings {found}")]
+    List { list: String, expected: String, found: String },
+}
+
+impl Problem for EngineProblem {
+    fn fields(&self) -> ErrorFields {
+        match self {
+            Self::Slow(_) | Self::BrokeOff(_) => ErrorFields::default(),
+            Self::List { list, .. } => ErrorFields::default().hint(format!(
+                "upload the list or the file again, or fetch without the list by `--exclude {list}`"
+            )),
+        }
+    }
 }
 
 fn average(too_slow: &TooSlow) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::error::TransferError;
+use super::error::{EngineProblem, TransferError};
 use super::job::Job;
 use super::last_resort;
 use super::schedule::event::{Event, Party, Restart, Task};
@@ -136,7 +136,7 @@ impl Shared<'_> {
         // Of an empty file there is nothing to fetch again.
         if wrong >= MAX_WRONG_FETCHES || job.file.size == 0 {
             let refutes = job.file.digest.as_ref().is_none_or(Digest::refutes);
-            let hint = if refutes { hint(staged, job.file.size) } else { last_resort::HINT };
+            let hint = if refutes { hint(staged, job.file.size) } else { Some(last_resort::HINT) };
             self.staging.discard(job.n)?;
             return Err(TransferError::Integrity {
                 path,
@@ -165,9 +165,7 @@ impl Shared<'_> {
         if streams > MAX_STREAMS {
             return Err(TransferError::Source {
                 path: job.file.path.to_string(),
-                source: SourceError::Protocol(format!(
-                    "the server sends no ranges and broke off {MAX_STREAMS} times"
-                )),
+                source: SourceError::Protocol(EngineProblem::BrokeOff(MAX_STREAMS).into()),
             });
         }
         self.progress.done_bytes.fetch_sub(lost, Relaxed);
@@ -182,25 +180,24 @@ impl Shared<'_> {
 /// A list beside the files that is older than the file it names, or that names another one.
 fn stale(list: &str, mismatch: &Mismatch) -> SourceError {
     let Mismatch { expected, found, .. } = mismatch;
-    SourceError::Contradiction(format!(
-        "`{list}` beside it says {expected}, and each fetch brings {found}; upload the list or the \
-         file again, or fetch without the list by `--exclude {list}`"
-    ))
+    let (expected, found) = (expected.to_string(), found.to_string());
+    let list = list.to_owned();
+    SourceError::Contradiction(EngineProblem::List { list, expected, found }.into())
 }
 
 /// What wrong content looks like, where that tells the cause.
-fn hint(staged: &StagedFile, size: u64) -> &'static str {
+fn hint(staged: &StagedFile, size: u64) -> Option<&'static str> {
     let mut start = [0; 16];
     let len = start.len().min(size as usize);
     if staged.read_at(&mut start[..len], 0).is_err() {
-        return "";
+        return None;
     }
     let text = String::from_utf8_lossy(&start[..len]).trim_start().to_ascii_lowercase();
     if text.starts_with("<!doctype") || text.starts_with("<html") {
-        "; the content looks like a web page: is there a proxy or a portal in between?"
+        Some("the content looks like a web page: is there a proxy or a portal in between?")
     } else if text.starts_with("version https://") {
-        "; the content is a Git LFS pointer: the mirror does not serve the large files"
+        Some("the content is a Git LFS pointer: the mirror does not serve the large files")
     } else {
-        ""
+        None
     }
 }

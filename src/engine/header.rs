@@ -143,6 +143,7 @@ impl Shared<'_> {
                 path: Some(path()),
                 from_byte: Some(0),
                 error: error.to_string(),
+                fields: Box::new(error.fields()),
             });
             tokio::time::sleep(delay).await;
         };

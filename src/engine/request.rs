@@ -4,14 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::activity::Doing;
-use super::error::TransferError;
+use super::error::{EngineProblem, TransferError};
 use super::header::{BadStart, LookError};
 use super::retry::Retry;
 use super::schedule::event::{Ending, Restart};
 use super::shared::Shared;
 use super::worker::{Fetch, Worker};
 use super::written::Written;
-use crate::model::text;
 use crate::net::SourceError;
 use crate::report::Event as Said;
 use crate::volume::StoreError;
@@ -71,9 +70,7 @@ impl Shared<'_> {
                 biased;
                 requested = self.request(worker, fetch, written) => requested,
                 rate = self.desk.is_to_reconnect(worker.number, chunk) => {
-                    let rate = text::size(rate);
-                    let why = format!("the connection brought only {rate}/s");
-                    Err(Failure::Source(SourceError::Unreachable(why)))
+                    Err(Failure::Source(SourceError::Unreachable(EngineProblem::Slow(rate).into())))
                 }
             };
             let error = match requested {
@@ -116,6 +113,7 @@ impl Shared<'_> {
                 path: Some(path()),
                 from_byte: Some(written.at),
                 error: error.to_string(),
+                fields: Box::new(error.fields()),
             });
             worker.post.tell(Doing::WaitsToRetry(job.n));
             tokio::time::sleep(delay).await;

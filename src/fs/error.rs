@@ -29,6 +29,13 @@ impl FsError {
         Self::Io { doing, path: path.to_owned(), source: source.into() }
     }
 
+    /// What it is about.
+    pub fn path(&self) -> &Path {
+        let (Self::Io { path, .. } | Self::NoSpace { path, .. } | Self::NoInodes { path, .. }) =
+            self;
+        path
+    }
+
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {

@@ -6,6 +6,7 @@
 mod completeness;
 mod decision;
 mod digest;
+mod fields;
 mod fnmatch;
 pub(crate) mod fuzz;
 mod path;
@@ -19,6 +20,7 @@ mod uri;
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
 pub use decision::{Decision, Goal, Known, There, decide, decide_with_kept, is_wanted_revision};
 pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
+pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};

@@ -1,5 +1,6 @@
 //! The bytes of one range, as they arrive: exactly as many as were asked for, or an error.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
-use super::{SourceError, encoding, http};
-use crate::model::{RemoteFile, text};
+use super::{Problem, SourceError, encoding, http};
+use crate::model::{ErrorFields, RemoteFile, text};
 
 /// A body whose head has promised exactly the range that was asked for.
 #[derive(Debug)]
@@ -38,64 +39,62 @@ impl Body {
         let length = text_of(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         let wanted = range.end - range.start;
         let encoding = encoding::claimed(headers);
-        let compressed = encoding::hint(encoding.as_deref());
+        let is_web_page = text_of(CONTENT_TYPE).is_some_and(|it| it.contains("html"));
+        let wrong = |what: Wrong, is_web_page: bool| {
+            SourceError::Protocol(
+                WrongBody {
+                    host: http::origin(response.url()),
+                    file: Some(file.path.to_string()),
+                    what,
+                    hint: hint(is_web_page, encoding.as_deref()),
+                }
+                .into(),
+            )
+        };
         // S3 hands out a stored Content-Encoding beside the bytes as they are stored. What counts
         // is whether the answer is as long as the file that was listed.
         let is_stored = length.is_some() || response.status() == StatusCode::PARTIAL_CONTENT;
         if encoding.is_some() && !is_stored {
-            return Err(SourceError::Protocol(format!(
-                "`{origin}` sent `{}` in another form{compressed}",
-                file.path
-            )));
+            return Err(wrong(Wrong::Form, false));
         }
+        let listed = file.size;
         let mut runs_on = false;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
-                let checked = check_content_range(text_of(CONTENT_RANGE), &range, file, &origin);
-                checked.map_err(|error| match error {
-                    // Another size is that of the compressed file.
-                    error if encoding.is_some() => {
-                        SourceError::Protocol(format!("{error}{compressed}"))
+                let checked = check_content_range(text_of(CONTENT_RANGE), &range, file);
+                checked.map_err(|what| match what {
+                    // Otherwise it is the size of the compressed file.
+                    Wrong::Total { .. } if encoding.is_none() => {
+                        let file = Some(file.path.to_string());
+                        let host = http::origin(response.url());
+                        SourceError::Changed(WrongBody { host, file, what, hint: None }.into())
                     }
-                    error => error,
+                    what => wrong(what, false),
                 })?;
                 if let Some(length) = length.filter(|length| *length != wanted) {
-                    return Err(SourceError::Protocol(format!(
-                        "`{origin}` announced {length} bytes for the {wanted} bytes from {} of \
-                         `{}`{compressed}",
-                        range.start, file.path
-                    )));
+                    let what = Wrong::Announced { length, wanted, from: range.start };
+                    return Err(wrong(what, false));
                 }
             }
             StatusCode::OK if range.start == 0 => {
-                if let Some(length) = length.filter(|length| *length != file.size) {
-                    return Err(SourceError::Protocol(format!(
-                        "`{origin}` sent `{}` with {length} bytes, listed were {}{}{compressed}",
-                        file.path,
-                        file.size,
-                        web_page(text_of(CONTENT_TYPE).is_some_and(|it| it.contains("html")))
-                    )));
+                if let Some(length) = length.filter(|length| *length != listed) {
+                    return Err(wrong(Wrong::Size { length, listed }, is_web_page));
                 }
-                runs_on = range.end < file.size;
+                runs_on = range.end < listed;
             }
-            StatusCode::OK if length.is_some_and(|length| length != file.size) => {
-                return Err(SourceError::Protocol(format!(
-                    "`{origin}` sent {} bytes instead of a range of `{}`, listed were {}{}{compressed}",
-                    length.unwrap_or_default(),
-                    file.path,
-                    file.size,
-                    web_page(text_of(CONTENT_TYPE).is_some_and(|it| it.contains("html")))
-                )));
+            StatusCode::OK if length.is_some_and(|length| length != listed) => {
+                let length = length.unwrap_or_default();
+                return Err(wrong(Wrong::NoRange { length, listed }, is_web_page));
             }
             StatusCode::OK => {
                 return Err(SourceError::NoRanges { host: origin, file: file.path.to_string() });
             }
             status => {
-                return Err(SourceError::Protocol(format!(
-                    "`{origin}` answered {} for `{}`",
-                    status.as_u16(),
-                    file.path
-                )));
+                let what = Wrong::Status(status.as_u16());
+                let host = http::origin(response.url());
+                let file = Some(file.path.to_string());
+                let problem = WrongBody { host, file, what, hint: None };
+                return Err(SourceError::Protocol(problem.into()));
             }
         }
         Ok(Self { response, origin, left: wanted, runs_on, encoding, stall })
@@ -108,36 +107,33 @@ impl Body {
         }
         let piece = match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Err(_) => {
-                return Err(SourceError::Unreachable(format!(
-                    "`{}` sent nothing for {}, {} bytes before the end",
-                    self.origin,
-                    text::duration(self.stall),
-                    self.left
-                )));
+                let what = Wrong::Stalled { stall: self.stall, left: self.left };
+                return Err(SourceError::Unreachable(self.wrong(what, None).into()));
             }
             Ok(Err(error)) => return Err(http::transport_error(&self.origin, &error)),
             Ok(Ok(piece)) => piece,
         };
         let Some(mut piece) = piece else {
-            let told = format!("`{}` ended the body {} bytes early", self.origin, self.left);
+            let what = Wrong::Short { left: self.left };
             return Err(match self.encoding.as_deref() {
                 // The next one will be as short.
-                Some(name) => SourceError::Protocol(told + &encoding::hint(Some(name))),
-                None => SourceError::Unreachable(told),
+                Some(_) => SourceError::Protocol(self.wrong(what, self.encoding.as_deref()).into()),
+                None => SourceError::Unreachable(self.wrong(what, None).into()),
             });
         };
         let len = piece.len() as u64;
         if self.runs_on {
             piece.truncate(self.left.min(len) as usize);
         } else if len > self.left || (len == self.left && self.goes_on().await) {
-            return Err(SourceError::Protocol(format!(
-                "`{}` sent more bytes than the range has{}",
-                self.origin,
-                encoding::hint(self.encoding.as_deref())
-            )));
+            let problem = self.wrong(Wrong::Long, self.encoding.as_deref());
+            return Err(SourceError::Protocol(problem.into()));
         }
         self.left -= piece.len() as u64;
         Ok(Some(piece))
+    }
+
+    fn wrong(&self, what: Wrong, encoding: Option<&str>) -> WrongBody {
+        WrongBody { host: self.origin.clone(), file: None, what, hint: encoding::hint(encoding) }
     }
 
     /// Whether bytes follow those of the range. A body without a length that breaks off here, or
@@ -148,9 +144,106 @@ impl Body {
     }
 }
 
-/// What to add to the words about an answer that is something else than what was asked for.
-pub(crate) fn web_page(is_one: bool) -> &'static str {
-    if is_one { "; it looks like a web page: is there a proxy or a portal in between?" } else { "" }
+/// How an answer is not the bytes that were asked for.
+#[derive(Debug)]
+pub(crate) enum Wrong {
+    Form,
+    Announced {
+        length: u64,
+        wanted: u64,
+        from: u64,
+    },
+    Size {
+        length: u64,
+        listed: u64,
+    },
+    NoRange {
+        length: u64,
+        listed: u64,
+    },
+    Status(u16),
+    Stalled {
+        stall: Duration,
+        left: u64,
+    },
+    Short {
+        left: u64,
+    },
+    Long,
+    /// The file has another size than was listed.
+    Total {
+        total: u64,
+        listed: u64,
+    },
+    ContentRange {
+        first: u64,
+        last: u64,
+        answered: String,
+    },
+}
+
+#[derive(Debug)]
+struct WrongBody {
+    host: String,
+    file: Option<String>,
+    what: Wrong,
+    hint: Option<String>,
+}
+
+impl fmt::Display for WrongBody {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, file, what, .. } = self;
+        let file = file.as_deref().unwrap_or_default();
+        match what {
+            Wrong::Form => write!(out, "`{host}` sent `{file}` in another form"),
+            Wrong::Announced { length, wanted, from } => write!(
+                out,
+                "`{host}` announced {length} bytes for the {wanted} bytes from {from} of `{file}`"
+            ),
+            Wrong::Size { length, listed } => {
+                write!(out, "`{host}` sent `{file}` with {length} bytes, listed were {listed}")
+            }
+            Wrong::NoRange { length, listed } => write!(
+                out,
+                "`{host}` sent {length} bytes instead of a range of `{file}`, listed were {listed}"
+            ),
+            Wrong::Status(status) => write!(out, "`{host}` answered {status} for `{file}`"),
+            Wrong::Stalled { stall, left } => {
+                let stall = text::duration(*stall);
+                write!(out, "`{host}` sent nothing for {stall}, {left} bytes before the end")
+            }
+            Wrong::Short { left } => write!(out, "`{host}` ended the body {left} bytes early"),
+            Wrong::Long => write!(out, "`{host}` sent more bytes than the range has"),
+            Wrong::Total { total, listed } => {
+                write!(out, "`{file}` has {total} bytes at `{host}`, listed were {listed}")
+            }
+            Wrong::ContentRange { first, last, answered } => write!(
+                out,
+                "`{host}` answered bytes {first}-{last} of `{file}` with Content-Range `{answered}`"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for WrongBody {}
+
+impl Problem for WrongBody {
+    fn fields(&self) -> ErrorFields {
+        let http_status = match self.what {
+            Wrong::Status(status) => Some(status),
+            _ => None,
+        };
+        let (file, hint) = (self.file.clone(), self.hint.clone());
+        ErrorFields { file, http_status, hint, ..ErrorFields::of_host(&self.host) }
+    }
+}
+
+/// Where an answer that is something else than what was asked for probably comes from.
+pub(crate) fn hint(is_web_page: bool, encoding: Option<&str>) -> Option<String> {
+    let web_page = is_web_page
+        .then(|| "it looks like a web page: is there a proxy or a portal in between?".to_owned());
+    let hints: Vec<String> = [web_page, encoding::hint(encoding)].into_iter().flatten().collect();
+    (!hints.is_empty()).then(|| hints.join("; "))
 }
 
 /// `bytes 0-99/1000` must name the range that was asked for and the size that was listed.
@@ -158,8 +251,7 @@ pub(crate) fn check_content_range(
     header: Option<&str>,
     range: &Range<u64>,
     file: &RemoteFile,
-    origin: &str,
-) -> Result<(), SourceError> {
+) -> Result<(), Wrong> {
     let parsed = header.and_then(|value| {
         let (span, total) = value.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = span.split_once('-')?;
@@ -176,17 +268,12 @@ pub(crate) fn check_content_range(
         {
             Ok(())
         }
-        Some((_, _, total)) if total != file.size => Err(SourceError::Changed(format!(
-            "`{}` has {total} bytes at `{origin}`, listed were {}",
-            file.path, file.size
-        ))),
-        _ => Err(SourceError::Protocol(format!(
-            "`{origin}` answered bytes {}-{} of `{}` with Content-Range `{}`",
-            range.start,
-            range.end - 1,
-            file.path,
-            text::inert(header.unwrap_or("missing"), 80)
-        ))),
+        Some((_, _, total)) if total != file.size => Err(Wrong::Total { total, listed: file.size }),
+        _ => Err(Wrong::ContentRange {
+            first: range.start,
+            last: range.end - 1,
+            answered: text::inert(header.unwrap_or("missing"), 80),
+        }),
     }
 }
 
@@ -199,7 +286,7 @@ mod tests {
     fn a_content_range_must_be_the_one_that_was_asked_for() {
         let path = RelPath::parse("a").expect("path");
         let file = RemoteFile { path, size: 1_000, digest: None, validator: None };
-        let check = |header: &str| check_content_range(Some(header), &(100..200), &file, "o");
+        let check = |header: &str| check_content_range(Some(header), &(100..200), &file);
         assert!(check("bytes 100-199/1000").is_ok());
         assert!(check("bytes 100-199/*").is_ok());
         for other in [
@@ -213,9 +300,9 @@ mod tests {
             "items 100-199/1000",
             "",
         ] {
-            assert!(matches!(check(other), Err(SourceError::Protocol(_))), "{other}");
+            assert!(matches!(check(other), Err(Wrong::ContentRange { .. })), "{other}");
         }
-        assert!(matches!(check("bytes 100-199/1001"), Err(SourceError::Changed(_))));
-        assert!(check_content_range(None, &(100..200), &file, "o").is_err());
+        assert!(matches!(check("bytes 100-199/1001"), Err(Wrong::Total { .. })));
+        assert!(check_content_range(None, &(100..200), &file).is_err());
     }
 }

@@ -21,11 +21,11 @@ pub fn seen(body: &[u8]) -> Option<String> {
     found.map(|(_, name)| name.to_owned())
 }
 
-/// What to add to the words about an answer that is not understood.
-pub fn hint(encoding: Option<&str>) -> String {
-    encoding.map_or_else(String::new, |encoding| {
+/// Where an answer that is not understood probably comes from.
+pub fn hint(encoding: Option<&str>) -> Option<String> {
+    encoding.map(|encoding| {
         format!(
-            "; it is compressed (`{encoding}`) although `identity` was asked for: switch that off at \
+            "it is compressed (`{encoding}`) although `identity` was asked for: switch that off at \
              the mirror, or at the proxy in between"
         )
     })

@@ -2,16 +2,16 @@
 
 use std::error::Error as _;
 
-use super::SourceError;
+use super::{HttpProblem, SourceError};
 use crate::model::text;
 
 /// Names a failure below HTTP: an untrusted certificate is for the operator, the rest may pass.
 pub fn transport_error(origin: &str, error: &reqwest::Error) -> SourceError {
-    let what = chain(error);
+    let (host, why) = (origin.to_owned(), chain(error));
     if is_untrusted(error) {
-        return SourceError::Trust(format!("the certificate of `{origin}` is not trusted: {what}"));
+        return SourceError::Trust(HttpProblem::Certificate { host, why }.into());
     }
-    SourceError::Unreachable(format!("`{origin}`: {what}"))
+    SourceError::Unreachable(HttpProblem::Connection { host, why }.into())
 }
 
 fn is_untrusted(error: &reqwest::Error) -> bool {

@@ -11,8 +11,9 @@ use url::Url;
 use super::dns::Lookup;
 use super::failures::chain;
 pub use super::failures::transport_error;
+use super::problem::SetupProblem;
 use super::proxy::Proxies;
-use super::{Pace, SourceError, pace};
+use super::{BadSetting, HttpProblem, Pace, SourceError, pace};
 use crate::model::text;
 
 /// Longest part of an error body that is read and shown.
@@ -63,10 +64,9 @@ impl Http {
             };
             let (added, _) = roots.add_parsable_certificates(found.certs);
             if added == 0 {
-                return Err(SourceError::Settings(format!(
-                    "{variable} names `{}`, which holds no usable certificate",
-                    path.display()
-                )));
+                return Err(SourceError::Settings(
+                    SetupProblem::NoCertificates { variable, path }.into(),
+                ));
             }
         }
         Self::trusting(roots, deadlines)
@@ -80,7 +80,7 @@ impl Http {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| SourceError::Settings(format!("TLS cannot be set up: {error}")))?
+            .map_err(|error| SourceError::Settings(SetupProblem::Tls(error).into()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
@@ -96,16 +96,18 @@ impl Http {
     ///
     /// HTTP/1.1 only: with HTTP/2 all ranges would share one TCP connection.
     pub fn client(&self) -> Result<Client, SourceError> {
-        self.proxies.apply(self.builder()).build().map_err(|error| {
-            SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
-        })
+        self.proxies
+            .apply(self.builder())
+            .build()
+            .map_err(|error| SourceError::Settings(SetupProblem::Client(chain(&error)).into()))
     }
 
     /// A client that ignores proxy variables, for addresses of the node itself.
     pub fn direct_client(&self) -> Result<Client, SourceError> {
-        self.builder().no_proxy().build().map_err(|error| {
-            SourceError::Settings(format!("the HTTP client cannot be set up: {}", chain(&error)))
-        })
+        self.builder()
+            .no_proxy()
+            .build()
+            .map_err(|error| SourceError::Settings(SetupProblem::Client(chain(&error)).into()))
     }
 
     fn builder(&self) -> reqwest::ClientBuilder {
@@ -136,10 +138,7 @@ impl Http {
         let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
         let response = match answer {
             Err(_) => {
-                return Err(SourceError::Unreachable(format!(
-                    "`{origin}` did not answer within {}",
-                    text::duration(self.deadlines.first_byte)
-                )));
+                return Err(no_answer(origin, self.deadlines.first_byte));
             }
             Ok(Err(error)) => return Err(transport_error(&origin, &error)),
             Ok(Ok(response)) => response,
@@ -156,10 +155,7 @@ impl Http {
             return Err(SourceError::RateLimited { host: origin, wait });
         }
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(SourceError::Protocol(format!(
-                "the proxy on the way to `{origin}` answered 407: the proxy variable needs a user \
-                 and a password, or others"
-            )));
+            return Err(SourceError::Protocol(HttpProblem::ProxyLogin { host: origin }.into()));
         }
         if status.is_success() {
             self.pace.goes_well(&origin);
@@ -189,10 +185,14 @@ pub fn endpoint(text: &str, named: &str) -> Result<Url, SourceError> {
             && url.fragment().is_none()
     };
     Url::parse(text).ok().filter(is_plain).ok_or_else(|| {
-        SourceError::Settings(format!(
-            "{named} is not a plain URL such as https://host.example:8443"
-        ))
+        let why = "is not a plain URL such as https://host.example:8443";
+        SourceError::Settings(BadSetting::new(named, why).into())
     })
+}
+
+/// No head of an answer has come within the time for it.
+pub fn no_answer(host: String, within: Duration) -> SourceError {
+    SourceError::Unreachable(HttpProblem::NoAnswer { host, within }.into())
 }
 
 /// `scheme://host:port`, the unit of trust; never a path or a query, which may hold secrets.
@@ -209,11 +209,10 @@ pub fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, S
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     match location.and_then(|location| from.join(location).ok()) {
         Some(target) => safe_target(from, target).map(Some),
-        None => Err(SourceError::Protocol(format!(
-            "`{}` answered {} without a usable Location",
-            origin(from),
-            status.as_u16()
-        ))),
+        None => {
+            let (host, status) = (origin(from), status.as_u16());
+            Err(SourceError::Protocol(HttpProblem::NoLocation { host, status }.into()))
+        }
     }
 }
 
@@ -224,16 +223,12 @@ pub(crate) fn safe_target(from: &Url, target: Url) -> Result<Url, SourceError> {
         "http" => from.scheme() == "http",
         _ => false,
     };
-    let (from, to) = (origin(from), text::inert(&origin(&target), 100));
+    let (host, to) = (origin(from), text::inert(&origin(&target), 100));
     if !is_safe_scheme || target.host().is_none() {
-        return Err(SourceError::Unsafe(format!(
-            "`{from}` redirects to `{to}`, which is not as safe; not followed"
-        )));
+        return Err(SourceError::Unsafe(HttpProblem::LessSafe { host, to }.into()));
     }
     if is_link_local(&target) {
-        return Err(SourceError::Unsafe(format!(
-            "`{from}` redirects to the link-local address `{to}`; not followed"
-        )));
+        return Err(SourceError::Unsafe(HttpProblem::LinkLocal { host, to }.into()));
     }
     Ok(target)
 }
@@ -293,18 +288,16 @@ pub async fn small_body(
     loop {
         match tokio::time::timeout(stall, response.chunk()).await {
             Err(_) => {
-                return Err(SourceError::Unreachable(format!(
-                    "`{origin}` sent nothing for {}",
-                    text::duration(stall)
-                )));
+                return Err(SourceError::Unreachable(
+                    HttpProblem::Silent { host: origin, stall }.into(),
+                ));
             }
             Ok(Err(error)) => return Err(transport_error(&origin, &error)),
             Ok(Ok(None)) => return Ok(body),
             Ok(Ok(Some(piece))) if body.len() + piece.len() > max_bytes => {
-                return Err(SourceError::Unsafe(format!(
-                    "`{origin}` sent an answer of more than {}",
-                    text::size(max_bytes as u64)
-                )));
+                return Err(SourceError::Unsafe(
+                    HttpProblem::LongAnswer { host: origin, most: max_bytes }.into(),
+                ));
             }
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
         }

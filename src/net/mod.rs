@@ -11,8 +11,10 @@ mod failures;
 pub mod http;
 mod no_proxy;
 pub(crate) mod pace;
+mod problem;
 mod proxy;
 
 pub use body::Body;
-pub use error::{Failures, SourceError};
+pub use error::{Cause, Failures, Problem, SourceError};
 pub use pace::Pace;
+pub use problem::{BadSetting, HttpProblem};

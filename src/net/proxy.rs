@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-use super::SourceError;
 use super::no_proxy::NoProxy;
+use super::{BadSetting, SourceError};
 use crate::model::text;
 
 /// The proxies of the environment. They may hold passwords: there is no `Debug`.
@@ -72,14 +72,14 @@ fn is_blank(value: &OsString) -> bool {
     value.to_str().is_some_and(|value| value.trim().is_empty())
 }
 
+const HOW_TO_WRITE: &str = "write it as http://host:port or socks5h://host:port, or unset it";
+
 /// Reads one proxy, as `host:port` or as a URL. No part of the text is repeated in an error but its
 /// scheme: the rest may be a password.
 fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
     let refused = |why: &str| {
-        SourceError::Settings(format!(
-            "{name} can never work: {why}; write it as http://host:port or socks5h://host:port, or \
-             unset it"
-        ))
+        let setting = BadSetting::new(name, format!("can never work: {why}"));
+        SourceError::Settings(setting.hint(HOW_TO_WRITE).into())
     };
     let value = value.ok_or_else(|| refused("it is not UTF-8"))?.trim();
     if value.chars().any(|c| c.is_whitespace() || text::is_control(c)) {

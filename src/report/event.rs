@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::text;
+use crate::model::{ErrorFields, text};
 
 /// How much attention an event deserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,6 +62,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         from_byte: Option<u64>,
         error: String,
+        #[serde(flatten)]
+        fields: Box<ErrorFields>,
     },
     /// A file was complete and wrong.
     FetchingAgain { path: String, cause: String },
@@ -106,6 +108,8 @@ pub enum Event {
         message: String,
         code: u8,
         class: &'static str,
+        #[serde(flatten)]
+        fields: Box<ErrorFields>,
     },
 }
 
@@ -202,7 +206,7 @@ impl fmt::Display for Event {
                     text::size(*bytes_per_second),
                 )
             }
-            Self::Retrying { path, from_byte, error } => {
+            Self::Retrying { path, from_byte, error, .. } => {
                 out.write_str("retrying")?;
                 if let Some(path) = path {
                     write!(out, " `{path}`")?;
@@ -254,7 +258,7 @@ impl fmt::Display for Event {
             Self::Warning { message } | Self::Note { message } | Self::Complete { message } => {
                 out.write_str(message)
             }
-            Self::Failed { message, code, class } => {
+            Self::Failed { message, code, class, .. } => {
                 write!(out, "{message} [exit {code}, {class}]")
             }
         }
@@ -317,10 +321,11 @@ mod tests {
             path: Some("a".into()),
             from_byte: Some(7),
             error: "`https://h`: reset".into(),
+            fields: Box::new(ErrorFields::of_host("https://h")),
         };
         assert_eq!(
             serde_json::to_value(&event).expect("serialises"),
-            serde_json::json!({"event": "retrying", "path": "a", "from_byte": 7, "error": "`https://h`: reset"})
+            serde_json::json!({"event": "retrying", "path": "a", "from_byte": 7, "error": "`https://h`: reset", "host": "https://h"})
         );
         assert_eq!(event.to_string(), "retrying `a` from byte 7: `https://h`: reset");
         let waiting = Event::Waiting {

@@ -14,10 +14,41 @@ use std::sync::OnceLock;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Body, FilePart, Source};
+use crate::content::{Body, FilePart, PartProblem, Source};
 use crate::fs::{Dir, FsError};
-use crate::model::{Digest, RelPath, RemoteFile, SENTINEL, Sentinel, Snapshot, text};
-use crate::net::SourceError;
+use crate::model::{
+    Digest, ErrorFields, RelPath, RemoteFile, SENTINEL, Sentinel, SentinelProblem, Snapshot, text,
+};
+use crate::net::{Problem, SourceError};
+
+/// What can be wrong with such a directory. Paths are inert.
+#[derive(Debug, thiserror::Error)]
+enum VolumeProblem {
+    #[error("there is no directory `{path}`")]
+    NoDirectory { path: String },
+    #[error("`{path}` holds no model that weightlift has published: it has no `{SENTINEL}`")]
+    NoModel { path: String },
+    #[error("`{SENTINEL}` in `{path}`: {problem}")]
+    Sentinel { path: String, problem: SentinelProblem },
+    #[error("`{file}` is in the sentinel and not there")]
+    Missing { file: RelPath },
+    #[error("`{file}` has {found} bytes, listed were {listed}")]
+    Size { file: RelPath, found: u64, listed: u64 },
+    #[error("{told}")]
+    Fs { path: String, told: String },
+}
+
+impl Problem for VolumeProblem {
+    fn fields(&self) -> ErrorFields {
+        match self {
+            Self::NoDirectory { path }
+            | Self::NoModel { path }
+            | Self::Sentinel { path, .. }
+            | Self::Fs { path, .. } => ErrorFields::of_file(path),
+            Self::Missing { file } | Self::Size { file, .. } => ErrorFields::of_file(file),
+        }
+    }
+}
 
 /// A directory with a sentinel.
 pub struct Published {
@@ -47,16 +78,14 @@ impl Published {
 
     fn open(&self) -> Result<Pinned, SourceError> {
         let dir = Dir::open(&self.path).map_err(said)?.ok_or_else(|| {
-            SourceError::NotFound(format!("there is no directory `{}`", self.shown()))
+            SourceError::NotFound(VolumeProblem::NoDirectory { path: self.shown() }.into())
         })?;
         let sentinel = dir.read_file(SENTINEL).map_err(said)?.ok_or_else(|| {
-            SourceError::NotFound(format!(
-                "`{}` holds no model that weightlift has published: it has no `{SENTINEL}`",
-                self.shown()
-            ))
+            SourceError::NotFound(VolumeProblem::NoModel { path: self.shown() }.into())
         })?;
         let sentinel = Sentinel::read(sentinel).map_err(|problem| {
-            SourceError::Contradiction(format!("`{SENTINEL}` in `{}`: {problem}", self.shown()))
+            let path = self.shown();
+            SourceError::Contradiction(VolumeProblem::Sentinel { path, problem }.into())
         })?;
         let file = |file: &crate::model::SentinelFile| {
             Ok(RemoteFile {
@@ -77,17 +106,19 @@ impl Published {
 
 impl Pinned {
     fn file(&self, file: &RemoteFile) -> Result<File, SourceError> {
-        let missing =
-            || SourceError::NotFound(format!("`{}` is in the sentinel and not there", file.path));
+        let missing = || {
+            let file = file.path.clone();
+            SourceError::NotFound(VolumeProblem::Missing { file }.into())
+        };
         let above = file.path.parent().into_iter().flat_map(|parent| parent.split('/'));
         let dir = self.dir.descend(above).map_err(said)?.ok_or_else(missing)?;
         let opened = dir.read_file(file.path.name()).map_err(said)?.ok_or_else(missing)?;
-        let len = opened.metadata().map_err(|error| unreadable(&file.path, &error))?.len();
+        let len = opened.metadata().map_err(|error| unreadable(&file.path, error))?.len();
         if len != file.size {
-            return Err(SourceError::Stale(format!(
-                "`{}` has {len} bytes, listed were {}",
-                file.path, file.size
-            )));
+            return Err(SourceError::Stale(
+                VolumeProblem::Size { file: file.path.clone(), found: len, listed: file.size }
+                    .into(),
+            ));
         }
         Ok(opened)
     }
@@ -122,8 +153,13 @@ impl Source for Published {
 
 fn said(error: FsError) -> SourceError {
     use rustix::io::Errno;
-    let told = text::inert(&error.to_string(), 400);
-    match error.errno() {
+    let errno = error.errno();
+    let told = VolumeProblem::Fs {
+        path: text::inert(&error.path().to_string_lossy(), 200),
+        told: text::inert(&error.to_string(), 400),
+    };
+    let told = told.into();
+    match errno {
         Some(Errno::ACCESS | Errno::PERM) => SourceError::Access(told),
         Some(Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NAMETOOLONG) => {
             SourceError::Unusable(told)
@@ -133,6 +169,6 @@ fn said(error: FsError) -> SourceError {
     }
 }
 
-fn unreadable(path: &RelPath, error: &std::io::Error) -> SourceError {
-    SourceError::Unreachable(format!("cannot read `{path}`: {error}"))
+fn unreadable(path: &RelPath, why: std::io::Error) -> SourceError {
+    SourceError::Unreachable(PartProblem::Unreadable { file: path.to_string(), why }.into())
 }

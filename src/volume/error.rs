@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{Foreign, Lack};
 use crate::fs::FsError;
-use crate::model::SentinelProblem;
+use crate::model::{ErrorFields, SentinelProblem};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -66,6 +66,23 @@ impl StoreError {
             Self::Fs(error) => error.with_what_is_held(by),
             _ => false,
         }
+    }
+
+    /// What a program can read of it.
+    pub fn fields(&self) -> ErrorFields {
+        let path = match self {
+            Self::Fs(error) => error.path(),
+            Self::InsideFamily { inner, .. } => inner,
+            Self::Foreign { path, .. }
+            | Self::InTheWay { path, .. }
+            | Self::Reserved { path, .. }
+            | Self::OwnedName { path, .. }
+            | Self::Sentinel { path, .. }
+            | Self::AnotherModel { path, .. }
+            | Self::Lacks { path, .. } => path,
+            Self::Overtaken(path) | Self::Disturbed(path) | Self::NoAtomicPublication(path) => path,
+        };
+        ErrorFields::of_file(path.display())
     }
 
     /// The system's error number, where there is one.

@@ -7,7 +7,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
 
-use super::error::ClusterError;
+use super::error::{ClusterError, Refusal};
 use super::record::{ApiLease, is_name};
 use crate::model::text;
 use crate::net::http::{Deadlines, Http, small_body};
@@ -21,7 +21,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Api {
     http: Http,
-    url: String,
+    pub(crate) url: String,
     pub(crate) namespace: String,
     token: PathBuf,
 }
@@ -32,7 +32,7 @@ pub enum Trouble {
     Conflict,
     NotFound,
     /// No retry will help.
-    Refused(String),
+    Refused(Refusal),
     /// The API server does not answer, or is too busy.
     Away(String),
 }
@@ -75,7 +75,7 @@ impl Api {
 
     /// Connections belong to the runtime that opens them.
     pub fn client(&self) -> Result<Client, Trouble> {
-        self.http.direct_client().map_err(|error| Trouble::Refused(error.to_string()))
+        self.http.direct_client().map_err(|error| not_asked(error.to_string()))
     }
 
     pub async fn get(&self, client: &Client, name: &str) -> Result<Option<ApiLease>, Trouble> {
@@ -112,7 +112,7 @@ impl Api {
         let mut request = client.request(method, url).headers(headers);
         if let Some(lease) = lease {
             let body = serde_json::to_vec(lease);
-            request = request.body(body.map_err(|error| Trouble::Refused(error.to_string()))?);
+            request = request.body(body.map_err(|error| not_asked(error.to_string()))?);
         }
         let answer = tokio::time::timeout(CALL_TAKES_AT_MOST, async {
             let response = request.send().await.map_err(|error| self.away(&error))?;
@@ -138,9 +138,9 @@ impl Api {
     /// Read each time: the kubelet renews it.
     fn bearer(&self) -> Result<HeaderValue, Trouble> {
         let token = std::fs::read_to_string(&self.token)
-            .map_err(|error| Trouble::Refused(cannot_read(&self.token, &error)))?;
+            .map_err(|error| not_asked(cannot_read(&self.token, &error)))?;
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| Trouble::Refused(format!("`{}` holds no token", self.token.display())))?;
+            .map_err(|_| not_asked(format!("`{}` holds no token", self.token.display())))?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -161,9 +161,14 @@ fn of_status(status: StatusCode, body: &[u8]) -> Trouble {
     match status.as_u16() {
         404 => Trouble::NotFound,
         409 => Trouble::Conflict,
-        400..=403 | 405 | 422 => Trouble::Refused(why),
+        status @ (400..=403 | 405 | 422) => Trouble::Refused(Refusal { status: Some(status), why }),
         _ => Trouble::Away(why),
     }
+}
+
+/// The question could not be asked, and never can be.
+fn not_asked(why: String) -> Trouble {
+    Trouble::Refused(Refusal { status: None, why })
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> String {

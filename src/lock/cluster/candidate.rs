@@ -7,7 +7,7 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use reqwest::Client;
 
 use super::api::{Api, Trouble};
-use super::error::ClusterError;
+use super::error::{ClusterError, Refusal};
 use super::held::{DescribeProgress, HeldLease, Holder};
 use super::record::{ApiLease, LEASE_SECONDS, PROGRESS, is_name, now};
 use crate::model::{ModelDir, text};
@@ -70,6 +70,11 @@ impl Candidate {
         Ok(Self { holder, client: None, seen: None, last: None, away_since: None })
     }
 
+    fn refused(&self, refusal: Refusal) -> ClusterError {
+        let (host, lease) = (self.holder.api.url.clone(), self.holder.to_string());
+        ClusterError::Refused { host, lease, refusal }
+    }
+
     /// Tries once, without waiting for the holder. Waiters are told what `describe` says.
     pub async fn try_acquire(
         &mut self,
@@ -102,11 +107,9 @@ impl Candidate {
             // Not the Lease, which would be made: the namespace.
             Err(Trouble::NotFound) => {
                 let why = format!("there is no namespace `{}`", self.holder.api.namespace);
-                return Err(ClusterError::Refused { lease: self.holder.to_string(), why });
+                return Err(self.refused(Refusal { status: Some(404), why }));
             }
-            Err(Trouble::Refused(why)) => {
-                return Err(ClusterError::Refused { lease: self.holder.to_string(), why });
-            }
+            Err(Trouble::Refused(refusal)) => return Err(self.refused(refusal)),
             Err(Trouble::Away(why)) => {
                 if self.away_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
                     return Ok(TryLease::Unavailable(why));

@@ -9,6 +9,7 @@ use reqwest::Client;
 use tokio::sync::oneshot;
 
 use super::api::{Api, Trouble};
+use super::error::Refusal;
 use super::record::{ApiLease, LEASE_SECONDS, PROGRESS, RENEW_EVERY, now};
 use crate::model::text;
 use crate::report::Screen;
@@ -98,7 +99,7 @@ async fn keep(
                 return;
             }
             Err(Trouble::Conflict | Trouble::NotFound) => {}
-            Err(Trouble::Refused(why) | Trouble::Away(why)) => {
+            Err(Trouble::Refused(Refusal { why, .. }) | Trouble::Away(why)) => {
                 let lasts = Duration::from_secs(LEASE_SECONDS.unsigned_abs().into());
                 if renewed.elapsed() >= lasts && !std::mem::replace(&mut is_told, true) {
                     screen.warn(&format!(

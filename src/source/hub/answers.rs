@@ -6,6 +6,7 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
+use super::problem::HubProblem;
 use crate::model::{Digest, RefusedFile, RelPath, RemoteFile, text};
 use crate::net::SourceError;
 
@@ -60,11 +61,9 @@ impl TreeEntry {
                 return Ok(Listed::Refused(RefusedFile { name: self.path, size, why }));
             }
         };
-        let unusable = |what: &str, value: &str| {
-            SourceError::Protocol(format!(
-                "the listing gives `{path}` the {what} `{}`",
-                text::inert(value, 80)
-            ))
+        let unusable = |what: &'static str, value: &str| {
+            let (file, value) = (path.clone(), text::inert(value, 80));
+            SourceError::Protocol(HubProblem::Entry { file, what, value }.into())
         };
         let (size, digest) = match &self.lfs {
             Some(lfs) => {

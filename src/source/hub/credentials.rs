@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use reqwest::header::HeaderValue;
 
+use super::problem::HubProblem;
 use crate::net::SourceError;
 
 /// A bearer token, or a user with a password. It has no `Display`, and `Debug` shows nothing of it.
@@ -33,10 +34,10 @@ impl Token {
             Ok(value) => Self::parse(&value, &path.display().to_string()),
             // As for `hf`: an optional Secret may be absent, but what is there must be readable.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) if named => Err(SourceError::Access(format!(
-                "the token file `{}` of HF_TOKEN_PATH cannot be read: {error}",
-                path.display()
-            ))),
+            Err(why) if named => {
+                let path = path.display().to_string();
+                Err(SourceError::Access(HubProblem::TokenFile { path, why }.into()))
+            }
             Err(_) => Ok(None),
         }
     }
@@ -49,9 +50,8 @@ impl Token {
         let usable = value.bytes().all(|byte| byte.is_ascii_graphic());
         let header = HeaderValue::from_str(&format!("Bearer {value}")).ok().filter(|_| usable);
         let Some(mut header) = header else {
-            return Err(SourceError::Access(format!(
-                "the token in `{place}` contains blanks or control characters; check the Secret"
-            )));
+            let place = place.to_owned();
+            return Err(SourceError::Access(HubProblem::Token { place }.into()));
         };
         header.set_sensitive(true);
         Ok(Some(Self(header)))

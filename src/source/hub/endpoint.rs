@@ -7,7 +7,7 @@ use url::Url;
 
 use super::credentials::{Token, text_of};
 use crate::model::text;
-use crate::net::{SourceError, http};
+use crate::net::{BadSetting, SourceError, http};
 
 /// Where the Hub is and who asks. What is sent goes to the origin of the endpoint only.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl HubSettings {
     pub fn from_environment(token: Option<Token>) -> Result<Self, SourceError> {
         // Who wants a mirror does not want the public Hub to learn of it.
         if std::env::var_os(NAME).is_some_and(|value| value.to_str().is_none()) {
-            return Err(SourceError::Settings(format!("{NAME} is not UTF-8")));
+            return Err(SourceError::Settings(BadSetting::new(NAME, "is not UTF-8").into()));
         }
         let endpoint = text_of(NAME).unwrap_or_else(|| Self::DEFAULT_ENDPOINT.into());
         Self::new(&endpoint, token)
@@ -74,7 +74,7 @@ const NAME: &str = "HF_ENDPOINT";
 
 /// The endpoint without its user, and the user. No part of the text is repeated in an error.
 fn split(endpoint: &str) -> Result<(Url, Option<Token>), SourceError> {
-    let refused = |why: &str| SourceError::Settings(format!("{NAME} {why}"));
+    let refused = |why: &str| SourceError::Settings(BadSetting::new(NAME, why).into());
     let endpoint = endpoint.trim();
     // A URL parser drops some of them and encodes others: nobody has meant either.
     if endpoint.chars().any(|c| c.is_whitespace() || text::is_control(c)) {

@@ -10,6 +10,7 @@ pub mod credentials;
 mod endpoint;
 mod links;
 pub(crate) mod pages;
+mod problem;
 mod reads;
 mod refusals;
 mod status;
@@ -31,9 +32,10 @@ use url::Url;
 use crate::content::{Body, Source};
 use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
-use crate::net::{SourceError, body, encoding};
+use crate::net::{HttpProblem, SourceError, body, encoding};
 use credentials::{Token, is_true, text_of};
 use links::{Links, Route};
+use problem::HubProblem;
 use refusals::{Asked, Context, Refusal};
 
 const MAX_INFO_BYTES: usize = 64 << 20;
@@ -130,18 +132,26 @@ impl Hub {
             .map_err(|error| self.misunderstood(&error, &body, encoding, "the revision"))?;
         let commit = info.sha.unwrap_or_default();
         if Digest::git_sha1_from_hex(&commit).is_none() {
-            return Err(SourceError::Protocol(format!(
-                "`{}` did not resolve `{}` of `{}` to a commit",
-                self.settings.endpoint, self.repo.revision, self.repo.id
-            )));
+            return Err(SourceError::Protocol(
+                HubProblem::NoCommit {
+                    host: self.settings.endpoint.to_string(),
+                    revision: self.repo.revision.clone(),
+                    repo: self.repo.id.clone(),
+                }
+                .into(),
+            ));
         }
         let commit = commit.to_ascii_lowercase();
         let pinned_by_user = Digest::git_sha1_from_hex(&self.repo.revision).is_some();
         if pinned_by_user && commit != self.repo.revision {
-            return Err(SourceError::Changed(format!(
-                "asked for commit {}, `{}` answered with {commit}",
-                self.repo.revision, self.settings.endpoint
-            )));
+            return Err(SourceError::Changed(
+                HubProblem::OtherCommit {
+                    asked: self.repo.revision.clone(),
+                    host: self.settings.endpoint.to_string(),
+                    answered: commit,
+                }
+                .into(),
+            ));
         }
         let id = self.name_after_renames(&followed.at, info.id);
         Ok(Pinned { id, commit })
@@ -192,10 +202,8 @@ impl Hub {
             }
             url = target;
         }
-        Err(SourceError::Protocol(format!(
-            "`{}` redirects more than {MAX_REDIRECTS} times",
-            http::origin(&url)
-        )))
+        let (host, most) = (http::origin(&url), MAX_REDIRECTS);
+        Err(SourceError::Protocol(HttpProblem::ManyRedirects { host, most }.into()))
     }
 
     pub(super) async fn send(
@@ -217,12 +225,12 @@ impl Hub {
         let response = self.http.send(client, method, url, headers).await?;
         match (self.pinned.get(), answers::commit_header(response.headers())) {
             (Some(pinned), Some(answered)) if answered != pinned.commit => {
-                Err(SourceError::Changed(format!(
-                    "`{}` answered for commit {} instead of {}",
-                    http::origin(url),
-                    text::inert(&answered, 40),
-                    pinned.commit
-                )))
+                let problem = HubProblem::CommitOfAnswer {
+                    host: http::origin(url),
+                    answered: text::inert(&answered, 40),
+                    pinned: pinned.commit.clone(),
+                };
+                Err(SourceError::Changed(problem.into()))
             }
             _ => Ok(response),
         }
@@ -255,22 +263,26 @@ impl Hub {
         error: &serde_json::Error,
         body: &[u8],
         claimed: Option<String>,
-        what: &str,
+        what: &'static str,
     ) -> SourceError {
         let encoding = claimed.or_else(|| encoding::seen(body));
-        SourceError::Protocol(format!(
-            "`{}` answered with {what} in a form that is not understood: {}{}{}",
-            self.settings.endpoint,
-            text::inert(&error.to_string(), 120),
-            body::web_page(body.trim_ascii_start().starts_with(b"<")),
-            encoding::hint(encoding.as_deref())
-        ))
+        let is_web_page = body.trim_ascii_start().starts_with(b"<");
+        SourceError::Protocol(
+            HubProblem::Form {
+                host: self.settings.endpoint.to_string(),
+                what,
+                why: text::inert(&error.to_string(), 120),
+                hint: body::hint(is_web_page, encoding.as_deref()),
+            }
+            .into(),
+        )
     }
 
     pub(super) fn url(&self, path: &str) -> Result<Url, SourceError> {
         let base = self.settings.endpoint.as_str().trim_end_matches('/');
+        let no_url = |why| HubProblem::Url { path: path.to_owned(), why };
         Url::parse(&format!("{base}/{path}"))
-            .map_err(|error| SourceError::Settings(format!("no URL for `{path}`: {error}")))
+            .map_err(|error| SourceError::Settings(no_url(error).into()))
     }
 
     pub(super) fn resolve_url(&self, pinned: &Pinned, path: &RelPath) -> Result<Url, SourceError> {

@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::header::{HeaderMap, LINK};
 use url::Url;
 
+use super::problem::HubProblem;
 use crate::model::text;
 use crate::net::{SourceError, http};
 
@@ -23,7 +24,7 @@ struct Tree {
 /// learns of it. A Link that cannot be read is an error: a listing that is cut short must not look
 /// complete.
 pub fn next_page(at: &Url, headers: &HeaderMap, page: &Url) -> Result<Option<Url>, SourceError> {
-    let broken = || SourceError::Protocol("the listing has a Link that is not understood".into());
+    let broken = || SourceError::Protocol(HubProblem::Link.into());
     let mut next = None;
     for value in headers.get_all(LINK) {
         let found = value.to_str().map_err(|_| broken())?;
@@ -43,20 +44,15 @@ pub fn next_page(at: &Url, headers: &HeaderMap, page: &Url) -> Result<Option<Url
             return Ok(Some(url));
         }
         if next.path() != at.path() && wanted.is_other_repo_than(found) {
-            return Err(SourceError::Unsafe(format!(
-                "the listing continues in another repo or commit, `{}` at `{}`; not followed",
-                text::inert(&found.id, 100),
-                text::inert(&found.commit, 40)
-            )));
+            let (id, commit) = (text::inert(&found.id, 100), text::inert(&found.commit, 40));
+            return Err(SourceError::Unsafe(HubProblem::OtherRepo { id, commit }.into()));
         }
     }
     if next.origin() == at.origin() {
         return Ok(Some(next));
     }
-    Err(SourceError::Unsafe(format!(
-        "the listing continues at another host, `{}`; not followed",
-        text::inert(&http::origin(&next), 100)
-    )))
+    let host = text::inert(&http::origin(&next), 100);
+    Err(SourceError::Unsafe(HubProblem::OtherHost { host }.into()))
 }
 
 impl Tree {

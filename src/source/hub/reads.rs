@@ -6,6 +6,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
 use super::links::Route;
+use super::problem::HubProblem;
 use super::refusals::{Asked, Refusal};
 use super::status::OfStorage;
 use super::{Hub, Pinned};
@@ -66,7 +67,7 @@ impl Hub {
         if refused.wants_login() {
             return refused.elsewhere(&self.context());
         }
-        let told = refused.told_of(&file.path);
+        let told = refused.of_storage(&file.path, self.context().repo).into();
         match OfStorage::of(refused.status) {
             OfStorage::Link if self.links.refused(&file.path, &refused.origin, link) => {
                 SourceError::Again(told)
@@ -108,10 +109,13 @@ impl Hub {
             }
             url = target;
         }
-        Err(SourceError::Protocol(format!(
-            "`{}` redirects `{}` more than {MAX_REDIRECTS} times",
-            self.endpoint(),
-            file.path
-        )))
+        Err(SourceError::Protocol(
+            HubProblem::ManyRedirects {
+                host: self.endpoint().to_string(),
+                file: file.path.clone(),
+                most: MAX_REDIRECTS,
+            }
+            .into(),
+        ))
     }
 }

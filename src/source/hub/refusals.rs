@@ -7,6 +7,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::endpoint::Login;
+use super::problem::{Refused, Why};
 use super::status::{is_no, is_trouble, meaning};
 use crate::model::{RelPath, is_quantisation, text};
 use crate::net::{SourceError, http};
@@ -18,6 +19,15 @@ pub enum Asked<'a> {
     /// The listing of one directory, of a server that does not list what is in it.
     Directory(&'a RelPath),
     File(&'a RelPath),
+}
+
+impl Asked<'_> {
+    fn directory(&self) -> String {
+        match self {
+            Self::Directory(path) => path.to_string(),
+            _ => "/".into(),
+        }
+    }
 }
 
 /// What a message about a refusal needs to know.
@@ -72,87 +82,85 @@ impl Refusal {
         }
     }
 
-    /// A refusal of a file, in the words of the other side.
-    pub fn told_of(&self, path: &RelPath) -> String {
-        format!("`{}` answered {} for `{path}`: {}", self.origin, self.status.as_u16(), self.body)
+    fn refused(&self, repo: &str, file: Option<&RelPath>, said: String, why: Why) -> Refused {
+        Refused {
+            host: self.origin.clone(),
+            status: self.status.as_u16(),
+            file: file.cloned(),
+            repo: repo.to_owned(),
+            said,
+            why,
+        }
+    }
+
+    /// A refusal of a file, in the words of the storage.
+    pub fn of_storage(&self, path: &RelPath, repo: &str) -> Refused {
+        self.refused(repo, Some(path), self.body.clone(), Why::OfStorage)
     }
 
     /// What the Hub means by it.
     pub fn of_hub(&self, asked: &Asked<'_>, context: &Context<'_>) -> SourceError {
-        let Context { repo, revision, login, .. } = context;
-        let endpoint = context.endpoint.as_str().trim_end_matches('/');
-        let (status, code, origin) = (self.status, self.code.as_str(), &self.origin);
+        let status = self.status;
         let is_refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if is_refused && self.url.origin() != context.endpoint.origin() {
             return self.elsewhere(context);
         }
-        let told = self.told();
+        let file = match asked {
+            Asked::File(path) => Some(*path),
+            _ => None,
+        };
+        let why = self.why(asked, context);
+        let class = match why {
+            Why::NoRevision { .. }
+            | Why::NoRepo { .. }
+            | Why::NoRepoForToken { .. }
+            | Why::NoListing
+            | Why::NoFile => SourceError::NotFound,
+            Why::Words if is_trouble(status) => SourceError::Unreachable,
+            Why::Words | Why::NoListingOf { .. } => SourceError::Protocol,
+            _ => SourceError::Access,
+        };
+        class(self.refused(context.repo, file, self.told(), why).into())
+    }
+
+    fn why(&self, asked: &Asked<'_>, context: &Context<'_>) -> Why {
+        let Context { repo, revision, login, .. } = context;
+        let endpoint = context.endpoint.as_str().trim_end_matches('/').to_owned();
+        let page = || format!("{endpoint}/{repo}");
+        let (status, code) = (self.status, self.code.as_str());
         match status {
-            StatusCode::UNAUTHORIZED if code == "GatedRepo" => SourceError::Access(format!(
-                "`{repo}` is gated; accept its licence at {endpoint}/{repo} and give that account's \
-                 token in HF_TOKEN or HF_TOKEN_PATH"
-            )),
+            StatusCode::UNAUTHORIZED if code == "GatedRepo" => Why::Gated { page: page() },
             StatusCode::UNAUTHORIZED if matches!(login, Login::User(_)) => {
-                SourceError::Access(format!(
-                    "`{endpoint}` does not accept the user and password in HF_ENDPOINT, or `{repo}` is \
-                 not for them: {told}"
-                ))
+                Why::BadUser { endpoint }
             }
             StatusCode::UNAUTHORIZED if matches!(login, Login::Nobody) => {
-                SourceError::Access(format!(
-                    "`{repo}` is private, gated or does not exist; give a token with access in \
-                     HF_TOKEN or HF_TOKEN_PATH, or check the name at {endpoint}/{repo}"
-                ))
+                Why::NoLogin { page: page() }
             }
             StatusCode::UNAUTHORIZED if self.message.contains("Invalid credentials") => {
-                SourceError::Access(format!(
-                    "the Hub does not accept the token; renew it or unset it: {told}"
-                ))
+                Why::BadToken
             }
-            StatusCode::FORBIDDEN if code == "GatedRepo" => SourceError::Access(format!(
-                "`{repo}` is gated and the account of this token has no access; accept its licence \
-                 at {endpoint}/{repo}"
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                SourceError::Access(format!("the Hub refuses access to `{repo}`: {told}"))
-            }
+            StatusCode::FORBIDDEN if code == "GatedRepo" => Why::GatedForToken { page: page() },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Why::NoAccess,
             StatusCode::NOT_FOUND if code == "RevisionNotFound" => {
                 let hint = quantisation_hint(repo, revision);
-                SourceError::NotFound(format!("`{repo}` has no revision `{revision}`{hint}"))
+                Why::NoRevision { revision: (*revision).to_owned(), hint }
             }
-            _ if matches!(asked, Asked::Directory(_)) && is_no(status) => not_listed(asked, self),
-            StatusCode::NOT_FOUND | StatusCode::GONE => SourceError::NotFound(match asked {
-                Asked::Revision if !matches!(login, Login::Nobody) => format!(
-                    "`{repo}` does not exist at {endpoint}, or the account of this token may not \
-                     see it"
-                ),
+            _ if is_no(status) && matches!(asked, Asked::Directory(_)) => {
+                Why::NoListingOf { directory: asked.directory() }
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => match asked {
+                Asked::Revision if !matches!(login, Login::Nobody) => {
+                    Why::NoRepoForToken { endpoint }
+                }
                 // A mirror may not tell which of the two it does not have.
                 Asked::Revision => {
-                    let hint = quantisation_hint(repo, revision);
-                    format!("`{repo}` does not exist at {endpoint}{hint}")
+                    Why::NoRepo { endpoint, hint: quantisation_hint(repo, revision) }
                 }
-                Asked::Tree | Asked::Directory(_) => {
-                    format!("`{repo}` has no listing of its files: {told}")
-                }
-                Asked::File(path) => format!("`{repo}` has no file `{path}` any more: {told}"),
-            }),
-            status if is_no(status) => {
-                let of = match asked {
-                    Asked::File(path) => format!("`{path}` of `{repo}`"),
-                    _ => format!("`{repo}`"),
-                };
-                SourceError::Access(format!(
-                    "`{origin}` answered {} for {of}{}: {told}",
-                    status.as_u16(),
-                    meaning(status)
-                ))
-            }
-            status if is_trouble(status) => {
-                SourceError::Unreachable(format!("`{origin}` answered {}: {told}", status.as_u16()))
-            }
-            status => {
-                SourceError::Protocol(format!("`{origin}` answered {}: {told}", status.as_u16()))
-            }
+                Asked::Tree | Asked::Directory(_) => Why::NoListing,
+                Asked::File(_) => Why::NoFile,
+            },
+            status if is_no(status) => Why::Final { meaning: meaning(status) },
+            _ => Why::Words,
         }
     }
 
@@ -169,7 +177,7 @@ impl Refusal {
     /// The endpoint redirects to somebody who wants a login, which the endpoint only is given.
     pub fn elsewhere(&self, context: &Context<'_>) -> SourceError {
         let there = format!("{}{}", self.origin, prefix(&self.url, context.repo));
-        let login = match context.login {
+        let hint = match context.login {
             Login::Nobody => format!(
                 "to ask it with a token, set HF_ENDPOINT={there} and give the token in HF_TOKEN or \
                  HF_TOKEN_PATH"
@@ -183,29 +191,9 @@ impl Refusal {
                  set HF_ENDPOINT={there} and give the token in HF_TOKEN or HF_TOKEN_PATH"
             ),
         };
-        SourceError::Access(format!(
-            "`{}` redirects to `{}`, which refuses access to `{}` ({}: {}); {login}",
-            http::origin(context.endpoint),
-            self.origin,
-            context.repo,
-            self.status.as_u16(),
-            self.told()
-        ))
+        let why = Why::Elsewhere { endpoint: http::origin(context.endpoint), hint };
+        SourceError::Access(self.refused(context.repo, None, self.told(), why).into())
     }
-}
-
-fn not_listed(asked: &Asked<'_>, refusal: &Refusal) -> SourceError {
-    let directory = match asked {
-        Asked::Directory(path) => path.as_str(),
-        _ => "/",
-    };
-    SourceError::Protocol(format!(
-        "the listing names the directory `{directory}` and no file in it, and `{}` answered {} when \
-         asked for its listing: {}",
-        refusal.origin,
-        refusal.status.as_u16(),
-        refusal.told()
-    ))
 }
 
 /// The path at which a Hub lives, of a URL of that Hub.
@@ -235,13 +223,13 @@ fn words(body: &str) -> String {
 }
 
 /// llama.cpp and vLLM write the quantisation where KServe and we have the revision.
-fn quantisation_hint(repo: &str, revision: &str) -> String {
-    if !is_quantisation(revision) {
-        return String::new();
-    }
-    format!(
-        "; for the files of the quantisation {revision} write `hf://{repo} --include '*{revision}*'`"
-    )
+fn quantisation_hint(repo: &str, revision: &str) -> Option<String> {
+    is_quantisation(revision).then(|| {
+        format!(
+            "for the files of the quantisation {revision} write `hf://{repo} --include \
+             '*{revision}*'`"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::Method;
 
 use super::answers::{self, Listed};
+use super::problem::HubProblem;
 use super::refusals::Asked;
 use super::{Hub, Pinned, QUOTED_PATH, pages};
 use crate::model::{RefusedFile, RefusedFiles, RelPath, RemoteFile, text};
@@ -55,20 +56,23 @@ impl Hub {
             for directory in bare {
                 let path = RelPath::parse(&directory);
                 let (Ok(path), true) = (path, asked.insert(directory.clone())) else {
-                    return Err(SourceError::Protocol(format!(
-                        "the listing of `{}` names the directory `{}` and no file in it: it is not \
-                         complete",
-                        pinned.id,
-                        text::inert(&directory, 200)
-                    )));
+                    return Err(SourceError::Protocol(
+                        HubProblem::BareDirectory {
+                            repo: pinned.id.clone(),
+                            directory: text::inert(&directory, 200),
+                        }
+                        .into(),
+                    ));
                 };
                 if asked.len() > MAX_DIRECTORIES {
-                    return Err(SourceError::Protocol(format!(
-                        "`{}` lists the directories of `{}` one by one, and there are more than \
-                         {MAX_DIRECTORIES}",
-                        self.endpoint(),
-                        pinned.id
-                    )));
+                    return Err(SourceError::Protocol(
+                        HubProblem::ManyDirectories {
+                            host: self.endpoint().to_string(),
+                            repo: pinned.id.clone(),
+                            most: MAX_DIRECTORIES,
+                        }
+                        .into(),
+                    ));
                 }
                 self.list_below(pinned, Some(&path), &mut listing).await?;
             }
@@ -94,10 +98,8 @@ impl Hub {
         let asked = directory.map_or(Asked::Tree, Asked::Directory);
         while let Some(url) = next {
             if !listing.pages.insert(url.to_string()) {
-                return Err(SourceError::Protocol(format!(
-                    "the listing of `{}` leads back to a page that was read already",
-                    pinned.id
-                )));
+                let repo = pinned.id.clone();
+                return Err(SourceError::Protocol(HubProblem::Circle { repo }.into()));
             }
             let followed = self.follow(self.client(), Method::GET, url, None).await?;
             let response = self.accepted(followed.response, &asked).await?;
@@ -111,10 +113,8 @@ impl Hub {
             read.map_err(|error| self.misunderstood(&error, &body, encoding, "the listing"))??;
             empty_pages = if listing.entries == before { empty_pages + 1 } else { 0 };
             if empty_pages > MAX_EMPTY_PAGES && next.is_some() {
-                return Err(SourceError::Protocol(format!(
-                    "the listing of `{}` goes on and on without an entry",
-                    pinned.id
-                )));
+                let repo = pinned.id.clone();
+                return Err(SourceError::Protocol(HubProblem::Endless { repo }.into()));
             }
         }
         Ok(())
@@ -131,9 +131,8 @@ impl Listing {
     ) -> Result<(), SourceError> {
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
-            return Err(SourceError::Unsafe(format!(
-                "`{repo}` lists more than {MAX_ENTRIES} files"
-            )));
+            let (repo, most) = (repo.to_owned(), MAX_ENTRIES);
+            return Err(SourceError::Unsafe(HubProblem::ManyFiles { repo, most }.into()));
         }
         let name = match &entry {
             Listed::File(file) => file.path.as_str(),
@@ -145,11 +144,14 @@ impl Listing {
             && !is_below(name, directory.as_str())
             && name != directory.as_str()
         {
-            return Err(SourceError::Protocol(format!(
-                "the listing of the directory `{directory}` of `{repo}` names `{}`, which is not in \
-                 it",
-                text::inert(name, 200)
-            )));
+            return Err(SourceError::Protocol(
+                HubProblem::NotBelow {
+                    directory: directory.clone(),
+                    repo: repo.to_owned(),
+                    name: text::inert(name, 200),
+                }
+                .into(),
+            ));
         }
         match entry {
             Listed::File(file) => self.files.push(file),
@@ -173,10 +175,8 @@ impl Listing {
     fn count_name(&mut self, name: &str, repo: &str) -> Result<(), SourceError> {
         self.names_bytes += name.len() + size_of::<String>();
         if self.names_bytes > MAX_NAMES_BYTES {
-            return Err(SourceError::Unsafe(format!(
-                "`{repo}` lists directories with names of more than {} in all",
-                text::size(MAX_NAMES_BYTES as u64)
-            )));
+            let (repo, most) = (repo.to_owned(), MAX_NAMES_BYTES);
+            return Err(SourceError::Unsafe(HubProblem::LongNames { repo, most }.into()));
         }
         Ok(())
     }

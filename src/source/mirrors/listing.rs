@@ -8,12 +8,18 @@ use tokio::task::JoinSet;
 
 use super::Place;
 use crate::content::{Blob, Locator};
-use crate::model::{RemoteFile, Snapshot};
-use crate::net::SourceError;
+use crate::model::{RemoteFile, Snapshot, text};
+use crate::net::{Problem, SourceError};
 
 /// Tries to list a place. It is one of several: nothing waits long for it.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug, thiserror::Error)]
+#[error("it was not listed within {}", text::duration(*.0))]
+struct NotListed(Duration);
+
+impl Problem for NotListed {}
 
 /// What there is to list: files with bytes, which another place can have.
 pub fn portable(files: &[RemoteFile]) -> impl Iterator<Item = (&RemoteFile, Blob)> {
@@ -28,10 +34,7 @@ pub async fn list_all(places: &[Place], patience: Duration) -> Vec<Result<Snapsh
         let source = Arc::clone(&place.source);
         asking.spawn(async move {
             let listed = tokio::time::timeout(patience, list(source.as_ref())).await;
-            let late = |_| {
-                let patience = crate::model::text::duration(patience);
-                Err(SourceError::Unreachable(format!("it was not listed within {patience}")))
-            };
+            let late = |_| Err(SourceError::Unreachable(NotListed(patience).into()));
             (n, listed.unwrap_or_else(late))
         });
     }

@@ -21,7 +21,7 @@ use reqwest::Client;
 
 use crate::content::{Blob, Body, Ending, Locator, Source, Watch};
 use crate::model::{RelPath, RemoteFile, Snapshot};
-use crate::net::{Failures, SourceError};
+use crate::net::{Failures, Problem, SourceError};
 use standing::{News, Reads, Record, Way};
 
 /// A source among several, and what to call it.
@@ -99,7 +99,7 @@ impl Mirrors {
             let files = match listed {
                 Ok(snapshot) => snapshot.files,
                 // Nothing that happens elsewhere: somebody has to mend it here.
-                Err(SourceError::Settings(why)) => return Err(SourceError::Settings(why)),
+                Err(error @ SourceError::Settings(_)) => return Err(error),
                 Err(error) => {
                     state.warnings.push(format!("{name} is left alone: {error}"));
                     state.unlisted.insert(n, Arc::new(error));
@@ -172,7 +172,7 @@ impl Source for Mirrors {
             match error {
                 // The reader shows what there is to say, and asks again at once.
                 Failed { elsewhere: Some(name), is_news: true, .. } => {
-                    return Err(SourceError::Again(format!("{name} is asked next")));
+                    return Err(SourceError::Again(NextPlace(name).into()));
                 }
                 // All places in one call, and then the reader, who knows how to wait.
                 Failed { elsewhere: Some(_), .. } if moves < shared.places.len() => moves += 1,
@@ -199,6 +199,13 @@ impl Source for Mirrors {
         warnings
     }
 }
+
+/// Another place takes over.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is asked next")]
+struct NextPlace(String);
+
+impl Problem for NextPlace {}
 
 /// What follows from a failure.
 struct Failed {
@@ -269,13 +276,9 @@ impl Shared {
         let all = || Failures { each: self.failures(state, path, None), is_final };
         let error = match error.as_ref() {
             // What the reader counts in its own way.
-            SourceError::RateLimited { host, wait } => {
-                SourceError::RateLimited { host: host.clone(), wait: *wait }
-            }
-            SourceError::NoRanges { host, file } if is_exhausted => {
-                SourceError::NoRanges { host: host.clone(), file: file.clone() }
-            }
-            SourceError::Protocol(_) if is_exhausted => SourceError::Protocol(all().to_string()),
+            limited @ SourceError::RateLimited { .. } => limited.clone(),
+            no_ranges @ SourceError::NoRanges { .. } if is_exhausted => no_ranges.clone(),
+            SourceError::Protocol(_) if is_exhausted => SourceError::Protocol(all().into()),
             _ => SourceError::Everywhere(all()),
         };
         Failed { elsewhere, is_news, error }

@@ -9,12 +9,13 @@ use url::Url;
 use super::client::Bucket;
 use super::errors::Refusal;
 use super::failures::Failed;
+use super::problem::ObjectProblem;
 use super::sign::{Ask, Signed};
 use super::stamp::strong;
 use super::transport::SLOW_DOWN;
 use super::ways::Way;
-use crate::net::SourceError;
 use crate::net::http::{self, MAX_REDIRECTS, error_body};
+use crate::net::{HttpProblem, SourceError};
 
 /// A signature that has waited longer for its turn than this is made anew.
 const SIGNATURE_WAITS: Duration = Duration::from_secs(60);
@@ -124,20 +125,15 @@ impl Bucket {
                 None => return Err(Failed::Otherwise(self.refused_elsewhere(response).await)),
             }
         }
-        Err(Failed::Otherwise(SourceError::Protocol(format!(
-            "`{}` redirects more than {MAX_REDIRECTS} times",
-            http::origin(from)
-        ))))
+        Err(Failed::Otherwise(SourceError::Protocol(
+            HttpProblem::ManyRedirects { host: http::origin(from), most: MAX_REDIRECTS }.into(),
+        )))
     }
 
     async fn refused_elsewhere(&self, response: Response) -> SourceError {
-        let (status, origin) = (response.status(), http::origin(response.url()));
-        let told = error_body(response, self.http.deadlines.stall).await;
-        let told = if told.is_empty() { told } else { format!(": {told}") };
-        let what = format!(
-            "`{origin}`, to which the store sends reads on, answered {}{told}",
-            status.as_u16()
-        );
+        let (status, host) = (response.status(), http::origin(response.url()));
+        let said = error_body(response, self.http.deadlines.stall).await;
+        let what = ObjectProblem::Elsewhere { host, status: status.as_u16(), said }.into();
         match status {
             StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE => {
                 SourceError::Stale(what)

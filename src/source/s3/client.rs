@@ -36,8 +36,8 @@ use super::settings::{self, S3Settings};
 use super::transport::Transport;
 use super::ways::Ways;
 use crate::model::S3Location;
-use crate::net::SourceError;
 use crate::net::http::Http;
+use crate::net::{BadSetting, SourceError};
 
 /// Where every bucket can be asked for, and what servers that know no regions expect.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -294,12 +294,12 @@ impl Bucket {
         const NAMED: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
         let named = self.environment.get(NAMED).unwrap_or(usual);
         if !Url::parse(named).is_ok_and(|url| url.has_host()) {
-            return Err(SourceError::Settings(format!("{NAMED} is not a URL")));
+            return Err(SourceError::Settings(BadSetting::new(NAMED, "is not a URL").into()));
         }
         // Told in any case: the client would otherwise look into the process's environment.
         let client = client
             .endpoint(named)
-            .map_err(|_| SourceError::Settings(format!("{NAMED} is not a URL")))?;
+            .map_err(|_| SourceError::Settings(BadSetting::new(NAMED, "is not a URL").into()))?;
         Ok(Some(client.build()))
     }
 

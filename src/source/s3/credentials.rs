@@ -16,11 +16,69 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::env::{Environment, is_plain, trimmed};
 use super::profile::Files;
-use crate::model::text;
-use crate::net::SourceError;
+use crate::model::{ErrorFields, text};
+use crate::net::{Cause, Problem, SourceError};
 
-pub const NONE_FOUND: &str = "no AWS credentials were found in the environment, a profile, web identity (IRSA), \
-                              Pod Identity or the instance metadata; for a public bucket use `--s3-anonymous`";
+const FOR_A_PUBLIC_BUCKET: &str = "for a public bucket use `--s3-anonymous`";
+
+/// Why there are no credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsProblem {
+    #[error(
+        "no AWS credentials were found in the environment, a profile, web identity (IRSA), Pod \
+         Identity or the instance metadata"
+    )]
+    None {
+        /// The variable that is set, and the one that belongs to it and is not.
+        half: Option<(&'static str, &'static str)>,
+    },
+    #[error("no AWS credentials could be fetched: {0:#}")]
+    NotFetched(Cause),
+    #[error("no AWS credentials could be fetched: {0}")]
+    Late(String),
+    #[error("no usable AWS credentials: {0}")]
+    Unusable(String),
+    #[error("no usable AWS credentials: {0}")]
+    Files(String),
+    #[error("AWS_PROFILE names profile `{profile}`, which is in no file of profiles{problem}")]
+    NoProfile { profile: String, problem: String },
+    #[error("profile `{0}` uses SSO (IAM Identity Center), which weightlift cannot use")]
+    Sso(String),
+    #[error("profile `{0}` uses `aws login`, which weightlift cannot use")]
+    Login(String),
+    #[error(
+        "`credential_process` of profile `{profile}` (`{program}`) brings no credentials: {why}"
+    )]
+    Process { profile: String, program: String, why: String },
+    #[error("the AWS credentials that were found contain blanks or control characters")]
+    Unsendable,
+}
+
+impl Problem for CredentialsProblem {
+    fn fields(&self) -> ErrorFields {
+        match self {
+            Self::None { half } => ErrorFields::default().hint(match half {
+                Some((one, other)) => {
+                    format!("{FOR_A_PUBLIC_BUCKET} ({one} is set, {other} is not)")
+                }
+                None => FOR_A_PUBLIC_BUCKET.into(),
+            }),
+            Self::NotFetched(cause) => cause.fields(),
+            Self::Unusable(_) => ErrorFields::default().hint(FOR_A_PUBLIC_BUCKET),
+            Self::NoProfile { .. } => ErrorFields::of_setting("AWS_PROFILE"),
+            Self::Sso(_) => ErrorFields::of_setting("AWS_PROFILE").hint(
+                "use a role of the pod (IRSA, Pod Identity), or put what `aws configure \
+                 export-credentials` prints into variables",
+            ),
+            Self::Login(_) => ErrorFields::of_setting("AWS_PROFILE")
+                .hint("use a role of the pod (IRSA, Pod Identity), or keys in variables"),
+            Self::Process { .. } => ErrorFields::of_setting("credential_process"),
+            Self::Unsendable => ErrorFields::default()
+                .hint("check the Secret, the profile or the service that they come from"),
+            Self::Late(_) | Self::Files(_) => ErrorFields::default(),
+        }
+    }
+}
 
 /// Variables that mean something only together.
 const PAIRS: [(&str, &str); 4] = [
@@ -67,7 +125,9 @@ impl Chain {
             .timeout_config(self.timeouts.clone())
             .load()
             .await;
-        let chain = loaded.credentials_provider().ok_or_else(|| refused(NONE_FOUND.into()))?;
+        let chain = loaded
+            .credentials_provider()
+            .ok_or_else(|| refused(CredentialsProblem::None { half: None }))?;
         let found = match (chain.provide_credentials().await, &self.metadata) {
             (Err(CredentialsError::CredentialsNotLoaded(_)), Some(metadata)) => {
                 metadata.provide_credentials().await
@@ -75,13 +135,9 @@ impl Chain {
             (found, _) => found,
         };
         match found {
-            Ok(credentials) => cleaned(credentials).ok_or_else(|| {
-                refused(
-                    "the AWS credentials that were found contain blanks or control characters; \
-                     check the Secret, the profile or the service that they come from"
-                        .into(),
-                )
-            }),
+            Ok(credentials) => {
+                cleaned(credentials).ok_or_else(|| refused(CredentialsProblem::Unsendable))
+            }
             Err(error) => Err(self.explain(error, &files)),
         }
     }
@@ -114,46 +170,32 @@ impl Chain {
         {
             let problems =
                 files.problems.first().map(|first| format!(": {}", text::inert(first, 300)));
-            return refused(format!(
-                "AWS_PROFILE names profile `{profile}`, which is in no file of profiles{}",
-                problems.unwrap_or_default()
-            ));
+            let problem = problems.unwrap_or_default();
+            return refused(CredentialsProblem::NoProfile { profile, problem });
         }
         // The SDK has nothing but words for it.
         if why.contains("feature(s) enabled: sso") {
-            return refused(format!(
-                "profile `{profile}` uses SSO (IAM Identity Center), which weightlift cannot use; \
-                 use a role of the pod (IRSA, Pod Identity), or put what \
-                 `aws configure export-credentials` prints into variables"
-            ));
+            return refused(CredentialsProblem::Sso(profile));
         }
         if why.contains("feature(s) enabled: credentials-login") {
-            return refused(format!(
-                "profile `{profile}` uses `aws login`, which weightlift cannot use; use a role \
-                 of the pod (IRSA, Pod Identity), or keys in variables"
-            ));
+            return refused(CredentialsProblem::Login(profile));
         }
         if let Some(process) =
             files.get("credential_process").filter(|_| why.contains("external process"))
         {
             let program = text::inert(process.split_whitespace().next().unwrap_or_default(), 100);
             let why = text::without_secrets(&text::inert(&why, 300));
-            return refused(format!(
-                "`credential_process` of profile `{profile}` (`{program}`) brings no credentials: {why}"
-            ));
+            return refused(CredentialsProblem::Process { profile, program, why });
         }
         if let [first, ..] = files.problems.as_slice() {
-            return refused(format!("no usable AWS credentials: {}", text::inert(first, 300)));
+            return refused(CredentialsProblem::Files(text::inert(first, 300)));
         }
         if !not_loaded {
             return error;
         }
         let is_set = |name: &str| self.environment.get(name).is_some();
         let half = PAIRS.iter().find(|(one, other)| is_set(one) && !is_set(other));
-        refused(match half {
-            Some((one, other)) => format!("{NONE_FOUND} ({one} is set, {other} is not)"),
-            None => NONE_FOUND.into(),
-        })
+        refused(CredentialsProblem::None { half: half.copied() })
     }
 }
 
@@ -174,8 +216,8 @@ fn cleaned(found: Credentials) -> Option<Credentials> {
     Some(Credentials::new(key, secret, token, found.expiry(), "cleaned"))
 }
 
-fn refused(what: String) -> CredentialsError {
-    CredentialsError::invalid_configuration(SourceError::Access(what))
+fn refused(problem: CredentialsProblem) -> CredentialsError {
+    CredentialsError::invalid_configuration(SourceError::Access(problem.into()))
 }
 
 /// Whether there was no answer: that passes, and is told elsewhere.

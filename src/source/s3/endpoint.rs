@@ -5,7 +5,7 @@ use aws_smithy_types::Document;
 use aws_smithy_types::endpoint::Endpoint as SdkEndpoint;
 use url::{Host, Url};
 
-use crate::net::SourceError;
+use crate::net::{BadSetting, SourceError};
 
 /// The URL of a service that is not at AWS's own place, or has been named as if it were not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Endpoint {
     /// Refuses what can never work by `named`, what says it, and without what it says: that may be a
     /// secret.
     pub fn parse(text: &str, named: &str) -> Result<Self, SourceError> {
-        let refuse = |why: &str| Err(SourceError::Settings(format!("{named} {why}")));
+        let refuse = |why: &str| Err(SourceError::Settings(BadSetting::new(named, why).into()));
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return refuse("contains blanks or control characters");
         }
@@ -64,20 +64,19 @@ impl Endpoint {
     /// Where requests about `bucket` go; `said` is what the user has said about the style.
     pub fn of_bucket(&self, bucket: &str, said: Option<bool>) -> Result<String, SourceError> {
         let style = style(&self.url, bucket, said).ok_or_else(|| {
-            SourceError::Settings(format!(
-                "--s3-path-style=false does not go together with the endpoint of {}: \
-                 a bucket cannot be part of its host name",
+            let why = format!(
+                "does not go together with the endpoint of {}: a bucket cannot be part of its host \
+                 name",
                 self.named
-            ))
+            );
+            SourceError::Settings(BadSetting::new("--s3-path-style=false", why).into())
         })?;
         let mut url = self.url.clone();
         if style == Style::Virtual {
             let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
             url.set_host(Some(&host)).map_err(|_| {
-                SourceError::Settings(format!(
-                    "the bucket cannot be part of the host of {}",
-                    self.named
-                ))
+                let bucket = "the bucket cannot be part of the host of";
+                SourceError::Settings(BadSetting::new(bucket, self.named.as_str()).into())
             })?;
         }
         let url = url.as_str().trim_end_matches('/');

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use aws_types::os_shim_internal::Env;
 
-use crate::net::SourceError;
+use crate::net::{BadSetting, SourceError};
 
 /// Become part of a signature or of a header, and are in no message.
 const SECRETS: [&str; 5] = [
@@ -103,8 +103,8 @@ impl Environment {
         for name in unusable {
             match SECRETS.contains(&name) {
                 true if anonymous => {}
-                true => return Err(SourceError::Access(bad_secret(name))),
-                false => return Err(SourceError::Settings(bad_setting(name))),
+                true => return Err(SourceError::Access(bad_secret(name).into())),
+                false => return Err(SourceError::Settings(bad_setting(name).into())),
             }
         }
         Ok(())
@@ -152,7 +152,10 @@ pub fn switch(text: &str, named: &str) -> Result<bool, SourceError> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" | "t" | "y" => Ok(true),
         "0" | "false" | "no" | "off" | "f" | "n" => Ok(false),
-        _ => Err(SourceError::Settings(format!("{named} is neither `true` nor `false`"))),
+        _ => {
+            let why = "is neither `true` nor `false`";
+            Err(SourceError::Settings(BadSetting::new(named, why).into()))
+        }
     }
 }
 
@@ -178,12 +181,13 @@ fn is_usable(name: &str, text: &str) -> bool {
     }
 }
 
-fn bad_secret(name: &str) -> String {
-    format!("{name} contains blanks, control characters or what is not ASCII; check the Secret")
+fn bad_secret(name: &str) -> BadSetting {
+    let why = "contains blanks, control characters or what is not ASCII";
+    BadSetting::new(name, why).hint("check the Secret")
 }
 
-fn bad_setting(name: &str) -> String {
-    format!("{name} contains control characters")
+fn bad_setting(name: &str) -> BadSetting {
+    BadSetting::new(name, "contains control characters")
 }
 
 #[cfg(test)]
@@ -229,7 +233,8 @@ mod tests {
         }
         for name in ["AWS_REGION", "AWS_ENDPOINT_URL_STS", "S3_ENDPOINT", "AWS_PROFILE"] {
             let error = environment(&[(name, "a\u{1b}b")]).check(true).expect_err(name);
-            assert!(matches!(&error, SourceError::Settings(what) if what.starts_with(name)));
+            assert!(matches!(error, SourceError::Settings(_)), "{name}");
+            assert!(error.to_string().starts_with(name), "{error}");
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Asked<'a> {
 /// An answer of S3 that is not what was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Refusal {
+    /// The origin that was asked, where that is known.
+    pub host: Option<String>,
     pub status: u16,
     /// `AccessDenied`; empty where the answer has no body, as after HEAD.
     pub code: String,
@@ -37,18 +39,23 @@ impl Refusal {
         let told = region.map(str::to_owned).or_else(|| tag(body, "Region"));
         let endpoint = tag(body, "Endpoint");
         let told = [told, region_in(&message), endpoint.as_deref().and_then(region_of_host)];
-        Self { status, code, message, regions: told.into_iter().flatten().collect() }
+        let regions = told.into_iter().flatten().collect();
+        Self { host: None, status, code, message, regions }
+    }
+
+    pub fn at(self, host: Option<&str>) -> Self {
+        Self { host: host.map(str::to_owned), ..self }
     }
 
     /// Reads the refusal of a request that the SDK only signed.
     pub async fn read(response: Response, stall: Duration) -> Self {
-        let status = response.status().as_u16();
+        let (status, host) = (response.status().as_u16(), http::origin(response.url()));
         let header = response.headers().get(BUCKET_REGION).and_then(|value| value.to_str().ok());
         let region = header.map(str::to_owned);
         let body = http::small_body(response, MAX_ERROR_BYTES, stall).await.unwrap_or_default();
         let body = String::from_utf8_lossy(&body);
         let [code, message] = ["Code", "Message"].map(|name| tag(&body, name).unwrap_or_default());
-        Self::new(status, &code, &message, region.as_deref(), &body)
+        Self::new(status, &code, &message, region.as_deref(), &body).at(Some(&host))
     }
 
     /// The region to ask instead of `current`, if the refusal is about the region.
@@ -179,7 +186,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16, code: &str, message: &str) -> Refusal {
-        Refusal { status, code: code.into(), message: message.into(), regions: Vec::new() }
+        Refusal { status, code: code.into(), message: message.into(), ..Refusal::default() }
     }
 
     #[test]

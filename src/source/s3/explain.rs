@@ -1,94 +1,125 @@
 //! What a person can do about a refusal of S3.
 
+use std::fmt;
+
 use super::errors::{Asked, Refusal, shown};
-use crate::net::SourceError;
+use crate::model::ErrorFields;
+use crate::net::{Problem, SourceError};
+
+/// A refusal by S3 of a question about a bucket.
+#[derive(Debug)]
+struct Refused {
+    refusal: Refusal,
+    bucket: String,
+    subject: Subject,
+    why: Why,
+}
+
+/// What was asked for. Inert.
+#[derive(Debug)]
+enum Subject {
+    Below(String),
+    Object(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Clock,
+    NoBucket,
+    Archived,
+    BadCredentials,
+    Expired,
+    /// The bucket is at another endpoint or in another region.
+    Misplaced,
+    NotPaid,
+    /// In the words of S3.
+    Denied,
+    /// S3 says no more than that; probably this permission is missing.
+    Lacks(&'static str),
+    NotListed,
+    Gone,
+    Changed,
+    NotAccepted,
+    Words,
+}
 
 impl Refusal {
     pub fn explain(&self, bucket: &str, asked: Asked<'_>) -> SourceError {
-        let what = match asked {
-            Asked::List(prefix) => {
-                format!("the keys below `{}` in bucket `{bucket}`", shown(prefix))
-            }
-            Asked::Object(key) => format!("object `{}` in bucket `{bucket}`", shown(key)),
+        let why = self.why(asked);
+        let class = match why {
+            Why::Clock => SourceError::Unusable,
+            Why::NoBucket | Why::Archived | Why::NotListed => SourceError::NotFound,
+            Why::Misplaced => SourceError::Settings,
+            Why::Gone | Why::Changed => SourceError::Stale,
+            Why::Words if self.may_pass() => SourceError::Unreachable,
+            Why::Words => SourceError::Protocol,
+            Why::BadCredentials
+            | Why::Expired
+            | Why::NotPaid
+            | Why::Denied
+            | Why::Lacks(_)
+            | Why::NotAccepted => SourceError::Access,
         };
-        let told = self.told();
+        let subject = match asked {
+            Asked::List(prefix) => Subject::Below(shown(prefix)),
+            Asked::Object(key) => Subject::Object(shown(key)),
+        };
+        class(Refused { refusal: self.clone(), bucket: bucket.to_owned(), subject, why }.into())
+    }
+
+    fn why(&self, asked: Asked<'_>) -> Why {
         if self.message.contains("Request is not yet valid") {
-            return clock(&told);
+            return Why::Clock;
         }
         match self.code.as_str() {
-            "NoSuchBucket" => SourceError::NotFound(format!("bucket `{bucket}` does not exist")),
-            "InvalidObjectState" => SourceError::NotFound(format!(
-                "{what} is archived and cannot be read; restore it first"
-            )),
-            "RequestTimeTooSkewed" => clock(&told),
+            "NoSuchBucket" => Why::NoBucket,
+            "InvalidObjectState" => Why::Archived,
+            "RequestTimeTooSkewed" => Why::Clock,
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "AccountProblem" => {
-                SourceError::Access(format!(
-                    "the credentials for bucket `{bucket}` are not accepted ({told})"
-                ))
+                Why::BadCredentials
             }
-            "PermanentRedirect" | "AuthorizationHeaderMalformed" => SourceError::Settings(format!(
-                "bucket `{bucket}` is not where it was looked for ({told}); check `--s3-endpoint` and AWS_REGION"
-            )),
-            "RequestTimeout" | "OperationAborted" => {
-                SourceError::Unreachable(format!("{what}: {told}"))
-            }
-            _ if self.status == 403 && self.is_about_payment() => SourceError::Access(format!(
-                "{what}: {told}; `--s3-requester-pays` says that you pay"
-            )),
-            "NotImplemented" => SourceError::Protocol(format!("{what}: {told}")),
-            _ if self.is_slow_down() => SourceError::Unreachable(format!("{what}: {told}")),
-            _ if self.is_expired() && !self.code.is_empty() => SourceError::Access(format!(
-                "the credentials for {what} have expired, and no newer ones were found ({told})"
-            )),
-            _ => self.explain_status(&what, &told, bucket, asked),
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" => Why::Misplaced,
+            "RequestTimeout" | "OperationAborted" => Why::Words,
+            _ if self.status == 403 && self.is_about_payment() => Why::NotPaid,
+            "NotImplemented" => Why::Words,
+            _ if self.is_slow_down() => Why::Words,
+            _ if self.is_expired() && !self.code.is_empty() => Why::Expired,
+            _ => self.why_by_status(asked),
         }
     }
 
-    fn explain_status(
-        &self,
-        what: &str,
-        told: &str,
-        bucket: &str,
-        asked: Asked<'_>,
-    ) -> SourceError {
+    fn why_by_status(&self, asked: Asked<'_>) -> Why {
         match (self.status, asked) {
-            (401 | 403, _) => SourceError::Access(self.explain_denial(what, told, asked)),
-            (404, Asked::List(_)) => {
-                SourceError::NotFound(format!("bucket `{bucket}` cannot be listed ({told})"))
-            }
-            (404, Asked::Object(_)) => {
-                SourceError::Stale(format!("{what} is gone since it was listed ({told})"))
-            }
-            (412 | 416, Asked::Object(_)) => {
-                SourceError::Stale(format!("{what} changed while it was fetched; run again"))
-            }
-            (400, _) if !self.code.is_empty() => {
-                SourceError::Access(format!("S3 does not accept the request for {what}: {told}"))
-            }
-            (408 | 409 | 429 | 500.., _) | (301 | 302 | 307, _) => {
-                SourceError::Unreachable(format!("{what}: {told}"))
-            }
-            _ => SourceError::Protocol(format!("{what}: {told}")),
+            (401 | 403, _) => self.why_denied(asked),
+            (404, Asked::List(_)) => Why::NotListed,
+            (404, Asked::Object(_)) => Why::Gone,
+            (412 | 416, Asked::Object(_)) => Why::Changed,
+            (400, _) if !self.code.is_empty() => Why::NotAccepted,
+            _ => Why::Words,
         }
     }
 
-    /// What is not allowed; and only where S3 says no more than that, what is probably missing.
-    fn explain_denial(&self, what: &str, told: &str, asked: Asked<'_>) -> String {
-        let denied = match asked {
-            Asked::List(_) => format!("listing {what} is not allowed ({told})"),
-            Asked::Object(_) => format!("reading {what} is not allowed ({told})"),
-        };
-        let about_key = self.message.to_ascii_lowercase().contains("kms");
+    /// Only where S3 says no more than that it is not allowed, what is probably missing.
+    fn why_denied(&self, asked: Asked<'_>) -> Why {
         match asked {
-            _ if self.code != "AccessDenied" => denied,
-            Asked::List(_) => format!(
-                "{denied}: probably `s3:ListBucket` on the bucket is missing; \
-                 to fetch one object, name its whole key and allow `s3:GetObject`"
-            ),
-            Asked::Object(_) if about_key => {
-                format!("{denied}: probably `kms:Decrypt` on its key is missing")
+            _ if self.code != "AccessDenied" => Why::Denied,
+            Asked::List(_) => Why::Lacks("`s3:ListBucket` on the bucket"),
+            Asked::Object(_) if self.message.to_ascii_lowercase().contains("kms") => {
+                Why::Lacks("`kms:Decrypt` on its key")
             }
-            Asked::Object(_) => format!("{denied}: probably `s3:GetObject` is missing"),
+            Asked::Object(_) => Why::Lacks("`s3:GetObject`"),
+        }
+    }
+
+    /// Whether the same question may be answered later, of one that is told in the words of S3.
+    fn may_pass(&self) -> bool {
+        match self.code.as_str() {
+            "RequestTimeout" | "OperationAborted" => true,
+            "NotImplemented" => false,
+            _ => {
+                self.is_slow_down()
+                    || matches!(self.status, 301 | 302 | 307 | 408 | 409 | 429 | 500..)
+            }
         }
     }
 
@@ -99,8 +130,67 @@ impl Refusal {
     }
 }
 
-fn clock(told: &str) -> SourceError {
-    SourceError::Unusable(format!("the clock of this machine is wrong: {told}"))
+impl fmt::Display for Refused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bucket, told) = (&self.bucket, self.refusal.told());
+        let (doing, what) = match &self.subject {
+            Subject::Below(prefix) => {
+                ("listing", format!("the keys below `{prefix}` in bucket `{bucket}`"))
+            }
+            Subject::Object(key) => ("reading", format!("object `{key}` in bucket `{bucket}`")),
+        };
+        match self.why {
+            Why::Clock => write!(out, "the clock of this machine is wrong: {told}"),
+            Why::NoBucket => write!(out, "bucket `{bucket}` does not exist"),
+            Why::Archived => write!(out, "{what} is archived and cannot be read"),
+            Why::BadCredentials => {
+                write!(out, "the credentials for bucket `{bucket}` are not accepted ({told})")
+            }
+            Why::Expired => write!(
+                out,
+                "the credentials for {what} have expired, and no newer ones were found ({told})"
+            ),
+            Why::Misplaced => {
+                write!(out, "bucket `{bucket}` is not where it was looked for ({told})")
+            }
+            Why::Denied => write!(out, "{doing} {what} is not allowed ({told})"),
+            Why::Lacks(permission) => write!(
+                out,
+                "{doing} {what} is not allowed ({told}): probably {permission} is missing"
+            ),
+            Why::NotListed => write!(out, "bucket `{bucket}` cannot be listed ({told})"),
+            Why::Gone => write!(out, "{what} is gone since it was listed ({told})"),
+            Why::Changed => write!(out, "{what} changed while it was fetched"),
+            Why::NotAccepted => write!(out, "S3 does not accept the request for {what}: {told}"),
+            Why::NotPaid | Why::Words => write!(out, "{what}: {told}"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Problem for Refused {
+    fn fields(&self) -> ErrorFields {
+        let Refusal { host, status, code, message, .. } = &self.refusal;
+        let hint = match (self.why, &self.subject) {
+            (Why::Archived, _) => Some("restore it first"),
+            (Why::Misplaced, _) => Some("check `--s3-endpoint` and AWS_REGION"),
+            (Why::NotPaid, _) => Some("`--s3-requester-pays` says that you pay"),
+            (Why::Changed, _) => Some("run again"),
+            (Why::Lacks(_), Subject::Below(_)) => {
+                Some("to fetch one object, name its whole key and allow `s3:GetObject`")
+            }
+            _ => None,
+        };
+        let said = match (code.as_str(), message.as_str()) {
+            ("", message) => message.to_owned(),
+            (code, "") => code.to_owned(),
+            (code, message) => format!("{code}: {message}"),
+        };
+        let (Subject::Below(file) | Subject::Object(file)) = &self.subject;
+        let fields = ErrorFields::of_file(file).status(*status).said(&said);
+        ErrorFields { host: host.clone(), hint: hint.map(String::from), ..fields }
+    }
 }
 
 #[cfg(test)]
@@ -116,12 +206,12 @@ mod tests {
         let denied = refusal(403, "AccessDenied", "Access Denied");
         let list = denied.explain("b", Asked::List("llama/"));
         assert!(
-            matches!(&list, SourceError::Access(what) if what.contains("`s3:ListBucket`")),
+            matches!(&list, SourceError::Access(_)) && list.to_string().contains("`s3:ListBucket`"),
             "{list}"
         );
         let read = denied.explain("b", Asked::Object("llama/a"));
         assert!(
-            matches!(&read, SourceError::Access(what) if what.contains("`s3:GetObject`")),
+            matches!(&read, SourceError::Access(_)) && read.to_string().contains("`s3:GetObject`"),
             "{read}"
         );
     }

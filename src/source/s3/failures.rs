@@ -7,8 +7,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http::endpoint::ResolveEndpointError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::credentials::NONE_FOUND;
+use super::credentials::CredentialsProblem;
 use super::errors::{Asked, BUCKET_REGION, Refusal};
+use super::problem::CallProblem;
+use super::transport::ASKED_HOST;
 use crate::model::text;
 use crate::net::SourceError;
 
@@ -29,22 +31,21 @@ impl Failed {
             return Self::Otherwise(failure(error));
         };
         if raw.status().is_success() {
-            let cause = text::inert(&causes(error), 120);
-            return Self::Otherwise(SourceError::Protocol(format!(
-                "S3 sent an answer in a wrong form: {cause}"
-            )));
+            let why = text::inert(&causes(error), 120);
+            return Self::Otherwise(SourceError::Protocol(CallProblem::Form(why).into()));
         }
         let (code, message) = match error {
             SdkError::ServiceError(context) => (context.err().code(), context.err().message()),
             _ => (None, None),
         };
-        Self::Refused(Refusal::new(
+        let refusal = Refusal::new(
             raw.status().as_u16(),
             code.unwrap_or_default(),
             message.unwrap_or_default(),
             raw.headers().get(BUCKET_REGION),
             &String::from_utf8_lossy(raw.body().bytes().unwrap_or_default()),
-        ))
+        );
+        Self::Refused(refusal.at(raw.headers().get(ASKED_HOST)))
     }
 
     pub fn explain(self, bucket: &str, asked: Asked<'_>) -> SourceError {
@@ -70,39 +71,45 @@ pub fn failure(error: &(dyn Error + 'static)) -> SourceError {
     if let Some(rule) = no_place {
         // What was set does not go together, and never will.
         let rule = text::inert(&rule.to_string(), 200);
-        return SourceError::Settings(format!("S3 cannot be reached as it is set: {rule}"));
+        return SourceError::Settings(CallProblem::Rules(rule).into());
     }
     match (carried, credentials) {
         // What the chain of credentials has said in plain words.
-        (Some(SourceError::Access(what)), Some(_)) => SourceError::Access(what.clone()),
+        (Some(error @ SourceError::Access(_)), Some(_)) => error.clone(),
         // Then this: that no metadata service answers is part of having none.
         (_, Some(CredentialsError::CredentialsNotLoaded(_))) => {
-            SourceError::Access(NONE_FOUND.into())
+            SourceError::Access(CredentialsProblem::None { half: None }.into())
         }
         // What the transport had to say.
-        (Some(SourceError::RateLimited { host, wait }), _) => {
-            SourceError::RateLimited { host: host.clone(), wait: *wait }
+        (
+            Some(
+                error @ (SourceError::RateLimited { .. }
+                | SourceError::Trust(_)
+                | SourceError::Unsafe(_)),
+            ),
+            _,
+        )
+        | (
+            Some(
+                error @ (SourceError::Settings(_)
+                | SourceError::Protocol(_)
+                | SourceError::Unreachable(_)),
+            ),
+            None,
+        ) => error.clone(),
+        (Some(error), None) => SourceError::Unreachable(error.clone().into_cause()),
+        (Some(error), Some(_)) => {
+            let cause = error.clone().into_cause();
+            SourceError::Unreachable(CredentialsProblem::NotFetched(cause).into())
         }
-        (Some(SourceError::Trust(what)), _) => SourceError::Trust(what.clone()),
-        (Some(SourceError::Unsafe(what)), _) => SourceError::Unsafe(what.clone()),
-        (Some(SourceError::Settings(what)), None) => SourceError::Settings(what.clone()),
-        (Some(SourceError::Protocol(what)), None) => SourceError::Protocol(what.clone()),
-        (Some(what), None) => SourceError::Unreachable(what.to_string()),
-        (Some(what), Some(_)) => {
-            SourceError::Unreachable(format!("no AWS credentials could be fetched: {what}"))
+        (None, Some(CredentialsError::ProviderTimedOut(_))) => {
+            SourceError::Unreachable(CredentialsProblem::Late(causes(error)).into())
         }
-        (None, Some(CredentialsError::ProviderTimedOut(_))) => SourceError::Unreachable(format!(
-            "no AWS credentials could be fetched: {}",
-            causes(error)
-        )),
-        (None, Some(_)) => SourceError::Access(format!(
-            "no usable AWS credentials: {}; for a public bucket use `--s3-anonymous`",
-            causes(error)
-        )),
+        (None, Some(_)) => SourceError::Access(CredentialsProblem::Unusable(causes(error)).into()),
         (None, None) if causes(error).contains("timeout") => {
-            SourceError::Unreachable(format!("S3 did not answer in time: {}", causes(error)))
+            SourceError::Unreachable(CallProblem::Late(causes(error)).into())
         }
-        (None, None) => SourceError::Protocol(format!("S3 could not be asked: {}", causes(error))),
+        (None, None) => SourceError::Protocol(CallProblem::NotAsked(causes(error)).into()),
     }
 }
 
@@ -128,8 +135,8 @@ mod tests {
     fn having_no_credentials_is_said_before_what_was_tried_last() {
         let last = SourceError::Unreachable("`http://169.254.169.254` did not answer".into());
         let missing = failure(&CredentialsError::not_loaded(last));
-        let SourceError::Access(what) = &missing else { panic!("{missing:?}") };
-        assert!(what.contains("`--s3-anonymous`"), "{what}");
+        assert!(matches!(missing, SourceError::Access(_)), "{missing:?}");
+        assert!(missing.to_string().contains("`--s3-anonymous`"), "{missing}");
     }
 
     /// As the SDK wraps what its connector has said.
@@ -141,7 +148,8 @@ mod tests {
     fn what_the_transport_said_survives_the_sdk() {
         let refused = || SourceError::Unreachable("`https://sts`: connection refused".into());
         let sts = failure(&CredentialsError::provider_error(refused()));
-        assert!(matches!(&sts, SourceError::Unreachable(what) if what.contains("https://sts")));
+        assert!(matches!(sts, SourceError::Unreachable(_)), "{sts:?}");
+        assert!(sts.to_string().contains("https://sts"), "{sts}");
         let trust = failure(&CredentialsError::provider_error(SourceError::Trust("x".into())));
         assert!(matches!(trust, SourceError::Trust(_)));
         assert!(matches!(

@@ -6,6 +6,7 @@ use super::client::Bucket;
 use super::errors::shown;
 use super::page::Found;
 use super::pages::Pages;
+use super::problem::ListingProblem;
 use super::single;
 use super::skipped::{Skipped, Why};
 use super::stamp::Stamp;
@@ -60,11 +61,14 @@ impl Listing {
         while let Some(page) = pages.next().await? {
             listed += page.objects.len();
             if listed > MAX_OBJECTS {
-                return Err(SourceError::Unsafe(format!(
-                    "bucket `{}` lists more than {MAX_OBJECTS} objects below `{}`",
-                    bucket.name,
-                    shown(&base)
-                )));
+                return Err(SourceError::Unsafe(
+                    ListingProblem::ManyObjects {
+                        bucket: bucket.name.clone(),
+                        most: MAX_OBJECTS,
+                        prefix: shown(&base),
+                    }
+                    .into(),
+                ));
             }
             for found in page.objects {
                 let size = match found.size {
@@ -81,11 +85,8 @@ impl Listing {
             }
         }
         if objects.is_empty() && refused.is_empty() {
-            return Err(SourceError::NotFound(format!(
-                "bucket `{}` holds no object below `{}`",
-                bucket.name,
-                shown(&base)
-            )));
+            let (bucket, prefix) = (bucket.name.clone(), shown(&base));
+            return Err(SourceError::NotFound(ListingProblem::Empty { bucket, prefix }.into()));
         }
         Self::new(base, objects, refused.into_files(), sentinel, skipped)
     }
@@ -106,10 +107,8 @@ impl Listing {
         });
         if let Some(pair) = objects.windows(2).find(|pair| pair[0].path == pair[1].path) {
             // It was written meanwhile: another look shows which of them it is.
-            return Err(SourceError::Protocol(format!(
-                "S3 lists `{base}{}` twice, and not as the same object",
-                pair[0].path
-            )));
+            let key = format!("{base}{}", pair[0].path);
+            return Err(SourceError::Protocol(ListingProblem::Twice { key }.into()));
         }
         let mut lines: Vec<(&str, &Stamp)> =
             objects.iter().map(|object| (object.path.as_str(), &object.stamp)).collect();
@@ -149,11 +148,8 @@ pub(super) enum Entry {
 /// What an object of a listing stands for.
 pub(super) fn entry(base: &str, found: &Found, size: u64) -> Result<Entry, SourceError> {
     let path = found.key.strip_prefix(base).ok_or_else(|| {
-        SourceError::Protocol(format!(
-            "S3 lists `{}`, which is not below `{}`",
-            shown(&found.key),
-            shown(base)
-        ))
+        let (key, prefix) = (shown(&found.key), shown(base));
+        SourceError::Protocol(ListingProblem::NotBelow { key, prefix }.into())
     })?;
     let stamp = Stamp::of(size, found.etag.as_deref(), found.modified.as_deref());
     if path.is_empty() || path.ends_with('/') {

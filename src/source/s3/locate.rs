@@ -4,6 +4,7 @@ use super::client::Bucket;
 use super::errors::{Asked, shown};
 use super::listing::{Entry, Listing, entry};
 use super::pages::Pages;
+use super::problem::ListingProblem;
 use super::single::{Found, find};
 use crate::model::S3Location;
 use crate::net::SourceError;
@@ -27,14 +28,10 @@ async fn of_key(bucket: &Bucket, key: &str) -> Result<Listing, SourceError> {
         Found::Here(stamp) => match (stamp.size, holds_objects(bucket, &prefix).await) {
             // The empty object only says that there is a directory.
             (0, Ok(true)) => Listing::below(bucket, prefix).await,
-            (_, Ok(true)) => Err(SourceError::Changed(format!(
-                "both exist in bucket `{}`: object `{key}` and objects below `{prefix}`; write a \
-                 trailing slash (`{prefix}`) for those, or name the object by its prefix and \
-                 `--include`",
-                bucket.name,
-                key = shown(key),
-                prefix = shown(&prefix)
-            ))),
+            (_, Ok(true)) => {
+                let (bucket, key) = (bucket.name.clone(), shown(key));
+                Err(SourceError::Changed(ListingProblem::Ambiguous { bucket, key }.into()))
+            }
             // Who may not list can name one object only.
             (_, Ok(false) | Err(SourceError::Access(_) | SourceError::NotFound(_))) => {
                 Listing::of_one(key, stamp)

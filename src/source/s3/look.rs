@@ -12,6 +12,7 @@ use reqwest::header::{
 use super::client::Bucket;
 use super::errors::Refusal;
 use super::failures::Failed;
+use super::problem::ObjectProblem;
 use super::sign::Ask;
 use super::stamp::strong;
 use super::ways::Way;
@@ -99,10 +100,9 @@ impl Bucket {
             look.size = text(headers, &CONTENT_RANGE).and_then(total);
         }
         if look.size.is_none() {
-            return Err(Failed::Otherwise(SourceError::Protocol(format!(
-                "`{}` does not tell the size of an object",
-                http::origin(answer.response.url())
-            ))));
+            return Err(Failed::Otherwise(SourceError::Protocol(
+                ObjectProblem::NoSizeAt { host: http::origin(answer.response.url()) }.into(),
+            )));
         }
         http::read_off(answer.response, self.http.deadlines.stall).await;
         Ok(look)

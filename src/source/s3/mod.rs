@@ -23,6 +23,7 @@ mod page;
 mod pages;
 mod parts;
 mod payer;
+mod problem;
 mod profile;
 mod reads;
 mod settings;
@@ -169,7 +170,7 @@ impl Source for S3 {
         let body = net::Body::open(response, file, range, self.http.deadlines.stall);
         body.map(Body::from).map_err(|error| match error {
             // Of another size than was listed.
-            SourceError::Changed(what) => SourceError::Stale(what),
+            SourceError::Changed(cause) => SourceError::Stale(cause),
             error => error,
         })
     }

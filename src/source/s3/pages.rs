@@ -16,6 +16,7 @@ use super::client::Bucket;
 use super::errors::Asked;
 use super::failures::Failed;
 use super::page::{Next, Page};
+use super::problem::ListingProblem;
 use crate::net::SourceError;
 
 /// Pages in a row that bring nothing, and say that there are more.
@@ -54,10 +55,8 @@ impl<'a> Pages<'a> {
             Next::After(key) => !matches!(&from, Next::After(before) if before >= key),
         };
         if !goes_on || self.empty > MAX_EMPTY_PAGES {
-            return Err(SourceError::Protocol(format!(
-                "the listing of bucket `{}` is cut and does not say how it goes on",
-                self.bucket.name
-            )));
+            let bucket = self.bucket.name.clone();
+            return Err(SourceError::Protocol(ListingProblem::Cut { bucket }.into()));
         }
         if page.next != Next::End {
             self.next = Some(page.next.clone());

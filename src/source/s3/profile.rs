@@ -14,7 +14,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use super::env::{Environment, is_plain, trimmed};
 use crate::model::text;
-use crate::net::SourceError;
+use crate::net::{BadSetting, SourceError};
 
 /// Where the SDK finds what was read.
 const CONFIG: &str = "/profiles/config";
@@ -93,10 +93,9 @@ impl Files {
     pub fn setting(&self, key: &str) -> Result<Option<String>, SourceError> {
         match self.get(key) {
             Some(value) if value.chars().any(char::is_control) => {
-                let profile = self.selected();
-                Err(SourceError::Settings(format!(
-                    "`{key}` of profile `{profile}` contains control characters"
-                )))
+                let name = format!("`{key}` of profile `{}`", self.selected());
+                let setting = BadSetting::new(&name, "contains control characters");
+                Err(SourceError::Settings(setting.into()))
             }
             value => Ok(value.map(str::to_owned)),
         }

@@ -18,6 +18,7 @@ use super::errors::{Asked, shown};
 use super::failures::Failed;
 use super::look::{Look, range_header, stored_encoding, text, total};
 use super::pages::Pages;
+use super::problem::ObjectProblem;
 use super::sign::Ask;
 use super::stamp::{Stamp, strong};
 use super::transport::MAX_OBJECT_BYTES;
@@ -236,11 +237,7 @@ impl Bucket {
             response.headers_mut().remove(CONTENT_ENCODING);
             return Ok(response);
         }
-        Err(SourceError::Contradiction(format!(
-            "the store unpacks object `{}` on the way, because it has a `Content-Encoding`, and so \
-             sends other bytes than it lists; upload it without `Content-Encoding`",
-            shown(key)
-        )))
+        Err(SourceError::Contradiction(ObjectProblem::Unpacked { key: shown(key) }.into()))
     }
 
     pub fn changed(&self, key: &str, doubt: Doubt) -> SourceError {
@@ -248,11 +245,8 @@ impl Bucket {
             Doubt::Head => "after it was listed",
             Doubt::Condition | Doubt::Read | Doubt::Redirect => "while it was fetched",
         };
-        let key = shown(key);
-        SourceError::Stale(format!(
-            "object `{key}` in bucket `{}` changed {when}; run again",
-            self.name
-        ))
+        let (key, bucket) = (shown(key), self.name.clone());
+        SourceError::Stale(ObjectProblem::Changed { key, bucket, when }.into())
     }
 }
 

@@ -9,7 +9,7 @@ use aws_types::os_shim_internal::Env;
 use super::endpoint::Endpoint;
 use super::env::{Environment, switch, trimmed};
 use super::profile::Files;
-use crate::net::SourceError;
+use crate::net::{BadSetting, SourceError};
 
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -141,7 +141,7 @@ pub fn region(
 
 /// Refuses a region that cannot be one; `named` is what names it.
 pub fn check_region(region: &str, named: &str, has_endpoint: bool) -> Result<(), SourceError> {
-    let refuse = |why: &str| Err(SourceError::Settings(format!("{named} {why}")));
+    let refuse = |why: &str| Err(SourceError::Settings(BadSetting::new(named, why).into()));
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
@@ -177,10 +177,9 @@ pub fn check_variants(
             (None, None) => continue,
         };
         if switch(text, &named)? {
-            return Err(SourceError::Settings(format!(
-                "{named} does not go together with the endpoint of {}; unset one of them",
-                endpoint.named()
-            )));
+            let why = format!("does not go together with the endpoint of {}", endpoint.named());
+            let setting = BadSetting::new(&named, why).hint("unset one of them");
+            return Err(SourceError::Settings(setting.into()));
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ use super::caught::Request;
 use super::client::{Bucket, Connection};
 use super::errors::shown;
 use super::failures;
+use super::problem::ObjectProblem;
 use crate::net::SourceError;
 
 /// What is asked of one object.
@@ -40,7 +41,7 @@ pub struct Signed {
 impl Bucket {
     pub async fn sign(&self, key: &str, ask: &Ask) -> Result<Signed, SourceError> {
         let by = self.connection().await?;
-        let broken = || SourceError::Settings(format!("no valid request for `{}`", shown(key)));
+        let broken = || SourceError::Settings(ObjectProblem::Request { key: shown(key) }.into());
         // Nothing is sent: the request comes back as an error.
         let stopped: Option<Box<dyn Error>> = match ask.clone() {
             Ask::Head { checksum, part } => {

@@ -7,6 +7,7 @@ use super::client::Bucket;
 use super::errors::{Asked, Refusal, shown};
 use super::failures::Failed;
 use super::look::Look;
+use super::problem::{ListingProblem, ObjectProblem};
 use super::stamp::Stamp;
 use crate::net::SourceError;
 
@@ -22,10 +23,9 @@ pub enum Found {
 pub async fn size(bucket: &Bucket, key: &str) -> Result<u64, SourceError> {
     match find(bucket, key).await? {
         Found::Here(stamp) => Ok(stamp.size),
-        Found::Absent => Err(SourceError::Protocol(format!(
-            "S3 lists `{}` without a size, and does not have it",
-            shown(key)
-        ))),
+        Found::Absent => {
+            Err(SourceError::Protocol(ListingProblem::Ghost { key: shown(key) }.into()))
+        }
         Found::Refused(refusal) => Err(refusal.explain(&bucket.name, Asked::Object(key))),
     }
 }
@@ -48,7 +48,7 @@ fn found(look: Result<Look, Failed>, bucket: &Bucket, key: &str) -> Result<Found
         Ok(Look { size: Some(size), etag, modified, .. }) => {
             Ok(Found::Here(Stamp::of(size, etag.as_deref(), modified.as_deref())))
         }
-        Ok(_) => Err(SourceError::Protocol(format!("S3 tells no size of `{}`", shown(key)))),
+        Ok(_) => Err(SourceError::Protocol(ObjectProblem::NoSize { key: shown(key) }.into())),
         Err(Failed::Refused(refusal)) if refusal.status == 404 => Ok(Found::Absent),
         Err(Failed::Refused(refusal)) if !refusal.is_passing() => Ok(Found::Refused(refusal)),
         Err(failed) => Err(failed.explain(&bucket.name, Asked::Object(key))),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::client::Bucket;
 use super::errors::shown;
 use super::listing::Listing;
+use super::problem::{ListingProblem, ObjectProblem};
 use super::stamp::Stamp;
 use super::transport::MAX_OBJECT_BYTES;
 use crate::model::{SENTINEL, Selection, Sentinel, SentinelProblem, hex, text};
@@ -85,14 +86,16 @@ impl Beside {
         let key = listing.key(name);
         let content = bucket.small_object(&key, stamp).await?;
         if content.len() as u64 != stamp.size {
-            return Err(SourceError::Stale(format!(
-                "object `{}` in bucket `{}` has {} bytes, listed were {}; run again, or fetch without \
-                 it by `--exclude {name}`",
-                shown(&key),
-                bucket.name,
-                content.len(),
-                stamp.size
-            )));
+            return Err(SourceError::Stale(
+                ObjectProblem::Length {
+                    key: shown(&key),
+                    bucket: bucket.name.clone(),
+                    found: content.len(),
+                    listed: stamp.size,
+                    name: name.to_owned(),
+                }
+                .into(),
+            ));
         }
         Ok(Some(content))
     }
@@ -139,12 +142,15 @@ impl Beside {
         for file in sentinel.files.iter().filter(|file| selection.names(&file.path)) {
             let object = listing.find(&file.path);
             if let Some(object) = object.filter(|object| object.stamp.size != file.size) {
-                return Err(SourceError::Changed(format!(
-                    "`{}` has {} bytes, `{SENTINEL}` beside it says {}: \
-                     the prefix does not hold what was published there; \
-                     `--exclude {SENTINEL}` fetches what it holds",
-                    file.path, object.stamp.size, file.size
-                )));
+                return Err(SourceError::Changed(
+                    ListingProblem::OtherSize {
+                        file: file.path.to_string(),
+                        found: object.stamp.size,
+                        list: SENTINEL,
+                        told: file.size,
+                    }
+                    .into(),
+                ));
             }
         }
         let sums = sentinel.files.into_iter();
@@ -181,11 +187,9 @@ fn unfinished(missing: &[&str]) -> SourceError {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    SourceError::Stale(format!(
-        "`{SENTINEL}` names {} that the prefix does not hold: {named}{more}; is the upload not \
-         finished? run again, or leave them out with `--exclude`",
-        text::files(missing.len())
-    ))
+    let named = named + &more;
+    let missing = missing.len();
+    SourceError::Stale(ListingProblem::Unfinished { list: SENTINEL, missing, named }.into())
 }
 
 /// The lines of a `SHA256SUMS` file by path, and how many lines are none.

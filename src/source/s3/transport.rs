@@ -17,9 +17,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode};
 use url::Url;
 
-use crate::model::text;
-use crate::net::SourceError;
+use super::problem::CallProblem;
 use crate::net::http::{self, Http};
+use crate::net::{HttpProblem, SourceError};
 
 /// Longest object that is read into memory.
 pub const MAX_OBJECT_BYTES: usize = 32 << 20;
@@ -32,6 +32,9 @@ const MAX_TAGS: usize = 128 << 10;
 /// How long everybody leaves a host alone that asks to slow down without saying for how long, the
 /// first time.
 pub const SLOW_DOWN: Duration = Duration::from_secs(1);
+
+/// The header in which an answer tells the SDK's caller who was asked.
+pub const ASKED_HOST: &str = "x-weightlift-asked";
 
 /// Makes the connectors of the SDK.
 #[derive(Clone)]
@@ -83,14 +86,9 @@ impl Transport {
         request: HttpRequest,
         deadline: Option<Duration>,
     ) -> Result<HttpResponse, SourceError> {
-        let broken = |what| SourceError::Protocol(format!("a request has no valid {what}"));
-        let url = Url::parse(request.uri()).map_err(|_| {
-            SourceError::Settings(
-                "the bucket and the endpoint of S3 make no valid URL; the endpoint of an access point \
-                 needs a host name"
-                    .into(),
-            )
-        })?;
+        let broken = |what| SourceError::Protocol(CallProblem::Request(what).into());
+        let url = Url::parse(request.uri())
+            .map_err(|_| SourceError::Settings(CallProblem::Url.into()))?;
         let method =
             Method::from_bytes(request.method().as_bytes()).map_err(|_| broken("method"))?;
         let mut headers = HeaderMap::new();
@@ -105,7 +103,7 @@ impl Transport {
         let response = match deadline {
             Some(deadline) => tokio::time::timeout(deadline, answering)
                 .await
-                .map_err(|_| silent(&http::origin(&url), deadline))??,
+                .map_err(|_| http::no_answer(http::origin(&url), deadline))??,
             None => answering.await?,
         };
         self.receive(&url, response).await
@@ -128,12 +126,12 @@ impl Transport {
         let first_byte = self.http.deadlines.first_byte;
         let response = match tokio::time::timeout(first_byte, sending).await {
             Ok(answer) => answer.map_err(|error| http::transport_error(&origin, &error))?,
-            Err(_) => return Err(silent(&origin, first_byte)),
+            Err(_) => return Err(http::no_answer(origin, first_byte)),
         };
         if response.status().is_server_error() {
             // The SDK would tell it from bad credentials no more.
-            let status = response.status().as_u16();
-            return Err(SourceError::Unreachable(format!("`{origin}` answered {status}")));
+            let (host, status) = (origin, response.status().as_u16());
+            return Err(SourceError::Unreachable(HttpProblem::Status { host, status }.into()));
         }
         Ok(response)
     }
@@ -152,10 +150,8 @@ impl Transport {
         let most = if is_object { MAX_OBJECT_BYTES } else { MAX_ANSWER_BYTES };
         let body = http::small_body(response, most, self.http.deadlines.stall).await?;
         if !is_object && body.iter().filter(|byte| **byte == b'<').count() > MAX_TAGS {
-            return Err(SourceError::Unsafe(format!(
-                "`{}` sent an answer of more than {MAX_TAGS} tags",
-                http::origin(url)
-            )));
+            let (host, most) = (http::origin(url), MAX_TAGS);
+            return Err(SourceError::Unsafe(CallProblem::ManyTags { host, most }.into()));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE && contains(&body, b"SlowDown") {
             let host = http::origin(url);
@@ -163,7 +159,8 @@ impl Transport {
             return Err(SourceError::RateLimited { host, wait });
         }
         let status = status.as_u16().try_into().map_err(|_| {
-            SourceError::Protocol(format!("`{}` answered an impossible status", http::origin(url)))
+            let host = http::origin(url);
+            SourceError::Protocol(HttpProblem::ImpossibleStatus { host }.into())
         })?;
         let mut answer = HttpResponse::new(status, SdkBody::from(body));
         for (name, value) in &headers {
@@ -172,6 +169,7 @@ impl Transport {
                 let _ = answer.headers_mut().try_append(name.as_str().to_owned(), value.to_owned());
             }
         }
+        let _ = answer.headers_mut().try_insert(ASKED_HOST, http::origin(url));
         Ok(answer)
     }
 }
@@ -212,11 +210,6 @@ impl std::fmt::Debug for Connector {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("Connector")
     }
-}
-
-fn silent(origin: &str, deadline: Duration) -> SourceError {
-    let deadline = text::duration(deadline);
-    SourceError::Unreachable(format!("`{origin}` did not answer within {deadline}"))
 }
 
 fn contains(body: &[u8], word: &[u8]) -> bool {
