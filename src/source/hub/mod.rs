@@ -134,7 +134,7 @@ impl Hub {
         if Digest::git_sha1_from_hex(&commit).is_none() {
             return Err(SourceError::Protocol(
                 HubProblem::NoCommit {
-                    host: self.settings.endpoint.to_string(),
+                    endpoint: self.settings.endpoint.clone(),
                     revision: self.repo.revision.clone(),
                     repo: self.repo.id.clone(),
                 }
@@ -147,7 +147,7 @@ impl Hub {
             return Err(SourceError::Changed(
                 HubProblem::OtherCommit {
                     asked: self.repo.revision.clone(),
-                    host: self.settings.endpoint.to_string(),
+                    endpoint: self.settings.endpoint.clone(),
                     answered: commit,
                 }
                 .into(),
@@ -269,7 +269,7 @@ impl Hub {
         let is_web_page = body.trim_ascii_start().starts_with(b"<");
         SourceError::Protocol(
             HubProblem::Form {
-                host: self.settings.endpoint.to_string(),
+                endpoint: self.settings.endpoint.clone(),
                 what,
                 why: text::inert(&error.to_string(), 120),
                 hint: body::hint(is_web_page, encoding.as_deref()),

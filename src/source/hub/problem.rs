@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use url::Url;
+
 use crate::model::{ErrorFields, RelPath, text};
 use crate::net::Problem;
+use crate::net::http::origin;
 
 /// A refusal by a Hub, or by the storage behind it.
 #[derive(Debug)]
@@ -145,21 +148,21 @@ impl Problem for Refused {
     }
 }
 
-/// An answer that is not one to what was asked. `host` is the endpoint.
+/// An answer that is not one to what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum HubProblem {
-    #[error("`{host}` did not resolve `{revision}` of `{repo}` to a commit")]
-    NoCommit { host: String, revision: String, repo: String },
-    #[error("asked for commit {asked}, `{host}` answered with {answered}")]
-    OtherCommit { asked: String, host: String, answered: String },
+    #[error("`{endpoint}` did not resolve `{revision}` of `{repo}` to a commit")]
+    NoCommit { endpoint: Url, revision: String, repo: String },
+    #[error("asked for commit {asked}, `{endpoint}` answered with {answered}")]
+    OtherCommit { asked: String, endpoint: Url, answered: String },
     #[error("`{host}` answered for commit {answered} instead of {pinned}")]
     CommitOfAnswer { host: String, answered: String, pinned: String },
-    #[error("`{host}` answered with {what} in a form that is not understood: {why}")]
-    Form { host: String, what: &'static str, why: String, hint: Option<String> },
+    #[error("`{endpoint}` answered with {what} in a form that is not understood: {why}")]
+    Form { endpoint: Url, what: &'static str, why: String, hint: Option<String> },
     #[error("no URL for `{path}`: {why}")]
     Url { path: String, why: url::ParseError },
-    #[error("`{host}` redirects `{file}` more than {most} times")]
-    ManyRedirects { host: String, file: RelPath, most: usize },
+    #[error("`{endpoint}` redirects `{file}` more than {most} times")]
+    ManyRedirects { endpoint: Url, file: RelPath, most: usize },
     #[error("the listing gives `{file}` the {what} `{value}`")]
     Entry { file: RelPath, what: &'static str, value: String },
     #[error(
@@ -168,9 +171,9 @@ pub enum HubProblem {
     )]
     BareDirectory { repo: String, directory: String },
     #[error(
-        "`{host}` lists the directories of `{repo}` one by one, and there are more than {most}"
+        "`{endpoint}` lists the directories of `{repo}` one by one, and there are more than {most}"
     )]
-    ManyDirectories { host: String, repo: String, most: usize },
+    ManyDirectories { endpoint: Url, repo: String, most: usize },
     #[error("the listing of `{repo}` leads back to a page that was read already")]
     Circle { repo: String },
     #[error("the listing of `{repo}` goes on and on without an entry")]
@@ -198,15 +201,18 @@ pub enum HubProblem {
 impl Problem for HubProblem {
     fn fields(&self) -> ErrorFields {
         match self {
-            Self::NoCommit { host, .. }
-            | Self::OtherCommit { host, .. }
-            | Self::CommitOfAnswer { host, .. }
-            | Self::ManyDirectories { host, .. }
-            | Self::OtherHost { host } => ErrorFields::of_host(host),
-            Self::Form { host, hint, .. } => {
-                ErrorFields { hint: hint.clone(), ..ErrorFields::of_host(host) }
+            Self::CommitOfAnswer { host, .. } | Self::OtherHost { host } => {
+                ErrorFields::of_host(host)
             }
-            Self::ManyRedirects { host, file, .. } => ErrorFields::of_host(host).file(file),
+            Self::NoCommit { endpoint, .. }
+            | Self::OtherCommit { endpoint, .. }
+            | Self::ManyDirectories { endpoint, .. } => ErrorFields::of_host(&origin(endpoint)),
+            Self::Form { endpoint, hint, .. } => {
+                ErrorFields { hint: hint.clone(), ..ErrorFields::of_host(&origin(endpoint)) }
+            }
+            Self::ManyRedirects { endpoint, file, .. } => {
+                ErrorFields::of_host(&origin(endpoint)).file(file)
+            }
             Self::Entry { file, .. } => ErrorFields::of_file(file),
             Self::BareDirectory { directory, .. } => ErrorFields::of_file(directory),
             Self::NotBelow { name, .. } => ErrorFields::of_file(name),

@@ -111,7 +111,7 @@ impl Hub {
         }
         Err(SourceError::Protocol(
             HubProblem::ManyRedirects {
-                host: self.endpoint().to_string(),
+                endpoint: self.endpoint().clone(),
                 file: file.path.clone(),
                 most: MAX_REDIRECTS,
             }

@@ -67,7 +67,7 @@ impl Hub {
                 if asked.len() > MAX_DIRECTORIES {
                     return Err(SourceError::Protocol(
                         HubProblem::ManyDirectories {
-                            host: self.endpoint().to_string(),
+                            endpoint: self.endpoint().clone(),
                             repo: pinned.id.clone(),
                             most: MAX_DIRECTORIES,
                         }
