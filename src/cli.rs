@@ -1,5 +1,6 @@
 //! Arguments and environment: what the user wants, parsed once.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::report::LogFormat;
 use crate::source::{S3Settings, SourceSettings};
 use crate::volume::{Destination, Keep};
-use crate::{Error, engine, exit, process};
+use crate::{Error, engine, environment, exit, process};
 
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
@@ -42,7 +43,7 @@ impl Cli {
         arguments: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> Result<Self, clap::Error> {
         let without_empty = |argument: clap::Arg| {
-            let value = argument.get_env().and_then(std::env::var_os);
+            let value = argument.get_env().and_then(OsStr::to_str).and_then(environment::os);
             let is_nothing = |value: std::ffi::OsString| {
                 value.to_str().is_some_and(|value| value.trim().is_empty())
             };
@@ -95,8 +96,8 @@ pub enum LogKind {
 impl LogKind {
     /// Where the flags could not be read.
     pub fn of_environment() -> Self {
-        let set = std::env::var("WEIGHTLIFT_LOG_FORMAT").unwrap_or_default();
-        Self::from_str(set.trim(), false).unwrap_or(Self::Text)
+        let set = environment::text("WEIGHTLIFT_LOG_FORMAT").unwrap_or_default();
+        Self::from_str(&set, false).unwrap_or(Self::Text)
     }
 }
 

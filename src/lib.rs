@@ -1,13 +1,14 @@
 //! weightlift fetches model weights onto a volume: once, verified, resumable.
 //!
 //! The layers, from the bottom; none imports one above it, and `tests` hold that:
-//! [`model`] is pure · [`fs`], [`net`], [`verify`], [`report`] · [`content`], [`lock`] · [`source`],
+//! [`environment`] · [`model`] is pure · [`fs`], [`net`], [`verify`], [`report`] · [`content`], [`lock`] · [`source`],
 //! [`volume`] · [`engine`] · [`commands`] · `cli`, [`error`], `run`.
 
 mod cli;
 pub mod commands;
 pub mod content;
 pub mod engine;
+pub mod environment;
 pub mod error;
 pub mod exit;
 pub mod fs;

@@ -12,10 +12,11 @@ use clap::error::ErrorKind;
 use rustix::fs::{Mode, OFlags};
 
 use crate::cli::{Cli, Command, LogKind, Output};
-use crate::commands::fetch::Fetch;
 use crate::commands::run_state::{RunState, TimeAllowed};
+use crate::commands::shared::Fetch;
 use crate::commands::{Outcome, verify, wait};
 use crate::engine::{Stop, TransferError};
+use crate::environment;
 use crate::error::{Class, Error};
 use crate::model::{ErrorFields, text};
 use crate::process;
@@ -341,7 +342,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let message = first.trim_start_matches("error: ").to_owned();
     // The flag could not be read; its variable can.
     let log =
-        std::env::var_os("WEIGHTLIFT_TERMINATION_LOG").unwrap_or("/dev/termination-log".into());
+        environment::os("WEIGHTLIFT_TERMINATION_LOG").unwrap_or("/dev/termination-log".into());
     let ending = Ending { termination_log: log.into(), screen };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))
 }

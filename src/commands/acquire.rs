@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::fetch::{Before, Fetch, Wanted, conflict, holder_status};
+use super::shared::{Before, Fetch, Wanted, conflict, holder_status};
 use super::waiter::{HolderWatch, VolumeLock};
 use crate::Error;
 use crate::cli::LockKind;

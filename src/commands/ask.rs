@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::fetch::Fetch;
+use super::shared::Fetch;
 use crate::Error;
 use crate::cli::Model;
 use crate::content::Source;

@@ -1,7 +1,7 @@
 //! Reads the indexes of a model, which come first, and says what they and the names tell: before any
 //! weights are asked for.
 
-use super::fetch::Fetch;
+use super::shared::Fetch;
 use crate::Error;
 use crate::model::{
     Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Outcome;
-use super::fetch::Fetch;
+use super::shared::Fetch;
 use crate::Error;
 use crate::engine::Proof;
 use crate::model::{MD5_ETAG, RemoteFile, SentinelFile, Sha256, text};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
-use super::fetch::{Before, Fetch, Wanted, holder_status};
 use super::run_state::Doing;
+use super::shared::{Before, Fetch, Wanted, holder_status};
 use super::{Outcome, announce, completeness, digests};
 use crate::Error;
 use crate::content::Source;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::acquire::Acquired;
-use super::fetch::{Fetch, Wanted};
+use super::shared::{Fetch, Wanted};
 use super::link::ServerLink;
 use super::run_state::Checked;
 use super::verify;

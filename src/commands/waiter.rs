@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::fetch::Fetch;
 use super::run_state::Doing;
+use super::shared::Fetch;
 use crate::Error;
 use crate::lock::cluster::Busy;
 use crate::lock::waiter::{Beat, Next, Patience, Waiter, Why};

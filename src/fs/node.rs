@@ -5,6 +5,8 @@ use std::time::Duration;
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
+use crate::environment;
+
 /// Process, pod, node and boot. All of it is optional information: nothing of it needs `/proc`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeIdentity {
@@ -26,8 +28,8 @@ impl NodeIdentity {
         let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         Self {
             boot_id: read("/proc/sys/kernel/random/boot_id"),
-            host: std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or(host),
-            node: std::env::var("NODE_NAME").unwrap_or_default(),
+            host: environment::text("POD_NAME").unwrap_or(host),
+            node: environment::text("NODE_NAME").unwrap_or_default(),
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             pid_namespace: namespace.to_string_lossy().into_owned(),
         }

@@ -27,11 +27,12 @@ pub use plan::{Plan, gaps};
 pub use selection::{
     LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation, looks_like_weights,
 };
-pub use sentinel::{
-    SENTINEL, Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,
-};
+pub use sentinel::{Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file};
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.
 pub const STATE_DIR: &str = ".weightlift";
+
+/// Name of the sentinel inside a family directory.
+pub const SENTINEL: &str = ".weightlift-complete.json";

@@ -13,8 +13,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
 
-/// Name of the sentinel inside a family directory.
-pub const SENTINEL: &str = ".weightlift-complete.json";
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u32 = 1;
 

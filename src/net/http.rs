@@ -14,6 +14,7 @@ pub use super::failures::transport_error;
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
 use super::{BadSetting, HttpProblem, Pace, SourceError, pace};
+use crate::environment;
 use crate::model::text;
 
 /// Longest part of an error body that is read and shown.
@@ -55,7 +56,7 @@ impl Http {
         let mut roots = rustls::RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"] {
-            let Some(path) = std::env::var_os(variable).and_then(path_of) else {
+            let Some(path) = environment::os(variable).and_then(path_of) else {
                 continue;
             };
             let found = match variable {

@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use super::no_proxy::NoProxy;
 use super::{BadSetting, SourceError};
+use crate::environment;
 use crate::model::text;
 
 /// The proxies of the environment. They may hold passwords: there is no `Debug`.
@@ -25,7 +26,7 @@ impl Proxies {
     /// Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, or the same in lower case where
     /// the first is unset or empty.
     pub fn from_environment() -> Result<Self, SourceError> {
-        Self::read(|name| std::env::var_os(name))
+        Self::read(environment::os)
     }
 
     fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, SourceError> {

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::foreign::description;
 use super::mounts::{Outer, is_mount_point};
-use super::publish::REVISIONS;
 use crate::fs::{Dir, FsError, Kind, filesystem};
 use crate::model::{
     ModelDir, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelHead, SentinelProblem, There,
@@ -19,6 +18,15 @@ const MAX_SENTINEL_BYTES: u64 = 256 << 20;
 
 /// Stands for the family in a working area that lies inside it.
 pub(super) const IN_PLACE: &str = "self";
+
+/// Starts the name of a revision that was replaced by the attempt named after it.
+pub(super) const KEPT_PREFIX: &str = "before-";
+
+/// Where published trees lie that the family name is a link to, and those that were replaced.
+pub(super) const REVISIONS: &str = "revisions";
+
+/// In an attempt: the link that becomes the family name. Once exchanged, the directory that had that name.
+pub(super) const LINK: &str = "link";
 
 /// Where a model is to be published.
 #[derive(Clone, Debug)]
@@ -382,4 +390,11 @@ pub fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<Stri
         }
     }
     Ok(None)
+}
+
+/// Each part of `path` that has a name of a filesystem, with what is above it.
+pub(super) fn owned_parts(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let upto = ends.map(|end| &path[..end]);
+    upto.filter(|path| filesystem::owns(path.rsplit('/').next().unwrap_or(path)))
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::abilities::{Abilities, Aim, Lack, Obstacle, way};
-use super::publish::REVISIONS;
+use super::layout::REVISIONS;
 use super::staging::Staging;
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, access};

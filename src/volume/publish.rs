@@ -6,19 +6,12 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::layout::with_sentinel;
+use super::layout::{KEPT_PREFIX, LINK, REVISIONS, owned_parts, with_sentinel};
 use super::staging::{ATTEMPTS, ID_SEPARATOR, Staging, TREE};
 use super::sweep::remove_attempt;
 use super::{Existing, Store, StoreError};
 use crate::fs::{Dir, Kind, filesystem};
 use crate::model::{ModelDir, SENTINEL, STATE_DIR, Sentinel, SentinelHead};
-
-/// Starts the name of a revision that was replaced by the attempt named after it.
-pub(super) const KEPT_PREFIX: &str = "before-";
-/// Where published trees lie that the family name is a link to, and those that were replaced.
-pub(super) const REVISIONS: &str = "revisions";
-/// In an attempt: the link that becomes the family name. Once exchanged, the directory that had that name.
-pub(super) const LINK: &str = "link";
 
 /// What publishing has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -361,13 +354,6 @@ pub(super) fn is_published(
     let Existing::Complete(there) = store.existing()? else { return Ok(false) };
     let is_distrusted = publication.distrusted.is_some_and(|it| it.is_same_publication(&there));
     Ok(!is_distrusted && there.files == ours.files)
-}
-
-/// Each part of `path` that has a name of a filesystem, with what is above it.
-pub(super) fn owned_parts(path: &str) -> impl Iterator<Item = &str> {
-    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-    let upto = ends.map(|end| &path[..end]);
-    upto.filter(|path| filesystem::owns(path.rsplit('/').next().unwrap_or(path)))
 }
 
 /// Whether this filesystem just cannot do what was asked, rather than having failed.

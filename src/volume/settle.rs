@@ -3,8 +3,7 @@
 use rustix::io::Errno;
 
 use super::journal::Header;
-use super::layout::with_sentinel;
-use super::publish::{KEPT_PREFIX, LINK, REVISIONS};
+use super::layout::{KEPT_PREFIX, LINK, REVISIONS, with_sentinel};
 use super::staging::{ID_SEPARATOR, TREE};
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, Kind};

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 /// Each layer and what it may import beside itself.
 const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("model", &[]),
-    ("fs", &["model"]),
-    ("net", &["model"]),
+    ("fs", &["environment", "model"]),
+    ("net", &["environment", "model"]),
     ("verify", &["model"]),
     ("report", &["model"]),
     ("content", &["model", "net"]),
-    ("lock", &["model", "fs", "net", "report"]),
-    ("source", &["model", "content", "net", "fs"]),
+    ("lock", &["environment", "model", "fs", "net", "report"]),
+    ("source", &["environment", "model", "content", "net", "fs"]),
     ("volume", &["model", "content", "fs", "lock"]),
     ("engine", &["model", "content", "net", "report", "verify", "volume"]),
     (
@@ -27,11 +27,12 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 /// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A
 /// reader or writer may be one of them.)
 const PURE: [&str; 3] = ["model", "engine/schedule", "lock/waiter"];
-const IMPURE: [&str; 9] = [
+const IMPURE: [&str; 10] = [
     "std::fs",
     "std::net",
     "std::thread",
     "std::env",
+    "crate::environment",
     "tokio",
     "reqwest",
     "rustix",
@@ -44,7 +45,7 @@ fn source() -> PathBuf {
 }
 
 /// The files below `dir` with what of them is compiled into the binary: no comments, no tests.
-fn files(dir: &str) -> Vec<(String, String)> {
+pub fn files(dir: &str) -> Vec<(String, String)> {
     let mut open = vec![source().join(dir)];
     let mut found = Vec::new();
     while let Some(at) = open.pop() {
@@ -117,4 +118,28 @@ fn what_decides_does_nothing_else() {
             }
         }
     }
+}
+
+/// Whether `code` reads the process's environment itself.
+fn reads_environment(code: &str) -> bool {
+    ["env::var", "env::vars", "env::{", "env::*", "use std::env;"]
+        .iter()
+        .any(|it| code.contains(it))
+}
+
+#[test]
+fn one_module_reads_the_environment_and_imports_nothing() {
+    let mut readers: Vec<String> = files("")
+        .into_iter()
+        .filter(|(_, code)| reads_environment(code))
+        .map(|(file, _)| file)
+        .collect();
+    readers.sort_unstable();
+    assert_eq!(readers, ["environment.rs"]);
+    let text = std::fs::read_to_string(source().join("environment.rs")).unwrap();
+    assert_eq!(imports(&text).next(), None);
+    for planted in ["let home = std::env::var_os(\"HOME\");", "use std::env::{self, VarError};"] {
+        assert!(reads_environment(planted), "{planted}");
+    }
+    assert!(!reads_environment("Self::of(environment::all(Part::S3)); std::env::args_os()"));
 }

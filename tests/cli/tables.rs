@@ -1,7 +1,8 @@
-//! What README, docs and manifests say of exit codes is what the program does.
+//! What README, docs and manifests say of exit codes and variables is what the program does.
 
 use std::path::Path;
 
+use weightlift::environment::{Part, VARIABLES, entry};
 use weightlift::exit::{Facts, Retry, TABLE};
 
 fn file(path: &str) -> String {
@@ -70,4 +71,41 @@ fn jobs_give_up_at_exactly_the_codes_that_no_retry_helps() {
         }
     }
     assert!(seen >= 4, "{seen}");
+}
+
+#[test]
+fn the_page_on_variables_has_each_that_is_read() {
+    let about = |part: Part| match part {
+        Part::Flags => "flags",
+        Part::Hub => "Hub",
+        Part::S3 => "S3",
+        Part::Network => "network",
+        Part::Kubernetes => "Kubernetes",
+        Part::Files => "files",
+    };
+    let rows: String = VARIABLES
+        .iter()
+        .map(|it| format!("| `{}` | {} | {} |\n", it.name, about(it.part), it.meaning))
+        .collect();
+    let page = file("docs/environment.md");
+    let table = format!("| variable | about | meaning |\n|---|---|---|\n{rows}");
+    assert!(page.ends_with(&table), "{table}");
+}
+
+#[test]
+fn each_variable_of_a_flag_is_listed_with_its_flag() {
+    let cli = file("src/cli.rs");
+    let mut of_flags: Vec<&str> =
+        cli.split("env = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    of_flags.sort_unstable();
+    of_flags.dedup();
+    assert!(of_flags.len() > 30, "{of_flags:?}");
+    let mut listed: Vec<&str> =
+        VARIABLES.iter().filter(|it| it.part == Part::Flags).map(|it| it.name).collect();
+    listed.sort_unstable();
+    assert_eq!(of_flags, listed);
+    for name in of_flags {
+        let flag = name.trim_start_matches("WEIGHTLIFT_").to_lowercase().replace('_', "-");
+        assert_eq!(entry(name).unwrap().meaning, format!("`--{flag}`"));
+    }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::error::{ClusterError, Refusal};
 use super::record::{ApiLease, is_name};
+use crate::environment;
 use crate::model::text;
 use crate::net::http::{Deadlines, Http, small_body};
 
@@ -41,8 +42,7 @@ impl Api {
     /// What the kubelet tells every pod, and `account`, where it puts the service account.
     pub fn of_this_pod(account: &Path) -> Result<Self, ClusterError> {
         let none = |why: String| ClusterError::NoCluster(why);
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let told = |name| variable(name).ok_or_else(|| none(format!("{name} is not set")));
+        let told = |name| environment::text(name).ok_or_else(|| none(format!("{name} is not set")));
         let (host, port) = (told("KUBERNETES_SERVICE_HOST")?, told("KUBERNETES_SERVICE_PORT")?);
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let url = format!("https://{host}:{port}");
@@ -59,7 +59,7 @@ impl Api {
         let deadlines = Deadlines { connect: CALL_TAKES_AT_MOST, ..Deadlines::default() };
         let http = Http::trusting(roots, deadlines).map_err(|error| none(error.to_string()))?;
 
-        let namespace = match variable("POD_NAMESPACE") {
+        let namespace = match environment::text("POD_NAMESPACE") {
             Some(namespace) => namespace,
             None => {
                 let path = account.join("namespace");

@@ -10,6 +10,7 @@ use super::api::{Api, Trouble};
 use super::error::{ClusterError, Refusal};
 use super::held::{DescribeProgress, HeldLease, Holder};
 use super::record::{ApiLease, LEASE_SECONDS, PROGRESS, is_name, now};
+use crate::environment;
 use crate::model::{ModelDir, text};
 use crate::report::Screen;
 
@@ -63,9 +64,8 @@ impl Candidate {
             None => default_name(family),
         };
         let api = Api::of_this_pod(account)?;
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let identity = variable("POD_NAME").unwrap_or_else(host);
+        let identity = environment::text("POD_NAME").unwrap_or_else(host);
         let holder = Holder { api, name, identity };
         Ok(Self { holder, client: None, seen: None, last: None, away_since: None })
     }

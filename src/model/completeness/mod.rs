@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use self::names::{IndexName, Numbered, Weights};
+use self::names::{IndexName, Numbered, Weights, join};
 pub use self::names::{is_index, names_its_format};
 use self::sets::{Set, Whole, sets, wholes};
 use super::fnmatch::{exclude_flag, literal};
@@ -307,8 +307,4 @@ fn incomplete(lacks: &str, index: &RelPath) -> String {
 /// Directory, empty at the top, and name.
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
-}
-
-fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
 }

@@ -205,6 +205,11 @@ pub fn names_its_format(path: &str) -> bool {
     index.is_some_and(|index| index.weights.is_some())
 }
 
+/// The path of `name` in `directory`.
+pub(super) fn join(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::join;
-use super::names::{Numbered, SetName, Weights};
+use super::names::{Numbered, SetName, Weights, join};
 use crate::model::RemoteFile;
 use crate::model::fnmatch::literal;
 

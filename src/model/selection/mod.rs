@@ -3,6 +3,7 @@
 mod duplicates;
 mod listing;
 mod names;
+mod published;
 mod quantisations;
 mod training;
 
@@ -14,10 +15,7 @@ use self::duplicates::Duplicates;
 use self::listing::Listing;
 use self::training::Training;
 use super::snapshot::check_tree;
-use super::{
-    RefusedFile, RelPath, RemoteFile, SentinelFile, Snapshot, SnapshotError, UnsafePath, fnmatch,
-    text,
-};
+use super::{RefusedFile, RelPath, RemoteFile, SnapshotError, UnsafePath, fnmatch, text};
 
 pub use names::looks_like_weights;
 pub use quantisations::is_quantisation;
@@ -160,53 +158,6 @@ impl Selection {
             .retain(|file| RelPath::parse(&file.path).map_or(true, |path| !wanted.contains(&path)));
         check_tree(&selected.files)?;
         Ok(selected)
-    }
-
-    /// Whether this selection takes nothing of `left_out`, and something of `files`: the two parts of a
-    /// revision that was published.
-    pub(super) fn takes_only(&self, files: &[SentinelFile], left_out: &[LeftOut]) -> bool {
-        let there: BTreeSet<&str> = files.iter().map(|file| &*file.path).collect();
-        let known = files.iter().map(|file| (&*file.path, file.size));
-        let known = known.chain(left_out.iter().map(|file| (file.path.as_str(), file.size)));
-        let mut listed = Vec::with_capacity(files.len() + left_out.len());
-        for (path, size) in known {
-            match RelPath::parse(path) {
-                Ok(path) => listed.push(RemoteFile { path, size, digest: None, validator: None }),
-                // Such a name cannot be there; whoever asks for it shall be told so.
-                Err(_) if self.names(path) => return false,
-                Err(_) => {}
-            }
-        }
-        let listing = Snapshot::new(String::new(), String::new(), listed, Vec::new());
-        let selected = self.apply(listing.files, Vec::new());
-        selected.is_ok_and(|it| it.files.iter().all(|file| there.contains(file.path.as_str())))
-    }
-
-    /// The files of a published family that an earlier version has left out and this one would fetch:
-    /// those of `left_out` that have no counterpart in `files` by the rule of today.
-    pub fn missed<'a>(&self, files: &[SentinelFile], left_out: &'a [LeftOut]) -> Vec<&'a LeftOut> {
-        let by_default = || left_out.iter().filter(|file| LeftOut::is_by_default(&file.why));
-        if self.all || !self.include.is_empty() || by_default().next().is_none() {
-            return Vec::new();
-        }
-        let there = files.iter().map(|file| (&*file.path, file.size));
-        let known = there.chain(by_default().map(|file| (file.path.as_str(), file.size)));
-        let known = known.filter_map(|(path, size)| {
-            let path = RelPath::parse(path).ok()?;
-            Some(RemoteFile { path, size, digest: None, validator: None })
-        });
-        // In the order that the rule wants.
-        let files = Snapshot::new(String::new(), String::new(), known.collect(), Vec::new()).files;
-        let reasons = reasons(&files);
-        if reasons.iter().all(Option::is_some) {
-            return by_default().collect();
-        }
-        let wanted: BTreeSet<&str> = files
-            .iter()
-            .zip(reasons)
-            .filter_map(|(file, why)| why.is_none().then_some(file.path.as_str()))
-            .collect();
-        by_default().filter(|file| wanted.contains(file.path.as_str())).collect()
     }
 
     /// One sentence for each pattern that matches no file of the source.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use reqwest::header::HeaderValue;
 
 use super::problem::HubProblem;
+use crate::environment;
 use crate::net::SourceError;
 
 /// A bearer token, or a user with a password. It has no `Display`, and `Debug` shows nothing of it.
@@ -19,11 +20,11 @@ impl Token {
             return Ok(None);
         }
         for variable in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
-            if let Some(value) = text_of(variable) {
+            if let Some(value) = environment::text(variable) {
                 return Self::parse(&value, variable);
             }
         }
-        let (path, named) = match text_of("HF_TOKEN_PATH") {
+        let (path, named) = match environment::text("HF_TOKEN_PATH") {
             Some(path) => (expand_home(&path), true),
             None => match home() {
                 Some(home) => (home.join("token"), false),
@@ -78,33 +79,26 @@ impl std::fmt::Debug for Token {
 
 /// Whether a variable is set to what `huggingface_hub` takes for true.
 pub fn is_true(variable: &str) -> bool {
-    text_of(variable).is_some_and(|value| {
+    environment::text(variable).is_some_and(|value| {
         matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
     })
 }
 
-/// The value of a variable, trimmed, if it has one.
-pub fn text_of(variable: &str) -> Option<String> {
-    let value = std::env::var(variable).ok()?;
-    let value = value.trim();
-    (!value.is_empty()).then(|| value.to_owned())
-}
-
 /// `~/x` as a shell would read it.
 fn expand_home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), text_of("HOME")) {
+    match (path.strip_prefix("~/"), environment::text("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => PathBuf::from(path),
     }
 }
 
 fn home() -> Option<PathBuf> {
-    if let Some(home) = text_of("HF_HOME") {
+    if let Some(home) = environment::text("HF_HOME") {
         return Some(expand_home(&home));
     }
-    let cache = text_of("XDG_CACHE_HOME")
+    let cache = environment::text("XDG_CACHE_HOME")
         .map(PathBuf::from)
-        .or_else(|| text_of("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+        .or_else(|| environment::text("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     Some(cache.join("huggingface"))
 }
 

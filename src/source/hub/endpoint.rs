@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::credentials::{Token, text_of};
+use super::credentials::Token;
+use crate::environment;
 use crate::model::text;
 use crate::net::{BadSetting, SourceError, http};
 
@@ -45,10 +46,10 @@ impl HubSettings {
     /// What `HF_ENDPOINT` names, with `token`, if there is one.
     pub fn from_environment(token: Option<Token>) -> Result<Self, SourceError> {
         // Who wants a mirror does not want the public Hub to learn of it.
-        if std::env::var_os(NAME).is_some_and(|value| value.to_str().is_none()) {
+        if environment::os(NAME).is_some_and(|value| value.to_str().is_none()) {
             return Err(SourceError::Settings(BadSetting::new(NAME, "is not UTF-8").into()));
         }
-        let endpoint = text_of(NAME).unwrap_or_else(|| Self::DEFAULT_ENDPOINT.into());
+        let endpoint = environment::text(NAME).unwrap_or_else(|| Self::DEFAULT_ENDPOINT.into());
         Self::new(&endpoint, token)
     }
 

@@ -30,10 +30,11 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::content::{Body, Source};
+use crate::environment;
 use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{HttpProblem, SourceError, body, encoding};
-use credentials::{Token, is_true, text_of};
+use credentials::{Token, is_true};
 use links::{Links, Route};
 use problem::HubProblem;
 use refusals::{Asked, Context, Refusal};
@@ -77,7 +78,7 @@ pub(super) fn open(repo: &HubRepo, http: &Http) -> Result<Hub, SourceError> {
 /// The variable that forbids to ask the Hub. As for `hf`, the first one that is set decides.
 pub(super) fn offline_by() -> Option<&'static str> {
     let variables = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
-    let first = variables.into_iter().find(|name| text_of(name).is_some())?;
+    let first = variables.into_iter().find(|name| environment::text(name).is_some())?;
     is_true(first).then_some(first)
 }
 

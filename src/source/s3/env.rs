@@ -8,6 +8,7 @@ use std::ffi::OsString;
 
 use aws_types::os_shim_internal::Env;
 
+use crate::environment::{self, Part};
 use crate::net::{BadSetting, SourceError};
 
 /// Become part of a signature or of a header, and are in no message.
@@ -19,40 +20,6 @@ const SECRETS: [&str; 5] = [
     "SECRET_ACCESS_KEY",
 ];
 
-/// What else is read here or in the SDK, and all that begin with `AWS_ENDPOINT_URL`.
-const SETTINGS: [&str; 30] = [
-    "AWS_CONFIG_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_DEFAULT_REGION",
-    "AWS_EC2_METADATA_DISABLED",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-    "AWS_NO_SIGN_REQUEST",
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_SDK_UA_APP_ID",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_SKIP_SIGNATURE",
-    "AWS_STS_REGIONAL_ENDPOINTS",
-    "AWS_USE_DUALSTACK_ENDPOINT",
-    "AWS_USE_FIPS_ENDPOINT",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "HOME",
-    // As KServe sets them from the annotations of a Secret.
-    "S3_ENDPOINT",
-    "S3_USE_ACCELERATE",
-    "S3_USE_HTTPS",
-    "S3_USER_VIRTUAL_BUCKET",
-    "S3_VERIFY_SSL",
-    "awsAnonymousCredential",
-    "AWS_ACCOUNT_ID",
-    USER_AGENT,
-];
 const USER_AGENT: &str = "AWS_EXECUTION_ENV";
 
 /// What the variables of S3 say, each of them trimmed and none of them empty.
@@ -70,12 +37,11 @@ struct Value {
 impl Environment {
     /// That of the process.
     pub fn read() -> Self {
-        Self::of(std::env::vars_os())
+        Self::of(environment::all(Part::S3))
     }
 
-    pub fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub fn of(variables: impl IntoIterator<Item = (String, OsString)>) -> Self {
         let known = variables.into_iter().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| is_read(name))?;
             let text = match value.into_string() {
                 // Nobody can trim it: the SDK reads it in the process's own environment.
                 Ok(text) if name == USER_AGENT => Some(text),
@@ -169,10 +135,6 @@ pub fn is_plain(secret: &str) -> bool {
     !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn is_read(name: &str) -> bool {
-    SECRETS.contains(&name) || SETTINGS.contains(&name) || name.starts_with("AWS_ENDPOINT_URL")
-}
-
 fn is_usable(name: &str, text: &str) -> bool {
     match name {
         _ if SECRETS.contains(&name) => is_plain(text),
@@ -205,7 +167,6 @@ mod tests {
             ("AWS_PROFILE", ""),
             ("AWS_REGION", " \t"),
             ("AWS_DEFAULT_REGION", "eu-west-1\n"),
-            ("AWS_SOMETHING_ELSE", "a\nb"),
         ]);
         assert_eq!(found.get("AWS_ACCESS_KEY_ID"), Some("AKID"));
         assert_eq!(found.get("AWS_PROFILE"), None);

@@ -1,0 +1,101 @@
+//! What the steps of a fetch share: what is wanted, what lay there before, and the run that it is part of.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::link::ServerLink;
+use super::run_state::RunState;
+use crate::Error;
+use crate::cli::{FetchArgs, Model};
+use crate::engine::Stop;
+use crate::lock::HolderStatus;
+use crate::model::{Goal, Selection, Sentinel, There};
+use crate::net::http::{Deadlines, Http};
+use crate::report::{Progress, Screen};
+use crate::volume::Store;
+
+/// What all models of one run share.
+pub struct Fetch<'a> {
+    pub(super) args: &'a FetchArgs,
+    deadlines: Deadlines,
+    /// Made when a source is first asked: a warm start needs no roots and no client.
+    http: OnceLock<Http>,
+    pub(super) screen: &'a Screen,
+    pub(super) stop: &'a Stop,
+    pub(super) state: &'a RunState,
+}
+
+/// One model of the run.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub model: &'a Model,
+    pub selection: &'a Selection,
+    pub goal: Goal<'a>,
+    pub link: Option<&'a ServerLink>,
+    pub started: Instant,
+}
+
+/// The copy that lay there when the run began, without its files: with very many they are large.
+pub(super) struct Before {
+    pub sentinel: Sentinel,
+    /// What is wrong with its bytes, whatever the sizes say.
+    pub damage: Option<String>,
+}
+
+impl Before {
+    /// Whether `sentinel` is that of the copy whose bytes are wrong.
+    pub fn distrusts(&self, sentinel: &Sentinel) -> bool {
+        self.damage.is_some() && self.sentinel.is_same_publication(sentinel)
+    }
+}
+
+impl<'a> Fetch<'a> {
+    pub fn new(
+        args: &'a FetchArgs,
+        screen: &'a Screen,
+        stop: &'a Stop,
+        state: &'a RunState,
+    ) -> Self {
+        let usual = Deadlines::default();
+        // One silent server must leave room for a second try.
+        let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
+        let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
+        Self { args, deadlines, http: OnceLock::new(), screen, stop, state }
+    }
+
+    pub(super) fn http(&self) -> Result<&Http, Error> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = Http::new(self.deadlines)?;
+        Ok(self.http.get_or_init(|| http))
+    }
+}
+
+/// Why a model is not put in the place of another one.
+pub(super) fn conflict(model: &Model, store: &Store, there: There<'_>) -> Error {
+    let path = store.family_path();
+    let what = match there {
+        There::Nothing => "another model".to_owned(),
+        There::Damaged(sentinel) | There::Whole(sentinel) => {
+            let revision = sentinel.revision.get(..12).unwrap_or(&sentinel.revision);
+            format!("{} at {revision}", sentinel.source)
+        }
+    };
+    Error::Conflict(format!(
+        "`{}` holds {what}, not {}; choose another DEST, or replace what is there with --replace",
+        path.display(),
+        model.uri
+    ))
+}
+
+/// What those who wait are told about us.
+pub(super) fn holder_status(progress: &Progress) -> HolderStatus {
+    HolderStatus {
+        phase: progress.phase(),
+        done_bytes: progress.done_bytes.load(Relaxed),
+        total_bytes: progress.total_bytes.load(Relaxed),
+        worked_bytes: progress.worked_bytes.load(Relaxed),
+    }
+}
