@@ -1,7 +1,7 @@
 //! A filesystem as we need it: directories opened without following links, what the kind of a
 //! filesystem promises, the free space, and who we are for others on the same volume.
 //!
-//! Imports `model` only; knows no name that weightlift keeps on a volume.
+//! Imports `environment` and `model`; knows no name that weightlift keeps on a volume.
 
 pub(crate) mod access;
 pub(crate) mod dir;

@@ -1,7 +1,7 @@
 //! Who may fetch a model: the file lock, the heartbeat of its holder, the Kubernetes Lease, and what a
 //! waiter does.
 //!
-//! Imports `model`, `fs`, `net` and `report`. No promise of a volume depends on a lock, only the number
+//! Imports `environment`, `model`, `fs`, `net` and `report`. No promise of a volume depends on a lock, only the number
 //! of bytes that are fetched.
 
 pub mod cluster;

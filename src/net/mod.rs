@@ -1,7 +1,7 @@
 //! How a source is spoken to: the HTTP client, its deadlines and redirects, proxies, addresses, the pace
 //! of each host, and bodies that are exactly the range that was asked for.
 //!
-//! Imports `model` only; knows nothing of hubs, buckets or volumes.
+//! Imports `environment` and `model`; knows nothing of hubs, buckets or volumes.
 
 pub(crate) mod body;
 mod dns;

@@ -1,7 +1,7 @@
 //! Places that hold models, one folder each; the registry, which knows them all; and several places of
 //! the same bytes as one source.
 //!
-//! Imports `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
+//! Imports `environment`, `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
 pub(crate) mod fuzz;
 pub(crate) mod hub;

@@ -122,7 +122,7 @@ fn what_decides_does_nothing_else() {
 
 /// Whether `code` reads the process's environment itself.
 fn reads_environment(code: &str) -> bool {
-    ["env::var", "env::vars", "env::{", "env::*", "use std::env;"]
+    ["std::env::var", "std::env::{", "std::env::*", "use std::env;"]
         .iter()
         .any(|it| code.contains(it))
 }
