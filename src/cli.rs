@@ -237,6 +237,11 @@ pub struct FetchArgs {
           value_parser = text::parse_duration)]
     pub retry_timeout: Duration,
 
+    /// The first wait between two tries, which doubles with each; for tests, whose servers need no rest
+    #[arg(long, env = "WEIGHTLIFT_RETRY_DELAY", value_name = "DURATION", hide = true,
+          value_parser = text::parse_duration)]
+    pub retry_delay: Option<Duration>,
+
     /// Replace a connection that brings nothing, or far less than the others, for this long
     #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
           value_parser = parse_stall_timeout)]
@@ -552,7 +557,8 @@ impl FetchArgs {
             retry: engine::RetryPolicy {
                 budget: self.retry_timeout,
                 ..engine::RetryPolicy::default()
-            },
+            }
+            .with_first_delay(self.retry_delay),
             descriptors: process::free_descriptors(),
             require_digests: self.require_digests,
         }

@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 95] = [
+pub const VARIABLES: [Variable; 100] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -49,9 +49,14 @@ pub const VARIABLES: [Variable; 95] = [
     variable("WEIGHTLIFT_LEASE_NAME", Part::Flags, "`--lease-name`"),
     variable("WEIGHTLIFT_SERVICE_ACCOUNT", Part::Flags, "`--service-account`"),
     variable("WEIGHTLIFT_RETRY_TIMEOUT", Part::Flags, "`--retry-timeout`"),
+    variable("WEIGHTLIFT_RETRY_DELAY", Part::Flags, "`--retry-delay`, for tests"),
     variable("WEIGHTLIFT_STALL_TIMEOUT", Part::Flags, "`--stall-timeout`"),
     variable("WEIGHTLIFT_MIN_RATE", Part::Flags, "`--min-rate`"),
     variable("WEIGHTLIFT_EXPECT_REVISION", Part::Flags, "`--expect-revision`"),
+    variable("WEIGHTLIFT_LINK", Part::Flags, "`--link`"),
+    variable("WEIGHTLIFT_LINK_ROOT", Part::Flags, "`--link-root`"),
+    variable("WEIGHTLIFT_KEEP_REVISIONS", Part::Flags, "`--keep-revisions`"),
+    variable("WEIGHTLIFT_KEEP_FOR", Part::Flags, "`--keep-for`"),
     variable("WEIGHTLIFT_S3_ENDPOINT", Part::Flags, "`--s3-endpoint`"),
     variable("WEIGHTLIFT_S3_PATH_STYLE", Part::Flags, "`--s3-path-style`"),
     variable("WEIGHTLIFT_S3_ANONYMOUS", Part::Flags, "`--s3-anonymous`"),

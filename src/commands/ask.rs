@@ -21,6 +21,9 @@ struct NoAnswer(Duration);
 
 impl Problem for NoAnswer {}
 
+/// Bound on the wait between two tries of a question.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+
 impl Fetch<'_> {
     /// How long a source is asked where a complete copy can be used instead; there must be time left for
     /// that.
@@ -67,7 +70,8 @@ impl Fetch<'_> {
         bound: Duration,
         call: impl AsyncFn() -> Result<T, SourceError>,
     ) -> Result<T, Error> {
-        let policy = RetryPolicy { budget, max_delay: Duration::from_secs(10) };
+        let policy = RetryPolicy { budget, max_delay: MAX_DELAY, ..RetryPolicy::default() }
+            .with_first_delay(self.args.retry_delay);
         let mut retry = Retry::new(policy, self.http()?.pace.clone());
         let started = Instant::now();
         let calls = async {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::acquire::Acquired;
-use super::shared::{Fetch, Wanted};
 use super::link::ServerLink;
 use super::run_state::Checked;
+use super::shared::{Fetch, Wanted};
 use super::verify;
 use crate::Error;
 use crate::cli::Model;

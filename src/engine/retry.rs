@@ -76,8 +76,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_transient_error_ends_some_time() {
-        let policy =
-            RetryPolicy { budget: Duration::from_millis(300), max_delay: Duration::from_secs(1) };
+        let policy = RetryPolicy {
+            budget: Duration::from_millis(300),
+            max_delay: Duration::from_secs(1),
+            ..RetryPolicy::default()
+        };
         for make in [
             || SourceError::Unreachable("x".into()),
             || SourceError::Protocol("x".into()),
@@ -95,7 +98,10 @@ mod tests {
     fn a_pause_that_another_request_was_asked_for_is_no_failure_of_ours() {
         let pace = Arc::new(Pace::default());
         let budget = Duration::from_millis(200);
-        let mut retry = Retry::new(RetryPolicy { budget, max_delay: budget }, pace.clone());
+        let mut retry = Retry::new(
+            RetryPolicy { budget, max_delay: budget, ..RetryPolicy::default() },
+            pace.clone(),
+        );
         pace.pause("https://a", Duration::from_millis(400));
         std::thread::sleep(Duration::from_millis(410));
         assert!(retry.tried_for() < Duration::from_millis(200), "{:?}", retry.tried_for());

@@ -55,7 +55,11 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
     let options = Options {
         connections: 3,
         chunk_size: 64 << 20,
-        retry: RetryPolicy { budget: Duration::from_secs(1), max_delay: Duration::ZERO },
+        retry: RetryPolicy {
+            budget: Duration::from_secs(1),
+            max_delay: Duration::ZERO,
+            ..RetryPolicy::default()
+        },
         min_rate: None,
         descriptors: 1_000,
         require_digests: false,

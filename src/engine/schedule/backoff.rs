@@ -7,13 +7,29 @@ use std::time::Duration;
 pub struct RetryPolicy {
     /// After so much time in vain, give up.
     pub budget: Duration,
+    /// The wait before the second try; it doubles with each.
+    pub first_delay: Duration,
     /// Bound on the wait between two tries.
     pub max_delay: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { budget: Duration::from_secs(300), max_delay: Duration::from_secs(30) }
+        Self {
+            budget: Duration::from_secs(300),
+            first_delay: FIRST_DELAY,
+            max_delay: Duration::from_secs(30),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The same with other waits, if `first` is given: it is the first one, and all are longer or shorter in
+    /// proportion.
+    pub fn with_first_delay(self, first: Option<Duration>) -> Self {
+        let Some(first) = first else { return self };
+        let ratio = first.as_secs_f64() / self.first_delay.as_secs_f64();
+        Self { first_delay: first, max_delay: self.max_delay.mul_f64(ratio), ..self }
     }
 }
 
@@ -155,7 +171,8 @@ impl Backoff {
     fn delay(&mut self, jitter: f64) -> Duration {
         let exponent = self.failures.min(16);
         self.failures += 1;
-        let ceiling = FIRST_DELAY.saturating_mul(1 << exponent).min(self.policy.max_delay);
+        let ceiling =
+            self.policy.first_delay.saturating_mul(1 << exponent).min(self.policy.max_delay);
         ceiling.mul_f64(0.5 + jitter / 2.0)
     }
 }
@@ -168,7 +185,7 @@ mod tests {
     const START: Duration = Duration::ZERO;
 
     fn policy(budget: Duration) -> RetryPolicy {
-        RetryPolicy { budget, max_delay: Duration::from_secs(30) }
+        RetryPolicy { budget, ..RetryPolicy::default() }
     }
 
     #[test]
