@@ -51,7 +51,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     ending.catch_panics();
     let stop = Stop::default();
-    let allowed = cli.command.time_allowed();
+    let allowed = time_allowed(&cli.command);
     let state = RunState::new(started, allowed);
     let limit = allowed.and_then(|allowed| time_limit(&cli.command, started, allowed));
     let (last, of_run) = (ending.clone(), state.clone());
@@ -86,6 +86,16 @@ fn stopped(reason: StopReason, state: &RunState) -> Error {
 
 /// When the run is stopped from outside. `wait` ends in time by itself and has nothing to save: only a
 /// volume that does not answer keeps it.
+/// How long the run may take in all, if that has an end.
+fn time_allowed(command: &Command) -> Option<TimeAllowed> {
+    let (flag, time) = match command {
+        Command::Fetch(args) => ("--deadline", args.deadline.deadline),
+        Command::Verify(args) => ("--deadline", args.deadline.deadline),
+        Command::Wait(args) => ("--timeout", Some(args.timeout)),
+    };
+    time.map(|time| TimeAllowed { flag, time })
+}
+
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
         Command::Wait(_) => (SLACK, SLACK),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each layer and what it may import beside itself.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("fs", &["environment", "model"]),
     ("net", &["environment", "model"]),
@@ -15,6 +15,21 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("source", &["environment", "model", "content", "net", "fs"]),
     ("volume", &["model", "content", "fs", "lock"]),
     ("engine", &["model", "content", "net", "report", "verify", "volume"]),
+    (
+        "cli",
+        &[
+            "engine",
+            "environment",
+            "error",
+            "Error",
+            "exit",
+            "model",
+            "process",
+            "report",
+            "source",
+            "volume",
+        ],
+    ),
     (
         "commands",
         &[

@@ -1,0 +1,304 @@
+//! `weightlift fetch`: its flags, and what they say to the rooms below.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::model::{Selection, text};
+use crate::source::{S3Settings, SourceSettings};
+use crate::volume::Keep;
+use crate::{engine, process};
+
+/// A place of --also is listed within this time, or left alone.
+const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
+
+/// What becomes of a whole copy that cannot be brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IfStale {
+    Use,
+    Fail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LockKind {
+    File,
+    Kubernetes,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket
+may be the ARN of an access point; or file:///directory, in which weightlift has published a model.
+DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
+case. Several models: SOURCE DEST SOURCE DEST …
+
+Hub: HF_TOKEN, HF_TOKEN_PATH, HF_HOME/token, HF_ENDPOINT (also https://user:password@host)
+and HF_HUB_OFFLINE work as for `hf`.
+S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3; what KServe sets
+(S3_ENDPOINT, S3_USE_HTTPS, S3_USER_VIRTUAL_BUCKET, awsAnonymousCredential); S3_VERIFY_SSL is not
+honoured.
+Leases: POD_NAMESPACE and POD_NAME, from the downward API.
+Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR
+and AWS_CA_BUNDLE add to the built-in roots.")]
+pub struct FetchArgs {
+    /// What to fetch, and where to: SOURCE [DEST], or pairs of them
+    #[arg(required = true, value_name = "SOURCE [DEST]")]
+    pub models: Vec<String>,
+
+    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
+    /// places lack; a file is the same if its published SHA-256 is [repeatable, in order of
+    /// preference, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
+    pub also: Vec<String>,
+
+    /// Directory that holds the models [default: /data/models]
+    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Fetch only files that match, and each that does, whatever its format; as `hf download`: the
+    /// whole path, `*` crosses `/` [repeatable, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',')]
+    pub include: Vec<String>,
+
+    /// Leave out files that match, after --include; what is a duplicate is decided on what is left
+    /// [repeatable, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+
+    /// Take also what holds the same weights as a complete safetensors set that is fetched (other
+    /// formats, `onnx/`, `original/`, …), and training state
+    #[arg(long, env = "WEIGHTLIFT_ALL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub all: bool,
+
+    /// Refuse (exit 13) to fetch files in pickle formats, which can run code when loaded
+    #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub deny_pickle: bool,
+
+    /// Refuse (exit 12, before the weights are fetched) files for which SOURCE publishes no digest to
+    /// compare them with
+    #[arg(long, env = "WEIGHTLIFT_REQUIRE_DIGESTS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub require_digests: bool,
+
+    /// The most connections at the same time; beyond four, they are opened only as long as they make
+    /// the transfer faster
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: u16,
+
+    /// The most bytes asked for in one request: 64MiB, 64M, 67108864
+    #[arg(long, env = "WEIGHTLIFT_CHUNK_SIZE", value_name = "SIZE", default_value = "64MiB",
+          value_parser = parse_chunk_size)]
+    pub chunk_size: u64,
+
+    /// Give up (exit 23) when another fetcher of the same model makes no progress for this long; one that
+    /// does is waited for, up to --deadline. Less than 11s counts as 11s, and 0s does not wait
+    #[arg(long, env = "WEIGHTLIFT_LOCK_TIMEOUT", value_name = "DURATION", default_value = "2h",
+          value_parser = text::parse_duration)]
+    pub lock_timeout: Duration,
+
+    /// Stop waiting for a fetcher that makes no progress for this long, and fetch as well
+    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_AFTER", value_name = "DURATION", default_value = "60s",
+          value_parser = text::parse_duration)]
+    pub takeover_after: Duration,
+
+    /// Fetch as well when another fetcher is so slow, by its rate over the last minutes, that the rest would
+    /// arrive sooner at this many bytes a second; 0 never does [default: 256KiB]
+    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_RATE", value_name = "SIZE", default_value = "256KiB",
+          hide_default_value = true, value_parser = text::parse_size)]
+    pub takeover_rate: u64,
+
+    /// What keeps several pods from fetching the same model: `kubernetes` takes a Lease of the cluster
+    /// beside the lock on the volume, for volumes whose locks do not reach from node to node
+    #[arg(long, env = "WEIGHTLIFT_LOCK", value_enum, value_name = "KIND", default_value_t = LockKind::File)]
+    pub lock: LockKind,
+
+    /// Name of that Lease [default: weightlift-DEST]; the same for all who share the volume
+    #[arg(long, env = "WEIGHTLIFT_LEASE_NAME", value_name = "NAME")]
+    pub lease_name: Option<String>,
+
+    /// Directory of the service account that takes it: token, ca.crt and namespace
+    #[arg(
+        long,
+        env = "WEIGHTLIFT_SERVICE_ACCOUNT",
+        value_name = "DIR",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
+    pub service_account: PathBuf,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
+
+    /// Give up when no byte has arrived for this long, retries included
+    #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",
+          value_parser = text::parse_duration)]
+    pub retry_timeout: Duration,
+
+    /// The first wait between two tries, which doubles with each; for tests, whose servers need no rest
+    #[arg(long, env = "WEIGHTLIFT_RETRY_DELAY", value_name = "DURATION", hide = true,
+          value_parser = text::parse_duration)]
+    pub retry_delay: Option<Duration>,
+
+    /// Replace a connection that brings nothing, or far less than the others, for this long
+    #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
+          value_parser = parse_stall_timeout)]
+    pub stall_timeout: Duration,
+
+    /// Fail (exit 20) if the files together bring less than this in a second, on average over a minute
+    /// (over --retry-timeout, if that is shorter): 500kB, 1MB, 10MiB [default: no such limit]
+    #[arg(long, env = "WEIGHTLIFT_MIN_RATE", value_name = "RATE", value_parser = parse_min_rate)]
+    pub min_rate: Option<u64>,
+
+    /// Fail (exit 16) unless SOURCE resolves to this revision; one for each SOURCE [repeatable]
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
+    pub expect_revision: Vec<String>,
+
+    /// Let PATH be a link to the revision itself, which goes on to show it when the model is updated: for one
+    /// pod, in an emptyDir. With a commit as revision, one that is kept on the volume will do
+    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "PATH")]
+    pub link: Option<PathBuf>,
+
+    /// Where the server that follows the link sees --root [default: where we do]
+    #[arg(long, env = "WEIGHTLIFT_LINK_ROOT", value_name = "DIR")]
+    pub link_root: Option<PathBuf>,
+
+    /// After an update, keep as many of the revisions that were replaced [default: all, unless --keep-for
+    /// is given]
+    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", value_name = "N")]
+    pub keep_revisions: Option<usize>,
+
+    /// After an update, keep revisions that were replaced no longer ago than this: longer than a pod takes to
+    /// start again. A revision is removed if neither this nor --keep-revisions keeps it [default: all are
+    /// kept, unless --keep-revisions is given]
+    #[arg(long, env = "WEIGHTLIFT_KEEP_FOR", value_name = "DURATION", value_parser = text::parse_duration)]
+    pub keep_for: Option<Duration>,
+
+    /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
+    /// endpoint_url, S3_ENDPOINT)
+    #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+
+    /// Address buckets as https://endpoint/bucket, or with `=false` as https://bucket.endpoint [default:
+    /// the first at an endpoint of its own, unless that names the bucket already]
+    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub s3_path_style: Option<bool>,
+
+    /// Send no credentials to S3 (also AWS_NO_SIGN_REQUEST)
+    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub s3_anonymous: Option<bool>,
+
+    /// Pay for the requests and the traffic of a bucket whose readers pay
+    #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub s3_requester_pays: bool,
+
+    /// Where SOURCE is a branch, and it cannot be reached or says no while a complete older copy lies
+    /// there: use that with a warning, or fail
+    #[arg(long, env = "WEIGHTLIFT_IF_STALE", value_enum, value_name = "WHAT", default_value_t = IfStale::Use)]
+    pub if_stale: IfStale,
+
+    /// Let DEST become exactly this: replace another model that is published there, and take away files
+    /// that were fetched for other --include and --exclude
+    #[arg(long, env = "WEIGHTLIFT_REPLACE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub replace: bool,
+
+    /// Hash what lies there before it is believed, and fetch again what is damaged
+    #[arg(long, env = "WEIGHTLIFT_RECHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub recheck: bool,
+
+    /// On a volume that can neither exchange, rename nor link: fill the directory file by file
+    #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub allow_degraded: bool,
+}
+
+/// The end of a whole run.
+#[derive(Debug, Args)]
+pub struct Deadline {
+    /// Stop (exit 23) after this long in all, whatever the run is doing; what has been fetched is kept for the
+    /// next run [default: none]
+    #[arg(long, env = "WEIGHTLIFT_DEADLINE", value_name = "DURATION", value_parser = parse_deadline)]
+    pub deadline: Option<Duration>,
+}
+
+impl FetchArgs {
+    /// What is kept of replaced revisions, if that has an end.
+    pub fn keep(&self) -> Option<Keep> {
+        let (revisions, time) = (self.keep_revisions, self.keep_for);
+        let is_limited = revisions.is_some() || time.is_some();
+        is_limited.then(|| Keep {
+            revisions: revisions.unwrap_or_default(),
+            time: time.unwrap_or_default(),
+        })
+    }
+
+    pub fn selection(&self) -> Selection {
+        let patterns = |list: &[String]| list.iter().filter(|p| !p.is_empty()).cloned().collect();
+        Selection {
+            include: patterns(&self.include),
+            exclude: patterns(&self.exclude),
+            all: self.all,
+        }
+    }
+
+    /// What the flags say about sources. One of several places is not waited for longer than for the
+    /// network as a whole.
+    pub fn source_settings(&self) -> SourceSettings {
+        SourceSettings {
+            selection: self.selection(),
+            s3: S3Settings {
+                endpoint: self.s3_endpoint.clone(),
+                path_style: self.s3_path_style,
+                anonymous: self.s3_anonymous,
+                requester_pays: self.s3_requester_pays,
+                all_checksums: self.require_digests,
+            },
+            patience: self.retry_timeout.min(PATIENCE_WITH_A_PLACE),
+        }
+    }
+
+    pub fn transfer_options(&self) -> engine::Options {
+        engine::Options {
+            connections: usize::from(self.connections),
+            chunk_size: self.chunk_size,
+            min_rate: self.min_rate,
+            retry: engine::RetryPolicy {
+                budget: self.retry_timeout,
+                ..engine::RetryPolicy::default()
+            }
+            .with_first_delay(self.retry_delay),
+            descriptors: process::free_descriptors(),
+            require_digests: self.require_digests,
+        }
+    }
+}
+
+fn parse_deadline(text: &str) -> Result<Duration, String> {
+    match text::parse_duration(text)? {
+        Duration::ZERO => Err("use more than 0s; without the flag there is no deadline".into()),
+        time => Ok(time),
+    }
+}
+
+fn parse_chunk_size(text: &str) -> Result<u64, String> {
+    match text::parse_size(text)? {
+        size @ 0x10_0000..=0x4000_0000 => Ok(size),
+        _ => Err("use 1MiB to 1GiB".into()),
+    }
+}
+
+/// Bytes per second; `1MB/s` says the same as `1MB`.
+fn parse_min_rate(text: &str) -> Result<u64, String> {
+    match text::parse_size(text.trim().trim_end_matches("/s"))? {
+        0 => Err("use at least 1B, or leave it out".into()),
+        rate => Ok(rate),
+    }
+}
+
+fn parse_stall_timeout(text: &str) -> Result<Duration, String> {
+    match text::parse_duration(text)? {
+        time if time >= Duration::from_secs(1) => Ok(time),
+        _ => Err("use at least 1s".into()),
+    }
+}

@@ -1,0 +1,190 @@
+//! Arguments and environment: what the user wants, parsed once, into the words of the rooms below. `run` and
+//! `commands` go by it.
+//! Imports `model`, `report`, `source`, `volume` and `engine`, for what flags are parsed into.
+
+mod fetch;
+mod models;
+
+pub use fetch::{FetchArgs, IfStale, LockKind};
+pub use models::Model;
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::model::text;
+use crate::report::LogFormat;
+use crate::{Error, environment, exit};
+use fetch::Deadline;
+
+/// Fetches model weights onto a volume: once, verified, resumable.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = exit::help())]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+impl Cli {
+    /// Parses `arguments` and the environment. A variable that is set to nothing or to white space, as
+    /// templates leave them, is one that is not set.
+    pub fn parse_from_outside(
+        arguments: impl IntoIterator<Item = std::ffi::OsString>,
+    ) -> Result<Self, clap::Error> {
+        let without_empty = |argument: clap::Arg| {
+            let value = argument.get_env().and_then(OsStr::to_str).and_then(environment::os);
+            let is_nothing = |value: std::ffi::OsString| {
+                value.to_str().is_some_and(|value| value.trim().is_empty())
+            };
+            if value.is_some_and(is_nothing) { argument.env(None) } else { argument }
+        };
+        let command = Self::command().mut_args(without_empty);
+        let command = command.mut_subcommands(|command| command.mut_args(without_empty));
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Puts a model onto the volume, or finds that it is there already
+    Fetch(Box<FetchArgs>),
+    /// Re-checks published models offline: every byte against the sentinel
+    Verify(VerifyArgs),
+    /// Waits until somebody else has put models onto the volume; reads only, asks no network
+    Wait(WaitArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// What standard output gets for each model: the path to load, or one line of JSON
+    #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// What the lines on standard error are: sentences, or one JSON object each (time, level, event,
+    /// message, fields)
+    #[arg(long, global = true, env = "WEIGHTLIFT_LOG_FORMAT", value_enum, value_name = "FORMAT",
+          default_value_t = LogKind::Text)]
+    pub log_format: LogKind,
+    /// File that gets one line of JSON at every exit, if it exists
+    #[arg(
+        long,
+        global = true,
+        env = "WEIGHTLIFT_TERMINATION_LOG",
+        value_name = "FILE",
+        default_value = "/dev/termination-log"
+    )]
+    pub termination_log: PathBuf,
+}
+
+/// What the lines on standard error are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogKind {
+    Text,
+    Json,
+}
+
+impl LogKind {
+    /// Where the flags could not be read.
+    pub fn of_environment() -> Self {
+        let set = environment::text("WEIGHTLIFT_LOG_FORMAT").unwrap_or_default();
+        Self::from_str(&set, false).unwrap_or(Self::Text)
+    }
+}
+
+impl From<LogKind> for LogFormat {
+    fn from(kind: LogKind) -> Self {
+        match kind {
+            LogKind::Text => Self::Text,
+            LogKind::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Directories of published models
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Directories that models are published at
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Give up (exit 23) after this long in all: 90s, 5m, 2h
+    #[arg(long, visible_alias = "deadline", env = "WEIGHTLIFT_TIMEOUT", value_name = "DURATION",
+          default_value = "2h", value_parser = text::parse_duration)]
+    pub timeout: Duration,
+
+    /// Wait for this revision; one for each PATH [repeatable]
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
+    pub expect_revision: Vec<String>,
+
+    /// Let LINK lead to the revision itself, which goes on to show it when the model is updated: for one pod,
+    /// in an emptyDir. An expected revision that is kept on the volume will do
+    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "LINK")]
+    pub link: Option<PathBuf>,
+}
+
+impl WaitArgs {
+    /// Each path, and the revision that is expected there.
+    pub fn models(&self) -> Result<Vec<(&std::path::Path, Option<String>)>, Error> {
+        let (paths, revisions) = (&self.paths, &self.expect_revision);
+        if !revisions.is_empty() && revisions.len() != paths.len() {
+            return Err(Error::Usage(format!(
+                "--expect-revision is given {} times for {} paths; give one for each PATH",
+                revisions.len(),
+                paths.len()
+            )));
+        }
+        if self.link.is_some() && paths.len() > 1 {
+            return Err(Error::Usage(format!(
+                "--link leads to one model, and there are {}; wait for them one by one",
+                paths.len()
+            )));
+        }
+        let of = |n: usize| revisions.get(n).map(|sha| sha.to_ascii_lowercase());
+        Ok(paths.iter().enumerate().map(|(n, path)| (path.as_path(), of(n))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_a_description() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
+                let name = argument.get_long().expect("has a long name");
+                if matches!(name, "help" | "version") {
+                    continue;
+                }
+                let variable = format!("WEIGHTLIFT_{}", name.replace('-', "_").to_uppercase());
+                assert_eq!(
+                    argument.get_env().and_then(|env| env.to_str()),
+                    Some(variable.as_str())
+                );
+                assert!(argument.get_help().is_some(), "{name}");
+            }
+        }
+    }
+}
