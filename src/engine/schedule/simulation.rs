@@ -4,6 +4,9 @@
 //!
 //! A bad one prints the seed that repeats it.
 
+mod expected;
+mod network;
+mod parties;
 mod world;
 
 use std::time::Duration;

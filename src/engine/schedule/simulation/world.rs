@@ -1,72 +1,52 @@
-//! What surrounds the schedule: files, connections, threads, and time.
+//! What surrounds the schedule: files, workers, hashers, and time.
 
 use std::ops::Range;
 
+use super::super::concurrency::TICK;
+use super::super::event::*;
+use super::super::ranges::Ranges;
+use super::super::tests::plan;
+use super::super::{Schedule, least_chunk};
+use super::network::{Conditions, Fetching, NEVER};
 use super::{Fault, Outcome, seconds};
-use crate::engine::schedule::concurrency::TICK;
-use crate::engine::schedule::event::*;
-use crate::engine::schedule::machine::Doing;
-use crate::engine::schedule::ranges::Ranges;
-use crate::engine::schedule::tests::plan;
-use crate::engine::schedule::{Schedule, least_chunk};
 use crate::model::Plan;
 
-const MIB: u64 = 1 << 20;
-const GB: f64 = 1e9;
-/// A connection that brings nothing for so long is given up by its worker.
-const STALL: f64 = 20.0;
-const NEVER: f64 = f64::INFINITY;
+pub const MIB: u64 = 1 << 20;
+pub const GB: f64 = 1e9;
 
 pub struct World {
-    random: fastrand::Rng,
-    fault: Option<Fault>,
-    schedule: Schedule,
-    limits: Limits,
-    now: f64,
-    next_tick: f64,
-    files: Vec<File>,
-    workers: Vec<Worker>,
-    hashers: Vec<Hasher>,
-    conditions: Conditions,
-    fetched: f64,
+    pub random: fastrand::Rng,
+    pub fault: Option<Fault>,
+    pub schedule: Schedule,
+    pub limits: Limits,
+    pub now: f64,
+    pub next_tick: f64,
+    pub files: Vec<File>,
+    pub workers: Vec<Worker>,
+    pub hashers: Vec<Hasher>,
+    pub conditions: Conditions,
+    pub fetched: f64,
     /// Bytes that are to be fetched, beginnings included.
-    needed: u64,
+    pub needed: u64,
     /// That this takes at least.
-    requests: u64,
-    restarts: u32,
-    recalls: u32,
-    is_over: bool,
-    idle_ticks: u32,
-}
-
-/// The network and the machine of one transfer.
-#[derive(Debug)]
-struct Conditions {
-    /// Of a healthy connection, of the link, of one hasher; bytes per second.
-    rate: f64,
-    link: f64,
-    hash: f64,
-    head: f64,
-    cpu: f64,
-    /// Connections that will still turn out to be bad, or become so.
-    bad_left: u32,
-    bad: u32,
-    cuts: bool,
-    restarts: bool,
-    threads_fail: bool,
+    pub requests: u64,
+    pub restarts: u32,
+    pub recalls: u32,
+    pub is_over: bool,
+    pub idle_ticks: u32,
 }
 
 #[derive(Default)]
-struct File {
-    size: u64,
-    written: Ranges,
-    is_open: bool,
-    is_finished: bool,
-    beginnings: u32,
+pub struct File {
+    pub size: u64,
+    pub written: Ranges,
+    pub is_open: bool,
+    pub is_finished: bool,
+    pub beginnings: u32,
 }
 
 #[derive(Clone, Debug)]
-enum Worker {
+pub enum Worker {
     Absent,
     Starts(f64),
     Waits,
@@ -76,28 +56,7 @@ enum Worker {
 }
 
 #[derive(Clone, Debug)]
-struct Fetching {
-    chunk: Chunk,
-    at: f64,
-    end: u64,
-    connection: Connection,
-    /// Asks again then, on a new connection.
-    retries_at: f64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Connection {
-    rate: f64,
-    head_at: f64,
-    turns_bad_at: f64,
-    bad_rate: f64,
-    breaks_at: f64,
-    /// When it last brought a byte.
-    heard: f64,
-}
-
-#[derive(Clone, Debug)]
-enum Hasher {
+pub enum Hasher {
     Starts(f64),
     Waits,
     Hashes(f64, Range<u64>, usize),
@@ -198,81 +157,6 @@ impl World {
         Err(format!("it does not end: {about}, {:?}, {:?}", self.workers, self.now))
     }
 
-    /// What the transfer takes at least: all bytes over the link, or over as many connections as may be,
-    /// whichever is less, each request with its head; or the hashing of all bytes by the hashers; or that
-    /// of the longest file by one.
-    ///
-    /// What costs more by nature is part of it: where fewer files may be open than there are workers, the two
-    /// seconds at the end of each file; old bytes of a file behind others that lack, which are hashed
-    /// after these; a bad connection its share of the rate for fifteen seconds, and three and a half of them all, because a
-    /// piece can meet one after the other
-    /// (three until it shows, or as long as a piece of it is no longer than twelve); few descriptors, where
-    /// files are small (a piece of a file is not smaller than 8 MiB); the last 2 MiB, which are not split; busy processors, where four
-    /// connections are all that is asked for; a cut the delay before the next try.
-    fn ideal(&self) -> f64 {
-        let Conditions { rate, link, hash, head, cpu, bad, cuts, .. } = self.conditions;
-        let missing = self.files.iter().map(|file| file.size - file.written.total());
-        let all = missing.clone().sum::<u64>() as f64;
-        let files = missing.filter(|missing| *missing > 0).count().max(1) as f64;
-        let at_once = self.limits.open_files as f64 * (all / files / (8 * MIB) as f64).max(1.0);
-        let most = if cpu < 0.5 { self.limits.workers } else { self.limits.workers.min(4) };
-        let most = (most as f64).min(at_once);
-        let heads = self.requests as f64 * head / most;
-        let fetching = all / (rate * most).min(link);
-        let old: u64 = self.files.iter().map(|file| file.written.total()).sum();
-        let all_hash = (old as f64 + all) / hash / self.limits.hashers as f64;
-        let longest = self.files.iter().map(|file| file.size).max().unwrap_or_default();
-        // What was there of a file cannot be hashed before what lacks in front of it.
-        let behind = |file: &File| file.written.total() - file.written.end_of(0);
-        let behind = self.files.iter().map(behind).max().unwrap_or_default() as f64 / hash;
-        // Each file ends with a piece that is not worth a split, and the next one cannot begin meanwhile.
-        let is_scarce = self.limits.open_files < self.limits.workers;
-        let ends =
-            if is_scarce { files / self.limits.open_files as f64 * (2.0 + head) } else { 0.0 };
-        let lost = f64::from(bad) * (15.0 / most).max(3.5);
-        let retries =
-            if cuts { (self.requests as f64 / 20.0 + fetching / 40.0) * 0.3 / most } else { 0.0 };
-        let hashing = all_hash.max(longest as f64 / hash);
-        let last = longest.min(2 * MIB) as f64 / rate;
-        (fetching + heads + retries).max(hashing) + lost + behind + last + ends
-    }
-
-    /// Not where a file begins again or threads never start: what that costs depends on when it happens.
-    /// Not where more than a quarter of the connections are bad, or all others have had nothing to do: then
-    /// there is nothing to compare them with. Not where hashing is hardly faster than the network: what is
-    /// hashed last is hashed after the last byte.
-    fn is_comparable(&self) -> bool {
-        let Conditions { threads_fail, bad, hash, cpu, .. } = self.conditions;
-        let most = if cpu < 0.5 { self.limits.workers } else { self.limits.workers.min(4) };
-        let most = most.min(self.limits.open_files) as u32;
-        !threads_fail && self.restarts == 0 && bad * 4 <= most && hash >= 2.0 * GB
-    }
-
-    fn about(&self) -> String {
-        let sizes = self.files.iter().map(|file| file.size).sum::<u64>() / MIB;
-        let present = self.files.iter().map(|file| file.written.total()).sum::<u64>() / MIB;
-        let (files, limits, conditions) = (self.files.len(), &self.limits, &self.conditions);
-        let largest = self.files.iter().map(|file| file.size).max().unwrap_or_default() / MIB;
-        format!(
-            "{files} files of {sizes} MiB, the largest {largest}, {present} there, {limits:?}, {conditions:?}"
-        )
-    }
-
-    fn check_end(&self, expected: f64) -> Result<(), String> {
-        if let Some(n) = self.files.iter().position(|file| !file.is_finished) {
-            return Err(format!("file {n} was not finished"));
-        }
-        let ended = self.workers.iter().all(|it| matches!(it, Worker::Ended | Worker::Absent));
-        let hashers = self.hashers.iter().all(|it| matches!(it, Hasher::Ended));
-        if !(ended && hashers) {
-            return Err(format!("somebody was not told: {:?} {:?}", self.workers, self.hashers));
-        }
-        if self.restarts == 0 && self.fetched > expected * 1.001 + 1e6 {
-            return Err(format!("{} bytes were fetched in place of {expected}", self.fetched));
-        }
-        Ok(())
-    }
-
     /// Lets time pass until something happens.
     fn step(&mut self) -> Result<(), String> {
         let share = self.share();
@@ -320,122 +204,6 @@ impl World {
         (self.conditions.link / rates.sum::<f64>().max(1.0)).min(1.0)
     }
 
-    fn work(&mut self, n: usize) -> Result<(), String> {
-        let now = self.now;
-        match self.workers[n].clone() {
-            Worker::Starts(at) if at <= now => {
-                self.workers[n] = Worker::Waits;
-                self.tell(Event::Started(Party::Worker(n)))
-            }
-            Worker::Serves(at, task) if at <= now => {
-                self.workers[n] = Worker::Waits;
-                self.served(Party::Worker(n), &task)
-            }
-            Worker::Fetches(mut it) => {
-                if it.at + 0.5 >= it.end as f64 {
-                    let at = it.end;
-                    return self.fetched(n, &it.chunk, at, false);
-                }
-                if it.retries_at <= now {
-                    it.connection = self.connect();
-                    it.retries_at = NEVER;
-                } else if it.retries_at == NEVER && it.connection.is_broken(now) {
-                    it.retries_at = now + 0.25;
-                } else if it.rate(now) > 0.0 {
-                    it.connection.heard = now;
-                }
-                self.workers[n] = Worker::Fetches(it);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Worker `n` is done with its chunk, or gives it back.
-    fn fetched(
-        &mut self,
-        n: usize,
-        chunk: &Chunk,
-        at: u64,
-        is_given_back: bool,
-    ) -> Result<(), String> {
-        self.workers[n] = Worker::Waits;
-        let file = &mut self.files[chunk.file];
-        let may_restart = self.conditions.restarts && file.beginnings < 2 && !is_given_back;
-        let ending = if may_restart && self.random.u16(0..200) == 0 {
-            let is_stream = self.random.bool();
-            Ending::Restart(if is_stream { Restart::InOneStream } else { Restart::InRanges })
-        } else {
-            file.written.insert(chunk.range.start..at);
-            Ending::Written
-        };
-        if self.fault == Some(Fault::RestLost)
-            && let Doing::Fetches(lease) = &mut self.schedule.workers[n].doing
-        {
-            lease.piece.range.end = lease.piece.range.end.min(at);
-        }
-        self.tell(Event::Fetched { worker: n, at, ending })
-    }
-
-    fn hash(&mut self, n: usize) -> Result<(), String> {
-        let now = self.now;
-        match self.hashers[n].clone() {
-            Hasher::Starts(at) if at <= now => {
-                self.hashers[n] = Hasher::Waits;
-                self.tell(Event::Started(Party::Hasher(n)))
-            }
-            Hasher::Hashes(at, range, file) if at <= now => {
-                if self.files[file].written.end_of(range.start) < range.end {
-                    return Err(format!(
-                        "{range:?} of file {file} was hashed before it was written"
-                    ));
-                }
-                self.hashers[n] = Hasher::Waits;
-                self.tell(Event::Hashed { hasher: n })
-            }
-            Hasher::Serves(at, task) if at <= now => {
-                self.hashers[n] = Hasher::Waits;
-                self.served(Party::Hasher(n), &task)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn served(&mut self, party: Party, task: &Task) -> Result<(), String> {
-        match task {
-            Task::Finish { file: n } => {
-                let file = &mut self.files[*n];
-                if file.is_finished || file.written.end_of(0) < file.size {
-                    return Err(format!("file {n} was finished too early, or twice"));
-                }
-                let may_restart = self.conditions.restarts && file.size > 0 && file.beginnings < 2;
-                if may_restart && self.random.u8(0..20) == 0 {
-                    return self.tell(Event::Wrong(party));
-                }
-                (file.is_finished, file.is_open) = (true, false);
-                self.tell(Event::Finished(party))?;
-                if self.fault == Some(Fault::FileLeftOpen) {
-                    self.schedule.permits.open(*n);
-                }
-            }
-            Task::Restart { file: n, .. } => {
-                let uses = |it: &Worker| matches!(it, Worker::Fetches(it) if it.chunk.file == *n);
-                let hashes = |it: &Hasher| matches!(it, Hasher::Hashes(_, _, file) if file == n);
-                if self.workers.iter().any(uses) || self.hashers.iter().any(hashes) {
-                    return Err(format!("file {n} was thrown away under somebody"));
-                }
-                let file = &mut self.files[*n];
-                let (size, beginnings) = (file.size, file.beginnings + 1);
-                *file = File { size, beginnings, ..File::default() };
-                self.needed += size;
-                self.restarts += 1;
-                self.tell(Event::Restarted(party))?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     fn tick(&mut self) -> Result<(), String> {
         self.next_tick = self.now + TICK.as_secs_f64();
         let now = self.now;
@@ -469,121 +237,6 @@ impl World {
         Ok(())
     }
 
-    fn tell(&mut self, event: Event) -> Result<(), String> {
-        if self.fault == Some(Fault::NewFilesFirst) {
-            // What is left is nobody's: only its own worker would go on with it.
-            self.schedule.spans.forget_what_is_left(&self.schedule.frontier);
-        }
-        self.schedule.handle(seconds(self.now), event);
-        self.carry_out()
-    }
-
-    fn carry_out(&mut self) -> Result<(), String> {
-        while let Some(action) = self.schedule.poll() {
-            match action {
-                Action::Give(party, _)
-                    if self.fault == Some(Fault::LostTask)
-                        && self.random.u8(0..50) == 0
-                        && party != Party::Worker(0) => {}
-                Action::Give(Party::Worker(n), task) => self.give_worker(n, task)?,
-                Action::Give(Party::Hasher(n), task) => self.give_hasher(n, task)?,
-                Action::Shorten { worker, end, .. } => {
-                    if self.fault != Some(Fault::DeafToSplits)
-                        && let Worker::Fetches(it) = &mut self.workers[worker]
-                    {
-                        it.end = end;
-                    }
-                }
-                Action::Recall { worker, lease, why } => {
-                    if let Worker::Fetches(it) = self.workers[worker].clone()
-                        && it.chunk.lease == lease
-                    {
-                        self.recalls += u32::from(matches!(why, Recall::Slow { .. }));
-                        let at = (it.at as u64).min(it.end);
-                        self.fetched(worker, &it.chunk, at, true)?;
-                    }
-                }
-                Action::Reconnect { worker, .. } => {
-                    let now = self.now;
-                    if let Worker::Fetches(it) = &mut self.workers[worker] {
-                        it.retries_at = now + 0.25;
-                    }
-                }
-                Action::StartWorker(n) => {
-                    if n > 0 && self.conditions.threads_fail && self.random.u8(0..3) == 0 {
-                        self.workers[n] = Worker::Ended;
-                        self.tell(Event::Gone(Party::Worker(n)))?;
-                    } else {
-                        self.workers[n] = Worker::Starts(self.now + 0.001);
-                    }
-                }
-                Action::GiveUp(too_slow) => return Err(format!("{too_slow:?}")),
-                Action::End => self.is_over = true,
-            }
-        }
-        Ok(())
-    }
-
-    fn give_worker(&mut self, n: usize, task: Task) -> Result<(), String> {
-        if !matches!(self.workers[n], Worker::Waits) {
-            return Err(format!("worker {n} is given {task:?} and has {:?}", self.workers[n]));
-        }
-        self.workers[n] = match task {
-            Task::Fetch(chunk) => {
-                self.files[chunk.file].is_open = true;
-                let (at, end) = (chunk.range.start as f64, chunk.range.end);
-                let mut connection = self.connect();
-                if self.files[chunk.file].beginnings > 0 {
-                    // In one stream it could not be replaced, whatever it brings.
-                    connection.turns_bad_at = NEVER;
-                }
-                Worker::Fetches(Fetching { chunk, at, end, connection, retries_at: NEVER })
-            }
-            Task::End => Worker::Ended,
-            task => Worker::Serves(self.now + 0.002, task),
-        };
-        Ok(())
-    }
-
-    fn give_hasher(&mut self, n: usize, task: Task) -> Result<(), String> {
-        if !matches!(self.hashers[n], Hasher::Waits) {
-            return Err(format!("hasher {n} is given {task:?} and has {:?}", self.hashers[n]));
-        }
-        self.hashers[n] = match task {
-            Task::Hash { file, range, .. } => {
-                let takes = (range.end - range.start) as f64 / self.conditions.hash;
-                Hasher::Hashes(self.now + takes, range, file)
-            }
-            Task::End => Hasher::Ended,
-            task => Hasher::Serves(self.now + 0.002, task),
-        };
-        Ok(())
-    }
-
-    /// A request, on a connection that may be bad.
-    fn connect(&mut self) -> Connection {
-        let (random, it) = (&mut self.random, &mut self.conditions);
-        let rate = it.rate * (0.85 + 0.3 * random.f64());
-        let mut connection = Connection {
-            rate,
-            head_at: self.now + it.head,
-            turns_bad_at: NEVER,
-            bad_rate: rate,
-            breaks_at: NEVER,
-            heard: self.now,
-        };
-        if it.bad_left > 0 && random.u8(0..4) == 0 {
-            it.bad_left -= 1;
-            connection.turns_bad_at = self.now + it.head + random.f64() * 3.0;
-            // Dead, a drip, slow.
-            connection.bad_rate =
-                [0.0, 2_500.0, 70_000.0, rate / 20.0, rate / 6.0][random.usize(0..5)];
-        } else if it.cuts && random.u8(0..20) == 0 {
-            connection.breaks_at = connection.head_at + random.f64() * 2.0;
-        }
-        connection
-    }
-
     /// What must hold at any time.
     fn check(&mut self) -> Result<(), String> {
         let open = self.files.iter().filter(|file| file.is_open).count();
@@ -609,42 +262,6 @@ impl World {
             return Err(format!("it remembers {spans} spans and {samples} samples"));
         }
         Ok(())
-    }
-}
-
-impl Fetching {
-    fn rate(&self, now: f64) -> f64 {
-        let connection = &self.connection;
-        if self.retries_at < NEVER || now < connection.head_at {
-            0.0
-        } else if now >= connection.turns_bad_at {
-            connection.bad_rate
-        } else {
-            connection.rate
-        }
-    }
-
-    /// When something happens to it, at the latest.
-    fn next(&self, now: f64, share: f64) -> f64 {
-        if self.retries_at < NEVER {
-            return self.retries_at.max(now);
-        }
-        let connection = &self.connection;
-        let rate = self.rate(now) * share;
-        let done =
-            if rate > 0.0 { now + (self.end as f64 - self.at).max(0.0) / rate } else { NEVER };
-        let after = |time: f64| if time > now { time } else { NEVER };
-        let stall = if rate > 0.0 { NEVER } else { connection.heard + STALL };
-        done.min(after(connection.head_at))
-            .min(after(connection.turns_bad_at))
-            .min(connection.breaks_at.max(now))
-            .min(stall.max(now))
-    }
-}
-
-impl Connection {
-    fn is_broken(&self, now: f64) -> bool {
-        now >= self.breaks_at || now >= self.heard + STALL
     }
 }
 
