@@ -10,7 +10,7 @@ use fs2::FileExt;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::layout::read_sentinel;
+use super::existing::read_sentinel;
 use super::publish::{Publication, is_published};
 use super::staging::Staging;
 use super::{Foreign, Published, Store, StoreError};

@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
+use super::existing::with_sentinel;
 use super::journal::WrittenChunk;
-use super::layout::with_sentinel;
 use super::recheck::{Surroundings, copy_range};
 use super::staging::{Presence, Staging, version_identity};
 use super::wanted::Wanted;

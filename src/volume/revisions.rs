@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::layout::{LINK, REVISIONS, first_difference, read_sentinel, with_sentinel};
-use super::publish::cannot_link;
+use super::existing::{first_difference, read_sentinel, with_sentinel};
+use super::layout::{LINK, REVISIONS};
+use super::show::cannot_link;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, Staging};
 use super::sweep::GONE;
 use super::{Destination, Store, StoreError};

@@ -2,8 +2,9 @@
 
 use rustix::io::Errno;
 
+use super::existing::with_sentinel;
 use super::journal::Header;
-use super::layout::{KEPT_PREFIX, LINK, REVISIONS, with_sentinel};
+use super::layout::{KEPT_PREFIX, LINK, REVISIONS};
 use super::staging::{ID_SEPARATOR, TREE};
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, Kind};
