@@ -49,7 +49,7 @@ pub const VARIABLES: [Variable; 100] = [
     variable("WEIGHTLIFT_LEASE_NAME", Part::Flags, "`--lease-name`"),
     variable("WEIGHTLIFT_SERVICE_ACCOUNT", Part::Flags, "`--service-account`"),
     variable("WEIGHTLIFT_RETRY_TIMEOUT", Part::Flags, "`--retry-timeout`"),
-    variable("WEIGHTLIFT_RETRY_DELAY", Part::Flags, "`--retry-delay`, for tests"),
+    variable("WEIGHTLIFT_RETRY_DELAY", Part::Flags, "`--retry-delay`"),
     variable("WEIGHTLIFT_STALL_TIMEOUT", Part::Flags, "`--stall-timeout`"),
     variable("WEIGHTLIFT_MIN_RATE", Part::Flags, "`--min-rate`"),
     variable("WEIGHTLIFT_EXPECT_REVISION", Part::Flags, "`--expect-revision`"),

@@ -144,6 +144,7 @@ impl Error {
             | Self::SourceUri(_)
             | Self::NotFound(_)
             | Self::Integrity(_)
+            | Self::Unusable(_)
             | Self::Policy(_)
             | Self::Conflict(_)
             | Self::Deadline(_)

@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::engine;
 use crate::model::{Selection, text};
+use crate::process;
 use crate::source::{S3Settings, SourceSettings};
 use crate::volume::Keep;
-use crate::{engine, process};
 
 /// A place of --also is listed within this time, or left alone.
 const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::Error;
+use crate::environment;
+use crate::exit;
 use crate::model::text;
 use crate::report::LogFormat;
-use crate::{Error, environment, exit};
 use fetch::Deadline;
 
 /// Fetches model weights onto a volume: once, verified, resumable.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acquire::Acquired;
-use super::link::ServerLink;
 use super::run_state::{Checked, Doing};
 use super::shared::{Before, Fetch, Wanted, conflict};
 use super::{Outcome, Stale, announce, verify};

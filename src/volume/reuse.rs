@@ -33,7 +33,7 @@ impl Staging {
         for kept in store.kept_trees()? {
             // One that cannot be used is no reason not to fetch.
             match self.reuse_from(&kept.dir, wanted, outside) {
-                Err(error) if matches!(error, StoreError::Sentinel { .. }) => {}
+                Err(StoreError::Sentinel { .. }) => {}
                 done => done?,
             }
         }

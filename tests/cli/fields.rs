@@ -12,7 +12,7 @@ fn failed(command: &mut std::process::Command, code: i32) -> (Value, Value) {
     std::fs::write(&log, "").unwrap();
     command.env("WEIGHTLIFT_LOG_FORMAT", "json").env("WEIGHTLIFT_TERMINATION_LOG", &log);
     let run = command.run().assert_code(code);
-    let last: Value = serde_json::from_str(run.last_line()).expect(run.last_line());
+    let last: Value = serde_json::from_str(run.last_line()).expect("the last line is JSON");
     assert_eq!((&last["event"], &last["code"]), (&json!("failed"), &json!(code)), "{last}");
     let told = std::fs::read_to_string(&log).unwrap();
     assert!(told.len() <= 1_024, "{told}");

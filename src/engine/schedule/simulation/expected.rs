@@ -1,7 +1,7 @@
 //! How long a transfer takes at least, and what must hold at its end.
 
 use super::network::Conditions;
-use super::world::{GB, Hasher, MIB, Worker, World};
+use super::world::{File, GB, Hasher, MIB, Worker, World};
 
 impl World {
     /// What the transfer takes at least: all bytes over the link, or over as many connections as may be,
