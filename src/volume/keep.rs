@@ -13,14 +13,15 @@ use super::{Store, StoreError};
 pub struct Keep {
     /// So many, the ones that were replaced last.
     pub revisions: usize,
-    /// And those that were replaced no longer ago than this.
+    /// And those that were replaced less than this ago. Clocks of filesystems are coarse: what was replaced
+    /// a moment ago has an age of nothing.
     pub time: Duration,
 }
 
 impl Keep {
     /// Whether the one that was replaced as the `n`th last, from 0, and `age` ago, is kept.
     fn keeps(self, n: usize, age: Duration) -> bool {
-        n < self.revisions || age <= self.time
+        n < self.revisions || age < self.time
     }
 }
 
@@ -75,13 +76,14 @@ mod tests {
             (2, hours(24), 1, hours(900), true),
             (2, hours(24), 2, hours(900), false),
             (2, hours(24), 2, hours(23), true),
-            (2, hours(24), 9, hours(24), true),
+            (2, hours(24), 9, hours(24), false),
             (2, hours(24), 9, hours(25), false),
             (0, hours(24), 0, hours(1), true),
             (0, hours(24), 0, hours(25), false),
             (2, hours(0), 1, hours(1), true),
             (2, hours(0), 2, hours(1), false),
             (0, hours(0), 0, hours(1), false),
+            (0, hours(0), 0, hours(0), false),
         ] {
             let keep = Keep { revisions, time };
             assert_eq!(keep.keeps(n, age), is_kept, "{keep:?} {n} {age:?}");

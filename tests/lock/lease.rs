@@ -133,8 +133,10 @@ fn whoever_gets_the_lease_looks_whether_the_one_before_has_finished() {
     let waiter = pod(&cluster, &hub, &node, "pod-b").start();
     // It is silent to pod-b from now on, which has looked at the volume before.
     eventually("pod-b asks for the Lease", || cluster.has_failed());
-    std::fs::create_dir_all(node.root()).unwrap();
-    std::fs::rename(other.family("tiny"), node.family("tiny")).unwrap();
+    std::fs::create_dir_all(node.root().join(".weightlift")).unwrap();
+    for name in [".weightlift/revisions", "tiny"] {
+        std::fs::rename(other.root().join(name), node.root().join(name)).unwrap();
+    }
     let asked = hub.requests().len();
     let run = waiter.wait().assert_success();
     assert_eq!(hub.requests().len(), asked, "{}", run.stderr);

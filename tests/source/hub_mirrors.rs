@@ -364,8 +364,9 @@ fn a_refusal_that_is_final_is_told_at_once_in_its_words() {
                 continue;
             }
             let code = exit(status);
-            // What may pass is tried for two seconds, by two workers.
-            let most = if code == 20 { 4 * USUAL } else { USUAL + 4 };
+            // What may pass is tried for two seconds, by two workers; what is final is asked once more by
+            // each of those that have begun.
+            let most = if code == 20 { 4 * USUAL } else { USUAL + 6 };
             let words: &[&str] = match (place, status) {
                 // What is not there is said in our words.
                 (_, 404 | 410) => &[],

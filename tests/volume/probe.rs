@@ -259,26 +259,46 @@ fn a_quota_by_directory_that_nothing_can_be_moved_into_is_refused() {
 /// What `chattr` sets on the root, the directory above the model, or the model.
 #[test]
 fn attributes_that_keep_a_model_from_being_published_are_seen() {
-    if !is_root() || !has("chattr") {
+    if !is_root() || !has("chattr") || !has("strace") {
         return;
     }
-    for (attribute, at, is_update, refused) in [
-        ("i", "", false, Some("is immutable")),
-        ("i", "a", false, Some("a` is immutable")),
-        ("i", "a", true, Some("a` is immutable")),
-        ("i", "a/b", true, Some("a/b` is immutable")),
-        ("a", "a", false, None),
-        ("a", "a", true, Some("a` is append-only")),
-        ("a", "a/b", true, Some("a/b` is append-only")),
+    #[derive(Clone, Copy, PartialEq)]
+    enum Was {
+        Nothing,
+        /// As an earlier version has published it.
+        Directory,
+        Link,
+    }
+    for (attribute, at, was, refused) in [
+        ("i", "", Was::Nothing, Some("is immutable")),
+        ("i", "a", Was::Nothing, Some("a` is immutable")),
+        ("i", "a", Was::Directory, Some("a` is immutable")),
+        ("i", "a", Was::Link, Some("a` is immutable")),
+        ("i", "a/b", Was::Directory, Some("a/b` is immutable")),
+        // Of a revision nothing is changed.
+        ("i", "a/b", Was::Link, None),
+        ("a", "a", Was::Nothing, None),
+        ("a", "a", Was::Directory, Some("a` is append-only")),
+        ("a", "a", Was::Link, Some("a` is append-only")),
+        ("a", "a/b", Was::Directory, Some("a/b` is append-only")),
     ] {
         let (hub, volume) = (hub(), Volume::new());
         // The working area is there, and so is the directory above the model.
         fetch(&hub, &volume, &["hf://org/tiny", "a/other"]).run().assert_success();
-        if is_update {
-            fetch(&hub, &volume, &["hf://org/tiny", "a/b"]).run().assert_success();
+        let mut command = fetch(&hub, &volume, &["hf://org/tiny", "a/b"]);
+        match was {
+            Was::Nothing => {}
+            Was::Link => drop(command.run().assert_success()),
+            Was::Directory => {
+                let run = straced(&command, "symlinkat", &["symlinkat:error=EPERM"]).run();
+                run.assert_success();
+            }
+        }
+        if was != Was::Nothing {
             hub.move_branch(REPO, "main", updated());
         }
-        let Some(attribute) = with_attribute(attribute, &volume.family(at)) else { return };
+        let shown = std::fs::canonicalize(volume.family(at)).unwrap();
+        let Some(attribute) = with_attribute(attribute, &shown) else { return };
         hub.log().clear();
         let dest = if at.is_empty() { "tiny" } else { "a/b" };
         let run = fetch(&hub, &volume, &["hf://org/tiny", dest]).run();
@@ -287,8 +307,9 @@ fn attributes_that_keep_a_model_from_being_published_are_seen() {
             None => assert_eq!(run.code, 0, "{}", run.stderr),
         }
         drop(attribute);
-        if is_update {
-            volume.assert_holds("a/b", &model());
+        if was != Was::Nothing {
+            let shown = if refused.is_some() { model() } else { updated() };
+            volume.assert_holds("a/b", &shown);
         }
     }
 }
