@@ -1,6 +1,8 @@
 //! Two nodes and a real NFS server: one download, a node that is lost, and what readers on the
 //! other node see. `tests/rigs/nfs/README.md` says how they come to be.
 
+#[path = "two_nodes/readers.rs"]
+mod readers;
 #[path = "two_nodes/rig.rs"]
 mod rig;
 
@@ -280,73 +282,6 @@ fn a_waiter_whose_server_is_gone_ends_on_sigterm() {
         );
         remove(&root);
     }
-}
-
-#[test]
-fn a_reader_on_another_node_never_sees_a_mixture() {
-    let name = "a_reader_on_another_node_never_sees_a_mixture";
-    let Some(Nodes { a, b, rounds }) = nodes(name) else { return };
-    let updates = 20 * rounds;
-    let root = "/volume/mixture";
-    let hub = FakeHub::serving(REPO, revision(0));
-    a.fetch(&hub, root, &[]).run().assert_success();
-    let family = b.path("mixture/tiny");
-    assert!(family.is_symlink(), "an update here is not by link");
-    let done = AtomicBool::new(false);
-    let (sets, seen) = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut sets, mut seen) = (0_u64, BTreeSet::new());
-            while !done.load(SeqCst) {
-                let marks = read_set(&family).unwrap();
-                assert_eq!(marks.len(), 1, "a mixture: {marks:?}");
-                seen.extend(marks);
-                sets += 1;
-                // The publisher needs the one processor as well.
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            (sets, seen)
-        });
-        for n in 1..=updates {
-            hub.move_branch(REPO, "main", revision(n));
-            a.fetch(&hub, root, &[]).run().assert_success();
-        }
-        done.store(true, SeqCst);
-        reader.join().unwrap()
-    });
-    assert!(seen.len() > 2, "too few revisions were seen: {seen:?}");
-    let published = Instant::now();
-    let newest = BTreeSet::from([format!("revision {updates}")]);
-    while read_set(&family).unwrap() != newest {
-        assert!(published.elapsed() < SOON, "the last revision is not seen");
-    }
-    eprintln!(
-        "{name}: {sets} sets read during {updates} updates, {} revisions, 0 mixed; the last one \
-         seen after {:.1} s",
-        seen.len(),
-        published.elapsed().as_secs_f64()
-    );
-}
-
-const FILES: u64 = 8;
-
-/// Each of its files says which revision it is of.
-fn revision(n: u64) -> Tree {
-    (0..FILES).fold(Tree::new(), |tree, file| {
-        tree.with(&format!("{file}.json"), format!("revision {n}\n{}", "x".repeat(50_000)))
-    })
-}
-
-/// Follows the link of the family once, and says of which revisions its files are.
-fn read_set(family: &Path) -> std::io::Result<BTreeSet<String>> {
-    let dir = File::open(family)?;
-    let dir = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-    (0..FILES)
-        .map(|file| {
-            let text = std::fs::read_to_string(dir.join(format!("{file}.json")))?;
-            let mark = text.lines().next().map(str::to_owned);
-            mark.ok_or_else(|| ErrorKind::UnexpectedEof.into())
-        })
-        .collect()
 }
 
 #[test]
