@@ -84,8 +84,6 @@ fn stopped(reason: StopReason, state: &RunState) -> Error {
     }
 }
 
-/// When the run is stopped from outside. `wait` ends in time by itself and has nothing to save: only a
-/// volume that does not answer keeps it.
 /// How long the run may take in all, if that has an end.
 fn time_allowed(command: &Command) -> Option<TimeAllowed> {
     let (flag, time) = match command {
@@ -96,6 +94,8 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
     time.map(|time| TimeAllowed { flag, time })
 }
 
+/// When the run is stopped from outside. `wait` ends in time by itself and has nothing to save: only a
+/// volume that does not answer keeps it.
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
         Command::Wait(_) => (SLACK, SLACK),
