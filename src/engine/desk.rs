@@ -28,6 +28,7 @@ pub struct News {
     pub start_workers: Vec<usize>,
     pub too_slow: Option<TooSlow>,
     pub is_over: bool,
+    pub is_tick_due: bool,
 }
 
 /// What the schedule says to one worker.
@@ -169,7 +170,9 @@ impl Desk {
         let mut news = waited.unwrap_or_else(PoisonError::into_inner).0;
         let is_over = news.is_over;
         let rest = News { is_over, ..News::default() };
-        std::mem::replace(&mut news, rest)
+        // By the clock of the schedule: by another one it could be asked for in vain again and again.
+        let is_tick_due = self.started.elapsed() >= deadline;
+        News { is_tick_due, ..std::mem::replace(&mut news, rest) }
     }
 
     /// Waits for the end of the transfer, but not longer than `time`.

@@ -192,10 +192,10 @@ impl Shared<'_> {
                 self.fail(TransferError::TooSlow(too_slow));
                 return;
             }
-            let now = Usage::now(self);
-            if now.at.saturating_duration_since(last.at) < schedule::concurrency::TICK {
+            if !news.is_tick_due {
                 continue;
             }
+            let now = Usage::now(self);
             if let Some(silent) = watchdog.look(self.look(now.at)) {
                 let path = |n: usize| self.jobs.get(n).map_or("", |job| job.file.path.as_str());
                 self.fail(TransferError::Silent { silent, waits: self.activity.describe(path) });
