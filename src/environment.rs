@@ -159,6 +159,15 @@ pub fn text(name: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
+/// Whether a variable of this part is set to nothing or to white space.
+pub fn has_empty(part: Part) -> bool {
+    let is_of_part = |name: &OsString| {
+        name.to_str().and_then(entry).is_some_and(|variable| variable.part == part)
+    };
+    let is_empty = |value: &OsString| value.to_str().is_some_and(|it| it.trim().is_empty());
+    std::env::vars_os().any(|(name, value)| is_empty(&value) && is_of_part(&name))
+}
+
 /// All variables of one part that are set, and those of [`Part::Files`].
 pub fn all(part: Part) -> impl Iterator<Item = (String, OsString)> {
     let is_of_part = move |name: &str| {

@@ -44,8 +44,12 @@ impl Cli {
             };
             if value.is_some_and(is_nothing) { argument.env(None) } else { argument }
         };
-        let command = Self::command().mut_args(without_empty);
-        let command = command.mut_subcommands(|command| command.mut_args(without_empty));
+        let mut command = Self::command();
+        // Every argument is made anew for this, so only where it is needed.
+        if environment::has_empty(environment::Part::Flags) {
+            command = command.mut_args(without_empty);
+            command = command.mut_subcommands(|command| command.mut_args(without_empty));
+        }
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 }
