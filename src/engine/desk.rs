@@ -1,7 +1,7 @@
 //! Where the threads of a transfer and its schedule meet: events go in, tasks and orders come out. It
 //! decides nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ struct Worker {
     at: AtomicU64,
     /// Where its chunk ends.
     end: AtomicU64,
+    /// It may write up to here, if its chunk does not end before.
+    claimed: AtomicU64,
     recall: Order<Recall>,
     reconnect: Order<u64>,
 }
@@ -143,6 +145,13 @@ impl Desk {
         self.end_of(n)
     }
 
+    /// Worker number `n` is about to write up to `upto`; returns where its chunk ends, which it does not write
+    /// beyond. Whoever shortens the chunk looks at the claim after that: one of the two sees the other.
+    pub fn claim(&self, n: usize, upto: u64) -> u64 {
+        self.workers[n].claimed.store(upto, SeqCst);
+        self.workers[n].end.load(SeqCst)
+    }
+
     /// Where the chunk of worker number `n` ends.
     pub fn end_of(&self, n: usize) -> u64 {
         self.workers[n].end.load(Relaxed)
@@ -182,13 +191,19 @@ impl Desk {
     }
 
     fn carry_out(&self, schedule: &mut Schedule) {
+        // How far a chunk that was shortened goes all the same: its worker is there already.
+        let mut reached = None;
         while let Some(action) = schedule.poll() {
             match action {
-                Action::Give(Party::Worker(n), task) => {
+                Action::Give(Party::Worker(n), mut task) => {
                     let worker = &self.workers[n];
-                    if let Task::Fetch(chunk) = &task {
+                    if let Task::Fetch(chunk) = &mut task {
+                        if let Some(reached) = reached.take() {
+                            chunk.range.start = chunk.range.end.min(reached);
+                        }
                         worker.at.store(chunk.range.start, Relaxed);
-                        worker.end.store(chunk.range.end, Relaxed);
+                        worker.claimed.store(chunk.range.start, SeqCst);
+                        worker.end.store(chunk.range.end, SeqCst);
                     }
                     *lock(&worker.task) = Some(task);
                     worker.has_task.notify_one();
@@ -198,7 +213,10 @@ impl Desk {
                     self.hashers[n].has_task.notify_one();
                 }
                 Action::Shorten { worker, end, .. } => {
-                    self.workers[worker].end.store(end, Relaxed);
+                    let worker = &self.workers[worker];
+                    let before = worker.end.swap(end, SeqCst);
+                    let upto = worker.claimed.load(SeqCst).min(before);
+                    reached = (upto > end).then_some(upto);
                 }
                 Action::Recall { worker, lease, why } => {
                     self.workers[worker].recall.give(lease, why);

@@ -169,6 +169,7 @@ impl Shared<'_> {
             let Some(mut piece) = piece else { return Ok(()) };
             worker.post.tell(Doing::Works(job.n));
             // Others may have been given what follows.
+            end = self.desk.claim(worker.number, written.at + piece.len() as u64);
             piece.truncate(end.saturating_sub(written.at) as usize);
             staged.write_at(&piece, written.at)?;
             written.add(&piece);

@@ -285,7 +285,9 @@ impl Active {
     }
 
     fn is_complete(&self, size: u64) -> bool {
-        self.is_idle() && self.hashed == size
+        // The bytes of a chunk that is still somebody's may have been written by another, who was there
+        // already when it was given away.
+        self.is_idle() && self.leases == 0 && self.hashed == size
     }
 
     fn to_hash(&self) -> Option<Range<u64>> {

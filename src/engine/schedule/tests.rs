@@ -282,6 +282,19 @@ fn an_outlier_gives_its_rest_back_and_the_one_who_waits_takes_it() {
 }
 
 #[test]
+fn a_file_is_not_finished_while_somebody_has_a_part_that_another_has_written_already() {
+    const MIB: u64 = 1 << 20;
+    let mut scene = Scene::of(&[64 * MIB], 64 * MIB, 1);
+    assert_eq!(scene.chunk(0).map(|chunk| chunk.hashes), Some(true));
+    scene.schedule.frontier.begin(0, Party::Worker(1), 32 * MIB, false);
+    scene.schedule.frontier.written(0, Party::Worker(0), 0..64 * MIB);
+    assert!(!scene.schedule.frontier.take_complete(0, Party::Worker(0)));
+    scene.schedule.frontier.written(0, Party::Worker(1), 32 * MIB..64 * MIB);
+    assert_eq!(scene.schedule.frontier.leases(0), 0);
+    assert!(scene.schedule.frontier.take_complete(0, Party::Worker(1)));
+}
+
+#[test]
 fn a_link_that_is_slow_for_all_replaces_nobody() {
     for rate in [10_000, 100_000, 10 * MIB] {
         let mut scene = Scene::of(&[1 << 30; 4], 64 * MIB, 4);

@@ -5,7 +5,7 @@ use super::super::machine::Doing;
 use super::Fault;
 use super::network::{Fetching, NEVER};
 use super::seconds;
-use super::world::{File, Hasher, Worker, World};
+use super::world::{File, Hasher, MIB, Worker, World};
 
 impl World {
     pub fn work(&mut self, n: usize) -> Result<(), String> {
@@ -146,7 +146,14 @@ impl World {
                     if self.fault != Some(Fault::DeafToSplits)
                         && let Worker::Fetches(it) = &mut self.workers[worker]
                     {
-                        it.end = end;
+                        // It may be further than was known, or about to be.
+                        let upto = (it.at as u64 + self.random.u64(0..MIB)).min(it.end);
+                        if upto > end {
+                            (it.at, it.end) = (upto as f64, upto);
+                        } else {
+                            it.end = end;
+                        }
+                        self.reached = (upto > end).then_some(upto);
                     }
                 }
                 Action::Recall { worker, lease, why } => {
@@ -184,7 +191,10 @@ impl World {
             return Err(format!("worker {n} is given {task:?} and has {:?}", self.workers[n]));
         }
         self.workers[n] = match task {
-            Task::Fetch(chunk) => {
+            Task::Fetch(mut chunk) => {
+                if let Some(reached) = self.reached.take() {
+                    chunk.range.start = chunk.range.end.min(reached);
+                }
                 self.files[chunk.file].is_open = true;
                 let (at, end) = (chunk.range.start as f64, chunk.range.end);
                 let mut connection = self.conditions.connect(&mut self.random, self.now);

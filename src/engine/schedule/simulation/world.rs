@@ -34,6 +34,8 @@ pub struct World {
     pub recalls: u32,
     pub is_over: bool,
     pub idle_ticks: u32,
+    /// How far a chunk that was shortened goes all the same.
+    pub reached: Option<u64>,
 }
 
 #[derive(Default)]
@@ -137,6 +139,7 @@ impl World {
             recalls: 0,
             is_over: false,
             idle_ticks: 0,
+            reached: None,
         }
     }
 
