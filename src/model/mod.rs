@@ -3,12 +3,14 @@
 //!
 //! Imports nothing.
 
+pub mod abandoned;
 mod completeness;
 mod decision;
 mod digest;
 mod fields;
 mod fnmatch;
 pub(crate) mod fuzz;
+mod keep;
 mod path;
 mod plan;
 mod selection;
@@ -22,6 +24,7 @@ pub use decision::{Decision, Goal, Known, There, decide, decide_with_kept, is_wa
 pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
 pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
+pub use keep::{Keep, LedBy, RevisionFacts, is_pruned};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{

@@ -4,7 +4,6 @@
 //!
 //! Imports `model`, `content`, `fs` and `lock`; knows nothing of URLs and networks.
 
-mod abandoned;
 mod abilities;
 mod adopt;
 mod area;
@@ -21,6 +20,7 @@ mod held;
 mod journal;
 mod keep;
 mod layout;
+mod leftover;
 mod mounts;
 mod probe;
 mod publish;
@@ -38,7 +38,7 @@ pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
 pub use error::StoreError;
 pub use existing::{Existing, first_difference, read_sentinel};
 pub use foreign::Foreign;
-pub use keep::{Keep, RemovedRevisions};
+pub use keep::RemovedRevisions;
 pub use layout::{Destination, Store};
 pub use publish::{Publication, Published};
 pub use recheck::Surroundings;
