@@ -16,6 +16,7 @@ mod plan;
 mod selection;
 mod sentinel;
 mod snapshot;
+mod summary;
 pub mod text;
 mod uri;
 
@@ -32,6 +33,7 @@ pub use selection::{
 };
 pub use sentinel::{Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file};
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
+pub use summary::Summary;
 pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.
