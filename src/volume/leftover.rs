@@ -73,26 +73,27 @@ impl Look<'_> {
         let mut facts = Facts { writer: Writer::Gone, silence, is_superseded };
         // Whose lock is taken for a look only, and by nobody who has just begun.
         if verdict(facts, self.limits) == Verdict::Remove {
-            facts.writer = writer_of(self.us, &old, header.as_ref())?;
+            facts.writer = self.writer_of(&old, header.as_ref(), silence)?;
         }
         Ok(Found::Staging { facts, sign, store })
     }
-}
 
-fn writer_of(
-    us: &NodeIdentity,
-    old: &Dir,
-    header: Option<&journal::Header>,
-) -> Result<Writer, StoreError> {
-    if journal::is_held(old)? {
-        return Ok(Writer::AtWork);
+    fn writer_of(
+        &self,
+        old: &Dir,
+        header: Option<&journal::Header>,
+        silence: Duration,
+    ) -> Result<Writer, StoreError> {
+        if journal::is_held(old)? {
+            return Ok(Writer::AtWork);
+        }
+        let is_gone = match header {
+            Some(header) => is_gone(self.us, old, header)? == Some(true),
+            // It has been without a line in its journal all the time.
+            None => filesystem::is_local(old) && silence >= self.limits.unknown,
+        };
+        Ok(if is_gone { Writer::Gone } else { Writer::Unknown })
     }
-    let is_gone = match header {
-        Some(header) => is_gone(us, old, header)? == Some(true),
-        // It has been without a line in its journal all the time.
-        None => filesystem::is_local(old),
-    };
-    Ok(if is_gone { Writer::Gone } else { Writer::Unknown })
 }
 
 /// Whether the family has a complete revision that was written after `last_sign`.

@@ -210,6 +210,8 @@ impl Staging {
         let name = family.path().name();
         self.make_link(family, id)?;
         let revisions = self.revisions(family)?;
+        // Whoever removes old ones on another node does not see the link at once.
+        let _ = revisions.touch(id);
         revisions.sync()?;
         let there = parent.kind(name)?;
         match there {
@@ -230,7 +232,12 @@ impl Staging {
         self.show_link(&parent, family, there)?;
         revisions.sync()?;
         self.dir.sync()?;
-        store.sync_above()
+        store.sync_above()?;
+        match revisions.kind(id)? {
+            // Where no lock keeps others out, it may have been removed since it was found.
+            None => Err(StoreError::Disturbed(revisions.path_of(id))),
+            Some(_) => Ok(()),
+        }
     }
 }
 
