@@ -1,5 +1,6 @@
 //! What is told of a family: what it shows, what is kept, who is at work. Reads only, and one thing at a time.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,8 @@ use crate::model::abandoned::silence;
 use crate::model::{SENTINEL, STATE_DIR, Summary, text};
 
 const MAX_CHARS: usize = 80;
+/// So much that could not be read is told of one family.
+const MAX_PROBLEMS: usize = 20;
 
 /// One family on the volume. The fields are an interface; sizes are bytes, ages seconds.
 #[derive(Debug, Serialize)]
@@ -164,17 +167,16 @@ impl Survey {
             Some(store) => {
                 if let Err(error) = report.look_at_shown(store) {
                     report.status = FamilyStatus::Unreadable;
-                    report.problems.push(error.to_string());
+                    report.note(error);
                 }
                 if let Err(error) = report.look_at_kept(store) {
-                    report.problems.push(error.to_string());
+                    report.note(error);
                 }
             }
             None => {
                 report.status = FamilyStatus::Unreadable;
-                report.problems.push(
-                    "its name is too long to be read from the working area, and no link shows it"
-                        .into(),
+                report.note(
+                    "its name is too long to be read from the working area, and no link shows it",
                 );
             }
         }
@@ -183,7 +185,7 @@ impl Survey {
             None => Ok(()),
         });
         if let Err(error) = looked {
-            report.problems.push(error.to_string());
+            report.note(error);
         }
         report
     }
@@ -218,6 +220,14 @@ impl FamilyReport {
             && self.problems.is_empty()
     }
 
+    fn note(&mut self, problem: impl ToString) {
+        match self.problems.len() {
+            0..MAX_PROBLEMS => self.problems.push(problem.to_string()),
+            MAX_PROBLEMS => self.problems.push("and more".into()),
+            _ => {}
+        }
+    }
+
     fn look_at_shown(&mut self, store: &Store) -> Result<(), StoreError> {
         let Some(dir) = store.family_dir()? else { return Ok(()) };
         let Some(summary) = with_sentinel(&dir, Summary::read)? else { return Ok(()) };
@@ -233,25 +243,32 @@ impl FamilyReport {
             return Ok(());
         }
         let Some(own) = store.revisions()? else { return Ok(()) };
+        let mut kept = Vec::new();
         for tree in store.kept_trees()? {
             let path = store.path_of_kept(&tree.id).display().to_string();
             let read = match own.child(&tree.id) {
-                Ok(Some(dir)) => with_sentinel(&dir, Summary::read),
+                Ok(Some(dir)) => with_sentinel(&dir, Summary::read)
+                    .and_then(|summary| Ok((summary, dir.modified_of(SENTINEL)?))),
                 Ok(None) => continue,
                 Err(error) => Err(error.into()),
             };
             match read {
-                Ok(Some(summary)) => self.kept.push(KeptReport {
-                    path,
-                    summary,
-                    frees_bytes: own.bytes_below(&tree.id),
-                    age_seconds: since(tree.since),
-                    id: tree.id,
-                }),
-                Ok(None) => self.problems.push(format!("`{path}` holds no revision")),
-                Err(error) => self.problems.push(error.to_string()),
+                Ok((Some(summary), published)) => kept.push((
+                    (tree.since, published),
+                    KeptReport {
+                        path,
+                        summary,
+                        frees_bytes: own.bytes_below(&tree.id),
+                        age_seconds: since(tree.since),
+                        id: tree.id,
+                    },
+                )),
+                Ok((None, _)) => self.note(format!("`{path}` holds no revision")),
+                Err(error) => self.note(error),
             }
         }
+        kept.sort_by_key(|(when, _)| Reverse(*when));
+        self.kept = kept.into_iter().map(|(_, report)| report).collect();
         Ok(())
     }
 
@@ -272,7 +289,7 @@ impl FamilyReport {
             }
             match AttemptReport::of(&attempts, &name, &us) {
                 Ok(report) => self.attempts.extend(report),
-                Err(error) => self.problems.push(error.to_string()),
+                Err(error) => self.note(error),
             }
         }
         Ok(())

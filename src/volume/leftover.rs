@@ -151,7 +151,7 @@ pub(super) fn remove(
     }
     drop(old);
     let told = Told::of(attempts, name, Some(facts.silence));
-    remove_attempt(attempts, name)?;
+    // First: once the attempt is gone, nobody knows any more whose heartbeat that is.
     if let Some((state_name, _)) = attempt_parts(name)
         && let Some(owners) = area.state.child("owners")?
     {
@@ -160,6 +160,7 @@ pub(super) fn remove(
             owners.remove_file(&heartbeat)?;
         }
     }
+    remove_attempt(attempts, name)?;
     Ok(Some(told))
 }
 

@@ -1,6 +1,7 @@
 //! Removing what nothing on the volume needs any more: dead attempts, and kept revisions that the user lets go.
 //! What may go is decided in `model`; here it is found, weighed and removed, under the lock of its family.
 
+use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
 
 use super::area::Area;
@@ -18,7 +19,7 @@ use crate::fs::{Dir, NodeIdentity, filesystem, space};
 use crate::lock::heartbeat::{STOPPED_AFTER, file_name};
 use crate::lock::{Lock, Owner, TryLock};
 use crate::model::abandoned::{Limits, Verdict, silence, verdict};
-use crate::model::{Keep, LedBy, RevisionFacts, Summary, is_pruned};
+use crate::model::{Keep, LedBy, RevisionFacts, SENTINEL, Summary, is_pruned};
 
 /// A heartbeat that was written less than this ago may be that of a fetch.
 const HEARD_WITHIN: Duration = STOPPED_AFTER.saturating_mul(4);
@@ -129,7 +130,7 @@ impl<'a> Pruner<'a> {
                 None => all.found.extend(found),
             }
         }
-        all.found.sort_by_key(|it| (it.what, std::cmp::Reverse(it.age)));
+        all.found.sort_by_key(|it| (it.what, Reverse(it.age)));
         all
     }
 
@@ -146,7 +147,7 @@ impl<'a> Pruner<'a> {
         let was_empty = suspects.is_empty();
         if is_over {
             found.append(&mut suspects);
-            found.sort_by_key(|it| (it.what, std::cmp::Reverse(it.age)));
+            found.sort_by_key(|it| (it.what, Reverse(it.age)));
         }
         is_over || was_empty
     }
@@ -414,10 +415,14 @@ fn revisions(store: &Store, own: &Dir) -> Result<Vec<(String, Duration, Summary)
     let with_summary = |id: String, since| {
         let dir = own.child(&id).ok()??;
         let summary = with_sentinel(&dir, Summary::read).ok()??;
-        Some((id, since, summary))
+        let published = dir.modified_of(SENTINEL).ok()??;
+        Some((published, (id, since, summary)))
     };
     let trees = store.kept_trees()?.into_iter();
-    Ok(trees.filter_map(|tree| with_summary(tree.id, tree.since)).collect())
+    let mut found: Vec<_> = trees.filter_map(|tree| with_summary(tree.id, tree.since)).collect();
+    // Clocks of filesystems are coarse: of two that were shown in one moment the later one was written later.
+    found.sort_by_key(|(published, (_, since, _))| Reverse((*since, *published)));
+    Ok(found.into_iter().map(|(_, revision)| revision).collect())
 }
 
 /// The time on the filesystem: its clock may differ from ours, and its files are dated by it.

@@ -210,8 +210,6 @@ impl Staging {
         let name = family.path().name();
         self.make_link(family, id)?;
         let revisions = self.revisions(family)?;
-        // Whoever removes old ones on another node does not see the link at once.
-        let _ = revisions.touch(id);
         revisions.sync()?;
         let there = parent.kind(name)?;
         match there {
@@ -229,6 +227,8 @@ impl Staging {
             }
             None | Some(Kind::File | Kind::Other) => {}
         }
+        // Whoever removes old ones on another node does not see the link at once.
+        let _ = revisions.touch(id);
         self.show_link(&parent, family, there)?;
         revisions.sync()?;
         self.dir.sync()?;
