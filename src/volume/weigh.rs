@@ -19,17 +19,17 @@ const MAX_FILES: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Weighed {
     /// How many names of a file, by device and inode, are gone.
-    names: HashMap<(u64, u64), u64>,
+    names: HashMap<(u64, u64), usize>,
 }
 
 impl Weighed {
     fn is_last_name(&mut self, stat: &rustix::fs::Stat) -> bool {
-        let links = stat.st_nlink as u64;
+        let links = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
         if links <= 1 {
             return true;
         }
         let is_known = self.names.len() < MAX_FILES;
-        let file = (stat.st_dev as u64, stat.st_ino as u64);
+        let file = (stat.st_dev, stat.st_ino);
         match self.names.get_mut(&file) {
             Some(gone) => {
                 *gone += 1;

@@ -126,6 +126,11 @@ fn a_model_that_shows_nothing_is_pruned_by_the_same_rules() {
     let pod = published(3, 10);
     std::fs::remove_file(pod.volume.family("tiny")).unwrap();
     let kept = || list(&pod.volume.root().join(".weightlift/revisions/tiny")).len();
+    // Shown in one moment, as far as the clock of the filesystem tells.
+    let then = std::time::SystemTime::now() - Duration::from_secs(3_600);
+    for revision in list(&pod.volume.root().join(".weightlift/revisions/tiny")) {
+        std::fs::File::open(revision).unwrap().set_modified(then).unwrap();
+    }
     let latest = pod.hub.commit(REPO);
     prune(&pod.volume.root(), &["--yes"]).run().assert_success();
     assert_eq!(kept(), 1);
