@@ -7,6 +7,7 @@
 mod cli;
 pub mod commands;
 pub mod content;
+mod ending;
 pub mod engine;
 pub mod environment;
 pub mod error;

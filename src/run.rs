@@ -1,36 +1,27 @@
-//! From arguments to an exit code: the last line, the termination message, and nothing lost
-//! between.
+//! From arguments to an exit code, and nothing lost between.
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use rustix::fs::{Mode, OFlags};
+use serde::Serialize;
 
 use crate::cli::{Cli, Command, LogKind, Output};
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::shared::Fetch;
-use crate::commands::{Outcome, verify, wait};
+use crate::commands::{Outcome, list, prune, verify, wait};
+use crate::ending::{Done, Ending, failed};
 use crate::engine::{Stop, TransferError};
 use crate::environment;
 use crate::error::{Class, Error};
-use crate::model::{ErrorFields, text};
+use crate::model::text;
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 
-/// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
-const MAX_MESSAGE_BYTES: usize = 1024;
-
-/// Bound of the sentence of a last line.
-const MAX_CHARS: usize = 2_000;
-
-/// How long a last line may take when time is up.
-const TIME_TO_TELL: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How much later than it should a `wait` may end.
 const SLACK: Duration = Duration::from_secs(2);
@@ -90,6 +81,8 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
         Command::Fetch(args) => ("--deadline", args.deadline.deadline),
         Command::Verify(args) => ("--deadline", args.deadline.deadline),
         Command::Wait(args) => ("--timeout", Some(args.timeout)),
+        Command::List(args) => ("--deadline", args.deadline.deadline),
+        Command::Prune(args) => ("--deadline", args.deadline.deadline),
     };
     time.map(|time| TimeAllowed { flag, time })
 }
@@ -99,7 +92,9 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
         Command::Wait(_) => (SLACK, SLACK),
-        Command::Fetch(_) | Command::Verify(_) => (Duration::ZERO, TIME_TO_STOP),
+        Command::Fetch(_) | Command::Verify(_) | Command::List(_) | Command::Prune(_) => {
+            (Duration::ZERO, TIME_TO_STOP)
+        }
     };
     let at = started.checked_add(allowed.time)?.checked_add(later)?;
     Some(TimeLimit { at, time_to_stop })
@@ -119,15 +114,11 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
     })
 }
 
-fn command(
-    cli: &Cli,
-    screen: &Screen,
-    stop: &Stop,
-    state: &RunState,
-) -> Result<Vec<Outcome>, Error> {
+fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<Done, Error> {
+    let output = cli.global.output;
     let mut done = Vec::new();
     let mut finish = |outcome: Outcome, is_last: bool| {
-        print(&outcome, cli.global.output)?;
+        print(outcome.to_load(), &outcome, output)?;
         if !is_last {
             screen.tell(&Event::Complete { message: outcome.summary.clone() });
         }
@@ -157,6 +148,16 @@ fn command(
                 finish(runtime.block_on(waited)?, n + 1 == models.len())?;
             }
         }
+        Command::List(args) => {
+            let root = args.root.path()?;
+            let mut each = |family: &_| print(&list::text(family), family, output);
+            return list::root(&root, &mut each, screen, stop, state).map(Done::of_message);
+        }
+        Command::Prune(args) => {
+            let root = args.root.path()?;
+            let mut each = |pruned: &_| print(&prune::text(pruned), pruned, output);
+            return prune::root(&root, args, &mut each, screen, stop, state).map(Done::of_message);
+        }
         Command::Verify(args) => {
             let mut first_error = None;
             state.has_models(args.paths.len());
@@ -180,7 +181,7 @@ fn command(
             }
         }
     }
-    Ok(done)
+    Ok(Done::of_models(&done))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -192,12 +193,12 @@ fn no_thread(error: std::io::Error) -> Error {
     TransferError::Thread(error).into()
 }
 
-/// The one line on standard output.
-fn print(outcome: &Outcome, output: Output) -> Result<(), Error> {
+/// What standard output gets of one thing: a text, or one line of JSON.
+fn print(text: &str, fields: &impl Serialize, output: Output) -> Result<(), Error> {
     let line = match output {
-        Output::Text => outcome.to_load().to_owned(),
+        Output::Text => text.to_owned(),
         Output::Json => text::inert_json(
-            &serde_json::to_string(outcome).map_err(|error| Error::Bug(error.to_string()))?,
+            &serde_json::to_string(fields).map_err(|error| Error::Bug(error.to_string()))?,
         ),
     };
     let mut out = std::io::stdout().lock();
@@ -210,132 +211,6 @@ fn print(outcome: &Outcome, output: Output) -> Result<(), Error> {
             error,
         ))),
         Ok(()) => Ok(()),
-    }
-}
-
-/// How the process says goodbye.
-#[derive(Clone)]
-struct Ending {
-    termination_log: PathBuf,
-    screen: Screen,
-}
-
-impl Ending {
-    /// The last line on standard error, the termination message, and the exit code.
-    fn report(&self, result: &Result<Vec<Outcome>, Error>) -> u8 {
-        let done = match result {
-            Ok(done) => done,
-            Err(error) => {
-                self.write_termination_message(error.class(), &error.to_string(), Facts::of(error));
-                self.screen.tell(&failed(error));
-                return error.class().exit_code();
-            }
-        };
-        // The one that somebody should know of, or else the last.
-        let stale = done.iter().rev().find(|outcome| outcome.stale.is_some());
-        let outcome = stale.or(done.last());
-        let message = outcome.map(|outcome| outcome.summary.clone()).unwrap_or_default();
-        let message = text::inert(&message, MAX_CHARS);
-        let facts = outcome.map(Facts::of_outcome).unwrap_or_default();
-        self.write_termination_message(Class::Complete, &message, facts);
-        self.screen.tell(&Event::Complete { message });
-        Class::Complete.exit_code()
-    }
-
-    fn write_termination_message(&self, class: Class, message: &str, more: Facts) {
-        let mut chars = 600;
-        let json = loop {
-            let message = text::inert(message, chars);
-            let mut facts = serde_json::json!({
-                "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
-            });
-            for (name, value) in &more.0 {
-                facts[*name] = value.clone();
-            }
-            let json = text::inert_json(&facts.to_string()) + "\n";
-            if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {
-                break json;
-            }
-            chars /= 2;
-        };
-        // Only an existing file, and never through a link: the kubelet has made it.
-        let flags =
-            OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        if let Ok(fd) = rustix::fs::open(&self.termination_log, flags, Mode::empty()) {
-            let _ = std::fs::File::from(fd).write_all(json.as_bytes());
-        }
-    }
-
-    /// A panic on any thread is reported like every other end, with exit code 70.
-    fn catch_panics(&self) {
-        let ending = self.clone();
-        std::panic::set_hook(Box::new(move |panic| {
-            let at = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
-            // What is not a literal may quote a URL or a header.
-            let what = text::without_secrets(panic.payload_as_str().unwrap_or_default());
-            ending.leave(&Error::Bug(format!("panicked{at}: {what}")));
-        }));
-    }
-
-    /// Ends the process now, whatever its other threads are doing.
-    fn leave(&self, error: &Error) -> ! {
-        static IS_LEAVING: AtomicBool = AtomicBool::new(false);
-        let class = error.class();
-        let started = Instant::now();
-        if !IS_LEAVING.swap(true, SeqCst) {
-            self.write_termination_message(class, &error.to_string(), Facts::of(error));
-            // Somebody may hold the screen for ever, and whoever should read it may not.
-            let (screen, last) = (self.screen.clone(), failed(error));
-            let tell = move || screen.tell(&last);
-            let told = std::thread::Builder::new().spawn(tell);
-            while told.as_ref().is_ok_and(|told| !told.is_finished())
-                && started.elapsed() < TIME_TO_TELL
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        } else {
-            // Another thread is telling why.
-            std::thread::sleep(TIME_TO_TELL);
-        }
-        std::process::exit(i32::from(class.exit_code()));
-    }
-}
-
-/// The last thing that is said of a model or of a run that has failed.
-fn failed(error: &Error) -> Event {
-    let class = error.class();
-    Event::Failed {
-        message: text::inert(&error.to_string(), MAX_CHARS),
-        code: class.exit_code(),
-        class: class.name(),
-        fields: Box::new(error.fields()),
-    }
-}
-
-/// What the termination message has beside class and sentence.
-#[derive(Default)]
-struct Facts(Vec<(&'static str, serde_json::Value)>);
-
-impl Facts {
-    fn of_outcome(outcome: &Outcome) -> Self {
-        let mut facts = vec![("status", outcome.status.into())];
-        // A path that leaves no room for the message is dropped: the log has it.
-        if outcome.path.len() < MAX_MESSAGE_BYTES / 2 {
-            facts.push(("path", outcome.path.as_str().into()));
-        }
-        Self(facts)
-    }
-
-    /// The short ones; the others are in the log.
-    fn of(error: &Error) -> Self {
-        let ErrorFields { host, http_status, file, .. } = error.fields();
-        let short = |text: Option<String>| text.filter(|text| text.len() < MAX_MESSAGE_BYTES / 5);
-        let facts = [
-            ("host", short(host).map(Into::into)),
-            ("http_status", http_status.map(Into::into)),
-            ("file", short(file).map(Into::into)),
-        ];
-        Self(facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
     }
 }
 

@@ -92,6 +92,11 @@ GOOD = {
         },
         "Deployment Job PersistentVolumeClaim Service",
     ),
+    "prune": (
+        {"prune": {"enabled": True, "keepRevisions": 0, "olderThan": "90d"}},
+        "CronJob Job PersistentVolumeClaim",
+    ),
+    "prune that only tells": ({"prune": {"enabled": True, "dryRun": True}}, "CronJob Job PersistentVolumeClaim"),
     "a suspended job": ({"download": {"suspend": True}}, "Job PersistentVolumeClaim"),
     "rwo": ({"storage": {"mode": "rwo", "storageClassName": "gp3"}}, "Job PersistentVolumeClaim"),
     "rox": (rox(SNAPSHOT), "Deployment PersistentVolumeClaim Service"),
@@ -177,6 +182,7 @@ BAD_FOR_SCHEMA = {
     "a port below 1024": ({"server": {"port": 80}}, "port"),
     "a timeout in words": ({"server": {"waitTimeout": "two hours"}}, "waitTimeout"),
     "a digest that is a tag": ({"image": {"digest": "latest"}}, "digest"),
+    "an age without a unit": ({"prune": {"olderThan": "720"}}, "olderThan"),
     "a schedule of four fields": ({"download": {"schedule": "0 4 * *"}}, "schedule"),
     "a secret's name in capitals": ({"huggingface": {"secretName": "HF_TOKEN"}}, "secretName"),
     "a source of data without a kind": (rox({"name": "x"}), "'kind'"),
@@ -196,6 +202,10 @@ BAD_FOR_TEMPLATES = {
         "too alike",
     ),
     "a server of no model": ({"server": {"enabled": True, "model": "other"}}, "is no dest"),
+    "prune on a volume that is read-only": (
+        {**rox(SNAPSHOT), "prune": {"enabled": True}},
+        "nothing can be removed",
+    ),
     "rox without a source": ({**WAITING, "storage": {"mode": "rox"}}, "dataSource"),
     "rox that a Job fills": ({"storage": {"mode": "rox", "dataSource": SNAPSHOT}}, "read-only"),
     "a read-only claim that a server fills": (
@@ -377,6 +387,14 @@ def the_arguments_are_those_of_weightlift():
         "fetch", "--include=*.json", "--include=*.safetensors", "--exclude=a b*", "--all", "--deny-pickle",
         f"--expect-revision={COMMIT}", "--retry-timeout=10m", "--connections=4", MODEL["source"], MODEL["dest"],
     ]  # fmt: skip
+    for name, expected in (
+        ("prune", ["prune", "--yes", "--keep-revisions=0", "--older-than=90d"]),
+        ("prune that only tells", ["prune", "--keep-revisions=1", "--older-than=720h"]),
+    ):
+        (cron,) = [r for r in render(good(GOOD[name][0])) if r["kind"] == "CronJob"]
+        (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        assert container["args"] == expected, f"{name}: {container['args']}"
+        assert not container["volumeMounts"][0].get("readOnly") and "env" not in container, name
     (deployment,) = [r for r in render(good(GOOD["rox"][0])) if r["kind"] == "Deployment"]
     (waiting,) = deployment["spec"]["template"]["spec"]["initContainers"]
     assert waiting["args"] == [
@@ -394,7 +412,7 @@ def the_real_program_parses_every_command_line():
     seen = {tuple(container["args"]) for container in ours}
     for args in seen:
         program.parse(path, list(args))
-    assert {args[0] for args in seen} == {"fetch", "wait"}, f"only {seen} are there"
+    assert {args[0] for args in seen} == {"fetch", "wait", "prune"}, f"only {seen} are there"
 
 
 def a_job_gives_up_on_permanent_failures_only():

@@ -7,10 +7,9 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::engine;
-use crate::model::{Selection, text};
+use crate::model::{Keep, Selection, text};
 use crate::process;
 use crate::source::{S3Settings, SourceSettings};
-use crate::volume::Keep;
 
 /// A place of --also is listed within this time, or left alone.
 const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);

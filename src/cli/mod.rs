@@ -4,9 +4,11 @@
 
 mod fetch;
 mod models;
+mod order;
 
 pub use fetch::{FetchArgs, IfStale, LockKind};
 pub use models::Model;
+pub use order::{ListArgs, PruneArgs};
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -62,6 +64,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Waits until somebody else has put models onto the volume; reads only, asks no network
     Wait(WaitArgs),
+    /// Lists the models on a volume, what is kept of them, and who is at work; reads only
+    List(ListArgs),
+    /// Removes revisions that were replaced and attempts that are dead; says what, until --yes is given
+    Prune(PruneArgs),
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use crate::model::{ModelDir, SourceUri, text};
 use crate::volume::Destination;
 
 /// Where models go if nobody says otherwise.
-const DEFAULT_ROOT: &str = "/data/models";
+pub(super) const DEFAULT_ROOT: &str = "/data/models";
 
 /// One model to fetch.
 #[derive(Clone, Debug)]

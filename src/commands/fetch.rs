@@ -176,11 +176,20 @@ impl Fetch<'_> {
         Ok(outcome.ended(wanted.started))
     }
 
-    /// Where there is no space, says also what unfinished attempts of other models take.
+    /// Where there is no space, says also what unfinished attempts of other models take, and what `prune` can
+    /// free.
     fn with_what_is_held(&self, mut error: Error, store: &Store) -> Error {
-        if error.class() == Class::NoSpace
-            && let Some(held) = store.held_by_others()
-        {
+        if error.class() != Class::NoSpace {
+            return error;
+        }
+        let prunable = store.prunable_bytes().unwrap_or_default();
+        let prune = (prunable > 0).then(|| {
+            let root = store.destination.root.display();
+            format!("`weightlift prune --root {root}` can free {}", text::size(prunable))
+        });
+        let held: Vec<String> = store.held_by_others().into_iter().chain(prune).collect();
+        if !held.is_empty() {
+            let held = held.join("; ");
             let is_told = match &mut error {
                 Error::Store(error) => error.with_what_is_held(&held),
                 _ => false,

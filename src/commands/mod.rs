@@ -12,6 +12,8 @@ mod fetch;
 mod fill;
 mod kept;
 mod link;
+pub mod list;
+pub mod prune;
 pub mod run_state;
 pub mod shared;
 pub mod verify;

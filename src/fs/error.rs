@@ -44,6 +44,16 @@ impl FsError {
         }
     }
 
+    /// What holds the space that is missing, if that was told.
+    pub fn held(&self) -> Option<&str> {
+        match self {
+            Self::NoSpace { held, .. } | Self::NoInodes { held, .. } if !held.is_empty() => {
+                Some(held)
+            }
+            _ => None,
+        }
+    }
+
     /// Says as well what holds the space that is missing, where the message has room for it.
     pub fn with_what_is_held(&mut self, by: &str) -> bool {
         match self {

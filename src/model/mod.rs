@@ -3,17 +3,20 @@
 //!
 //! Imports nothing.
 
+pub mod abandoned;
 mod completeness;
 mod decision;
 mod digest;
 mod fields;
 mod fnmatch;
 pub(crate) mod fuzz;
+mod keep;
 mod path;
 mod plan;
 mod selection;
 mod sentinel;
 mod snapshot;
+mod summary;
 pub mod text;
 mod uri;
 
@@ -22,6 +25,7 @@ pub use decision::{Decision, Goal, Known, There, decide, decide_with_kept, is_wa
 pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
 pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
+pub use keep::{Keep, LedBy, RevisionFacts, is_pruned};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{
@@ -29,6 +33,7 @@ pub use selection::{
 };
 pub use sentinel::{Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file};
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
+pub use summary::Summary;
 pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.

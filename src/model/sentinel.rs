@@ -251,7 +251,7 @@ impl SentinelHead {
 }
 
 /// Reads all of `json`, which has the format that `format_of` tells.
-fn read<T: DeserializeOwned>(
+pub(super) fn read<T: DeserializeOwned>(
     mut json: impl Read + Seek,
     format_of: impl Fn(&T) -> u32,
 ) -> Result<T, SentinelProblem> {

@@ -86,6 +86,8 @@ pub enum Event {
     Linked { link: String, target: String },
     /// Kept revisions of the model were removed, as old and as many as the user lets go.
     RemovedRevisions { path: String, revisions: Vec<String>, bytes: u64 },
+    /// Nothing of a family is removed, because it is in use.
+    Skipped { family: String, why: String },
     /// The volume, the cluster or the source is less than it could be, or holds what the user may not have
     /// meant: what it is, and what comes of it.
     Warning {
@@ -144,6 +146,7 @@ impl Event {
             | Self::Replacing { .. }
             | Self::Stale { .. }
             | Self::FetchingAgain { .. }
+            | Self::Skipped { .. }
             | Self::Warning { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
             Self::Rechecking { .. }
@@ -255,6 +258,7 @@ impl fmt::Display for Event {
                     named.join(", ")
                 )
             }
+            Self::Skipped { family, why } => write!(out, "skipped `{family}`: {why}"),
             Self::Warning { message } | Self::Note { message } | Self::Complete { message } => {
                 out.write_str(message)
             }

@@ -2,9 +2,46 @@
 
 use std::path::PathBuf;
 
-use super::{Destination, Store, StoreError, mounts};
+use super::layout::IN_PLACE;
+use super::mounts::{self, Outer};
+use super::{Destination, Store, StoreError};
 use crate::fs::Dir;
 use crate::model::ModelDir;
+
+/// A working area, and the directory that it is for.
+pub(super) struct Area {
+    pub state: Dir,
+    pub base: PathBuf,
+    /// The way to that directory, if it is not a root that was named.
+    pub outer: Option<Outer>,
+    /// The model in it that is fetched at the moment.
+    pub own: Option<Store>,
+}
+
+impl Area {
+    /// That of `store`, opened as `state`.
+    pub fn of(store: &Store, state: Dir) -> Self {
+        let outer = if store.in_place { None } else { store.outer.clone() };
+        Self { state, base: store.base_path(), outer, own: Some(store.clone()) }
+    }
+
+    /// That of the root which `store` is below.
+    pub fn above(store: &Store, state: Dir) -> Self {
+        let (base, outer) = (store.destination.root.clone(), store.outer.clone());
+        Self { state, base, outer, own: None }
+    }
+
+    /// Where the attempts of `state_name` are published, if the name was not cut.
+    pub fn store_of(&self, state_name: &str) -> Option<Store> {
+        if state_name == IN_PLACE {
+            // Of the directory itself, or of a family of that name: who knows.
+            return None;
+        }
+        let family = ModelDir::of_file_name(state_name)?;
+        let destination = Destination { root: self.base.clone(), family };
+        Some(Store { destination, in_place: false, outer: self.outer.clone() })
+    }
+}
 
 impl Store {
     /// Lets the last filesystem on the way to the directory above the family be the root.
@@ -30,12 +67,6 @@ impl Store {
     /// The directory of [`Store::base_path`], if it is there.
     pub(super) fn base(&self) -> Result<Option<Dir>, StoreError> {
         if self.in_place { self.family_dir() } else { self.root() }
-    }
-
-    /// The store of another family of the same root.
-    pub(super) fn beside(&self, family: ModelDir) -> Self {
-        let destination = Destination { root: self.destination.root.clone(), family };
-        Self { destination, in_place: false, outer: self.outer.clone() }
     }
 
     /// The directory above the family, or the lowest one above that is there; and which of them it is.

@@ -82,7 +82,11 @@ impl StoreError {
             | Self::Lacks { path, .. } => path,
             Self::Overtaken(path) | Self::Disturbed(path) | Self::NoAtomicPublication(path) => path,
         };
-        ErrorFields::of_file(path.display())
+        let hint = match self {
+            Self::Fs(error) => error.held().map(str::to_owned),
+            _ => None,
+        };
+        ErrorFields { hint, ..ErrorFields::of_file(path.display()) }
     }
 
     /// The system's error number, where there is one.

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::abandoned::silence;
 use super::attempts::{Sign, attempt_parts, open_attempt};
 use super::staging::ATTEMPTS;
 use super::sweep::GONE;
 use super::{Store, journal};
 use crate::fs::Dir;
 use crate::lock::heartbeat::STOPPED_AFTER;
+use crate::model::abandoned::silence;
 use crate::model::{ModelDir, STATE_DIR, text};
 
 /// So many models are told by their names.

@@ -4,7 +4,6 @@
 //!
 //! Imports `model`, `content`, `fs` and `lock`; knows nothing of URLs and networks.
 
-mod abandoned;
 mod abilities;
 mod adopt;
 mod area;
@@ -18,11 +17,15 @@ mod finish;
 mod foreign;
 pub(crate) mod fuzz;
 mod held;
+mod inventory;
 mod journal;
 mod keep;
 mod layout;
+mod leftover;
 mod mounts;
 mod probe;
+mod prunable;
+mod prune;
 mod publish;
 mod recheck;
 mod remove;
@@ -31,16 +34,23 @@ mod revisions;
 mod settle;
 mod show;
 mod staging;
+mod survey;
 mod sweep;
 mod wanted;
+mod weigh;
 
 pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
 pub use error::StoreError;
 pub use existing::{Existing, first_difference, read_sentinel};
 pub use foreign::Foreign;
-pub use keep::{Keep, RemovedRevisions};
+pub use inventory::{AttemptReport, AttemptState, FamilyReport, FamilyStatus, KeptReport};
+pub use keep::RemovedRevisions;
 pub use layout::{Destination, Store};
+pub use prunable::{Candidate, Candidates, Prunable, PruneRules, Pruner};
+pub use prune::Pruned;
 pub use publish::{Publication, Published};
 pub use recheck::Surroundings;
 pub use revisions::Kept;
 pub use staging::{StagedFile, Staging};
+pub use survey::Survey;
+pub use weigh::Weighed;

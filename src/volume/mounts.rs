@@ -20,6 +20,10 @@ pub(super) struct Outer {
 }
 
 impl Outer {
+    pub fn path(&self) -> PathBuf {
+        self.parts.iter().fold(self.root.clone(), |at, part| at.join(part))
+    }
+
     pub fn open_inner(&self) -> Result<Option<Dir>, StoreError> {
         let Some(root) = Dir::open(&self.root)? else { return Ok(None) };
         Ok(root.descend(self.parts.iter().map(String::as_str))?)

@@ -2,16 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
 use super::StoreError;
 use crate::fs::dir::DIRECTORY;
-use crate::fs::{Dir, Kind, filesystem};
+use crate::fs::{Dir, filesystem};
 
 /// No tree of ours has as many levels of directories. Each that is walked holds a descriptor.
-const MAX_LEVELS: usize = 120;
+pub(super) const MAX_LEVELS: usize = 120;
 
 /// What has become of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +28,6 @@ impl Dir {
     pub fn remove_tree(&self, name: &str) -> Result<Removal, StoreError> {
         remove(self.as_fd(), name, MAX_LEVELS)
             .map_err(|error| StoreError::io("remove", &self.path_of(name), error))
-    }
-
-    /// Bytes that the files below `name` take and that its removal would free. What cannot be looked at
-    /// counts for nothing.
-    pub fn bytes_below(&self, name: &str) -> u64 {
-        match self.kind(name) {
-            Ok(Some(Kind::Directory)) => bytes_below(self.as_fd(), name, MAX_LEVELS).unwrap_or(0),
-            _ => 0,
-        }
     }
 }
 
@@ -69,29 +60,8 @@ fn remove(dir: BorrowedFd<'_>, name: impl Arg + Copy, levels: usize) -> Result<R
     }
 }
 
-fn bytes_below(dir: BorrowedFd<'_>, name: impl Arg + Copy, levels: usize) -> Result<u64, Errno> {
-    let child = rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())?;
-    let levels = levels.checked_sub(1).ok_or(Errno::NAMETOOLONG)?;
-    let mut bytes = 0_u64;
-    for name in names(child.as_fd())?.iter().filter(|name| !is_owned(name)) {
-        let name = name.as_c_str();
-        let Ok(stat) = rustix::fs::statat(&child, name, AtFlags::SYMLINK_NOFOLLOW) else {
-            continue;
-        };
-        bytes = bytes.saturating_add(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => bytes_below(child.as_fd(), name, levels).unwrap_or(0),
-            // A file with another name elsewhere keeps its blocks.
-            FileType::RegularFile if stat.st_nlink == 1 => {
-                (stat.st_blocks.max(0) as u64).saturating_mul(512)
-            }
-            _ => 0,
-        });
-    }
-    Ok(bytes)
-}
-
 /// The names in a directory: bytes, and not text, since they need not be UTF-8.
-fn names(dir: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Errno> {
+pub(super) fn names(dir: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Errno> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         match entry {
@@ -109,7 +79,7 @@ fn names(dir: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Errno> {
     Ok(names)
 }
 
-fn is_owned(name: &std::ffi::CString) -> bool {
+pub(super) fn is_owned(name: &std::ffi::CString) -> bool {
     filesystem::owns(&name.to_string_lossy())
 }
 

@@ -31,8 +31,9 @@ impl Staging {
             return Ok(());
         }
         for kept in store.kept_trees()? {
+            let Ok(Some(dir)) = store.kept_dir(&kept.id) else { continue };
             // One that cannot be used is no reason not to fetch.
-            match self.reuse_from(&kept.dir, wanted, outside) {
+            match self.reuse_from(&dir, wanted, outside) {
                 Err(StoreError::Sentinel { .. }) => {}
                 done => done?,
             }

@@ -24,7 +24,6 @@ pub struct Kept {
 /// A tree that is kept, and since when, by the clock of the filesystem.
 pub(super) struct KeptTree {
     pub id: String,
-    pub dir: Dir,
     pub since: Duration,
 }
 
@@ -81,7 +80,8 @@ impl Store {
         is_candidate: &dyn Fn(&SentinelHead) -> bool,
         is_wanted: &mut dyn FnMut(&Sentinel) -> bool,
     ) -> Result<Option<Kept>, StoreError> {
-        for KeptTree { id, dir, .. } in self.kept_trees()? {
+        for KeptTree { id, .. } in self.kept_trees()? {
+            let Ok(Some(dir)) = self.kept_dir(&id) else { continue };
             let Ok(Some(head)) = with_sentinel(&dir, SentinelHead::read) else { continue };
             if !is_candidate(&head) {
                 continue;
@@ -122,8 +122,7 @@ impl Store {
                 continue;
             }
             let since = own.modified_of(&id)?.unwrap_or_default();
-            let Some(dir) = own.child(&id)? else { continue };
-            trees.push(KeptTree { id, dir, since });
+            trees.push(KeptTree { id, since });
         }
         trees.sort_by_key(|tree| std::cmp::Reverse(tree.since));
         Ok(trees)
@@ -228,10 +227,17 @@ impl Staging {
             }
             None | Some(Kind::File | Kind::Other) => {}
         }
+        // Whoever removes old ones on another node does not see the link at once.
+        let _ = revisions.touch(id);
         self.show_link(&parent, family, there)?;
         revisions.sync()?;
         self.dir.sync()?;
-        store.sync_above()
+        store.sync_above()?;
+        match revisions.kind(id)? {
+            // Where no lock keeps others out, it may have been removed since it was found.
+            None => Err(StoreError::Disturbed(revisions.path_of(id))),
+            Some(_) => Ok(()),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ impl Staging {
         self.make_link(family, id)?;
         if self.dir.kind(TREE)?.is_some() {
             self.dir.rename(TREE, &revisions, id)?;
+            // It is dated by when it was shown: what it replaces is not the newer one.
+            let _ = revisions.touch(id);
             revisions.sync()?;
         }
         self.show_link(parent, family, there)

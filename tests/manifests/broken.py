@@ -7,6 +7,7 @@ from . import pods, schemas, sets
 FETCH = ("spec", "template", "spec", "initContainers", 0)
 SERVER = ("spec", "template", "spec", "containers", 0)
 JOB = ("spec", "template", "spec", "containers", 0)
+CRON = ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0)
 NOTHING = object()  # removes the key
 
 # The set, the kind, where, what it becomes, and the check that must notice.
@@ -18,6 +19,9 @@ BREAKS = [
     ("overlays/wait-only", "Deployment", (*FETCH, "args", 5), "1" * 40, sets.whoever_waits_beside_a_pinned_fetch_waits_for_that_commit),
     ("overlays/refresh", "Deployment", (*FETCH, "args", 2), "--expect-revision", sets.whoever_waits_beside_a_pinned_fetch_waits_for_that_commit),
     ("overlays/refresh", "CronJob", ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0, "args", 6), "1h", sets.who_follows_a_branch_keeps_what_servers_read),
+    ("overlays/prune", "CronJob", (*CRON, "args", 5), "1h", sets.who_prunes_keeps_what_servers_read),
+    ("overlays/prune", "CronJob", (*CRON, "args", 1), "--keep-revisions", sets.who_prunes_keeps_what_servers_read),
+    ("overlays/prune", "CronJob", (*CRON, "volumeMounts", 0, "readOnly"), True, pods.weightlift_is_called_as_it_can_be),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "securityContext", "runAsUser"), 0, pods.every_container_is_restricted),
     ("base", "Deployment", (*FETCH, "terminationMessagePolicy"), NOTHING, pods.every_container_is_restricted),

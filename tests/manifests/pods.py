@@ -91,11 +91,13 @@ def weightlift_is_called_as_it_can_be(manifests):
             where = f"{pod.where}, {container['name']}"
             command, first = container["args"][:2]
             mount = models_mount(container)
-            assert command in ("fetch", "wait"), f"{where} runs {command}"
+            assert command in ("fetch", "wait", "prune"), f"{where} runs {command}"
             assert mount["mountPath"] == "/data/models" and "subPath" not in mount, where
             assert bool(mount.get("readOnly")) == (command == "wait"), f"{where}: {command}, {mount}"
             assert "command" not in container, f"{where} replaces the entry point"
             names = {variable["name"] for variable in container.get("env", [])}
+            if command == "prune":
+                assert not names, f"{where} knows too much: {names}"
             if command == "wait":
                 assert first.startswith("/data/models/") and not names, f"{where} knows too much: {names}"
             for name in re.findall(r"\$\((\w+)\)", " ".join(container["args"])):

@@ -204,6 +204,20 @@ def who_follows_a_branch_keeps_what_servers_read(manifests):
     assert int(args[args.index("--keep-for") + 1].removesuffix("h")) >= 24 * 7, args
 
 
+def who_prunes_keeps_what_servers_read(manifests):
+    cron = manifests.sets["overlays/prune"].one("CronJob")["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+    pod = manifests.sets["overlays/prune"].pod("CronJob")
+    args = pod.weightlift()[0]["args"]
+    assert "--yes" in args, f"it removes nothing: {args}"
+    assert int(args[args.index("--keep-revisions") + 1]) >= 1, args
+    assert int(args[args.index("--older-than") + 1].removesuffix("h")) >= 24 * 7, args
+    # Whoever fetches is the same user, and nothing of the network policy lets it out.
+    fetching = manifests.sets["overlays/prune"].pod("Job")
+    assert pod.spec["securityContext"]["runAsUser"] == fetching.spec["securityContext"]["runAsUser"]
+    assert pod.labels["app.kubernetes.io/component"] == "prune", pod.labels
+
+
 def many_models_and_a_branch(manifests):
     job = manifests.sets["overlays/job-many"].pod("Job")
     assert job.job()["suspend"] is True
@@ -375,6 +389,7 @@ TESTS = [
     a_volume_that_is_read_only_is_never_fetched_onto,
     whoever_waits_beside_a_pinned_fetch_waits_for_that_commit,
     who_follows_a_branch_keeps_what_servers_read,
+    who_prunes_keeps_what_servers_read,
     many_models_and_a_branch,
     credentials_reach_every_fetch,
     what_is_combined_takes_effect,

@@ -15,7 +15,7 @@ use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Tree};
 
 /// Each revision shares a file with all others.
-fn revision(n: u64) -> Tree {
+pub(super) fn revision(n: u64) -> Tree {
     Tree::new()
         .with("config.json", format!("{{\"revision\": {n}}}"))
         .with_blob("weights.bin", Blob::synthetic(300_000, n))
@@ -23,13 +23,13 @@ fn revision(n: u64) -> Tree {
 }
 
 /// A pod: a Hub, a volume, and an emptyDir of its own.
-struct Pod {
-    hub: FakeHub,
-    volume: Volume,
+pub(super) struct Pod {
+    pub(super) hub: FakeHub,
+    pub(super) volume: Volume,
 }
 
 impl Pod {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (hub, volume) = (FakeHub::serving(REPO, revision(1)), Volume::in_memory());
         std::fs::create_dir(volume.path("pod")).unwrap();
         Self { hub, volume }
@@ -39,7 +39,7 @@ impl Pod {
         self.volume.path("pod/current")
     }
 
-    fn fetch(&self, arguments: &[&str]) -> Command {
+    pub(super) fn fetch(&self, arguments: &[&str]) -> Command {
         fetch(&self.hub, &self.volume, arguments)
     }
 
@@ -47,21 +47,21 @@ impl Pod {
         self.fetch(&[source, "--link", self.link().to_str().unwrap()]).run()
     }
 
-    fn publish(&self, n: u64) -> String {
+    pub(super) fn publish(&self, n: u64) -> String {
         let commit = self.hub.move_branch(REPO, "main", revision(n));
         self.fetch(&["hf://org/tiny"]).run().assert_success();
         self.volume.assert_holds("tiny", &revision(n));
         commit
     }
 
-    fn kept(&self) -> Vec<PathBuf> {
+    pub(super) fn kept(&self) -> Vec<PathBuf> {
         let shown = std::fs::canonicalize(self.volume.family("tiny")).unwrap();
         let all = list(&self.volume.root().join(".weightlift/revisions/tiny"));
         all.into_iter().filter(|path| *path != shown).collect()
     }
 
     /// Publishes as where there are no links: the family is a directory, as of an earlier version.
-    fn publish_directory(&self) {
+    pub(super) fn publish_directory(&self) {
         let command = self.fetch(&["hf://org/tiny"]);
         straced(&command, "symlinkat", &["symlinkat:error=EPERM"]).run().assert_success();
         assert!(!self.volume.family("tiny").is_symlink());
@@ -420,7 +420,7 @@ fn what_is_kept_and_damaged_is_not_used_if_it_is_rechecked() {
 }
 
 /// Lets the kept revisions have been replaced so long ago.
-fn age(path: &Path, hours: u64) {
+pub(super) fn age(path: &Path, hours: u64) {
     let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3_600);
     std::fs::File::open(path).unwrap().set_modified(then).unwrap();
 }

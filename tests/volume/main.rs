@@ -11,8 +11,10 @@ mod decisions;
 #[cfg(target_arch = "x86_64")]
 mod leftovers;
 mod link;
+mod list;
 mod mutations;
 mod planted;
 mod probe;
+mod prune;
 mod publication;
 mod update;

@@ -26,7 +26,7 @@ pub(super) fn done(command: &[&str], at: &Path) -> bool {
     Command::new(command[0]).args(&command[1..]).arg(at).status().unwrap().success()
 }
 
-fn mounted(arguments: &[&str], at: &Path) -> Undone {
+pub(super) fn mounted(arguments: &[&str], at: &Path) -> Undone {
     std::fs::create_dir_all(at).unwrap();
     assert!(done(&[&["mount"], arguments].concat(), at), "{arguments:?}");
     Undone(vec!["umount".into(), "-l".into(), at.display().to_string()])
@@ -96,7 +96,7 @@ fn trials(root: &Path) -> Vec<PathBuf> {
 }
 
 /// `command` as a user who is not root and has no capabilities.
-fn as_user(volume: &Volume, command: &Command) -> Command {
+pub(super) fn as_user(volume: &Volume, command: &Command) -> Command {
     let opened = std::fs::metadata(volume.path("")).unwrap().permissions().mode();
     std::fs::set_permissions(volume.path(""), PermissionsExt::from_mode(opened | 0o755)).unwrap();
     let user = USER.to_string();
@@ -116,7 +116,7 @@ fn as_user(volume: &Volume, command: &Command) -> Command {
     as_user
 }
 
-fn give(path: &Path, owner: u32, mode: u32) {
+pub(super) fn give(path: &Path, owner: u32, mode: u32) {
     std::fs::create_dir_all(path).unwrap();
     chown(path, Some(owner), Some(owner)).unwrap();
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();

@@ -247,6 +247,7 @@ true
 
 {{- /* What the schema cannot say: values that do not fit each other. */}}
 {{- define "weightlift.validate" -}}
+{{- if and .Values.prune.enabled (include "weightlift.readOnly" .) }}{{ fail "prune.enabled: nothing can be removed from a volume that is read-only" }}{{ end -}}
 {{- if not .Values.models }}{{ fail "models is empty: name at least one, with source and dest" }}{{ end -}}
 {{- $dests := dict -}}
 {{- $slugs := dict -}}

@@ -1,0 +1,78 @@
+//! `weightlift list` and `weightlift prune`: their flags.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
+
+use super::fetch::Deadline;
+use super::models::DEFAULT_ROOT;
+use crate::Error;
+use crate::model::text;
+use crate::volume::PruneRules;
+
+#[derive(Debug, Args)]
+pub struct Root {
+    /// Directory that holds the models, with the volumes that are mounted below it
+    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT)]
+    root: PathBuf,
+}
+
+impl Root {
+    pub fn path(&self) -> Result<PathBuf, Error> {
+        let unusable = || Error::Usage("--root is no usable directory name".into());
+        let root = std::path::absolute(&self.root).map_err(|_| unusable())?;
+        if root.to_str().is_none_or(|root| root.chars().any(text::is_control)) {
+            return Err(unusable());
+        }
+        Ok(root)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub root: Root,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing is removed without --yes. What a model directory or another link on the volume leads to
+stays, and so does everything of a model that is being fetched. A pod that `fetch --link` has led
+to a kept revision cannot be seen from the volume: choose --keep-revisions and --older-than so that
+no server still reads what goes.")]
+pub struct PruneArgs {
+    #[command(flatten)]
+    pub root: Root,
+
+    /// Of each model, keep as many of the revisions that were replaced, the latest ones
+    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", value_name = "N", default_value_t = 1)]
+    keep_revisions: usize,
+
+    /// Remove only what was replaced, or gave its last sign, at least this long ago [default: 0s for
+    /// revisions; for unfinished attempts 1h, because a Job that retries resumes them]
+    #[arg(long, env = "WEIGHTLIFT_OLDER_THAN", value_name = "DURATION", value_parser = text::parse_duration)]
+    older_than: Option<Duration>,
+
+    /// Stop as soon as this much is free on the filesystem: 500GB, 64GiB. Unfinished attempts go first, then
+    /// the oldest revisions [default: no such limit]
+    #[arg(long, env = "WEIGHTLIFT_UNTIL_FREE", value_name = "SIZE", value_parser = text::parse_size)]
+    pub until_free: Option<u64>,
+
+    /// Remove; without it, only say what would be removed
+    #[arg(long, env = "WEIGHTLIFT_YES", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
+}
+
+impl PruneArgs {
+    pub fn rules(&self) -> PruneRules {
+        PruneRules { keep_revisions: self.keep_revisions, older_than: self.older_than }
+    }
+}

@@ -1,0 +1,167 @@
+//! How the process says goodbye: the last line, the termination message, the exit code.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::commands::Outcome;
+use crate::error::{Class, Error};
+use crate::model::{ErrorFields, text};
+use crate::report::{Event, Screen};
+
+/// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// Bound of the sentence of a last line.
+const MAX_CHARS: usize = 2_000;
+
+/// How long a last line may take when time is up.
+const TIME_TO_TELL: Duration = Duration::from_secs(1);
+
+/// How the process says goodbye.
+#[derive(Clone)]
+pub struct Ending {
+    pub termination_log: PathBuf,
+    pub screen: Screen,
+}
+
+impl Ending {
+    /// The last line on standard error, the termination message, and the exit code.
+    pub fn report(&self, result: &Result<Done, Error>) -> u8 {
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                self.write_termination_message(error.class(), &error.to_string(), Facts::of(error));
+                self.screen.tell(&failed(error));
+                return error.class().exit_code();
+            }
+        };
+        let message = text::inert(&done.message, MAX_CHARS);
+        self.write_termination_message(Class::Complete, &message, done.facts());
+        self.screen.tell(&Event::Complete { message });
+        Class::Complete.exit_code()
+    }
+
+    fn write_termination_message(&self, class: Class, message: &str, more: Facts) {
+        let mut chars = 600;
+        let json = loop {
+            let message = text::inert(message, chars);
+            let mut facts = serde_json::json!({
+                "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
+            });
+            for (name, value) in &more.0 {
+                facts[*name] = value.clone();
+            }
+            let json = text::inert_json(&facts.to_string()) + "\n";
+            if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {
+                break json;
+            }
+            chars /= 2;
+        };
+        // Only an existing file, and never through a link: the kubelet has made it.
+        let flags =
+            OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        if let Ok(fd) = rustix::fs::open(&self.termination_log, flags, Mode::empty()) {
+            let _ = std::fs::File::from(fd).write_all(json.as_bytes());
+        }
+    }
+
+    /// A panic on any thread is reported like every other end, with exit code 70.
+    pub fn catch_panics(&self) {
+        let ending = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            let at = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
+            // What is not a literal may quote a URL or a header.
+            let what = text::without_secrets(panic.payload_as_str().unwrap_or_default());
+            ending.leave(&Error::Bug(format!("panicked{at}: {what}")));
+        }));
+    }
+
+    /// Ends the process now, whatever its other threads are doing.
+    pub fn leave(&self, error: &Error) -> ! {
+        static IS_LEAVING: AtomicBool = AtomicBool::new(false);
+        let class = error.class();
+        let started = Instant::now();
+        if !IS_LEAVING.swap(true, SeqCst) {
+            self.write_termination_message(class, &error.to_string(), Facts::of(error));
+            // Somebody may hold the screen for ever, and whoever should read it may not.
+            let (screen, last) = (self.screen.clone(), failed(error));
+            let tell = move || screen.tell(&last);
+            let told = std::thread::Builder::new().spawn(tell);
+            while told.as_ref().is_ok_and(|told| !told.is_finished())
+                && started.elapsed() < TIME_TO_TELL
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        } else {
+            // Another thread is telling why.
+            std::thread::sleep(TIME_TO_TELL);
+        }
+        std::process::exit(i32::from(class.exit_code()));
+    }
+}
+
+/// A run that has done what it was asked for.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The last line.
+    pub message: String,
+    status: Option<&'static str>,
+    path: Option<String>,
+}
+
+impl Done {
+    pub fn of_message(message: String) -> Self {
+        Self { message, ..Self::default() }
+    }
+
+    /// Of all models, the one that somebody should know of, or else the last.
+    pub fn of_models(done: &[Outcome]) -> Self {
+        let stale = done.iter().rev().find(|outcome| outcome.stale.is_some());
+        let Some(outcome) = stale.or(done.last()) else { return Self::default() };
+        Self {
+            message: outcome.summary.clone(),
+            status: Some(outcome.status),
+            // A path that leaves no room for the message is dropped: the log has it.
+            path: Some(outcome.path.clone()).filter(|path| path.len() < MAX_MESSAGE_BYTES / 2),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let status = self.status.map(|status| ("status", status.into()));
+        let path = self.path.as_ref().map(|path| ("path", path.as_str().into()));
+        Facts(status.into_iter().chain(path).collect())
+    }
+}
+
+/// The last thing that is said of a model or of a run that has failed.
+pub fn failed(error: &Error) -> Event {
+    let class = error.class();
+    Event::Failed {
+        message: text::inert(&error.to_string(), MAX_CHARS),
+        code: class.exit_code(),
+        class: class.name(),
+        fields: Box::new(error.fields()),
+    }
+}
+
+/// What the termination message has beside class and sentence.
+#[derive(Default)]
+struct Facts(Vec<(&'static str, serde_json::Value)>);
+
+impl Facts {
+    /// The short ones; the others are in the log.
+    fn of(error: &Error) -> Self {
+        let ErrorFields { host, http_status, file, .. } = error.fields();
+        let short = |text: Option<String>| text.filter(|text| text.len() < MAX_MESSAGE_BYTES / 5);
+        let facts = [
+            ("host", short(host).map(Into::into)),
+            ("http_status", http_status.map(Into::into)),
+            ("file", short(file).map(Into::into)),
+        ];
+        Self(facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
+}
