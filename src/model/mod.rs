@@ -3,6 +3,7 @@
 //!
 //! Imports nothing.
 
+mod adoption;
 mod completeness;
 mod decision;
 mod digest;
@@ -17,6 +18,7 @@ mod snapshot;
 pub mod text;
 mod uri;
 
+pub use adoption::{Giver, Share, Shares, content_named, shares};
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
 pub use decision::{Decision, Goal, Known, There, decide, decide_with_kept, is_wanted_revision};
 pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
