@@ -13,6 +13,7 @@ mod clear;
 mod conflict;
 mod error;
 mod existing;
+mod families;
 mod fill;
 mod finish;
 mod foreign;
@@ -32,6 +33,7 @@ mod settle;
 mod show;
 mod staging;
 mod sweep;
+mod take;
 mod wanted;
 
 pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};

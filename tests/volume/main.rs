@@ -15,4 +15,5 @@ mod mutations;
 mod planted;
 mod probe;
 mod publication;
+mod reuse;
 mod update;
