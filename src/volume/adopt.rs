@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::adopt_dir::AdoptedDir;
 use super::attempts::open_attempt;
 use super::fill::Publishing;
 use super::journal::{self, Header, JournalFile, WrittenChunk};
@@ -35,11 +36,12 @@ enum Trust {
 
 impl Staging {
     /// Takes over what lies on the volume already, the cheapest first: of other revisions of this family, of
-    /// its other attempts what can be trusted, and of other families. Returns the bytes that need not be
-    /// fetched.
+    /// its other attempts what can be trusted, of other families, and of `directories`. Returns the bytes
+    /// that need not be fetched.
     pub fn adopt(
         &mut self,
         store: &Store,
+        directories: &[AdoptedDir],
         outside: &Surroundings<'_>,
     ) -> Result<u64, StoreError> {
         let mut wanted = Wanted::of(self);
@@ -52,6 +54,9 @@ impl Staging {
             .filter(|(n, chunks)| !has(chunks, **n))
             .for_each(|(n, _)| wanted.want(*n));
         self.reuse_others(store, &mut wanted, outside)?;
+        for directory in directories {
+            self.adopt_directory(directory, &mut wanted, outside)?;
+        }
         Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
     }
 

@@ -35,7 +35,7 @@ impl Store {
     /// The store of another family of the same root.
     pub(super) fn beside(&self, family: ModelDir) -> Self {
         let destination = Destination { root: self.destination.root.clone(), family };
-        Self { destination, in_place: false, outer: self.outer.clone() }
+        Self { outer: self.outer.clone(), ..Self::of(destination) }
     }
 
     /// The directory above the family, or the lowest one above that is there; and which of them it is.

@@ -34,7 +34,7 @@ enum Found {
         facts: Facts,
         sign: Sign,
         /// Where it would be published, if that can be told.
-        store: Option<Store>,
+        store: Option<Box<Store>>,
     },
     NotOurs,
 }
@@ -110,14 +110,16 @@ impl Staging {
                 Ok(Found::Gone) => note(finish(&attempts, &name)),
                 Ok(Found::Staging { facts, sign, store }) => match verdict(facts) {
                     Verdict::Keep => {}
-                    Verdict::Remove => note(remove(area, &attempts, &name, &facts, store.as_ref())),
+                    Verdict::Remove => {
+                        note(remove(area, &attempts, &name, &facts, store.as_deref()))
+                    }
                     Verdict::RemoveIfStill => to_watch.push((name, facts, sign, store)),
                 },
             }
         }
         if watch(&attempts, &mut to_watch, outside) {
             for (name, facts, _, store) in to_watch {
-                note(remove(area, &attempts, &name, &facts, store.as_ref()));
+                note(remove(area, &attempts, &name, &facts, store.as_deref()));
             }
         }
         self.clear_heartbeats(area, &attempts, now)?;
@@ -189,7 +191,7 @@ fn look(
     if verdict(facts) == Verdict::Remove {
         facts.writer = writer_of(us, &old, header.as_ref())?;
     }
-    Ok(Found::Staging { facts, sign, store })
+    Ok(Found::Staging { facts, sign, store: store.map(Box::new) })
 }
 
 fn writer_of(
@@ -219,7 +221,7 @@ fn is_published_since(store: &Store, last_sign: Duration) -> bool {
 /// Removes those from `suspects` that give a sign while we look; whether that could be done to the end.
 fn watch(
     attempts: &Dir,
-    suspects: &mut Vec<(String, Facts, Sign, Option<Store>)>,
+    suspects: &mut Vec<(String, Facts, Sign, Option<Box<Store>>)>,
     outside: &Surroundings<'_>,
 ) -> bool {
     if suspects.is_empty() {
@@ -313,5 +315,5 @@ fn store_of(area: &Area, own_store: &Store, state_name: &str) -> Option<Store> {
         return Some(own_store.beside(family));
     }
     let destination = Destination { root: area.base.clone(), family };
-    Some(Store { destination, in_place: false, outer: None })
+    Some(Store::of(destination))
 }

@@ -21,7 +21,7 @@ impl Store {
             Ok(Some(family)) => self.foreign_names(&family).unwrap_or_default(),
             Ok(None) | Err(_) => Foreign::default(),
         };
-        StoreError::Foreign { path: self.family_path(), found }
+        StoreError::Foreign { path: self.family_path(), found, may_be_taken_over: !self.in_place }
     }
 
     /// What a filesystem keeps is nobody's DEST, however empty it looks.
@@ -39,7 +39,8 @@ impl Store {
         if found == Foreign::default() {
             return Ok(());
         }
-        Err(StoreError::Foreign { path: family.path().to_owned(), found })
+        let may_be_taken_over = !self.in_place;
+        Err(StoreError::Foreign { path: family.path().to_owned(), found, may_be_taken_over })
     }
 
     /// What lies in `family` that neither we nor the filesystem have put there.

@@ -14,10 +14,10 @@ pub enum StoreError {
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error(
-        "`{}` holds {found}; choose another DEST, or move away or remove what is there",
-        path.display()
+        "`{}` holds {found}; choose another DEST, or move away or remove what is there{}",
+        path.display(), if *may_be_taken_over { ", or take it over with --adopt" } else { "" }
     )]
-    Foreign { path: PathBuf, found: Foreign },
+    Foreign { path: PathBuf, found: Foreign, may_be_taken_over: bool },
     #[error(
         "`{}` is {what}, and a directory is needed there; choose another DEST, or move it away or \
          remove it",

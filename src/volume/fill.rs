@@ -151,7 +151,8 @@ impl Staging {
                 && dir.kind(file.path.name())?.is_some()
             {
                 let found = Foreign::of(&dir, &[file.path.name()]);
-                return Err(StoreError::Foreign { path: dir.path().to_owned(), found });
+                let path = dir.path().to_owned();
+                return Err(StoreError::Foreign { path, found, may_be_taken_over: false });
             }
         }
         Ok(ours)

@@ -2,11 +2,12 @@
 //! directory. Every name below the root is opened part by part without following links, so that nothing
 //! outside the root is touched, whatever lies there.
 //!
-//! Imports `model`, `content`, `fs` and `lock`; knows nothing of URLs and networks.
+//! Imports `model`, `content`, `fs`, `lock` and `verify`; knows nothing of URLs and networks.
 
 mod abandoned;
 mod abilities;
 mod adopt;
+mod adopt_dir;
 mod area;
 mod attempts;
 mod clear;
@@ -37,6 +38,7 @@ mod take;
 mod wanted;
 
 pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
+pub use adopt_dir::AdoptedDir;
 pub use error::StoreError;
 pub use existing::{Existing, first_difference, read_sentinel};
 pub use foreign::Foreign;

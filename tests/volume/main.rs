@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopt_dir;
 #[cfg(target_arch = "x86_64")]
 mod adoption;
 mod decisions;
