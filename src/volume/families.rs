@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use super::Store;
 use super::layout::REVISIONS;
 use super::sweep::GONE;
-use super::{Store, StoreError};
 use crate::fs::{Dir, Kind, filesystem};
 use crate::model::{ModelDir, SENTINEL, STATE_DIR};
 
@@ -29,8 +29,8 @@ struct Search<'a> {
 impl Store {
     /// Hands over each directory below the root that has a sentinel, but for those of this model. Those that
     /// links show come first: they are found without a search. What cannot be read is passed over.
-    pub(super) fn each_other_revision(&self, each: Each<'_>) -> Result<(), StoreError> {
-        let Some(root) = self.root()? else { return Ok(()) };
+    pub(super) fn each_other_revision(&self, each: Each<'_>) {
+        let Ok(Some(root)) = self.root() else { return };
         let mut search = Search { each, names_left: MAX_NAMES, known: BTreeSet::new() };
         if let Ok(Some(family)) = self.family_dir() {
             search.known.extend(family.identity().ok());
@@ -39,13 +39,12 @@ impl Store {
             search.known.extend(own.identity().ok());
         }
         if search.revisions(&root).is_break() {
-            return Ok(());
+            return;
         }
         // The root of the pod holds anything but models.
         if root.path() != Path::new("/") {
             let _ = search.below(&root, MAX_DEPTH);
         }
-        Ok(())
     }
 }
 

@@ -55,7 +55,7 @@ impl Staging {
                 Err(error) => ours = Err(error),
             }
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        });
         ours
     }
 
