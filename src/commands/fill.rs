@@ -151,8 +151,7 @@ impl Fetch<'_> {
         }
         if let Published::TookOver { aside } = &published {
             self.screen.say(&format!(
-                "the directory that was here is kept at `{}`, with all that is no part of the model; \
-                 remove it when no process needs it any more",
+                "what was here before is kept at `{}`; remove it when no process needs it any more",
                 aside.display()
             ));
         }

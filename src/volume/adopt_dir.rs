@@ -73,7 +73,6 @@ impl Store {
     #[must_use]
     pub fn taking_over(mut self, directories: &[AdoptedDir]) -> Self {
         if !directories.is_empty()
-            && !self.in_place
             && let Ok(Some(family)) = self.family_dir()
             && directories.iter().any(|directory| directory.is(&family))
         {

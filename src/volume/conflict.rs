@@ -21,7 +21,7 @@ impl Store {
             Ok(Some(family)) => self.foreign_names(&family).unwrap_or_default(),
             Ok(None) | Err(_) => Foreign::default(),
         };
-        StoreError::Foreign { path: self.family_path(), found, may_be_taken_over: !self.in_place }
+        StoreError::Foreign { path: self.family_path(), found }
     }
 
     /// What a filesystem keeps is nobody's DEST, however empty it looks.
@@ -39,8 +39,7 @@ impl Store {
         if found == Foreign::default() {
             return Ok(());
         }
-        let may_be_taken_over = !self.in_place;
-        Err(StoreError::Foreign { path: family.path().to_owned(), found, may_be_taken_over })
+        Err(StoreError::Foreign { path: family.path().to_owned(), found })
     }
 
     /// What lies in `family` that neither we nor the filesystem have put there.

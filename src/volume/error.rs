@@ -14,10 +14,11 @@ pub enum StoreError {
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error(
-        "`{}` holds {found}; choose another DEST, or move away or remove what is there{}",
-        path.display(), if *may_be_taken_over { ", or take it over with --adopt" } else { "" }
+        "`{}` holds {found}; choose another DEST, or move away or remove what is there, or take it over \
+         with --adopt",
+        path.display()
     )]
-    Foreign { path: PathBuf, found: Foreign, may_be_taken_over: bool },
+    Foreign { path: PathBuf, found: Foreign },
     #[error(
         "`{}` is {what}, and a directory is needed there; choose another DEST, or move it away or \
          remove it",

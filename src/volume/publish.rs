@@ -23,7 +23,7 @@ pub enum Published {
     Replaced {
         previous: PathBuf,
     },
-    /// Somebody's own directory was there, as the user knows; it lies here now.
+    /// What somebody had put there, as the user knows, lies here now.
     TookOver {
         aside: PathBuf,
     },

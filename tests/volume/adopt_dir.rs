@@ -10,7 +10,7 @@ use weightlift_fakes::{Blob, Checksum, FakeHub, FakeS3, ObjectOptions, Tree};
 
 const SHARD: u64 = 3 << 20;
 
-fn model() -> Tree {
+pub fn model() -> Tree {
     (1..4)
         .fold(Tree::new(), |tree, n| {
             tree.with_blob(&format!("weights/{n}.bin"), Blob::synthetic(SHARD, n))
@@ -18,20 +18,20 @@ fn model() -> Tree {
         .with("config.json", "{\"a\": 1}")
 }
 
-fn hub() -> FakeHub {
+pub fn hub() -> FakeHub {
     FakeHub::serving(REPO, model())
 }
 
-fn adopting(hub: &FakeHub, volume: &Volume, dir: &Path) -> Command {
+pub fn adopting(hub: &FakeHub, volume: &Volume, dir: &Path) -> Command {
     fetch(hub, volume, &["hf://org/tiny", "--adopt", dir.to_str().unwrap()])
 }
 
 /// Bytes of files that the Hub has sent.
-fn sent(hub: &FakeHub) -> u64 {
+pub fn sent(hub: &FakeHub) -> u64 {
     hub.bytes_sent_for("xet-bridge") + hub.bytes_sent_for("resolve")
 }
 
-fn write(path: &Path, bytes: &[u8]) {
+pub fn write(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
@@ -72,7 +72,7 @@ fn cache(home: &Path, tree: &Tree, is_shared: bool) -> PathBuf {
 }
 
 /// `tree` by its paths, as `hf download --local-dir` leaves it.
-fn filled(dir: &Path, tree: &Tree) {
+pub fn filled(dir: &Path, tree: &Tree) {
     for (path, blob) in tree.iter() {
         write(&dir.join(path), &blob.to_vec());
         let metadata = format!("c0ffee\n{}\n1712656091.1\n", etag(path, blob));
@@ -83,7 +83,7 @@ fn filled(dir: &Path, tree: &Tree) {
 }
 
 /// All that can be seen of a directory, but for the number of names that its files have.
-fn seen(dir: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64, Vec<u8>)> {
+pub fn seen(dir: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64, Vec<u8>)> {
     let mut all = BTreeMap::new();
     let mut open = vec![dir.to_owned()];
     while let Some(at) = open.pop() {
@@ -411,114 +411,6 @@ fn nothing_in_the_directory_is_opened_for_writing() {
         !reads && !links
     };
     assert_eq!(about.iter().find(changes), None);
-}
-
-#[test]
-fn dest_itself_is_taken_over_and_what_was_there_is_kept_aside() {
-    let (hub, volume) = (hub(), Volume::new());
-    let family = volume.family("tiny");
-    filled(&family, &model());
-    write(&family.join("notes.txt"), b"mine");
-    let before = seen(&family);
-    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
-    assert!(seen(&family) == before);
-    hub.log().clear();
-    let run = adopting(&hub, &volume, &family).run().assert_success();
-    volume.assert_holds("tiny", &model());
-    volume.assert_clean();
-    assert_eq!(sent(&hub), 0);
-    let aside = aside(&volume);
-    assert!(run.stderr.contains(&format!("kept at `{}`", aside.display())), "{}", run.stderr);
-    let moved = |all: BTreeMap<PathBuf, _>, from: &Path| -> BTreeMap<PathBuf, _> {
-        all.into_iter()
-            .map(|(path, it)| (path.strip_prefix(from).unwrap().to_owned(), it))
-            .collect()
-    };
-    assert!(moved(seen(&aside), &aside) == moved(before, &family), "what was there has changed");
-    // The next start finds a model; updates and their limits leave what is kept aside alone.
-    adopting(&hub, &volume, &family).run().assert_success().assert_says("nothing to do");
-    hub.move_branch(REPO, "main", model().with("config.json", "[]"));
-    let limits = ["--keep-revisions", "0", "--keep-for", "0s"];
-    adopting(&hub, &volume, &family).args(limits).run().assert_success();
-    volume.assert_holds("tiny", &model().with("config.json", "[]"));
-    assert!(aside.join("notes.txt").is_file() && aside.join("weights/1.bin").is_file());
-}
-
-/// What the model directory was before.
-fn aside(volume: &Volume) -> PathBuf {
-    let all = list(&volume.root().join(".weightlift/revisions/tiny"));
-    let is_aside =
-        |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("before-");
-    all.iter().find(is_aside).unwrap_or_else(|| panic!("{all:?}")).clone()
-}
-
-#[test]
-fn dest_is_not_taken_over_for_another_directory() {
-    let (hub, volume) = (hub(), Volume::new());
-    let (family, other) = (volume.family("tiny"), volume.path("other"));
-    filled(&family, &model());
-    filled(&other, &model());
-    let before = seen(&family);
-    adopting(&hub, &volume, &other).run().assert_code(16);
-    adopting(&hub, &volume, &family.join("weights")).run().assert_code(16);
-    adopting(&hub, &volume, &volume.root()).run().assert_code(16);
-    assert!(seen(&family) == before);
-    // A working area in it is one that is filled in place.
-    std::fs::create_dir(family.join(".weightlift")).unwrap();
-    adopting(&hub, &volume, &family).run().assert_code(16);
-}
-
-#[test]
-fn a_kill_while_dest_is_taken_over_loses_nothing() {
-    if !has("strace") {
-        return;
-    }
-    for call in ["linkat", "symlinkat", "renameat", "renameat2", "unlinkat"] {
-        for when in 1.. {
-            let (hub, volume) = (hub(), Volume::new());
-            let family = volume.family("tiny");
-            filled(&family, &model());
-            write(&family.join("notes.txt"), b"mine");
-            let inject = format!("inject={call}:signal=KILL:when={when}");
-            let trace = format!("trace={call}");
-            let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-            let code = under(&wrapper, &adopting(&hub, &volume, &family)).run().code;
-            assert!(family.join("weights/1.bin").is_file(), "{call} {when}: no model at all");
-            let again = adopting(&hub, &volume, &family).run().assert_success();
-            volume.assert_holds("tiny", &model());
-            assert_eq!(sent(&hub), 0);
-            if code != 0 && again.stderr.contains("nothing to do") {
-                // Killed after the exchange: the next one that has something to do puts away what is left.
-                hub.move_branch(REPO, "main", model().with("config.json", "[]"));
-                adopting(&hub, &volume, &family).run().assert_success();
-            }
-            volume.assert_clean();
-            assert_eq!(
-                std::fs::read(aside(&volume).join("notes.txt")).unwrap(),
-                b"mine",
-                "{call} {when}"
-            );
-            if code == 0 {
-                break;
-            }
-            assert!(when < 40, "{call}: no end");
-        }
-    }
-}
-
-#[test]
-fn what_was_taken_over_is_kept_also_where_a_power_cut_has_taken_the_journal() {
-    let (hub, volume) = (hub(), Volume::new());
-    let attempt = volume.root().join(".weightlift/attempts/tiny~0123456789abcdef");
-    write(&attempt.join("link/notes.txt"), b"mine");
-    let long_ago = Command::new("find")
-        .arg(&attempt)
-        .args(["-depth", "-exec", "touch", "-h", "-d", "2001-01-01", "{}", "+"])
-        .status();
-    assert!(long_ago.unwrap().success());
-    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
-    volume.assert_clean();
-    assert_eq!(std::fs::read(aside(&volume).join("notes.txt")).unwrap(), b"mine");
 }
 
 #[test]

@@ -17,4 +17,5 @@ mod planted;
 mod probe;
 mod publication;
 mod reuse;
+mod take_over;
 mod update;
