@@ -29,11 +29,12 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 103] = [
+pub const VARIABLES: [Variable; 104] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
     variable("WEIGHTLIFT_ALSO", Part::Flags, "`--also`"),
+    variable("WEIGHTLIFT_ADOPT", Part::Flags, "`--adopt`"),
     variable("WEIGHTLIFT_ROOT", Part::Flags, "`--root`"),
     variable("WEIGHTLIFT_INCLUDE", Part::Flags, "`--include`"),
     variable("WEIGHTLIFT_EXCLUDE", Part::Flags, "`--exclude`"),

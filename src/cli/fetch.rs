@@ -53,6 +53,13 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
     pub also: Vec<String>,
 
+    /// Take the files that DIR has already, in place of fetching them: a cache of `hf` (HF_HOME, its hub/, or
+    /// one models--org--name/), or a directory that was filled by hand or by `hf download --local-dir`.
+    /// Files are hashed, then linked or copied; DIR is never changed. Where DIR is DEST, its place is taken and
+    /// the directory is kept aside [repeatable, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_ADOPT", value_name = "DIR", value_delimiter = ',')]
+    pub adopt: Vec<PathBuf>,
+
     /// Directory that holds the models [default: /data/models]
     #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,

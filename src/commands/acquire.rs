@@ -70,7 +70,7 @@ impl Fetch<'_> {
         loop {
             let volume = self.try_volume_lock(&store, &mut is_told)?;
             // Looked at after the lock: the holder before us may have finished.
-            store = Store::open(model.destination.clone())?;
+            store = wanted.store()?;
             if let Some(sentinel) = finished(&store)? {
                 return Ok(Acquired::DoneByOther { store, sentinel });
             }
@@ -84,7 +84,7 @@ impl Fetch<'_> {
                     }
                     LeaseAnswer::Held(lease) => {
                         // And after the Lease, which has its own holder before us.
-                        store = Store::open(model.destination.clone())?;
+                        store = wanted.store()?;
                         if let Some(sentinel) = finished(&store)? {
                             return Ok(Acquired::DoneByOther { store, sentinel });
                         }

@@ -13,7 +13,7 @@ use crate::error::Class;
 use crate::model::{Decision, Goal, Known, Sentinel, There, decide, text};
 use crate::report::{Event, Progress};
 use crate::source::registry;
-use crate::volume::{Existing, Store};
+use crate::volume::{AdoptedDir, Existing, Store};
 
 impl Fetch<'_> {
     /// Makes sure that `model` is on the volume.
@@ -30,8 +30,10 @@ impl Fetch<'_> {
         let started = Instant::now();
         self.state.reads(&model.destination.path());
         let link = self.server_link(model)?;
-        let wanted = Wanted { model, selection: &selection, goal, link: link.as_ref(), started };
-        let store = Store::open(model.destination.clone())?;
+        let (adopt, missing) = self.adopted();
+        let (link, adopt) = (link.as_ref(), adopt.as_slice());
+        let wanted = Wanted { model, selection: &selection, goal, link, adopt, started };
+        let store = wanted.store()?;
         let (existing, is_distrusted) = self.looked_at(&store)?;
         let decided = match decide(goal, existing.there(), Known::Nothing) {
             Decision::Present => return self.present_as(wanted, &store, existing),
@@ -39,6 +41,12 @@ impl Fetch<'_> {
             decided => decided,
         };
         debug_assert_eq!(decided, Decision::Ask);
+        match (missing, existing.there()) {
+            (None, _) => {}
+            // It can have been removed after it had served: whoever has a whole copy goes on.
+            (Some(missing), There::Whole(_)) => self.screen.warn(&missing.to_string()),
+            (Some(missing), There::Nothing | There::Damaged(_)) => return Err(missing),
+        }
         if model.uri.pinned_commit().is_some()
             && let Some(outcome) = self.pinned_and_kept(wanted, &store, existing.there()).await?
         {
@@ -77,7 +85,7 @@ impl Fetch<'_> {
         let before = existing.into_head().map(|sentinel| Before { sentinel, damage });
         let (mut may_take_over, mut has_waited) = (true, false);
         loop {
-            let store = Store::open(model.destination.clone())?;
+            let store = wanted.store()?;
             let progress = Arc::new(Progress::default());
             let revision = revision.as_deref();
             let acquired =
@@ -122,6 +130,25 @@ impl Fetch<'_> {
                 there => self.stale_or(error, wanted, &store, there),
             };
         }
+    }
+
+    /// The directories that `--adopt` names, and why the first is not there that is not.
+    fn adopted(&self) -> (Vec<AdoptedDir>, Option<Error>) {
+        let (mut found, mut missing) = (Vec::new(), None);
+        for path in self.args.adopt.iter().filter(|path| !path.as_os_str().is_empty()) {
+            match AdoptedDir::open(path) {
+                Ok(Some(dir)) => found.push(dir),
+                Ok(None) => {
+                    let path = text::inert(&path.to_string_lossy(), 200);
+                    missing.get_or_insert(Error::Unusable(format!(
+                        "`{path}`, which --adopt names, does not exist; mount it, correct the path, or \
+                         leave --adopt out"
+                    )));
+                }
+                Err(error) => _ = missing.get_or_insert(error.into()),
+            }
+        }
+        (found, missing)
     }
 
     /// How long one question to a source may take with all its retries.

@@ -80,7 +80,7 @@ impl Fetch<'_> {
             go_on: &|| !self.stop.is_set(),
             worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
         };
-        let reused = staging.adopt(store, &outside)?;
+        let reused = staging.adopt(store, wanted.adopt, &outside)?;
         staging.clear_abandoned(store, &outside);
         let plan = staging.plan();
         // An attempt that took nothing over holds nothing that the next one could use.
@@ -138,7 +138,7 @@ impl Fetch<'_> {
         }
         let published = sealed.publish(store, publication)?;
         drop((follower, heartbeat));
-        if matches!(published, Published::New | Published::Replaced { .. }) {
+        if !matches!(published, Published::Refilled | Published::ByOther) {
             self.remove_kept(&staging, store);
         }
         self.end(staging, store);
@@ -149,8 +149,14 @@ impl Fetch<'_> {
                 previous.display()
             ));
         }
+        if let Published::TookOver { aside } = &published {
+            self.screen.say(&format!(
+                "what was here before is kept at `{}`; remove it when no process needs it any more",
+                aside.display()
+            ));
+        }
         let status = match published {
-            Published::New | Published::ByOther => "fetched",
+            Published::New | Published::TookOver { .. } | Published::ByOther => "fetched",
             Published::Replaced { .. } | Published::Refilled => match before {
                 Some(before)
                     if before.sentinel.revision == sentinel.revision && !self.args.replace =>

@@ -49,7 +49,7 @@ impl Fetch<'_> {
             Some(_) => {}
         }
         let progress = Arc::new(Progress::default());
-        let store = Store::open(wanted.model.destination.clone())?;
+        let store = wanted.store()?;
         match self.acquire(wanted, store, None, None, false, &progress).await? {
             Acquired::ToFetch { store, locks: _locks, .. } => {
                 self.restored(wanted, &store, Known::Nothing)
@@ -203,7 +203,7 @@ impl Fetch<'_> {
     ) -> Result<Option<PathBuf>, StoreError> {
         let started = Instant::now();
         loop {
-            let store = Store::open(wanted.model.destination.clone())?;
+            let store = wanted.store()?;
             if let Some(path) = store.path_of_publication(sentinel)? {
                 return Ok(Some(path));
             }

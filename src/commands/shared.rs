@@ -13,7 +13,7 @@ use crate::lock::HolderStatus;
 use crate::model::{Goal, Selection, Sentinel, There};
 use crate::net::http::{Deadlines, Http};
 use crate::report::{Progress, Screen};
-use crate::volume::Store;
+use crate::volume::{AdoptedDir, Store, StoreError};
 
 /// What all models of one run share.
 pub struct Fetch<'a> {
@@ -33,6 +33,8 @@ pub(super) struct Wanted<'a> {
     pub selection: &'a Selection,
     pub goal: Goal<'a>,
     pub link: Option<&'a ServerLink>,
+    /// What `--adopt` names and is there.
+    pub adopt: &'a [AdoptedDir],
     pub started: Instant,
 }
 
@@ -70,6 +72,13 @@ impl<'a> Fetch<'a> {
         }
         let http = Http::new(self.deadlines)?;
         Ok(self.http.get_or_init(|| http))
+    }
+}
+
+impl Wanted<'_> {
+    /// Looks where the model is to lie.
+    pub fn store(&self) -> Result<Store, StoreError> {
+        Ok(Store::open(self.model.destination.clone())?.taking_over(self.adopt))
     }
 }
 

@@ -13,6 +13,8 @@ const STICKY: u16 = 0o1000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
     pub uid: u32,
+    /// Permission bits.
+    pub mode: u16,
     pub is_directory: bool,
     pub is_sticky: bool,
     /// `chattr +i`.
@@ -43,6 +45,7 @@ impl Dir {
                 let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
                 Ok(Some(Owned {
                     uid: stat.stx_uid,
+                    mode: stat.stx_mode & 0o777,
                     is_directory: kind == FileType::Directory,
                     is_sticky: stat.stx_mode & STICKY != 0,
                     is_immutable: has(StatxAttributes::IMMUTABLE),

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -73,12 +74,7 @@ impl Dir {
     /// What `name` is, if it is there.
     pub fn kind(&self, name: &str) -> Result<Option<Kind>, FsError> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Kind::File,
-                FileType::Directory => Kind::Directory,
-                FileType::Symlink => Kind::Link,
-                _ => Kind::Other,
-            })),
+            Ok(stat) => Ok(Some(kind_of(FileType::from_raw_mode(stat.st_mode)))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(FsError::io("look at", &self.path_of(name), error)),
         }
@@ -292,6 +288,32 @@ impl Dir {
         Ok(names)
     }
 
+    /// Hands over each name with what it stands for, in the order of the filesystem and without a list of
+    /// them: there may be very many. A name that is no UTF-8 is left out.
+    pub fn each_name(
+        &self,
+        each: &mut dyn FnMut(&str, Kind) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, FsError> {
+        let fail = |error: Errno| FsError::io("list", &self.path, error);
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => self.kind(name)?,
+                known => Some(kind_of(known)),
+            };
+            if let Some(kind) = kind
+                && each(name, kind).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// Makes the names in this directory durable. Filesystems that cannot do that for directories
     /// say so with errors that mean nothing else.
     pub fn sync(&self) -> Result<(), FsError> {
@@ -365,6 +387,15 @@ impl Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Other,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Imports nothing.
 
 pub mod abandoned;
+mod adoption;
 mod completeness;
 mod decision;
 mod digest;
@@ -20,6 +21,7 @@ mod summary;
 pub mod text;
 mod uri;
 
+pub use adoption::{Giver, Share, Shares, content_named, shares};
 pub use completeness::{Completeness, Findings, Shards, is_index, names_its_format};
 pub use decision::{Decision, Goal, Known, There, decide, decide_with_kept, is_wanted_revision};
 pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::adopt_dir::AdoptedDir;
 use super::attempts::open_attempt;
 use super::fill::Publishing;
 use super::journal::{self, Header, JournalFile, WrittenChunk};
@@ -34,12 +35,38 @@ enum Trust {
 }
 
 impl Staging {
-    /// Takes over what can be trusted of other attempts for this family; returns the bytes that
-    /// need not be fetched again.
-    pub fn adopt(&mut self, store: &Store, outside: &Surroundings<'_>) -> Result<u64, StoreError> {
+    /// Takes over what lies on the volume already, the cheapest first: of other revisions of this family, of
+    /// its other attempts what can be trusted, of other families, and of `directories`. Returns the bytes
+    /// that need not be fetched.
+    pub fn adopt(
+        &mut self,
+        store: &Store,
+        directories: &[AdoptedDir],
+        outside: &Surroundings<'_>,
+    ) -> Result<u64, StoreError> {
         let mut wanted = Wanted::of(self);
         self.reuse(store, &mut wanted, outside)?;
-        self.adopt_unfinished_publication(store, &mut wanted, outside)?;
+        self.adopt_attempts(store, &mut wanted, outside)?;
+        // What is there in part may be whole elsewhere.
+        let has = |chunks: &[WrittenChunk], n: usize| is_whole(self.files[n].size, chunks);
+        self.present
+            .iter()
+            .filter(|(n, chunks)| !has(chunks, **n))
+            .for_each(|(n, _)| wanted.want(*n));
+        self.reuse_others(store, &mut wanted, outside)?;
+        for directory in directories {
+            self.adopt_directory(directory, &mut wanted, outside)?;
+        }
+        Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
+    }
+
+    fn adopt_attempts(
+        &mut self,
+        store: &Store,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        self.adopt_unfinished_publication(store, wanted, outside)?;
         let attempts = self.state.make_child(ATTEMPTS)?;
         // One wait for all of them together.
         let give_up_at = Instant::now() + STOPPED_AT_AGE + BEAT;
@@ -64,7 +91,7 @@ impl Staging {
             }
             if let Some(tree) = old.child(TREE)? {
                 for file in files {
-                    self.adopt_file(&tree, &file, trust, &mut wanted, outside)?;
+                    self.adopt_file(&tree, &file, trust, wanted, outside)?;
                 }
             }
             if trust != Trust::Copy
@@ -74,7 +101,7 @@ impl Staging {
                 (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
             }
         }
-        Ok(self.present.values().flatten().map(|chunk| chunk.range.end - chunk.range.start).sum())
+        Ok(())
     }
 
     /// Removes attempts for this family whose writers are certainly gone.

@@ -39,7 +39,7 @@ impl Area {
         }
         let family = ModelDir::of_file_name(state_name)?;
         let destination = Destination { root: self.base.clone(), family };
-        Some(Store { destination, in_place: false, outer: self.outer.clone() })
+        Some(Store { outer: self.outer.clone(), ..Store::of(destination) })
     }
 }
 

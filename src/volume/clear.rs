@@ -84,14 +84,16 @@ impl Staging {
                 Ok(Found::Gone) => note(finish(&attempts, &name)),
                 Ok(Found::Staging { facts, sign, store }) => match verdict(facts, with.limits) {
                     Verdict::Keep => {}
-                    Verdict::Remove => note(remove(area, &attempts, &name, &facts, store.as_ref())),
+                    Verdict::Remove => {
+                        note(remove(area, &attempts, &name, &facts, store.as_deref()))
+                    }
                     Verdict::RemoveIfStill => to_watch.push((name, facts, sign, store)),
                 },
             }
         }
         if watch(&mut to_watch, outside, |(name, _, sign, _)| is_still(&attempts, name, sign)) {
             for (name, facts, _, store) in to_watch {
-                note(remove(area, &attempts, &name, &facts, store.as_ref()));
+                note(remove(area, &attempts, &name, &facts, store.as_deref()));
             }
         }
         self.clear_heartbeats(area, &attempts, now)?;

@@ -14,7 +14,8 @@ pub enum StoreError {
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error(
-        "`{}` holds {found}; choose another DEST, or move away or remove what is there",
+        "`{}` holds {found}; choose another DEST, or move away or remove what is there, or take it over \
+         with --adopt",
         path.display()
     )]
     Foreign { path: PathBuf, found: Foreign },

@@ -1,15 +1,23 @@
 //! What lies in a directory, as its sentinel says it.
 
 use std::fs::File;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use rustix::io::Errno;
 
 use super::StoreError;
 use crate::fs::Dir;
-use crate::model::{RelPath, SENTINEL, Sentinel, SentinelProblem, There};
+use crate::model::{
+    Giver, RelPath, SENTINEL, Sentinel, SentinelFile, SentinelProblem, There, each_sentinel_file,
+};
 
 /// Bound on what is read as a sentinel: 100,000 files need about 25 MB.
 const MAX_SENTINEL_BYTES: u64 = 256 << 20;
+
+/// Bound on a line of a sentinel that another tenant may have written: a path and what is around it need
+/// far less.
+const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// What is at the family path.
 #[derive(Debug)]
@@ -76,6 +84,42 @@ pub(super) fn with_sentinel<T>(
         SentinelProblem::Unreadable(error) if error.is_io() => unreadable(error.into()),
         problem => StoreError::Sentinel { path: path(), problem },
     })
+}
+
+/// Hands over each file that the sentinel in `dir` lists. What another model says is read with a bound on
+/// its lines, since each value is held in memory.
+pub(super) fn each_listed_file(
+    dir: &Dir,
+    giver: Giver,
+    each: &mut dyn FnMut(SentinelFile) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let max_line = if giver == Giver::SameModel { usize::MAX } else { MAX_LINE_BYTES };
+    let read = |json| each_sentinel_file(ShortLines { json, line: 0, max_line }, each);
+    with_sentinel(dir, read).map(|_| ())
+}
+
+/// A text that ends where a line is too long.
+struct ShortLines<R> {
+    json: R,
+    /// Bytes of the line so far.
+    line: usize,
+    max_line: usize,
+}
+
+impl<R: Read> Read for ShortLines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.json.read(buffer)?;
+        for part in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+            self.line += part.len();
+            if self.line > self.max_line {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
+            }
+            if part.ends_with(b"\n") {
+                self.line = 0;
+            }
+        }
+        Ok(count)
+    }
 }
 
 /// The first file that is missing or has another size than the sentinel says.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::existing::read_sentinel;
+use super::layout::{IN_PLACE, REVISIONS};
 use super::publish::{Publication, is_published};
 use super::staging::Staging;
 use super::{Foreign, Published, Store, StoreError};
@@ -92,7 +94,9 @@ impl Staging {
             return Ok(Published::ByOther);
         }
         let old = read_sentinel(&family)?;
-        let left_over = self.left_over(&family, old.as_ref())?;
+        let Others { left_over, in_the_way } = self.others(store, &family, old.as_ref())?;
+        // Before the list: whatever lies at a path that it names counts as ours from then on.
+        let aside = self.put_aside(&family, &state, &in_the_way)?;
         let list = Publishing { staging: self.id.clone(), files: self.list(&left_over)? };
         let json = serde_json::to_vec(&list).expect("strings always serialise");
         self.dir.replace_durably_in(&state, PUBLISHING, &json)?;
@@ -133,28 +137,69 @@ impl Staging {
         self.tree.rename(SENTINEL, &family, SENTINEL)?;
         family.sync()?;
         Publishing::remove(&family)?;
-        Ok(if old.is_some() { Published::Refilled } else { Published::New })
+        Ok(match aside {
+            Some(aside) => Published::TookOver { aside },
+            None if old.is_some() => Published::Refilled,
+            None => Published::New,
+        })
     }
 
-    /// Files of an earlier revision, or of an unfinished publication, that the new one has not.
-    /// Fails if the new one has a file where somebody else's is.
-    fn left_over(
+    /// What is there beside the files of the new revision. Fails if that has a file where somebody else's
+    /// is, unless the directory is taken over.
+    fn others(
         &self,
+        store: &Store,
         family: &Dir,
         old: Option<&Sentinel>,
-    ) -> Result<BTreeSet<RelPath>, StoreError> {
+    ) -> Result<Others, StoreError> {
         let mut ours = listed(family, old)?;
-        for file in self.files.iter() {
+        let mut in_the_way = Vec::new();
+        for (n, file) in self.files.iter().enumerate() {
             let is_ours = ours.remove(&file.path);
             let dir = if is_ours { None } else { family.descend(above(&file.path))? };
             if let Some(dir) = dir
                 && dir.kind(file.path.name())?.is_some()
             {
+                if store.takes_over(family) {
+                    // A second name of the same file stays where it is.
+                    let staged = self.directory_of(n)?.inode(file.path.name())?;
+                    if dir.inode(file.path.name())? != staged {
+                        in_the_way.push(file.path.clone());
+                    }
+                    continue;
+                }
                 let found = Foreign::of(&dir, &[file.path.name()]);
-                return Err(StoreError::Foreign { path: dir.path().to_owned(), found });
+                let path = dir.path().to_owned();
+                return Err(StoreError::Foreign { path, found });
             }
         }
-        Ok(ours)
+        Ok(Others { left_over: ours, in_the_way })
+    }
+
+    /// Moves what is in the way to a directory of its own in the working area; where that is.
+    fn put_aside(
+        &self,
+        family: &Dir,
+        state: &Dir,
+        in_the_way: &[RelPath],
+    ) -> Result<Option<PathBuf>, StoreError> {
+        if in_the_way.is_empty() {
+            return Ok(None);
+        }
+        let kept = self.kept_name();
+        let way = [REVISIONS, IN_PLACE, kept.as_str()];
+        let aside = state.make_path(way.into_iter())?;
+        for path in in_the_way {
+            if let Some(from) = family.descend(above(path))? {
+                let to = aside.make_path(above(path))?;
+                from.rename(path.name(), &to, path.name())?;
+            }
+        }
+        sync_directories_of(&aside, in_the_way.iter())?;
+        for above in [&way[..2], &way[..1], &way[..0]] {
+            state.make_path(above.iter().copied())?.sync()?;
+        }
+        Ok(Some(aside.path().to_owned()))
     }
 
     fn list(&self, left_over: &BTreeSet<RelPath>) -> Result<Vec<PublishingFile>, StoreError> {
@@ -173,6 +218,14 @@ impl Staging {
         }));
         Ok(list)
     }
+}
+
+/// What lies in a directory that is filled.
+struct Others {
+    /// Files of an earlier revision, or of an unfinished publication, that the new one has not.
+    left_over: BTreeSet<RelPath>,
+    /// Files of somebody else where the new revision has one of its own, in a directory that is taken over.
+    in_the_way: Vec<RelPath>,
 }
 
 /// What is of a model in `family`: by its sentinel, or by an unfinished publication.

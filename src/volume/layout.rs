@@ -44,6 +44,8 @@ pub struct Store {
     /// The family directory is a mount point, or was given to us empty: it is filled and never
     /// replaced, and the working area lies inside it.
     pub in_place: bool,
+    /// What lies at the family path and is not ours, by device and inode, if the user lets us take it over.
+    pub(super) taken_over: Option<(u64, u64)>,
     /// Where another filesystem begins below the root that was named.
     pub(super) outer: Option<Outer>,
 }
@@ -79,7 +81,7 @@ impl Store {
 
     /// Without a look.
     pub(super) fn of(destination: Destination) -> Self {
-        Self { destination, in_place: false, outer: None }
+        Self { destination, in_place: false, taken_over: None, outer: None }
     }
 
     pub fn family_path(&self) -> PathBuf {
@@ -102,6 +104,7 @@ impl Store {
             let Some(family) = self.family_dir()? else { return Ok(Existing::Nothing) };
             match sealed(&family) {
                 Ok(Some(existing)) => return Ok(existing),
+                Ok(None) if self.takes_over(&family) => return Ok(Existing::Nothing),
                 Ok(None) => match self.refuse_foreign(&family) {
                     Ok(()) => return Ok(Existing::Nothing),
                     Err(error) => refused = Some(error),
@@ -112,6 +115,11 @@ impl Store {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         refused.map_or(Ok(Existing::Nothing), Err)
+    }
+
+    /// Whether `family` is the directory that the user lets us take over.
+    pub(super) fn takes_over(&self, family: &Dir) -> bool {
+        self.taken_over.is_some() && family.identity().ok() == self.taken_over
     }
 
     pub(super) fn root(&self) -> Result<Option<Dir>, StoreError> {

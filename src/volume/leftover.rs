@@ -27,7 +27,7 @@ pub(super) enum Found {
         facts: Facts,
         sign: Sign,
         /// Where it would be published, if that can be told.
-        store: Option<Store>,
+        store: Option<Box<Store>>,
     },
     NotOurs,
 }
@@ -75,7 +75,7 @@ impl Look<'_> {
         if verdict(facts, self.limits) == Verdict::Remove {
             facts.writer = self.writer_of(&old, header.as_ref(), silence)?;
         }
-        Ok(Found::Staging { facts, sign, store })
+        Ok(Found::Staging { facts, sign, store: store.map(Box::new) })
     }
 
     fn writer_of(

@@ -2,16 +2,18 @@
 //! directory. Every name below the root is opened part by part without following links, so that nothing
 //! outside the root is touched, whatever lies there.
 //!
-//! Imports `model`, `content`, `fs` and `lock`; knows nothing of URLs and networks.
+//! Imports `model`, `content`, `fs`, `lock` and `verify`; knows nothing of URLs and networks.
 
 mod abilities;
 mod adopt;
+mod adopt_dir;
 mod area;
 mod attempts;
 mod clear;
 mod conflict;
 mod error;
 mod existing;
+mod families;
 mod fill;
 mod finish;
 mod foreign;
@@ -36,10 +38,12 @@ mod show;
 mod staging;
 mod survey;
 mod sweep;
+mod take;
 mod wanted;
 mod weigh;
 
 pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
+pub use adopt_dir::AdoptedDir;
 pub use error::StoreError;
 pub use existing::{Existing, first_difference, read_sentinel};
 pub use foreign::Foreign;

@@ -70,7 +70,7 @@ impl Pruner<'_> {
             (Verdict::RemoveIfStill, Some(sign)) => is_still(attempts, &candidate.id, sign),
             (Verdict::RemoveIfStill, None) | (Verdict::Keep, _) => false,
         };
-        Ok(may_go && remove(&area, attempts, &candidate.id, &facts, store.as_ref())?.is_some())
+        Ok(may_go && remove(&area, attempts, &candidate.id, &facts, store.as_deref())?.is_some())
     }
 
     fn remove_revision(

@@ -23,6 +23,10 @@ pub enum Published {
     Replaced {
         previous: PathBuf,
     },
+    /// What somebody had put there, as the user knows, lies here now.
+    TookOver {
+        aside: PathBuf,
+    },
     /// As `Replaced`, in a directory that had to be filled file by file.
     Refilled,
     /// Another process has published the same in the meantime; ours was dropped.
@@ -204,23 +208,32 @@ impl Staging {
                 Ok(previous.map_or(Published::New, |previous| Published::Replaced { previous }))
             }
             Kind::Directory => {
-                let there = store
-                    .family_dir()?
-                    .map(|dir| with_sentinel(&dir, SentinelHead::read))
-                    .transpose()?;
-                if there.flatten().is_none() {
+                let there = store.family_dir()?;
+                let is_taken_over = there.as_ref().is_some_and(|dir| store.takes_over(dir));
+                let head = there.map(|dir| with_sentinel(&dir, SentinelHead::read)).transpose()?;
+                if head.flatten().is_none() && !is_taken_over {
                     return Err(store.foreign());
                 }
                 let _ = parent.touch(family.path().name());
                 match self.link_to_revision(parent, family, Some(kind)) {
-                    Err(error) if self.cannot_be_linked(&error)? && self.exchange_works()? => {
+                    // Nobody could tell a directory without a sentinel from a tree of ours.
+                    Err(error)
+                        if !is_taken_over
+                            && self.cannot_be_linked(&error)?
+                            && self.exchange_works()? =>
+                    {
                         self.dir.exchange(TREE, parent, family.path().name())?;
                         self.dir.rename(TREE, &revisions, &self.kept_name())?;
                     }
                     done => done?,
                 }
                 revisions.sync()?;
-                Ok(Published::Replaced { previous: revisions.path_of(&self.kept_name()) })
+                let kept = revisions.path_of(&self.kept_name());
+                Ok(if is_taken_over {
+                    Published::TookOver { aside: kept }
+                } else {
+                    Published::Replaced { previous: kept }
+                })
             }
             Kind::File | Kind::Other => Err(store.in_the_way(parent)),
         }

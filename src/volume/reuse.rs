@@ -1,23 +1,23 @@
-//! An update takes the files that have not changed from the revision that it replaces, or from one that is
-//! kept.
+//! Files that a published revision on this volume has already are not fetched: an update takes what has not
+//! changed from the revision that it replaces, or from one that is kept; a fine-tune, a copy of a repo or one
+//! with a new name what another model has.
 //!
 //! A published file is quiet: it was synced before it was published, and nobody opens it for writing
-//! again. So it can have a second name. It is hashed like every other file before it counts.
+//! again. So it can have a second name.
 
 use std::ops::ControlFlow;
 
-use super::existing::with_sentinel;
-use super::journal::WrittenChunk;
-use super::recheck::{Surroundings, copy_range};
-use super::staging::{Presence, Staging, version_identity};
-use super::wanted::Wanted;
+use super::existing::{each_listed_file, with_sentinel};
+use super::recheck::Surroundings;
+use super::staging::{Staging, version_identity};
+use super::take::Offer;
+use super::wanted::{Taken, Wanted};
 use super::{Store, StoreError};
-use crate::fs::{Dir, Kind, space};
-use crate::model::{Digest, RelPath, SentinelFile, SentinelHead, each_sentinel_file};
+use crate::fs::Dir;
+use crate::model::{Digest, Giver, RelPath, SentinelFile, SentinelHead};
 
 impl Staging {
-    /// Takes over what the published revision has of the new one, and what kept ones have: by a hard link,
-    /// or else by a reflink or a copy.
+    /// Takes over what the published revision has of the new one, and what kept ones have.
     pub(super) fn reuse(
         &mut self,
         store: &Store,
@@ -25,43 +25,112 @@ impl Staging {
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         if let Some(family) = store.family_dir()? {
-            self.reuse_from(&family, wanted, outside)?;
+            self.reuse_from(&family, Giver::SameModel, wanted, outside)?;
         }
         if wanted.is_found() {
             return Ok(());
         }
         for kept in store.kept_trees()? {
             let Ok(Some(dir)) = store.kept_dir(&kept.id) else { continue };
-            // One that cannot be used is no reason not to fetch.
-            match self.reuse_from(&dir, wanted, outside) {
-                Err(StoreError::Sentinel { .. }) => {}
-                done => done?,
-            }
+            self.reuse_from(&dir, Giver::SameModel, wanted, outside)?;
         }
         Ok(())
     }
 
-    fn reuse_from(
+    /// Takes over what other models on the volume have, and says of which.
+    pub(super) fn reuse_others(
         &mut self,
-        family: &Dir,
+        store: &Store,
         wanted: &mut Wanted,
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
+        if !self.is_known_elsewhere(wanted) {
+            return Ok(());
+        }
+        let mut ours = Ok(());
+        store.each_other_revision(&mut |path, dir| {
+            let done = self.reuse_from(dir, Giver::OtherModel, wanted, outside);
+            let is_over = done.is_err() || wanted.is_found() || !(outside.go_on)();
+            match done {
+                Ok(taken) => taken.say("reusing", path, outside),
+                Err(error) => ours = Err(error),
+            }
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        ours
+    }
+
+    /// Takes what the revision in `dir` has. What cannot be read there is not there: it is no reason not to
+    /// fetch.
+    fn reuse_from(
+        &mut self,
+        dir: &Dir,
+        giver: Giver,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<Taken, StoreError> {
         let needs_place =
             self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_crc));
-        let head = if needs_place { with_sentinel(family, SentinelHead::read)? } else { None };
+        let head =
+            if needs_place { with_sentinel(dir, SentinelHead::read).ok().flatten() } else { None };
         let source_name = head.map(|head| head.source).unwrap_or_default();
-        let mut result = Ok(());
-        with_sentinel(family, |json| {
-            each_sentinel_file(json, &mut |file| {
-                if !(outside.go_on)() {
+        let mut taken = Taken::default();
+        let mut ours = Ok(());
+        let _ = each_listed_file(dir, giver, &mut |file| {
+            if !(outside.go_on)() {
+                return ControlFlow::Break(());
+            }
+            match self.reuse_file(dir, giver, &source_name, &file, wanted, outside) {
+                Ok(of_file) => taken.add(of_file),
+                Err(error) => {
+                    ours = Err(error);
                     return ControlFlow::Break(());
                 }
-                result = self.reuse_file(family, &source_name, &file, wanted, outside);
-                if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-        })?;
-        result
+            }
+            ControlFlow::Continue(())
+        });
+        ours.map(|()| taken)
+    }
+
+    fn reuse_file(
+        &mut self,
+        dir: &Dir,
+        giver: Giver,
+        source_name: &str,
+        file: &SentinelFile,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<Taken, StoreError> {
+        let mut taken = Taken::default();
+        if file.size == 0 {
+            return Ok(taken);
+        }
+        for identity in identities(source_name, file) {
+            while let Some(n) = wanted.find(self, &identity, file.size) {
+                if !self.take_listed(n, dir, giver, file, outside)? {
+                    break;
+                }
+                wanted.take(n);
+                taken.add(Taken { files: 1, bytes: file.size });
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Whether file `n` could be had from the published `file`.
+    fn take_listed(
+        &mut self,
+        n: usize,
+        dir: &Dir,
+        giver: Giver,
+        file: &SentinelFile,
+        outside: &Surroundings<'_>,
+    ) -> Result<bool, StoreError> {
+        let Ok(path) = RelPath::parse(&file.path) else { return Ok(false) };
+        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+        let Ok(Some(from)) = dir.descend(parent) else { return Ok(false) };
+        let offer = Offer { dir: &from, name: path.name(), size: file.size, giver };
+        self.take(n, &offer, outside)
     }
 
     /// Gives every file of this attempt a second name for what `family` has at its path; whether that could
@@ -77,94 +146,17 @@ impl Staging {
             {
                 return Ok(false);
             }
-            self.set_presence(n, Presence::Whole);
+            self.set_presence(n, super::staging::Presence::Whole);
         }
         Ok(true)
     }
 
-    fn reuse_file(
-        &mut self,
-        family: &Dir,
-        source_name: &str,
-        file: &SentinelFile,
-        wanted: &mut Wanted,
-        outside: &Surroundings<'_>,
-    ) -> Result<(), StoreError> {
-        if file.size == 0 {
-            return Ok(());
-        }
-        for identity in identities(source_name, file) {
-            while let Some(n) = wanted.find(self, &identity, file.size) {
-                if !self.take_published(n, family, file, outside)? {
-                    break;
-                }
-                wanted.take(n);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether file `n` could be had from the published `file`.
-    fn take_published(
-        &mut self,
-        n: usize,
-        family: &Dir,
-        file: &SentinelFile,
-        outside: &Surroundings<'_>,
-    ) -> Result<bool, StoreError> {
-        let Ok(path) = RelPath::parse(&file.path) else { return Ok(false) };
-        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
-        let Ok(Some(from)) = family.descend(parent) else { return Ok(false) };
-        let name = path.name();
-        if from.kind(name)? != Some(Kind::File) || from.file_size(name)? != Some(file.size) {
-            return Ok(false);
-        }
-        let to = self.directory_of(n)?;
-        let crc64 = match from.hard_link(name, &to, self.files[n].path.name()) {
-            Ok(()) => {
-                self.set_presence(n, Presence::Whole);
-                // Not journalled: if we are killed, the next run finds it where this one did.
-                0
-            }
-            // Other links of our own are too many, or the file is another user's.
-            Err(_) => match self.copy_published(n, &from, name, file.size, outside)? {
-                Some(crc64) => crc64,
-                None => return Ok(false),
-            },
-        };
-        self.present.insert(n, vec![WrittenChunk { range: 0..file.size, crc64 }]);
-        Ok(true)
-    }
-
-    /// Copies a published file, sharing its blocks if the filesystem can; returns the CRC64NVME of
-    /// what was copied.
-    fn copy_published(
-        &mut self,
-        n: usize,
-        from: &Dir,
-        name: &str,
-        size: u64,
-        outside: &Surroundings<'_>,
-    ) -> Result<Option<u64>, StoreError> {
-        let Some(source) = from.read_file(name)? else { return Ok(None) };
-        if space::free_bytes(&self.dir)? < size {
-            return Ok(None);
-        }
-        let target = self.open(n)?;
-        if rustix::fs::ioctl_ficlone(target.file(), &source).is_ok() {
-            return Ok(Some(0));
-        }
-        let range = 0..size;
-        match copy_range(from, name, &range, &target, outside) {
-            Ok(Some(crc64)) => {
-                self.journal.chunk(n, &WrittenChunk { range, crc64 })?;
-                Ok(Some(crc64))
-            }
-            other => {
-                self.discard(n)?;
-                other
-            }
-        }
+    /// Whether something is missing that another model could be known to have.
+    fn is_known_elsewhere(&self, wanted: &Wanted) -> bool {
+        wanted.missing().map(|n| &self.files[n]).any(|file| {
+            let digest = file.digest.as_ref();
+            file.size > 0 && digest.is_some_and(|digest| digest.identifies() || digest.is_crc())
+        })
     }
 }
 

@@ -53,8 +53,10 @@ pub(super) fn settle(
 /// Keeps what an attempt that nobody can read any more has replaced.
 pub(super) fn keep_replaced(old: &Dir, own: &Dir, id: &str) -> Result<(), StoreError> {
     for name in [TREE, LINK] {
+        // A directory in the place of the link had the family's name, whoever had put it there.
+        let is_replaced = |tree: &Dir| name == LINK || is_complete(tree);
         if old.kind(name)? == Some(Kind::Directory)
-            && old.child(name)?.is_some_and(|tree| is_complete(&tree))
+            && old.child(name)?.is_some_and(|tree| is_replaced(&tree))
         {
             old.rename(name, own, &format!("{KEPT_PREFIX}{id}"))?;
         }

@@ -15,7 +15,7 @@ use super::{Abilities, Store, StoreError};
 use crate::fs::{Dir, NodeIdentity, filesystem, node, space};
 use crate::lock::Heartbeat;
 use crate::lock::heartbeat::{self, AskStatus};
-use crate::model::{Plan, RemoteFile, Snapshot};
+use crate::model::{Checksum, Digest, Plan, RemoteFile, Snapshot, hex};
 
 /// Separates the family from the random part in the name of an attempt.
 pub(super) const ID_SEPARATOR: char = '~';
@@ -47,6 +47,8 @@ pub struct Staging {
     presence: Mutex<Vec<Presence>>,
     /// Small files that `sync_rest` makes durable, all in one go, where that can be done.
     unsynced: Option<Mutex<Vec<usize>>>,
+    /// Files cannot have blocks in common here.
+    pub(super) shares_no_blocks: bool,
     /// What the volume can do, once that was found out.
     pub(super) abilities: OnceLock<Abilities>,
 }
@@ -110,6 +112,7 @@ impl Staging {
             present: BTreeMap::new(),
             presence: Mutex::new(vec![Presence::Absent; count]),
             unsynced: together.then(Mutex::default),
+            shares_no_blocks: false,
             abilities: OnceLock::new(),
         })
     }
@@ -122,6 +125,10 @@ impl Staging {
         let file = &self.files[n];
         let (source_name, path) = (&self.source_name, &file.path);
         match (&file.digest, &file.validator) {
+            // S3 names a SHA-256 of the whole object in its own way.
+            (Some(Digest::Full { checksum: Checksum::Sha256, value }), _) => {
+                format!("sha256:{}", hex::encode(value))
+            }
             (Some(digest), _) if digest.identifies() => digest.to_string(),
             (Some(digest), Some(validator)) if digest.is_crc() => {
                 version_identity(source_name, path.as_str(), validator, &digest.to_string())
@@ -189,11 +196,23 @@ impl Staging {
             let opened = opened.ok_or_else(|| StoreError::io("open", &path, Errno::NOENT))?;
             return Ok(StagedFile { file: opened, path });
         }
-        self.journal.file(n, file, &self.identity(n))?;
-        let created = dir.create_file(name)?;
+        let created = self.create_in(dir, n)?;
+        allocate(&created.file, file.size)
+            .map_err(|error| StoreError::io("allocate", &path, error))?;
+        Ok(created)
+    }
+
+    /// Creates file number `n`, which is not there, without any blocks.
+    pub(super) fn create(&self, n: usize) -> Result<StagedFile, StoreError> {
+        self.create_in(&self.directory_of(n)?, n)
+    }
+
+    fn create_in(&self, dir: &Dir, n: usize) -> Result<StagedFile, StoreError> {
+        let name = self.files[n].path.name();
+        self.journal.file(n, &self.files[n], &self.identity(n))?;
+        let file = dir.create_file(name)?;
         self.set_presence(n, Presence::Ours);
-        allocate(&created, file.size).map_err(|error| StoreError::io("allocate", &path, error))?;
-        Ok(StagedFile { file: created, path })
+        Ok(StagedFile { file, path: dir.path_of(name) })
     }
 
     /// Records that a chunk of file `n` is written.
@@ -269,7 +288,7 @@ impl Staging {
         Ok(self.tree.make_path(parent.into_iter().flat_map(|parent| parent.split('/')))?)
     }
 
-    fn presence(&self, n: usize) -> Presence {
+    pub(super) fn presence(&self, n: usize) -> Presence {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)[n]
     }
 
@@ -314,6 +333,12 @@ impl StagedFile {
     pub fn begin_writeback(&self, range: Range<u64>) {
         let len = std::num::NonZeroU64::new(range.end - range.start);
         let _ = rustix::fs::fadvise(&self.file, range.start, len, rustix::fs::Advice::DontNeed);
+    }
+
+    /// Bytes that it has now.
+    pub(super) fn size(&self) -> Result<u64, StoreError> {
+        let stat = self.file.metadata();
+        stat.map(|stat| stat.len()).map_err(|error| StoreError::io("look at", &self.path, error))
     }
 
     /// For parsers that read from the start. Positioned reads and writes are not disturbed.

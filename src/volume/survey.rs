@@ -308,7 +308,7 @@ impl FoundArea {
         let is_root = self.at.parts.is_empty();
         let root = self.at.path();
         let outer = (!is_root).then(|| self.at.clone());
-        Store { destination: Destination { root, family }, in_place: false, outer }
+        Store { outer, ..Store::of(Destination { root, family }) }
     }
 }
 

@@ -13,7 +13,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("content", &["model", "net"]),
     ("lock", &["environment", "model", "fs", "net", "report"]),
     ("source", &["environment", "model", "content", "net", "fs"]),
-    ("volume", &["model", "content", "fs", "lock"]),
+    ("volume", &["model", "content", "fs", "lock", "verify"]),
     ("engine", &["model", "content", "net", "report", "verify", "volume"]),
     (
         "cli",

@@ -140,6 +140,49 @@ fn the_python_client_fetches_the_same_tree_from_the_same_hub() {
     }
 }
 
+/// What the official client has downloaded is adopted: from its cache, from the same with its store of blobs
+/// that repos share, and from a directory of `--local-dir`.
+#[test]
+fn what_the_python_client_has_downloaded_is_adopted() {
+    if !has_packages("huggingface_hub, huggingface_hub.utils._shared_blobs") {
+        return;
+    }
+    let hub = FakeHub::serving(REPO, tiny());
+    let made = Volume::new();
+    let code = "import sys, os, pathlib\n\
+        from huggingface_hub import snapshot_download\n\
+        from huggingface_hub.utils import _shared_blobs\n\
+        home, shared, local = map(pathlib.Path, sys.argv[1:])\n\
+        snapshot_download('org/tiny', cache_dir=home / 'hub')\n\
+        snapshot_download('org/tiny', cache_dir=shared / 'hub')\n\
+        snapshot_download('org/tiny', local_dir=local)\n\
+        for n, blob in enumerate(sorted((shared / 'hub/models--org--tiny/blobs').iterdir())):\n    \
+            done = _shared_blobs.publish_blob_to_shared_store(\n        \
+                blob_path=str(blob), xet_hash=f'{n:064x}', cache_dir=str(shared / 'hub'),\n        \
+                expected_size=blob.stat().st_size, replace_existing=False)\n    \
+            assert done and blob.is_symlink(), blob";
+    let dirs = ["home", "shared", "local"].map(|name| made.path(name));
+    let output = python()
+        .args(["-c", code])
+        .args(&dirs)
+        .env("HF_ENDPOINT", hub.url())
+        .env("HF_HOME", made.path("unused"))
+        .env("HF_HUB_DISABLE_XET", "1")
+        .env("HF_HUB_DISABLE_TELEMETRY", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for dir in dirs {
+        let volume = Volume::new();
+        hub.log().clear();
+        let dir = dir.to_str().unwrap();
+        let run = fetch(&hub, &volume, &["hf://org/tiny", "--all", "--adopt", dir]).run();
+        run.assert_success().assert_says("adopting");
+        volume.assert_holds("tiny", &tiny());
+        assert_eq!(hub.count("GET", "/resolve/"), 0, "{dir}");
+    }
+}
+
 /// moto, a server of others, in a process of its own.
 struct Moto {
     child: Child,

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopt_dir;
 #[cfg(target_arch = "x86_64")]
 mod adoption;
 mod decisions;
@@ -17,4 +18,6 @@ mod planted;
 mod probe;
 mod prune;
 mod publication;
+mod reuse;
+mod take_over;
 mod update;
