@@ -6,14 +6,10 @@ mod readers;
 #[path = "two_nodes/rig.rs"]
 mod rig;
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use self::readers::revision;
 use self::rig::{Nodes, drop_caches, nodes, remove, restart_server};
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};

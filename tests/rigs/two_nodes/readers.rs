@@ -106,7 +106,7 @@ fn a_server_that_opens_its_files_one_by_one_sees_one_revision() {
 const FILES: u64 = 8;
 
 /// Each of its files says which revision it is of.
-fn revision(n: u64) -> Tree {
+pub fn revision(n: u64) -> Tree {
     (0..FILES).fold(Tree::new(), |tree, file| {
         tree.with(&format!("{file}.json"), format!("revision {n}\n{}", "x".repeat(50_000)))
     })
