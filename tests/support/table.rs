@@ -20,6 +20,12 @@ pub struct Row {
 /// Rows wait more than they work.
 const AT_ONCE: usize = 12;
 
+/// How long a run tries, and its first wait between two tries. A run that is to recover need not wait as one
+/// does that must not ask too often.
+type Patience = (&'static str, &'static str);
+const RECOVERS: Patience = ("20s", "25ms");
+const FAILS: Patience = ("2s", "250ms");
+
 /// Runs all rows, and fails with the names of those that failed.
 #[track_caller]
 pub fn check(rows: impl IntoIterator<Item = Row>) {
@@ -173,7 +179,7 @@ impl Case {
     pub fn recovers_saying(mut self, most_requests: usize, words: &'static [&'static str]) -> Row {
         row(self.name, move || {
             let (place, volume) = (self.start(), Volume::new());
-            let run = self.run(place.as_ref(), &volume, "20s").assert_success();
+            let run = self.run(place.as_ref(), &volume, RECOVERS).assert_success();
             for word in words {
                 assert!(run.stderr.contains(word), "`{word}` is not in: {}", run.stderr);
             }
@@ -187,7 +193,7 @@ impl Case {
     pub fn fails(mut self, code: i32, most_requests: usize, words: &'static [&'static str]) -> Row {
         row(self.name, move || {
             let (place, volume) = (self.start(), Volume::new());
-            let run = self.run(place.as_ref(), &volume, "2s").assert_code(code);
+            let run = self.run(place.as_ref(), &volume, FAILS).assert_code(code);
             for word in words {
                 assert!(run.last_line().contains(word), "`{word}` is not in: {}", run.stderr);
             }
@@ -195,7 +201,7 @@ impl Case {
             assert_bounded(place.as_ref(), most_requests, &run);
             if !self.for_ever {
                 place.clear_script();
-                self.run(place.as_ref(), &volume, "20s").assert_success();
+                self.run(place.as_ref(), &volume, RECOVERS).assert_success();
                 volume.assert_holds("m", &model());
                 volume.assert_clean();
             }
@@ -209,8 +215,9 @@ impl Case {
         place
     }
 
-    fn run(&self, place: &dyn Place, volume: &Volume, patience: &str) -> Run {
+    fn run(&self, place: &dyn Place, volume: &Volume, (patience, delay): Patience) -> Run {
         let mut command = place.fetch(volume);
+        command.env("WEIGHTLIFT_RETRY_DELAY", delay);
         command.env("WEIGHTLIFT_RETRY_TIMEOUT", patience).env("WEIGHTLIFT_STALL_TIMEOUT", "1s");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.run()
