@@ -11,7 +11,7 @@ use super::link::{Pod, age, revision};
 use super::probe::{as_user, bound, done, tmpfs};
 use crate::support::measure::with_peak_memory;
 use crate::support::*;
-use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
+use weightlift_fakes::{FakeHub, Fault, Rule};
 
 pub fn list_of(root: &Path) -> Command {
     let mut command = weightlift();
@@ -47,17 +47,10 @@ pub fn looks(root: &Path) -> BTreeMap<PathBuf, (u64, u64, i64, i64, u64)> {
     found
 }
 
-/// What a slow fetch is of: nothing of it is on the volume, under whatever name.
-pub fn slow_tree() -> Tree {
-    let tree = revision(9).with_blob("weights.bin", Blob::synthetic(300_000, 901));
-    tree.with_blob("same.bin", Blob::synthetic(200_000, 902))
-}
-
-/// Begins to fetch that to `family` from a slow server.
+/// Begins to fetch `tiny` anew at `family` from a slow server.
 pub fn slow_fetch(pod: &Pod, family: &str) -> Running {
     pod.hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 20_000 }));
-    pod.hub.move_branch(REPO, "slow", slow_tree());
-    let running = pod.fetch(&["hf://org/tiny@slow", family]).start();
+    let running = pod.fetch(&["hf://org/tiny", family]).start();
     let attempt = format!("/{family}~");
     eventually("it has begun", || {
         let is_it = |path: &PathBuf| path.to_string_lossy().contains(&attempt);

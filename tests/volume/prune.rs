@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::link::{Pod, age, revision};
-use super::list::{listed, looks, slow_fetch, slow_tree};
+use super::list::{listed, looks, slow_fetch};
 use super::probe::{as_user, bound, done, give, tmpfs};
 use crate::support::process::{Node, straced};
 use crate::support::*;
@@ -196,7 +196,7 @@ fn what_a_live_fetch_has_is_never_touched() {
     assert_eq!(list(&root.join(".weightlift/revisions/other")).len(), other - 1);
     pod.hub.clear_script();
     running.wait().assert_success();
-    pod.volume.assert_holds("tiny", &slow_tree());
+    pod.volume.assert_holds("tiny", &revision(4));
     pod.volume.assert_clean();
 }
 
