@@ -1,12 +1,13 @@
 //! Where the threads of a transfer and its schedule meet: events go in, tasks and orders come out. It
 //! decides nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::bounds::Bounds;
 use super::schedule::Schedule;
 use super::schedule::event::{
     Action, Chunk, Event, Party, Phase, Reading, Recall, Task, Tick, TooSlow,
@@ -39,9 +40,7 @@ struct Worker {
     /// How far its chunk is.
     at: AtomicU64,
     /// Where its chunk ends.
-    end: AtomicU64,
-    /// It may write up to here, if its chunk does not end before.
-    claimed: AtomicU64,
+    bounds: Bounds,
     recall: Order<Recall>,
     reconnect: Order<u64>,
 }
@@ -146,15 +145,14 @@ impl Desk {
     }
 
     /// Worker number `n` is about to write up to `upto`; returns where its chunk ends, which it does not write
-    /// beyond. Whoever shortens the chunk looks at the claim after that: one of the two sees the other.
+    /// beyond.
     pub fn claim(&self, n: usize, upto: u64) -> u64 {
-        self.workers[n].claimed.store(upto, SeqCst);
-        self.workers[n].end.load(SeqCst)
+        self.workers[n].bounds.claim(upto)
     }
 
     /// Where the chunk of worker number `n` ends.
     pub fn end_of(&self, n: usize) -> u64 {
-        self.workers[n].end.load(Relaxed)
+        self.workers[n].bounds.end()
     }
 
     /// Returns once worker number `n` is to give this chunk back.
@@ -191,7 +189,7 @@ impl Desk {
     }
 
     fn carry_out(&self, schedule: &mut Schedule) {
-        // How far a chunk that was shortened goes all the same: its worker is there already.
+        // Where the tail of a chunk that was shortened begins: its worker may have passed the place already.
         let mut reached = None;
         while let Some(action) = schedule.poll() {
             match action {
@@ -202,8 +200,7 @@ impl Desk {
                             chunk.range.start = chunk.range.end.min(reached);
                         }
                         worker.at.store(chunk.range.start, Relaxed);
-                        worker.claimed.store(chunk.range.start, SeqCst);
-                        worker.end.store(chunk.range.end, SeqCst);
+                        worker.bounds.begin(&chunk.range);
                     }
                     *lock(&worker.task) = Some(task);
                     worker.has_task.notify_one();
@@ -213,10 +210,7 @@ impl Desk {
                     self.hashers[n].has_task.notify_one();
                 }
                 Action::Shorten { worker, end, .. } => {
-                    let worker = &self.workers[worker];
-                    let before = worker.end.swap(end, SeqCst);
-                    let upto = worker.claimed.load(SeqCst).min(before);
-                    reached = (upto > end).then_some(upto);
+                    reached = Some(self.workers[worker].bounds.shorten(end));
                 }
                 Action::Recall { worker, lease, why } => {
                     self.workers[worker].recall.give(lease, why);

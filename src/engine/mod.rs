@@ -7,6 +7,7 @@
 //! tokens or final paths.
 
 mod activity;
+mod bounds;
 mod checkpoint;
 mod desk;
 mod error;
