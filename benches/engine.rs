@@ -131,6 +131,7 @@ fn chunk_queue(criterion: &mut Criterion) {
         let limits = Limits {
             chunk_size: CHUNK_SIZE,
             workers: WORKERS,
+            at_first: WORKERS,
             open_files: 128,
             hashers: 1,
             small_bytes: 8 * MIB,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::commands::Outcome;
+use crate::commands::{Outcome, announce};
 use crate::error::{Class, Error};
 use crate::model::{ErrorFields, text};
 use crate::report::{Event, Screen};
@@ -111,6 +111,8 @@ pub struct Done {
     pub message: String,
     status: Option<&'static str>,
     path: Option<String>,
+    /// What came of each, by its path, where there were several.
+    models: Option<serde_json::Value>,
 }
 
 impl Done {
@@ -118,11 +120,18 @@ impl Done {
         Self { message, ..Self::default() }
     }
 
-    /// Of all models, the one that somebody should know of, or else the last.
+    /// Of all models; of the one that somebody should know of, where there is one.
     pub fn of_models(done: &[Outcome]) -> Self {
         let stale = done.iter().rev().find(|outcome| outcome.stale.is_some());
         let Some(outcome) = stale.or(done.last()) else { return Self::default() };
+        if let [_, _, ..] = done {
+            let ends = done.iter().map(|it| (it.path.as_str(), it.status));
+            let message = stale.map_or_else(|| announce::all(done), |it| it.summary.clone());
+            let models = Some(shortened(ends));
+            return Self { message, status: Some(outcome.status), models, path: None };
+        }
         Self {
+            models: None,
             message: outcome.summary.clone(),
             status: Some(outcome.status),
             // A path that leaves no room for the message is dropped: the log has it.
@@ -133,7 +142,8 @@ impl Done {
     fn facts(&self) -> Facts {
         let status = self.status.map(|status| ("status", status.into()));
         let path = self.path.as_ref().map(|path| ("path", path.as_str().into()));
-        Facts(status.into_iter().chain(path).collect())
+        let models = self.models.clone().map(|models| ("models", models));
+        Facts(status.into_iter().chain(path).chain(models).collect())
     }
 }
 
@@ -162,6 +172,23 @@ impl Facts {
             ("http_status", http_status.map(Into::into)),
             ("file", short(file).map(Into::into)),
         ];
-        Self(facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+        let mut facts: Vec<_> =
+            facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        if let Error::OfSeveral { ends, .. } = error {
+            let ends = ends.iter().map(|(path, end)| (path.as_str(), *end));
+            facts.push(("models", shortened(ends)));
+        }
+        Self(facts)
     }
+}
+
+/// What came of each model, by its path, as far as there is room.
+fn shortened<'a>(ends: impl Iterator<Item = (&'a str, &'static str)>) -> serde_json::Value {
+    let mut room = MAX_MESSAGE_BYTES / 3;
+    let fits = ends.take_while(|(path, end)| {
+        let bytes = path.len() + end.len() + 6;
+        room = room.checked_sub(bytes).unwrap_or_default();
+        room > 0
+    });
+    fits.map(|(path, end)| (path.to_owned(), end.into())).collect::<serde_json::Map<_, _>>().into()
 }

@@ -29,10 +29,12 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 104] = [
+pub const VARIABLES: [Variable; 106] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
+    variable("WEIGHTLIFT_MODELS", Part::Flags, "`--models`"),
+    variable("WEIGHTLIFT_ONLY", Part::Flags, "`--only`"),
     variable("WEIGHTLIFT_ALSO", Part::Flags, "`--also`"),
     variable("WEIGHTLIFT_ADOPT", Part::Flags, "`--adopt`"),
     variable("WEIGHTLIFT_ROOT", Part::Flags, "`--root`"),
@@ -154,6 +156,11 @@ pub fn entry(name: &str) -> Option<&'static Variable> {
 pub fn os(name: &str) -> Option<OsString> {
     entry(name)?;
     std::env::var_os(name)
+}
+
+/// The value of a variable that the user has named in a file, whatever its name.
+pub fn of_user(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// The value of a variable, trimmed, if it has one that is text.

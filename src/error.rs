@@ -63,6 +63,16 @@ pub enum Error {
     Stopped,
     #[error("stopped by {0}; the next run resumes")]
     Signal(Signal),
+    /// Of a run for `all` models the error that most needs a person.
+    #[error("`{name}`: {error}; {failed} of {all} models failed")]
+    OfSeveral {
+        name: String,
+        error: Box<Error>,
+        failed: usize,
+        all: usize,
+        /// What came of each, by its path: a status or a class of errors; failures first.
+        ends: Vec<(String, &'static str)>,
+    },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
 }
@@ -120,6 +130,7 @@ impl Error {
             Self::LockTimeout { .. } | Self::Locked(_) | Self::Deadline(_) => Class::Deadline,
             Self::Signal(Signal::Interrupt) => Class::Interrupted,
             Self::Signal(Signal::Terminate | Signal::Hangup) | Self::Stopped => Class::Terminated,
+            Self::OfSeveral { error, .. } => error.class(),
             Self::Bug(_) => Class::Bug,
         }
     }
@@ -137,6 +148,7 @@ impl Error {
             Self::Store(error) => error.fields(),
             Self::Transfer(error) => error.fields(),
             Self::Cluster(error) => error.fields(),
+            Self::OfSeveral { error, .. } => error.fields(),
             Self::LockTimeout { .. } => ErrorFields::default().hint(WAIT_LONGER),
             Self::Locked(_) => ErrorFields::default().hint(WAIT_FOR_IT),
             Self::Selection(_)
@@ -186,6 +198,7 @@ impl Error {
             | Self::LockTimeout { .. }
             | Self::Locked(_)
             | Self::Deadline(_)
+            | Self::OfSeveral { .. }
             | Self::Stopped
             | Self::Signal(_)
             | Self::Bug(_) => false,

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod environment;
 pub mod error;
 pub mod exit;
+pub mod fleet;
 pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;

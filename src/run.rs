@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::cli::{Cli, Command, LogKind, Output};
+use crate::cli::{Cli, Command, FetchArgs, LogKind, Model, Output};
 use crate::commands::run_state::{RunState, TimeAllowed};
-use crate::commands::shared::Fetch;
+use crate::commands::several::{self, Ended, no_thread};
 use crate::commands::{Outcome, list, prune, verify, wait};
 use crate::ending::{Done, Ending, failed};
-use crate::engine::{Stop, TransferError};
+use crate::engine::Stop;
 use crate::environment;
 use crate::error::{Class, Error};
 use crate::model::text;
@@ -117,9 +117,9 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
 fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<Done, Error> {
     let output = cli.global.output;
     let mut done = Vec::new();
-    let mut finish = |outcome: Outcome, is_last: bool| {
+    let mut finish = |outcome: Outcome, is_alone: bool| {
         print(outcome.to_load(), &outcome, output)?;
-        if !is_last {
+        if !is_alone {
             screen.tell(&Event::Complete { message: outcome.summary.clone() });
         }
         done.push(outcome);
@@ -128,24 +128,20 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
     };
     match &cli.command {
         Command::Fetch(args) => {
-            let runtime = runtime()?;
             let models = args.models()?;
             state.has_models(models.len());
-            let fetch = Fetch::new(args, screen, stop, state);
-            for (n, model) in models.iter().enumerate() {
-                finish(runtime.block_on(fetch.model(model))?, n + 1 == models.len())?;
-            }
+            done = fetch(cli, args, &models, screen, stop, state)?;
         }
         Command::Wait(args) => {
-            let runtime = runtime()?;
+            let runtime = several::runtime()?;
             let now = Instant::now();
             let deadline = now.checked_add(args.timeout).unwrap_or(now + 365 * 24 * HOUR);
             let models = args.models()?;
             state.has_models(models.len());
-            for (n, (path, expected)) in models.iter().enumerate() {
+            for (path, expected) in &models {
                 let expected = expected.as_deref();
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
-                finish(runtime.block_on(waited)?, n + 1 == models.len())?;
+                finish(runtime.block_on(waited)?, models.len() == 1)?;
             }
         }
         Command::List(args) => {
@@ -164,7 +160,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             for (n, path) in args.paths.iter().enumerate() {
                 match verify::family(path, screen, stop, state) {
                     Ok(outcome) => {
-                        finish(outcome, n + 1 == args.paths.len() && first_error.is_none())?;
+                        finish(outcome, args.paths.len() == 1)?;
                     }
                     Err(error @ Error::Stopped) => return Err(first_error.unwrap_or(error)),
                     // All of them are looked at; the first finding decides.
@@ -184,13 +180,63 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
     Ok(Done::of_models(&done))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)
+/// Fetches `models`, each to its own end. What came of each is printed in their order, as soon as it is
+/// known of all before it.
+fn fetch(
+    cli: &Cli,
+    args: &FetchArgs,
+    models: &[Model],
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<Vec<Outcome>, Error> {
+    let is_alone = models.len() == 1;
+    let mut ends: Vec<Option<Ended>> = models.iter().map(|_| None).collect();
+    let mut printed = 0;
+    several::fetch(args, models, screen, stop, state, |n, ended, screen| {
+        match &ended {
+            Ok(outcome) => {
+                state.has_completed_one();
+                if !is_alone {
+                    screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                }
+            }
+            Err(Error::Stopped) => {}
+            Err(error) if !is_alone => screen.tell(&failed(error)),
+            Err(_) => {}
+        }
+        ends[n] = Some(ended);
+        while let Some(Some(ended)) = ends.get(printed) {
+            match ended {
+                Ok(outcome) => print(outcome.to_load(), outcome, cli.global.output)?,
+                Err(error) if !is_alone && cli.global.output == Output::Json => {
+                    print("", &failed_model(&models[printed], error), Output::Json)?;
+                }
+                Err(_) => {}
+            }
+            printed += 1;
+        }
+        Ok(())
+    })?;
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for (model, ended) in models.iter().zip(ends) {
+        match ended {
+            Some(Ok(outcome)) => done.push(outcome),
+            Some(Err(error)) => errors.push((model, error)),
+            None => return Err(Error::Stopped),
+        }
+    }
+    several::error_of_all(errors, &done).map_or(Ok(done), Err)
 }
 
-/// The process may have no more threads or descriptors.
-fn no_thread(error: std::io::Error) -> Error {
-    TransferError::Thread(error).into()
+/// What programs read of a model that has failed, where there are several.
+fn failed_model(model: &Model, error: &Error) -> serde_json::Value {
+    let class = error.class();
+    serde_json::json!({
+        "path": model.destination.path().display().to_string(), "status": "failed",
+        "source": model.uri.to_string(), "code": class.exit_code(), "class": class.name(),
+        "message": text::inert(&error.to_string(), 2_000),
+    })
 }
 
 /// What standard output gets of one thing: a text, or one line of JSON.

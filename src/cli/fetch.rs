@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::engine;
+use crate::engine::{self, Share};
 use crate::model::{Keep, Selection, text};
 use crate::process;
 use crate::source::{S3Settings, SourceSettings};
@@ -44,8 +44,16 @@ Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_F
 and AWS_CA_BUNDLE add to the built-in roots.")]
 pub struct FetchArgs {
     /// What to fetch, and where to: SOURCE [DEST], or pairs of them
-    #[arg(required = true, value_name = "SOURCE [DEST]")]
+    #[arg(required_unless_present = "models_file", value_name = "SOURCE [DEST]")]
     pub models: Vec<String>,
+
+    /// Fetch the models that FILE lists, a YAML document; a ConfigMap, say
+    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    pub models_file: Option<PathBuf>,
+
+    /// Of the models that --models lists, only those of this name [repeatable, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<String>,
 
     /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
     /// places lack; a file is the same if its published SHA-256 is [repeatable, in order of
@@ -251,9 +259,9 @@ impl FetchArgs {
 
     /// What the flags say about sources. One of several places is not waited for longer than for the
     /// network as a whole.
-    pub fn source_settings(&self) -> SourceSettings {
+    pub fn source_settings(&self, selection: &Selection) -> SourceSettings {
         SourceSettings {
-            selection: self.selection(),
+            selection: selection.clone(),
             s3: S3Settings {
                 endpoint: self.s3_endpoint.clone(),
                 path_style: self.s3_path_style,
@@ -265,17 +273,20 @@ impl FetchArgs {
         }
     }
 
-    pub fn transfer_options(&self) -> engine::Options {
+    /// How a transfer is done that shares what there is with up to `lanes` - 1 others.
+    pub fn transfer_options(&self, share: &Share, lanes: usize) -> engine::Options {
+        let lanes = lanes.max(1);
         engine::Options {
             connections: usize::from(self.connections),
+            share: share.clone(),
             chunk_size: self.chunk_size,
-            min_rate: self.min_rate,
+            min_rate: self.min_rate.map(|rate| (rate / lanes as u64).max(1)),
             retry: engine::RetryPolicy {
                 budget: self.retry_timeout,
                 ..engine::RetryPolicy::default()
             }
             .with_first_delay(self.retry_delay),
-            descriptors: process::free_descriptors(),
+            descriptors: process::free_descriptors() / lanes,
             require_digests: self.require_digests,
         }
     }

@@ -1,10 +1,13 @@
 //! Which models a command line names, and where each is to lie.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::fetch::FetchArgs;
 use crate::Error;
-use crate::model::{ModelDir, SourceUri, text};
+use crate::environment;
+use crate::fleet::{Entry, MAX_BYTES, ModelsFile};
+use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::volume::Destination;
 
 /// Where models go if nobody says otherwise.
@@ -16,13 +19,46 @@ pub struct Model {
     pub uri: SourceUri,
     /// Other places of the same bytes, in order of preference.
     pub also: Vec<SourceUri>,
+    pub selection: Selection,
     pub destination: Destination,
     pub expect_revision: Option<String>,
 }
 
+impl Model {
+    /// What it is called where there are several: DEST, or its last part.
+    pub fn name(&self) -> &str {
+        self.destination.family.path().as_str()
+    }
+}
+
 impl FetchArgs {
-    /// The models that the arguments name.
+    /// The models that the arguments, or the file that they name, ask for.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
+        let models = match &self.models_file {
+            Some(file) => self.models_of_file(file)?,
+            None if !self.only.is_empty() => {
+                return Err(Error::Usage(
+                    "--only chooses among the models of --models FILE".into(),
+                ));
+            }
+            None => self.models_of_arguments()?,
+        };
+        if self.link.is_some() && models.len() > 1 {
+            return Err(Error::Usage(format!(
+                "--link leads to one model, and there are {}; fetch them one by one",
+                models.len()
+            )));
+        }
+        for (n, model) in models.iter().enumerate() {
+            let path = model.destination.path();
+            if models[..n].iter().any(|other| other.destination.path() == path) {
+                return Err(Error::Usage(format!("two models have the DEST `{}`", path.display())));
+            }
+        }
+        Ok(models)
+    }
+
+    fn models_of_arguments(&self) -> Result<Vec<Model>, Error> {
         let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
             [source] => vec![(source, None)],
             all if all.len() % 2 == 0 => {
@@ -45,16 +81,11 @@ impl FetchArgs {
         if !also.is_empty() && pairs.len() > 1 {
             return Err(Error::Usage(format!(
                 "--also names another place of the bytes of one SOURCE, and there are {}; fetch them \
-                 one by one",
+                 one by one, or list them in a file for --models",
                 pairs.len()
             )));
         }
-        if self.link.is_some() && pairs.len() > 1 {
-            return Err(Error::Usage(format!(
-                "--link leads to one model, and there are {}; fetch them one by one",
-                pairs.len()
-            )));
-        }
+        let selection = self.selection();
         let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
             let uri = SourceUri::parse(source)?;
             let destination = match dest {
@@ -63,16 +94,51 @@ impl FetchArgs {
             };
             let expect_revision = self.expect_revision.get(n).map(|sha| sha.to_ascii_lowercase());
             let also = also.iter().filter(|place| **place != uri).cloned().collect();
-            Ok(Model { uri, also, destination, expect_revision })
+            Ok(Model { uri, also, selection: selection.clone(), destination, expect_revision })
         });
-        let models = models.collect::<Result<Vec<Model>, Error>>()?;
-        for (n, model) in models.iter().enumerate() {
-            let path = model.destination.path();
-            if models[..n].iter().any(|other| other.destination.path() == path) {
-                return Err(Error::Usage(format!("two models have the DEST `{}`", path.display())));
+        models.collect()
+    }
+
+    /// What a models file lists. What it says of each model has no flag beside it.
+    fn models_of_file(&self, file: &Path) -> Result<Vec<Model>, Error> {
+        if !self.models.is_empty() {
+            return Err(Error::Usage("give either SOURCE or --models FILE".into()));
+        }
+        let of_each = [
+            ("--include", !self.include.is_empty()),
+            ("--exclude", !self.exclude.is_empty()),
+            ("--all", self.all),
+            ("--also", !self.also.is_empty()),
+            ("--expect-revision", !self.expect_revision.is_empty()),
+        ];
+        if let Some((flag, _)) = of_each.iter().find(|(_, is_given)| *is_given) {
+            return Err(Error::Usage(format!(
+                "{flag} is said of each model in the file that --models names, and not beside it"
+            )));
+        }
+        let shown = file.display();
+        let refuse = |what: String| Error::Usage(format!("--models `{shown}`: {what}"));
+        let text = read(file).map_err(refuse)?;
+        let listed = ModelsFile::parse(&text, &environment::of_user)
+            .map_err(|problem| refuse(problem.to_string()))?;
+        for name in &self.only {
+            if !listed.models.iter().any(|entry| entry.name == *name) {
+                let names: Vec<&str> =
+                    listed.models.iter().map(|entry| entry.name.as_str()).take(20).collect();
+                let name = text::inert(name, 200);
+                return Err(refuse(format!(
+                    "no model `{name}`, which --only names; there are {}",
+                    names.join(", ")
+                )));
             }
         }
-        Ok(models)
+        let is_wanted = |entry: &Entry| self.only.is_empty() || self.only.contains(&entry.name);
+        let models = listed.models.into_iter().filter(is_wanted).map(|entry| {
+            let Entry { name, source, also, selection, expect } = entry;
+            let destination = self.destination(&name)?;
+            Ok(Model { uri: source, also, selection, destination, expect_revision: expect })
+        });
+        models.collect()
     }
 
     /// Whether `root` is one that holds models, and not just the directory above a DEST.
@@ -139,6 +205,18 @@ impl FetchArgs {
         let family = ModelDir::parse(name).map_err(refuse)?;
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
+    }
+}
+
+/// The text of a models file, if it can be one.
+fn read(file: &Path) -> Result<String, String> {
+    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    let read = opened.take(MAX_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| error.to_string())?;
+    match text.len() as u64 {
+        0..=MAX_BYTES => Ok(text),
+        _ => Err(format!("it is larger than {}", text::size(MAX_BYTES))),
     }
 }
 

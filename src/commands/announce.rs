@@ -68,6 +68,28 @@ fn named(file: &LeftOut) -> String {
     format!("`{}` ({})", text::inert(&file.path, 200), text::size(file.size))
 }
 
+/// What was done of several models.
+pub fn all(done: &[Outcome]) -> String {
+    let mut by_status: Vec<(&str, usize)> = Vec::new();
+    for outcome in done {
+        match by_status.iter_mut().find(|(status, _)| *status == outcome.status) {
+            Some((_, count)) => *count += 1,
+            None => by_status.push((outcome.status, 1)),
+        }
+    }
+    let by_status: Vec<String> =
+        by_status.iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let bytes = done.iter().map(|outcome| outcome.total_bytes).sum();
+    let fetched = done.iter().map(|outcome| outcome.fetched_bytes).sum();
+    format!(
+        "complete: {} models, {} ({}; {} over the network)",
+        done.len(),
+        text::size(bytes),
+        by_status.join(", "),
+        text::size(fetched)
+    )
+}
+
 /// What was done, in which time.
 pub fn end(outcome: &Outcome, took: Duration) -> String {
     let what = format!("{}, {}", text::files(outcome.files), text::size(outcome.total_bytes));

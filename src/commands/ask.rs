@@ -42,7 +42,7 @@ impl Fetch<'_> {
             variable.is_none()
         };
         let also: Vec<SourceUri> = model.also.iter().filter(may_be_asked).cloned().collect();
-        let settings = self.args.source_settings();
+        let settings = self.args.source_settings(&model.selection);
         Ok(registry::open_with(&model.uri, &also, &settings, self.http()?)?)
     }
 

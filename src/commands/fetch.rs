@@ -18,10 +18,10 @@ use crate::volume::{AdoptedDir, Existing, Store};
 impl Fetch<'_> {
     /// Makes sure that `model` is on the volume.
     pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
-        let selection = self.args.selection();
+        let selection = &model.selection;
         let goal = Goal {
             uri: &model.uri,
-            selection: &selection,
+            selection,
             may_be_stale: self.args.if_stale == IfStale::Use,
             replace: self.args.replace,
             compared: self.args.require_digests,
@@ -32,7 +32,7 @@ impl Fetch<'_> {
         let link = self.server_link(model)?;
         let (adopt, missing) = self.adopted();
         let (link, adopt) = (link.as_ref(), adopt.as_slice());
-        let wanted = Wanted { model, selection: &selection, goal, link, adopt, started };
+        let wanted = Wanted { model, selection, goal, link, adopt, started };
         let store = wanted.store()?;
         let (existing, is_distrusted) = self.looked_at(&store)?;
         let decided = match decide(goal, existing.there(), Known::Nothing) {

@@ -91,7 +91,10 @@ impl Fetch<'_> {
             }
             Err(error)
         };
-        if let Err(error) = staging.check_space(&plan) {
+        progress.done_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
+        progress.total_bytes.store(plan.total_bytes(), Relaxed);
+        let by_others = self.beside.join(&wanted.model.destination.root, &progress);
+        if let Err(error) = staging.check_space(&plan, by_others) {
             return give_up(staging, heartbeat, error.into());
         }
         self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
@@ -226,10 +229,8 @@ impl Fetch<'_> {
         progress: &Arc<Progress>,
     ) -> Result<Vec<Option<Proof>>, Failed> {
         progress.enter("fetching");
-        progress.total_bytes.store(plan.total_bytes(), Relaxed);
-        progress.done_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
         progress.total_files.store(plan.files.len() as u64, Relaxed);
-        let options = self.args.transfer_options();
+        let options = self.args.transfer_options(&self.beside.share, self.beside.lanes);
         let http = self.http().map_err(Failed::Later)?;
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
         let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {

@@ -4,8 +4,9 @@
 //! Imports every layer; only `run` and `cli` are above.
 
 mod acquire;
-mod announce;
+pub mod announce;
 mod ask;
+pub mod beside;
 mod completeness;
 mod digests;
 mod fetch;
@@ -15,6 +16,7 @@ mod link;
 pub mod list;
 pub mod prune;
 pub mod run_state;
+pub mod several;
 pub mod shared;
 pub mod verify;
 pub mod wait;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::Error;
@@ -24,6 +24,8 @@ pub struct RunState {
     models: Arc<Models>,
     /// Held for a moment only, and never during a call to the volume.
     doing: Arc<Mutex<Doing>>,
+    /// Of the models that are worked on at the same time.
+    models_doing: Arc<Mutex<Vec<Weak<Mutex<Doing>>>>>,
 }
 
 #[derive(Default)]
@@ -66,7 +68,27 @@ impl Checked {
 impl RunState {
     pub fn new(started: Instant, allowed: Option<TimeAllowed>) -> Self {
         let doing = Arc::new(Mutex::new(Doing::Starting));
-        Self { started, allowed, models: Arc::default(), doing }
+        Self { started, allowed, models: Arc::default(), doing, models_doing: Arc::default() }
+    }
+
+    /// For one of several models of the run.
+    pub fn of_model(&self) -> Self {
+        let doing = Arc::new(Mutex::new(Doing::Starting));
+        let mut all = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&doing));
+        Self { doing, ..self.clone() }
+    }
+
+    /// What is done at the moment, for each model that is worked on.
+    fn doing(&self) -> Vec<Doing> {
+        let of = |doing: &Arc<Mutex<Doing>>| {
+            doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let models = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
+        let models: Vec<Doing> =
+            models.iter().filter_map(Weak::upgrade).map(|it| of(&it)).collect();
+        if models.is_empty() { vec![of(&self.doing)] } else { models }
     }
 
     pub fn has_models(&self, count: usize) {
@@ -97,7 +119,8 @@ impl RunState {
 
     /// The end of a run whose time is over.
     pub fn out_of_time(&self) -> Error {
-        let doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let doing = self.doing();
+        let described: Vec<String> = doing.iter().map(Doing::describe).collect();
         let (complete, all) = (self.models.complete.load(Relaxed), self.models.all.load(Relaxed));
         let done = match all {
             0 | 1 => String::new(),
@@ -109,8 +132,8 @@ impl RunState {
         Error::Deadline(format!(
             "{flag} of {} is over while {}{done}; {}",
             text::duration(time),
-            doing.describe(),
-            doing.hint()
+            described.join(", "),
+            doing.first().map_or("", Doing::hint)
         ))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use super::beside::Beside;
 use super::link::ServerLink;
 use super::run_state::RunState;
 use crate::Error;
@@ -24,6 +25,7 @@ pub struct Fetch<'a> {
     pub(super) screen: &'a Screen,
     pub(super) stop: &'a Stop,
     pub(super) state: &'a RunState,
+    pub(super) beside: Beside,
 }
 
 /// One model of the run.
@@ -58,12 +60,13 @@ impl<'a> Fetch<'a> {
         screen: &'a Screen,
         stop: &'a Stop,
         state: &'a RunState,
+        beside: Beside,
     ) -> Self {
         let usual = Deadlines::default();
         // One silent server must leave room for a second try.
         let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
         let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
-        Self { args, deadlines, http: OnceLock::new(), screen, stop, state }
+        Self { args, deadlines, http: OnceLock::new(), screen, stop, state, beside }
     }
 
     pub(super) fn http(&self) -> Result<&Http, Error> {

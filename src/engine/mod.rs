@@ -22,6 +22,7 @@ mod retry;
 /// For `benches/engine.rs`.
 #[doc(hidden)]
 pub mod schedule;
+mod share;
 mod shared;
 mod stop;
 mod watchdog;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 pub use error::TransferError;
 pub use options::Options;
 pub use retry::{Retry, RetryPolicy};
+pub use share::Share;
 pub use shared::Proof;
 pub use stop::Stop;
 
@@ -93,6 +95,7 @@ pub fn run(
     if open == 0 {
         return Ok(proofs);
     }
+    let _active = options.share.join();
     let limits = limits(&part, options, http.deadlines.stall, open);
     // A failure ends this transfer, not what its caller still wants to do.
     let stop = &stop.part();
@@ -168,6 +171,7 @@ fn limits(plan: &Plan, options: &Options, stall: Duration, files: usize) -> Limi
     Limits {
         chunk_size: options.chunk_size,
         workers: (chunks.min(workers as u64) as usize).max(1),
+        at_first: options.share.of(options.connections),
         open_files,
         hashers: hashers.min(files),
         small_bytes: written::SMALL_BYTES,
@@ -206,6 +210,7 @@ impl Shared<'_> {
                 fetched_bytes: now.bytes - first_bytes,
                 cpu: now.cpu_since(&last, cores),
                 is_paused: self.http.pace.is_pausing(),
+                most: self.options.share.of(self.options.connections),
                 readings: Vec::new(),
             };
             self.desk.tick(tick, |n| self.activity.phase(n));

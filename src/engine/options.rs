@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::retry::RetryPolicy;
+use super::share::Share;
 
 /// Files that are open for writing at the same time, those that wait to be hashed and synced
 /// included.
@@ -29,8 +30,9 @@ const SHORTEST_RATE_WINDOW: Duration = Duration::from_secs(2);
 /// How a transfer is done.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The most workers, each with one connection.
+    /// The most workers, each with one connection, of all transfers that `share` is of.
     pub connections: usize,
+    pub share: Share,
     /// The most bytes asked for in one request.
     pub chunk_size: u64,
     pub retry: RetryPolicy,
@@ -77,6 +79,7 @@ mod tests {
     #[test]
     fn few_descriptors_leave_one_of_each_and_all_fit() {
         let options = |descriptors, connections| Options {
+            share: Share::default(),
             connections,
             chunk_size: 64 << 20,
             retry: RetryPolicy::default(),

@@ -53,6 +53,7 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
     let files = vec![file("a.bin", 64 << 20), file("b.bin", 5)];
     let staging = Staging::begin(&store, &snapshot, files).expect("an attempt");
     let options = Options {
+        share: super::Share::default(),
         connections: 3,
         chunk_size: 64 << 20,
         retry: RetryPolicy {

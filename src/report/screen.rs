@@ -34,13 +34,29 @@ pub struct Screen {
     bars: Option<MultiProgress>,
     /// Nobody reads: the last line found no room in time.
     is_stuck: Arc<AtomicBool>,
+    /// Which of several models the lines are about.
+    model: Option<Arc<str>>,
 }
 
 impl Screen {
     /// Bars on a terminal that a person reads; plain lines elsewhere.
     pub fn new(format: LogFormat) -> Self {
         let has_bars = format == LogFormat::Text && std::io::stderr().is_terminal();
-        Self { format, bars: has_bars.then(MultiProgress::new), is_stuck: Arc::default() }
+        Self {
+            format,
+            bars: has_bars.then(MultiProgress::new),
+            is_stuck: Arc::default(),
+            model: None,
+        }
+    }
+
+    /// The same standard error, for lines about one of several models.
+    pub fn of_model(&self, name: &str) -> Self {
+        Self { model: Some(name.into()), ..self.clone() }
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     pub(super) fn bars(&self) -> Option<&MultiProgress> {
@@ -57,9 +73,10 @@ impl Screen {
                     Level::Warning => "warning: ",
                     Level::Error => "error: ",
                 };
-                text::inert(&format!("{start}{event}"), MAX_LINE_CHARS)
+                let of_model = self.model().map(|name| format!("{name}: ")).unwrap_or_default();
+                text::inert(&format!("{start}{of_model}{event}"), MAX_LINE_CHARS)
             }
-            LogFormat::Json => json(event, SystemTime::now()),
+            LogFormat::Json => json(event, self.model(), SystemTime::now()),
         };
         self.write(line + "\n");
     }
@@ -94,17 +111,19 @@ impl Screen {
 }
 
 /// The line of a program: time, level, event, message, fields.
-fn json(event: &Event, now: SystemTime) -> String {
+fn json(event: &Event, model: Option<&str>, now: SystemTime) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         time: String,
         level: Level,
         message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model: Option<&'a str>,
         #[serde(flatten)]
         event: &'a Event,
     }
     let message = text::inert(&event.to_string(), MAX_LINE_CHARS);
-    let line = Line { time: rfc3339(now), level: event.level(), message, event };
+    let line = Line { time: rfc3339(now), level: event.level(), message, model, event };
     text::inert_json(&serde_json::to_string(&line).expect("strings and numbers always serialise"))
 }
 
@@ -122,9 +141,12 @@ mod tests {
     #[test]
     fn a_line_for_programs_has_the_sentence_and_the_facts() {
         let event = Event::FetchingAgain { path: "a\u{1b}[2J".into(), cause: "wrong bytes".into() };
-        let line = json(&event, SystemTime::UNIX_EPOCH);
+        let line = json(&event, Some("a/b"), SystemTime::UNIX_EPOCH);
         let read: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
-        assert_eq!(read["time"], "1970-01-01T00:00:00Z");
+        assert_eq!(
+            (&read["time"], &read["model"]),
+            (&"1970-01-01T00:00:00Z".into(), &"a/b".into())
+        );
         assert_eq!((&read["level"], &read["event"]), (&"warning".into(), &"fetching_again".into()));
         assert!(read["message"].as_str().expect("a sentence").ends_with("from the start"));
         assert!(!line.contains('\u{1b}') && !line.contains('\n'), "{line}");

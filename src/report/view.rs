@@ -61,7 +61,11 @@ impl<'a> View<'a> {
         };
         total.set_length(self.progress.total_bytes.load(Relaxed));
         total.set_position(self.progress.done_bytes.load(Relaxed));
-        total.set_message(self.progress.phase());
+        let phase = self.progress.phase();
+        total.set_message(match self.screen.model() {
+            Some(model) => format!("{model}: {phase}"),
+            None => phase.to_owned(),
+        });
         let active = self.progress.active().clone();
         self.files.retain(|(file, bar)| {
             let keep = active.iter().any(|active| Arc::ptr_eq(active, file));

@@ -148,9 +148,9 @@ impl Staging {
         })
     }
 
-    /// Fails if the volume cannot take what is missing.
-    pub fn check_space(&self, plan: &Plan) -> Result<(), StoreError> {
-        let mut bytes = 0_u64;
+    /// Fails if the volume cannot take what is missing, and so many bytes of others beside.
+    pub fn check_space(&self, plan: &Plan, by_others: u64) -> Result<(), StoreError> {
+        let mut bytes = by_others;
         let mut existing = 0_u64;
         for (n, file) in self.files.iter().enumerate() {
             let missing = match self.presence(n) {

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 /// Each layer and what it may import beside itself.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("fs", &["environment", "model"]),
     ("net", &["environment", "model"]),
     ("verify", &["model"]),
     ("report", &["model"]),
+    ("fleet", &["model"]),
     ("content", &["model", "net"]),
     ("lock", &["environment", "model", "fs", "net", "report"]),
     ("source", &["environment", "model", "content", "net", "fs"]),
@@ -23,6 +24,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
             "error",
             "Error",
             "exit",
+            "fleet",
             "model",
             "process",
             "report",
@@ -41,7 +43,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 
 /// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A
 /// reader or writer may be one of them.)
-const PURE: [&str; 3] = ["model", "engine/schedule", "lock/waiter"];
+const PURE: [&str; 4] = ["model", "fleet", "engine/schedule", "lock/waiter"];
 const IMPURE: [&str; 10] = [
     "std::fs",
     "std::net",

@@ -11,3 +11,4 @@ mod durability;
 mod liveness;
 mod resume;
 mod selection;
+mod several;

@@ -10,6 +10,8 @@ pub struct Limits {
     pub chunk_size: u64,
     /// The most workers.
     pub workers: usize,
+    /// So many of them may fetch until a tick says otherwise.
+    pub at_first: usize,
     /// Files that may be open for writing at the same time.
     pub open_files: usize,
     /// Threads that hash what is on the volume.
@@ -128,6 +130,8 @@ pub struct Tick {
     pub cpu: f64,
     /// A host has asked to be left alone until later.
     pub is_paused: bool,
+    /// So many workers may fetch: the part of this transfer, where there are several.
+    pub most: usize,
     /// Of each worker.
     pub readings: Vec<Reading>,
 }

@@ -90,7 +90,7 @@ impl Schedule {
     pub fn new(plan: &Plan, wanted: impl Fn(usize) -> bool, limits: Limits) -> Self {
         let most = limits.workers.max(1);
         let concurrency = Concurrency::new(most);
-        let first = concurrency.now();
+        let first = concurrency.now().min(limits.at_first.max(1));
         let mut workers = vec![Worker::default(); most];
         workers[..first].iter_mut().for_each(|worker| worker.doing = Doing::Starting);
         Self {

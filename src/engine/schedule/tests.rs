@@ -25,6 +25,7 @@ fn limits(chunk_size: u64, workers: usize) -> Limits {
     Limits {
         chunk_size,
         workers,
+        at_first: workers,
         open_files: 128,
         hashers: 1,
         small_bytes: 0,
@@ -136,7 +137,13 @@ impl Scene {
             let readings = readings.collect();
             let wanted = self.schedule.wanted;
             let fetched_bytes = self.schedule.traffic.bytes + rates.iter().sum::<u64>() / 4;
-            self.tell(Event::Tick(Tick { fetched_bytes, cpu: 0.9, is_paused: false, readings }));
+            self.tell(Event::Tick(Tick {
+                fetched_bytes,
+                cpu: 0.9,
+                is_paused: false,
+                most: usize::MAX,
+                readings,
+            }));
             self.schedule.wanted = wanted;
         }
     }

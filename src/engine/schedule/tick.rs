@@ -13,7 +13,7 @@ impl Schedule {
         self.traffic.bytes = tick.fetched_bytes;
         let rate = came as f64 / elapsed.as_secs_f64().max(0.001);
         self.read(now, tick);
-        self.steer(rate, tick.cpu);
+        self.steer(rate, tick);
         if !tick.is_paused {
             self.replace_low_speed(now, tick);
             self.recall_slow(now);
@@ -40,8 +40,9 @@ impl Schedule {
         }
     }
 
-    fn steer(&mut self, rate: f64, cpu: f64) {
-        self.wanted = self.concurrency.steer(rate, cpu).min(self.workers.len());
+    fn steer(&mut self, rate: f64, tick: &Tick) {
+        let wanted = self.concurrency.steer(rate, tick.cpu).min(self.workers.len());
+        self.wanted = wanted.min(tick.most.max(1));
         if self.spans.bytes() == 0 {
             return;
         }

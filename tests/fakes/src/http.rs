@@ -81,6 +81,11 @@ impl Server {
         self.running.connections().len()
     }
 
+    /// The most requests that were answered at the same time.
+    pub fn most_answered_at_once(&self) -> usize {
+        self.running.most_answered.load(Ordering::Acquire)
+    }
+
     /// Connections that were ever accepted.
     pub fn accepted_connections(&self) -> usize {
         self.running.accepted.load(Ordering::Acquire)
@@ -146,6 +151,8 @@ pub(crate) fn find_header<'a>(headers: &'a [(String, String)], name: &str) -> Op
 pub(crate) struct Running {
     stopping: AtomicBool,
     accepted: AtomicUsize,
+    answering: AtomicUsize,
+    most_answered: AtomicUsize,
     connections: Mutex<HashMap<SocketAddr, Arc<TcpStream>>>,
 }
 
@@ -210,8 +217,11 @@ fn converse(
     while let Some(mut request) = read_request(&mut reader)? {
         request.connection = number;
         let last = request.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
-        let response = handler(&request);
-        let after = wire::send(stream, running, &request.method, response)?;
+        let answering = running.answering.fetch_add(1, Ordering::AcqRel) + 1;
+        running.most_answered.fetch_max(answering, Ordering::AcqRel);
+        let sent = wire::send(stream, running, &request.method, handler(&request));
+        running.answering.fetch_sub(1, Ordering::AcqRel);
+        let after = sent?;
         if after == After::Reset {
             return socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }

@@ -130,6 +130,11 @@ impl FakeHub {
         self.hub.open_connections() + self.cdn.open_connections()
     }
 
+    /// The most requests that the storage has answered at the same time.
+    pub fn most_transfers_at_once(&self) -> usize {
+        self.cdn.most_answered_at_once()
+    }
+
     /// Connections that either port has ever accepted.
     pub fn accepted_connections(&self) -> usize {
         self.hub.accepted_connections() + self.cdn.accepted_connections()

@@ -48,10 +48,10 @@ impl World {
     /// there is nothing to compare them with. Not where hashing is hardly faster than the network: what is
     /// hashed last is hashed after the last byte.
     pub fn is_comparable(&self) -> bool {
-        let Conditions { threads_fail, bad, hash, cpu, .. } = self.conditions;
+        let Conditions { threads_fail, has_siblings, bad, hash, cpu, .. } = self.conditions;
         let most = if cpu < 0.5 { self.limits.workers } else { self.limits.workers.min(4) };
         let most = most.min(self.limits.open_files) as u32;
-        !threads_fail && self.restarts == 0 && bad * 4 <= most && hash >= 2.0 * GB
+        !(threads_fail || has_siblings) && self.restarts == 0 && bad * 4 <= most && hash >= 2.0 * GB
     }
 
     pub fn about(&self) -> String {

@@ -21,6 +21,8 @@ pub struct Conditions {
     pub cuts: bool,
     pub restarts: bool,
     pub threads_fail: bool,
+    /// Other transfers want some of the connections now and then.
+    pub has_siblings: bool,
 }
 
 #[derive(Clone, Debug)]

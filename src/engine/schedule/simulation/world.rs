@@ -98,11 +98,13 @@ impl World {
             cuts: random.u8(0..4) == 0,
             restarts,
             threads_fail: random.u8(0..8) == 0,
+            has_siblings: random.u8(0..6) == 0,
         };
         let may_be_open = if random.bool() { random.usize(1..10) } else { 128 };
         let limits = Limits {
             chunk_size,
             workers,
+            at_first: workers,
             open_files: may_be_open + usize::from(fault == Some(Fault::OneTooMany)),
             hashers: random.usize(1..5),
             small_bytes: 8 * MIB,
@@ -207,6 +209,12 @@ impl World {
         (self.conditions.link / rates.sum::<f64>().max(1.0)).min(1.0)
     }
 
+    /// How many workers may fetch, while other transfers of the run come and go.
+    fn most(&self) -> usize {
+        let is_shared = self.conditions.has_siblings && (self.now / 5.0) as u64 % 2 == 1;
+        if is_shared { 1 + (self.now / 10.0) as usize % 3 } else { usize::MAX }
+    }
+
     fn tick(&mut self) -> Result<(), String> {
         self.next_tick = self.now + TICK.as_secs_f64();
         let now = self.now;
@@ -227,7 +235,13 @@ impl World {
         }
         let fetched_bytes = self.fetched as u64;
         let cpu = self.conditions.cpu;
-        self.tell(Event::Tick(Tick { fetched_bytes, cpu, is_paused: false, readings }))?;
+        self.tell(Event::Tick(Tick {
+            fetched_bytes,
+            cpu,
+            is_paused: false,
+            most: self.most(),
+            readings,
+        }))?;
         // Somebody is on the way to something at any time.
         let waits =
             |worker: &Worker| matches!(worker, Worker::Waits | Worker::Absent | Worker::Ended);

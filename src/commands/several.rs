@@ -1,0 +1,147 @@
+//! Several models in one run: some at the same time, each to its own end.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+
+use super::Outcome;
+use super::beside::Beside;
+use super::run_state::RunState;
+use super::shared::Fetch;
+use crate::Error;
+use crate::cli::{FetchArgs, Model};
+use crate::engine::{Stop, TransferError};
+use crate::exit::Retry;
+use crate::model::text;
+use crate::report::Screen;
+
+/// So many models are fetched at the same time: while one is published the next one comes, and small ones do
+/// not wait behind two large ones.
+const LANES: usize = 3;
+
+/// What came of one model.
+pub type Ended = Result<Outcome, Error>;
+
+/// Fetches `models`; `ended` is told of each, by its number, as it ends, with the screen for lines about it.
+pub fn fetch(
+    args: &FetchArgs,
+    models: &[Model],
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+    mut ended: impl FnMut(usize, Ended, &Screen) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if let [model] = models {
+        let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
+        return ended(0, runtime()?.block_on(fetch.model(model)), screen);
+    }
+    let lanes = LANES.min(models.len()).min(usize::from(args.connections));
+    let (beside, next) = (Beside::new(lanes), AtomicUsize::new(0));
+    let (told, of_lanes) = channel();
+    std::thread::scope(|scope| {
+        let work = || {
+            let told = told.clone();
+            let (beside, next) = (&beside, &next);
+            move || loop {
+                let n = next.fetch_add(1, SeqCst);
+                let Some(model) = models.get(n) else { return };
+                if stop.is_set() {
+                    return;
+                }
+                let screen = screen.of_model(model.name());
+                let state = state.of_model();
+                let fetch = Fetch::new(args, &screen, stop, &state, beside.clone());
+                let result = runtime().and_then(|runtime| runtime.block_on(fetch.model(model)));
+                drop(fetch);
+                if told.send((n, result, screen)).is_err() {
+                    return;
+                }
+            }
+        };
+        let mut started = Err(Error::Stopped);
+        for lane in 0..lanes {
+            let thread = std::thread::Builder::new().name(format!("model-{lane}"));
+            match thread.spawn_scoped(scope, work()) {
+                Ok(_) => started = Ok(()),
+                // Fewer are slower, not wrong; none at all is the end.
+                Err(error) if started.is_err() => started = Err(no_thread(error)),
+                Err(_) => break,
+            }
+        }
+        drop(told);
+        started?;
+        for (n, result, screen) in of_lanes {
+            ended(n, result, &screen)?;
+        }
+        if stop.is_set() { Err(Error::Stopped) } else { Ok(()) }
+    })
+}
+
+/// The error of a run in which models have failed: the one that most needs a person.
+pub fn error_of_all(failed: Vec<(&Model, Error)>, done: &[Outcome]) -> Option<Error> {
+    let (count, all) = (failed.len(), failed.len() + done.len());
+    let path = |model: &Model| model.destination.path().display().to_string();
+    let failures = failed.iter().map(|(model, error)| (path(model), error.class().name()));
+    let complete = done.iter().map(|outcome| (outcome.path.clone(), outcome.status));
+    let ends = failures.chain(complete).collect();
+    let needs_a_person = |error: &Error| error.class().facts().retry == Retry::Never;
+    let mut chosen: Option<(&Model, Error)> = None;
+    for (model, error) in failed {
+        let is_worse =
+            |(_, before): &(&Model, Error)| needs_a_person(&error) && !needs_a_person(before);
+        if chosen.as_ref().is_none_or(is_worse) {
+            chosen = Some((model, error));
+        }
+    }
+    let (model, error) = chosen?;
+    if all == 1 {
+        return Some(error);
+    }
+    let name = text::name(model.name(), 120);
+    Some(Error::OfSeveral { name, error: Box::new(error), failed: count, all, ends })
+}
+
+pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)
+}
+
+/// The process may have no more threads or descriptors.
+pub fn no_thread(error: std::io::Error) -> Error {
+    TransferError::Thread(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelDir, Selection, SourceUri};
+    use crate::volume::Destination;
+
+    fn model(name: &str) -> Model {
+        let family = ModelDir::parse(name).expect("a name");
+        Model {
+            uri: SourceUri::parse("hf://org/name").expect("a source"),
+            also: Vec::new(),
+            selection: Selection::default(),
+            destination: Destination { root: "/m".into(), family },
+            expect_revision: None,
+        }
+    }
+
+    #[test]
+    fn what_most_needs_a_person_decides() {
+        let models = ["a", "b", "c"].map(model);
+        let later = || Error::Deadline("too slow".into());
+        let never = || Error::NotFound("no such repo".into());
+        for (failed, expected) in [
+            (vec![later()], "`a`: too slow; 1 of 1 models failed"),
+            (vec![later(), never(), never()], "`b`: no such repo; 3 of 3 models failed"),
+            (vec![never(), later()], "`a`: no such repo; 2 of 2 models failed"),
+        ] {
+            let failed: Vec<(&Model, Error)> = models.iter().zip(failed).collect();
+            let all = failed.len();
+            let error = error_of_all(failed, &[]).expect("has failed");
+            let shown = if all == 1 { "too slow" } else { expected };
+            assert_eq!(error.to_string(), shown);
+        }
+        assert!(error_of_all(Vec::new(), &[]).is_none());
+    }
+}
