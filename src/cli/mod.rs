@@ -5,10 +5,12 @@
 mod fetch;
 mod models;
 mod order;
+mod sources;
 
 pub use fetch::{FetchArgs, IfStale, LockKind};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
+pub use sources::SourceArgs;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -85,7 +85,7 @@ impl FetchArgs {
                 pairs.len()
             )));
         }
-        let selection = self.selection();
+        let selection = self.selected.selection();
         let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
             let uri = SourceUri::parse(source)?;
             let destination = match dest {
@@ -104,14 +104,12 @@ impl FetchArgs {
         if !self.models.is_empty() {
             return Err(Error::Usage("give either SOURCE or --models FILE".into()));
         }
-        let of_each = [
-            ("--include", !self.include.is_empty()),
-            ("--exclude", !self.exclude.is_empty()),
-            ("--all", self.all),
+        let others = [
             ("--also", !self.also.is_empty()),
             ("--expect-revision", !self.expect_revision.is_empty()),
         ];
-        if let Some((flag, _)) = of_each.iter().find(|(_, is_given)| *is_given) {
+        let others = others.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag);
+        if let Some(flag) = self.selected.given().chain(others).next() {
             return Err(Error::Usage(format!(
                 "{flag} is said of each model in the file that --models names, and not beside it"
             )));

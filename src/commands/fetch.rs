@@ -1,7 +1,7 @@
 //! `weightlift fetch`: is it there? may I? what is missing? Get it, or use what is there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::acquire::Acquired;
 use super::run_state::{Checked, Doing};
@@ -57,17 +57,17 @@ impl Fetch<'_> {
             return self.stale_or(error, wanted, &store, existing);
         }
         self.state.enter(Doing::Resolving(model.uri.to_string()));
-        let mut source = self.source(model)?;
+        let mut source = self.ask.source(model)?;
         let mut revision = None;
         if let (There::Whole(there), None) = (existing.there(), model.uri.pinned_commit())
             && there.is_of(&model.uri)
         {
             let is_useful = decide(goal, existing.there(), Known::Refusal) == Decision::Stale;
-            let budget = self.args.retry_timeout;
-            let patience = self.patience_with_a_copy();
+            let budget = self.ask.budget();
+            let patience = self.ask.patience_with_a_copy();
             let (budget, bound) =
-                if is_useful { (patience, patience) } else { (budget, self.bound()) };
-            match self.ask_revision(source.as_ref(), budget, bound).await {
+                if is_useful { (patience, patience) } else { (budget, self.ask.bound()) };
+            match self.ask.ask_revision(source.as_ref(), budget, bound).await {
                 Err(error) => return self.stale_or(error, wanted, &store, existing),
                 Ok(current) => {
                     let known = Known::Revision(&current);
@@ -102,7 +102,7 @@ impl Fetch<'_> {
             self.state.enter(Doing::Resolving(model.uri.to_string()));
             if has_waited {
                 // It knows what it has once been told, which can be hours ago.
-                source = self.source(model)?;
+                source = self.ask.source(model)?;
             }
             let filled =
                 self.fill(wanted, &store, source.as_ref(), before.as_ref(), has_waited, progress);
@@ -110,7 +110,7 @@ impl Fetch<'_> {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => self.with_what_is_held(error, &store),
             };
-            self.pass_on(source.as_ref());
+            self.ask.pass_on(source.as_ref());
             if is_extra && error.class() == Class::NoSpace {
                 // There is no room for two: the one who was first may still make it.
                 self.screen.warn(&format!("{error}; waiting on"));
@@ -149,11 +149,6 @@ impl Fetch<'_> {
             }
         }
         (found, missing)
-    }
-
-    /// How long one question to a source may take with all its retries.
-    pub(super) fn bound(&self) -> Duration {
-        self.args.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
     }
 
     /// What is there; with `--recheck` by its bytes, and whether those were found to be wrong.

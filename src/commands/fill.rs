@@ -43,8 +43,8 @@ impl Fetch<'_> {
         has_waited: bool,
         progress: Arc<Progress>,
     ) -> Result<Outcome, Error> {
-        let budget = self.args.retry_timeout;
-        let revision = self.ask_revision(source, budget, self.bound()).await?;
+        let budget = self.ask.budget();
+        let revision = self.ask.ask_revision(source, budget, self.ask.bound()).await?;
         self.check_expectation(wanted.model, &revision)?;
         if has_waited {
             let existing = store.existing()?;
@@ -60,8 +60,8 @@ impl Fetch<'_> {
         if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
             return Ok(outcome);
         }
-        let snapshot = self.retried(budget, self.bound(), || source.snapshot()).await?;
-        self.pass_on(source);
+        let snapshot = self.ask.retried(budget, self.ask.bound(), || source.snapshot()).await?;
+        self.ask.pass_on(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
         let source_text = wanted.model.uri.to_string();
         self.state.enter(Doing::Filling { source: source_text, progress: progress.clone() });
@@ -145,7 +145,7 @@ impl Fetch<'_> {
             self.remove_kept(&staging, store);
         }
         self.end(staging, store);
-        self.pass_on(source);
+        self.ask.pass_on(source);
         if let Published::Replaced { previous } = &published {
             self.screen.say(&format!(
                 "the previous revision is kept at `{}`; remove it when no server reads it any more",
@@ -231,7 +231,7 @@ impl Fetch<'_> {
         progress.enter("fetching");
         progress.total_files.store(plan.files.len() as u64, Relaxed);
         let options = self.args.transfer_options(&self.beside.share, self.beside.lanes);
-        let http = self.http().map_err(Failed::Later)?;
+        let http = self.ask.http().map_err(Failed::Later)?;
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
         let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
             let (screen, stop) = (self.screen, self.stop);
