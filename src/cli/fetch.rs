@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::sources::{SelectionArgs, SourceArgs};
+use super::listed::ModelsArgs;
+use super::sources::SourceArgs;
 use crate::engine::{self, Share};
 use crate::model::{Keep, text};
 use crate::process;
@@ -40,23 +41,13 @@ Leases: POD_NAMESPACE and POD_NAME, from the downward API.
 Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR
 and AWS_CA_BUNDLE add to the built-in roots.")]
 pub struct FetchArgs {
-    /// What to fetch, and where to: SOURCE [DEST], or pairs of them
-    #[arg(required_unless_present = "models_file", value_name = "SOURCE [DEST]")]
-    pub models: Vec<String>,
+    #[command(flatten)]
+    pub listed: ModelsArgs,
 
-    /// Fetch the models that FILE lists, a YAML document; a ConfigMap, say
-    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
-    pub models_file: Option<PathBuf>,
-
-    /// Of the models that --models lists, only those of this name [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
-    pub only: Vec<String>,
-
-    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
-    /// places lack; a file is the same if its published SHA-256 is [repeatable, in order of
-    /// preference, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
-    pub also: Vec<String>,
+    /// Fetch exactly what FILE names, a lock file that `weightlift pin` has written: any place that has the
+    /// bytes will do, and the sources are not asked what they hold now
+    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
+    pub locked: Option<PathBuf>,
 
     /// Take the files that DIR has already, in place of fetching them: a cache of `hf` (HF_HOME, its hub/, or
     /// one models--org--name/), or a directory that was filled by hand or by `hf download --local-dir`.
@@ -68,9 +59,6 @@ pub struct FetchArgs {
     /// Directory that holds the models [default: /data/models]
     #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub selected: SelectionArgs,
 
     /// Refuse (exit 13) to fetch files in pickle formats, which can run code when loaded
     #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

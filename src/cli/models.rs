@@ -1,13 +1,13 @@
 //! Which models a command line names, and where each is to lie.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::fetch::FetchArgs;
+use super::listed::of_each;
 use crate::Error;
-use crate::environment;
-use crate::fleet::{Entry, MAX_BYTES, ModelsFile};
-use crate::model::{ModelDir, Selection, SourceUri, text};
+use crate::fleet::{Entry, LockedModel};
+use crate::model::{Locked, ModelDir, Selection, SourceUri, text};
 use crate::volume::Destination;
 
 /// Where models go if nobody says otherwise.
@@ -22,6 +22,8 @@ pub struct Model {
     pub selection: Selection,
     pub destination: Destination,
     pub expect_revision: Option<String>,
+    /// What a lock file says that it is.
+    pub locked: Option<Arc<Locked>>,
 }
 
 impl Model {
@@ -32,16 +34,11 @@ impl Model {
 }
 
 impl FetchArgs {
-    /// The models that the arguments, or the file that they name, ask for.
+    /// The models that are to be fetched, and where to.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
-        let models = match &self.models_file {
-            Some(file) => self.models_of_file(file)?,
-            None if !self.only.is_empty() => {
-                return Err(Error::Usage(
-                    "--only chooses among the models of --models FILE".into(),
-                ));
-            }
-            None => self.models_of_arguments()?,
+        let models = match &self.locked {
+            Some(file) => self.locked_models(file)?,
+            None => self.listed_models()?,
         };
         if self.link.is_some() && models.len() > 1 {
             return Err(Error::Usage(format!(
@@ -58,83 +55,39 @@ impl FetchArgs {
         Ok(models)
     }
 
-    fn models_of_arguments(&self) -> Result<Vec<Model>, Error> {
-        let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
-            [source] => vec![(source, None)],
-            all if all.len() % 2 == 0 => {
-                all.chunks_exact(2).map(|pair| (&pair[0], Some(&pair[1]))).collect()
-            }
-            _ => {
-                return Err(Error::Usage(
-                    "several models are given as pairs: SOURCE DEST SOURCE DEST …".into(),
-                ));
-            }
-        };
-        if !self.expect_revision.is_empty() && self.expect_revision.len() != pairs.len() {
+    fn listed_models(&self) -> Result<Vec<Model>, Error> {
+        let entries = self.listed.entries()?;
+        let expected = &self.expect_revision;
+        if !expected.is_empty() && self.listed.models_file.is_some() {
+            return Err(of_each("--expect-revision", "--models"));
+        }
+        if !expected.is_empty() && expected.len() != entries.len() {
             return Err(Error::Usage(format!(
                 "--expect-revision is given {} times for {} models; give one for each SOURCE",
-                self.expect_revision.len(),
-                pairs.len()
+                expected.len(),
+                entries.len()
             )));
         }
-        let also = self.also()?;
-        if !also.is_empty() && pairs.len() > 1 {
-            return Err(Error::Usage(format!(
-                "--also names another place of the bytes of one SOURCE, and there are {}; fetch them \
-                 one by one, or list them in a file for --models",
-                pairs.len()
-            )));
-        }
-        let selection = self.selected.selection();
-        let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
-            let uri = SourceUri::parse(source)?;
-            let destination = match dest {
-                Some(dest) => self.destination(dest)?,
-                None => self.destination(&uri.default_family())?,
+        let models = entries.into_iter().enumerate().map(|(n, entry)| {
+            let Entry { name, source, also, selection, expect } = entry;
+            let destination = self.destination(&name)?;
+            let expect_revision = match self.expect_revision.get(n) {
+                Some(sha) => Some(sha.to_ascii_lowercase()),
+                None => expect,
             };
-            let expect_revision = self.expect_revision.get(n).map(|sha| sha.to_ascii_lowercase());
-            let also = also.iter().filter(|place| **place != uri).cloned().collect();
-            Ok(Model { uri, also, selection: selection.clone(), destination, expect_revision })
+            Ok(Model { uri: source, also, selection, destination, expect_revision, locked: None })
         });
         models.collect()
     }
 
-    /// What a models file lists. What it says of each model has no flag beside it.
-    fn models_of_file(&self, file: &Path) -> Result<Vec<Model>, Error> {
-        if !self.models.is_empty() {
-            return Err(Error::Usage("give either SOURCE or --models FILE".into()));
+    fn locked_models(&self, file: &Path) -> Result<Vec<Model>, Error> {
+        if !self.expect_revision.is_empty() {
+            return Err(of_each("--expect-revision", "--locked"));
         }
-        let others = [
-            ("--also", !self.also.is_empty()),
-            ("--expect-revision", !self.expect_revision.is_empty()),
-        ];
-        let others = others.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag);
-        if let Some(flag) = self.selected.given().chain(others).next() {
-            return Err(Error::Usage(format!(
-                "{flag} is said of each model in the file that --models names, and not beside it"
-            )));
-        }
-        let shown = file.display();
-        let refuse = |what: String| Error::Usage(format!("--models `{shown}`: {what}"));
-        let text = read(file).map_err(refuse)?;
-        let listed = ModelsFile::parse(&text, &environment::of_user)
-            .map_err(|problem| refuse(problem.to_string()))?;
-        for name in &self.only {
-            if !listed.models.iter().any(|entry| entry.name == *name) {
-                let names: Vec<&str> =
-                    listed.models.iter().map(|entry| entry.name.as_str()).take(20).collect();
-                let name = text::inert(name, 200);
-                return Err(refuse(format!(
-                    "no model `{name}`, which --only names; there are {}",
-                    names.join(", ")
-                )));
-            }
-        }
-        let is_wanted = |entry: &Entry| self.only.is_empty() || self.only.contains(&entry.name);
-        let models = listed.models.into_iter().filter(is_wanted).map(|entry| {
-            let Entry { name, source, also, selection, expect } = entry;
-            let destination = self.destination(&name)?;
-            Ok(Model { uri: source, also, selection, destination, expect_revision: expect })
+        let models = self.listed.of_lock(file)?.into_iter().map(|model| {
+            let LockedModel { name, source, also, selection, content } = model;
+            let (destination, locked) = (self.destination(&name)?, Some(Arc::new(content)));
+            Ok(Model { uri: source, also, selection, destination, expect_revision: None, locked })
         });
         models.collect()
     }
@@ -153,19 +106,6 @@ impl FetchArgs {
             return Err(Error::Usage("--link-root is no absolute directory name".into()));
         }
         Ok(Some(root.clone()))
-    }
-
-    /// What --also names, each place once.
-    fn also(&self) -> Result<Vec<SourceUri>, Error> {
-        let mut places = Vec::new();
-        for text in self.also.iter().flat_map(|texts| SourceUri::split_list(texts)) {
-            let place = SourceUri::parse(text);
-            let place = place.map_err(|error| Error::Usage(format!("--also: {error}")))?;
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        Ok(places)
     }
 
     /// A relative DEST is below the root. An absolute one may be as well; where nobody has named a
@@ -203,18 +143,6 @@ impl FetchArgs {
         let family = ModelDir::parse(name).map_err(refuse)?;
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
-    }
-}
-
-/// The text of a models file, if it can be one.
-fn read(file: &Path) -> Result<String, String> {
-    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    let read = opened.take(MAX_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| error.to_string())?;
-    match text.len() as u64 {
-        0..=MAX_BYTES => Ok(text),
-        _ => Err(format!("it is larger than {}", text::size(MAX_BYTES))),
     }
 }
 

@@ -90,7 +90,11 @@ impl<'a> Asker<'a> {
         };
         let also: Vec<SourceUri> = model.also.iter().filter(may_be_asked).cloned().collect();
         let settings = self.args.settings(&model.selection, self.all_checksums);
-        Ok(registry::open_with(&model.uri, &also, &settings, self.http()?)?)
+        let http = self.http()?;
+        Ok(match &model.locked {
+            Some(locked) => registry::open_locked(&model.uri, locked, &also, &settings, http)?,
+            None => registry::open_with(&model.uri, &also, &settings, http)?,
+        })
     }
 
     pub async fn ask_revision(

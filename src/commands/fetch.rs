@@ -26,6 +26,7 @@ impl Fetch<'_> {
             replace: self.args.replace,
             compared: self.args.require_digests,
             linked: self.args.link.is_some(),
+            locked: model.locked.as_deref(),
         };
         let started = Instant::now();
         self.state.reads(&model.destination.path());
@@ -47,19 +48,22 @@ impl Fetch<'_> {
             (Some(missing), There::Whole(_)) => self.screen.warn(&missing.to_string()),
             (Some(missing), There::Nothing | There::Damaged(_)) => return Err(missing),
         }
-        if model.uri.pinned_commit().is_some()
+        if goal.pin().is_some()
             && let Some(outcome) = self.pinned_and_kept(wanted, &store, existing.there()).await?
         {
             return Ok(outcome);
         }
-        if let Some(variable) = registry::offline_by(&model.uri) {
+        let may_be_elsewhere = goal.locked.is_some() && !model.also.is_empty();
+        if let Some(variable) = registry::offline_by(&model.uri)
+            && !may_be_elsewhere
+        {
             let error = offline(variable, wanted, &store, existing.there());
             return self.stale_or(error, wanted, &store, existing);
         }
         self.state.enter(Doing::Resolving(model.uri.to_string()));
         let mut source = self.ask.source(model)?;
         let mut revision = None;
-        if let (There::Whole(there), None) = (existing.there(), model.uri.pinned_commit())
+        if let (There::Whole(there), None) = (existing.there(), goal.pin())
             && there.is_of(&model.uri)
         {
             let is_useful = decide(goal, existing.there(), Known::Refusal) == Decision::Stale;
@@ -274,7 +278,7 @@ fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) 
         _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
             format!("{variable} is set")
         }
-        There::Whole(sentinel) if uri.pinned_commit().is_some_and(|it| it != sentinel.revision) => {
+        There::Whole(sentinel) if wanted.goal.pin().is_some_and(|it| it != sentinel.revision) => {
             let revision = &sentinel.revision;
             format!("{variable} is set, and `{}` holds commit {revision} instead", path.display())
         }

@@ -117,6 +117,7 @@ impl Fetch<'_> {
         let Chosen { snapshot, left_out, also, .. } = chosen;
         let sentinel = Sentinel {
             also,
+            lock: wanted.goal.locked.map(|locked| locked.lock.clone()),
             ..Sentinel::new(
                 &wanted.model.uri,
                 snapshot.source_name,
@@ -189,11 +190,20 @@ impl Fetch<'_> {
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let selection = wanted.selection;
         let also = match store.head()? {
-            Some(head) if !self.args.replace => head.asked_by_others(&wanted.model.uri, selection),
+            Some(head) if !self.args.replace && wanted.goal.locked.is_none() => {
+                head.asked_by_others(&wanted.model.uri, selection)
+            }
             _ => Vec::new(),
         };
-        let Selected { files, left_out, warnings, hint } =
-            selection.apply_with(&also, files, refused)?;
+        let Selected { files, left_out, warnings, hint } = match wanted.goal.locked {
+            // What was chosen when it was made.
+            Some(locked) => {
+                let everything = Selection { all: true, ..Selection::default() };
+                let selected = everything.apply(files, refused)?;
+                Selected { left_out: locked.left_out.clone(), hint: None, ..selected }
+            }
+            None => selection.apply_with(&also, files, refused)?,
+        };
         warnings.iter().for_each(|warning| self.screen.warn(warning));
         self.check_digests(&source_name, &files)?;
         let is_part = completeness::is_one_object(&wanted.model.uri, &files);

@@ -123,6 +123,7 @@ mod tests {
             selection: Selection::default(),
             destination: Destination { root: "/m".into(), family },
             expect_revision: None,
+            locked: None,
         }
     }
 

@@ -173,7 +173,7 @@ impl RawModel {
 }
 
 /// Whether a name can be a DEST; where it is to lie is the command line's to say.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     match name.strip_prefix('/') {
         Some(absolute) => ModelDir::parse(absolute).map(drop),
         None => ModelDir::parse(name).map(drop),

@@ -12,6 +12,7 @@ mod fields;
 mod fnmatch;
 pub(crate) mod fuzz;
 mod keep;
+mod locked;
 mod path;
 mod plan;
 mod selection;
@@ -28,6 +29,7 @@ pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
 pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use keep::{Keep, LedBy, RevisionFacts, is_pruned};
+pub use locked::{Locked, LockedFile};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{
