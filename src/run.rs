@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::cli::{Cli, Command, FetchArgs, LogKind, Model, Output};
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::several::{self, Ended, no_thread};
-use crate::commands::{Outcome, list, prune, verify, wait};
+use crate::commands::{Outcome, list, pin, prune, verify, wait};
 use crate::ending::{Done, Ending, failed};
 use crate::engine::Stop;
 use crate::environment;
@@ -83,6 +83,7 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
         Command::Wait(args) => ("--timeout", Some(args.timeout)),
         Command::List(args) => ("--deadline", args.deadline.deadline),
         Command::Prune(args) => ("--deadline", args.deadline.deadline),
+        Command::Pin(args) => ("--deadline", args.deadline.deadline),
     };
     time.map(|time| TimeAllowed { flag, time })
 }
@@ -92,9 +93,7 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
         Command::Wait(_) => (SLACK, SLACK),
-        Command::Fetch(_) | Command::Verify(_) | Command::List(_) | Command::Prune(_) => {
-            (Duration::ZERO, TIME_TO_STOP)
-        }
+        _ => (Duration::ZERO, TIME_TO_STOP),
     };
     let at = started.checked_add(allowed.time)?.checked_add(later)?;
     Some(TimeLimit { at, time_to_stop })
@@ -143,6 +142,10 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
                 finish(runtime.block_on(waited)?, models.len() == 1)?;
             }
+        }
+        Command::Pin(args) => {
+            let mut each = |model: &_| print(&pin::text(model), model, output);
+            return pin::run(args, &mut each, screen, stop, state).map(Done::of_message);
         }
         Command::List(args) => {
             let root = args.root.path()?;

@@ -15,7 +15,7 @@ use crate::model::{SourceUri, text};
 #[derive(Debug, Default, Args)]
 pub struct ModelsArgs {
     /// What to fetch, and where to: SOURCE [DEST], or pairs of them
-    #[arg(required_unless_present_any = ["models_file", "locked"], value_name = "SOURCE [DEST]")]
+    #[arg(value_name = "SOURCE [DEST]")]
     pub models: Vec<String>,
 
     /// Take the models that FILE lists, a YAML document; a ConfigMap, say
@@ -44,6 +44,9 @@ impl ModelsArgs {
             None if !self.only.is_empty() => Err(Error::Usage(
                 "--only chooses among the models of --models FILE or --locked FILE".into(),
             )),
+            None if self.models.is_empty() => {
+                Err(Error::Usage("give SOURCE [DEST], --models FILE or --locked FILE".into()))
+            }
             None => self.of_arguments(),
         }
     }
@@ -94,8 +97,9 @@ impl ModelsArgs {
             return Err(Error::Usage("give either --models FILE or --locked FILE".into()));
         }
         self.check_alone("--locked", false)?;
-        let locked = LockFile::parse(&read_lock(file)?)
-            .map_err(|problem| refused("--locked", file, &problem.to_string()))?;
+        let locked = read_lock_if_any(file)?.ok_or_else(|| {
+            refused("--locked", file, "there is no such file; `weightlift pin` makes one")
+        })?;
         let refuse = |what: String| refused("--locked", file, &what);
         let mut models = self.chosen(locked.models, |model| &model.name).map_err(refuse)?;
         let also = self.also()?;
@@ -117,7 +121,7 @@ impl ModelsArgs {
         Ok(models)
     }
 
-    fn check_alone(&self, flag: &str, has_also: bool) -> Result<(), Error> {
+    pub(super) fn check_alone(&self, flag: &str, has_also: bool) -> Result<(), Error> {
         if !self.models.is_empty() {
             return Err(Error::Usage(format!("give either SOURCE or {flag} FILE")));
         }
@@ -128,7 +132,11 @@ impl ModelsArgs {
     }
 
     /// Those of `models` that `--only` names.
-    fn chosen<T>(&self, models: Vec<T>, name_of: impl Fn(&T) -> &String) -> Result<Vec<T>, String> {
+    pub(super) fn chosen<T>(
+        &self,
+        models: Vec<T>,
+        name_of: impl Fn(&T) -> &String,
+    ) -> Result<Vec<T>, String> {
         let unknown = self.only.iter().find(|name| !models.iter().any(|it| name_of(it) == *name));
         if let Some(name) = unknown {
             let names: Vec<&str> =
@@ -157,9 +165,14 @@ impl ModelsArgs {
     }
 }
 
-/// The text of a lock file.
-pub(super) fn read_lock(file: &Path) -> Result<String, Error> {
-    read(file, MAX_LOCK_BYTES).map_err(|what| refused("--locked", file, &what))
+/// What a lock file says, if it is there.
+pub(super) fn read_lock_if_any(file: &Path) -> Result<Option<LockFile>, Error> {
+    let refuse = |what: &str| refused("--locked", file, what);
+    if matches!(file.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let text = read(file, MAX_LOCK_BYTES).map_err(|what| refuse(&what))?;
+    LockFile::parse(&text).map(Some).map_err(|problem| refuse(&problem.to_string()))
 }
 
 fn refused(flag: &str, file: &Path, what: &str) -> Error {

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::cli::{Model, SourceArgs};
 use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy, Stop};
-use crate::model::{SourceUri, text};
+use crate::model::{Selection, SourceUri, text};
 use crate::net::http::{Deadlines, Http};
 use crate::net::{Problem, SourceError};
 use crate::report::{Event, Screen};
@@ -67,6 +67,11 @@ impl<'a> Asker<'a> {
         self.args.retry_timeout
     }
 
+    /// How reading a file is tried again.
+    pub fn retry_of_bytes(&self) -> RetryPolicy {
+        self.args.retry()
+    }
+
     /// How long one question to a source may take with all its retries.
     pub fn bound(&self) -> Duration {
         self.args.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
@@ -77,6 +82,16 @@ impl<'a> Asker<'a> {
     pub fn patience_with_a_copy(&self) -> Duration {
         let most = self.state.time_left().map_or(Duration::MAX, |left| left / 2);
         PATIENCE_WITH_A_COPY.min(self.args.retry_timeout).min(most)
+    }
+
+    /// The source of `uri` alone.
+    pub fn source_of(
+        &self,
+        uri: &SourceUri,
+        selection: &Selection,
+    ) -> Result<Box<dyn Source>, Error> {
+        let settings = self.args.settings(selection, self.all_checksums);
+        Ok(registry::open(uri, &settings, self.http()?)?)
     }
 
     /// The source of `model`, with the other places of its bytes that may be asked.

@@ -208,7 +208,7 @@ impl Fetch<'_> {
         self.check_digests(&source_name, &files)?;
         let is_part = completeness::is_one_object(&wanted.model.uri, &files);
         if !is_part && !completeness::has_index(&files) {
-            self.check_names(&files, &left_out, selection)?;
+            completeness::check_names(self.screen, &files, &left_out, selection)?;
         }
         let pickles = self.check_pickles(&files)?;
         let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());

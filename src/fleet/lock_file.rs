@@ -175,7 +175,7 @@ impl LockedModel {
             }
         };
         field("name", Some(json(&self.name)));
-        field("source", Some(json(&self.source.to_string())));
+        field("source", Some(json(self.source.to_string())));
         field("renamed_to", renamed.map(json));
         field("revision", Some(json(revision)));
         field("also", also.map(json));

@@ -16,6 +16,7 @@ mod fetch_hub;
 mod fetch_s3;
 mod hostile;
 mod hub_mirrors;
+mod locked;
 mod mirrors;
 mod real_peers;
 mod s3_credentials;
