@@ -115,6 +115,11 @@ pub struct FetchArgs {
     )]
     pub service_account: PathBuf,
 
+    /// Write nothing: only say what would be fetched, reused and left out, from where, and whether there is
+    /// room (exit 15 if not); the same as `weightlift plan`
+    #[arg(long, env = "WEIGHTLIFT_DRY_RUN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+
     #[command(flatten)]
     pub deadline: Deadline,
 

@@ -65,6 +65,8 @@ impl Cli {
 pub enum Command {
     /// Puts a model onto the volume, or finds that it is there already
     Fetch(Box<FetchArgs>),
+    /// Says what `fetch` with these arguments would do; writes nothing
+    Plan(Box<FetchArgs>),
     /// Writes down exactly what models are: revision, and path, size and SHA-256 of every file
     Pin(Box<PinArgs>),
     /// Re-checks published models offline: every byte against the sentinel

@@ -16,18 +16,21 @@ use crate::source::registry;
 use crate::volume::{AdoptedDir, Existing, Store};
 
 impl Fetch<'_> {
-    /// Makes sure that `model` is on the volume.
-    pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
-        let selection = &model.selection;
-        let goal = Goal {
+    pub(super) fn goal<'a>(&self, model: &'a Model) -> Goal<'a> {
+        Goal {
             uri: &model.uri,
-            selection,
+            selection: &model.selection,
             may_be_stale: self.args.if_stale == IfStale::Use,
             replace: self.args.replace,
             compared: self.args.require_digests,
             linked: self.args.link.is_some(),
             locked: model.locked.as_deref(),
-        };
+        }
+    }
+
+    /// Makes sure that `model` is on the volume.
+    pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
+        let (selection, goal) = (&model.selection, self.goal(model));
         let started = Instant::now();
         self.state.reads(&model.destination.path());
         let link = self.server_link(model)?;
@@ -53,11 +56,7 @@ impl Fetch<'_> {
         {
             return Ok(outcome);
         }
-        let may_be_elsewhere = goal.locked.is_some() && !model.also.is_empty();
-        if let Some(variable) = registry::offline_by(&model.uri)
-            && !may_be_elsewhere
-        {
-            let error = offline(variable, wanted, &store, existing.there());
+        if let Some(error) = self.offline(wanted, &store, existing.there()) {
             return self.stale_or(error, wanted, &store, existing);
         }
         self.state.enter(Doing::Resolving(model.uri.to_string()));
@@ -268,30 +267,52 @@ impl Fetch<'_> {
             _ => Ok(()),
         }
     }
-}
 
-fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) -> Error {
-    let path = store.family_path();
-    let lenient = Goal { may_be_stale: true, ..wanted.goal };
-    let uri = &wanted.model.uri;
-    Error::NotFound(match there {
-        _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
-            format!("{variable} is set")
+    /// Why the source may not be asked, if that is so. With a lock file other places may be.
+    pub(super) fn offline(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        there: There<'_>,
+    ) -> Option<Error> {
+        let model = wanted.model;
+        if wanted.goal.locked.is_some() && !model.also.is_empty() {
+            return None;
         }
-        There::Whole(sentinel) if wanted.goal.pin().is_some_and(|it| it != sentinel.revision) => {
-            let revision = &sentinel.revision;
-            format!("{variable} is set, and `{}` holds commit {revision} instead", path.display())
-        }
-        There::Whole(sentinel) if wanted.goal.compared && !sentinel.is_compared() => format!(
-            "{variable} is set, --require-digests too, and `{}` holds files that could not be compared \
-             with a published digest",
-            path.display()
-        ),
-        There::Whole(_) => {
-            format!("{variable} is set, and `{}` lacks files that are asked for", path.display())
-        }
-        There::Nothing | There::Damaged(_) => {
-            format!("{variable} is set, and `{}` holds no complete copy of {uri}", path.display())
-        }
-    })
+        let variable = registry::offline_by(&model.uri)?;
+        let path = store.family_path();
+        let lenient = Goal { may_be_stale: true, ..wanted.goal };
+        let uri = &model.uri;
+        Some(Error::NotFound(match there {
+            _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
+                format!("{variable} is set")
+            }
+            There::Whole(sentinel)
+                if wanted.goal.pin().is_some_and(|it| it != sentinel.revision) =>
+            {
+                let revision = &sentinel.revision;
+                format!(
+                    "{variable} is set, and `{}` holds commit {revision} instead",
+                    path.display()
+                )
+            }
+            There::Whole(sentinel) if wanted.goal.compared && !sentinel.is_compared() => format!(
+                "{variable} is set, --require-digests too, and `{}` holds files that could not be compared \
+                 with a published digest",
+                path.display()
+            ),
+            There::Whole(_) => {
+                format!(
+                    "{variable} is set, and `{}` lacks files that are asked for",
+                    path.display()
+                )
+            }
+            There::Nothing | There::Damaged(_) => {
+                format!(
+                    "{variable} is set, and `{}` holds no complete copy of {uri}",
+                    path.display()
+                )
+            }
+        }))
+    }
 }

@@ -19,10 +19,10 @@ use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
 
 /// What is going to be published.
-struct Chosen {
+pub(super) struct Chosen {
     /// Without files.
-    snapshot: Snapshot,
-    left_out: Vec<LeftOut>,
+    pub snapshot: Snapshot,
+    pub left_out: Vec<LeftOut>,
     /// What others had asked for, whose files are taken as well.
     also: Vec<Selection>,
     /// Who names one object wants that one, and no complete model.
@@ -181,7 +181,7 @@ impl Fetch<'_> {
     }
 
     /// Which files of `snapshot` are fetched, unless it is clear that they make no model.
-    fn choose(
+    pub(super) fn choose(
         &self,
         wanted: Wanted<'_>,
         store: &Store,

@@ -85,7 +85,7 @@ impl Fetch<'_> {
     }
 
     /// The kept revision that is wanted, and what follows.
-    fn kept(
+    pub(super) fn kept(
         &self,
         wanted: Wanted<'_>,
         store: &Store,

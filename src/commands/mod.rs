@@ -15,6 +15,7 @@ mod kept;
 mod link;
 pub mod list;
 pub mod pin;
+pub mod plan;
 pub mod prune;
 mod read_once;
 pub mod run_state;

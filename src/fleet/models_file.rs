@@ -274,7 +274,7 @@ models:
             (with("  also: [\"hf://a/${X}\"]\n"), of(4, 10, "the variable `X` is not set")),
             (with("- source: hf://c/B\n"), of(4, 11, "a second model has the name `b`")),
             (with("- &m {source: hf://c/d}\n- *m\n"), of(5, 3, "a second model has the name `d`")),
-            (with("---\nversion: 1\n"), of(4, 1, "multiple YAML documents detected")),
+            (with("---\nversion: 1\n"), of(5, 1, "multiple YAML documents detected")),
             ("version: one\nmodels: []\n".into(), of(1, 10, "a number is expected")),
             (
                 "version: 2\nmodels: []\n".into(),

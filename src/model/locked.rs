@@ -135,8 +135,8 @@ mod tests {
                 SentinelFile::new(&remote(path, None, None), Sha256([*n; 32]), None, None)
             };
             Sentinel::new(
-                &SourceUri::parse("s3://b/other/").expect("a source"),
-                "s3://b/other/".into(),
+                &SourceUri::parse("s3://bucket/other/").expect("a source"),
+                "s3://bucket/other/".into(),
                 "another".into(),
                 Selection::default(),
                 "now".into(),
