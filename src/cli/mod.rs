@@ -3,12 +3,16 @@
 //! Imports `model`, `report`, `source`, `volume` and `engine`, for what flags are parsed into.
 
 mod fetch;
+mod mirror;
 mod models;
 mod order;
+mod shared;
 
 pub use fetch::{FetchArgs, IfStale, LockKind};
+pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
+pub use shared::NetworkFlags;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -60,6 +64,8 @@ impl Cli {
 pub enum Command {
     /// Puts a model onto the volume, or finds that it is there already
     Fetch(Box<FetchArgs>),
+    /// Copies a model into a bucket, from which `fetch` gets it by one listing; or checks such a copy
+    Mirror(Box<MirrorArgs>),
     /// Re-checks published models offline: every byte against the sentinel
     Verify(VerifyArgs),
     /// Waits until somebody else has put models onto the volume; reads only, asks no network

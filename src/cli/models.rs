@@ -77,7 +77,7 @@ impl FetchArgs {
                 pairs.len()
             )));
         }
-        let also = self.also()?;
+        let also = also(&self.also)?;
         if !also.is_empty() && pairs.len() > 1 {
             return Err(Error::Usage(format!(
                 "--also names another place of the bytes of one SOURCE, and there are {}; fetch them \
@@ -85,7 +85,7 @@ impl FetchArgs {
                 pairs.len()
             )));
         }
-        let selection = self.selection();
+        let selection = self.patterns.selection();
         let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
             let uri = SourceUri::parse(source)?;
             let destination = match dest {
@@ -105,35 +105,12 @@ impl FetchArgs {
             return Err(Error::Usage("give either SOURCE or --models FILE".into()));
         }
         let of_each = [
-            ("--include", !self.include.is_empty()),
-            ("--exclude", !self.exclude.is_empty()),
-            ("--all", self.all),
             ("--also", !self.also.is_empty()),
             ("--expect-revision", !self.expect_revision.is_empty()),
         ];
-        if let Some((flag, _)) = of_each.iter().find(|(_, is_given)| *is_given) {
-            return Err(Error::Usage(format!(
-                "{flag} is said of each model in the file that --models names, and not beside it"
-            )));
-        }
-        let shown = file.display();
-        let refuse = |what: String| Error::Usage(format!("--models `{shown}`: {what}"));
-        let text = read(file).map_err(refuse)?;
-        let listed = ModelsFile::parse(&text, &environment::of_user)
-            .map_err(|problem| refuse(problem.to_string()))?;
-        for name in &self.only {
-            if !listed.models.iter().any(|entry| entry.name == *name) {
-                let names: Vec<&str> =
-                    listed.models.iter().map(|entry| entry.name.as_str()).take(20).collect();
-                let name = text::inert(name, 200);
-                return Err(refuse(format!(
-                    "no model `{name}`, which --only names; there are {}",
-                    names.join(", ")
-                )));
-            }
-        }
-        let is_wanted = |entry: &Entry| self.only.is_empty() || self.only.contains(&entry.name);
-        let models = listed.models.into_iter().filter(is_wanted).map(|entry| {
+        let given = of_each.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag);
+        let models = entries(file, &self.only, self.patterns.given().or(given))?.into_iter();
+        let models = models.map(|entry| {
             let Entry { name, source, also, selection, expect } = entry;
             let destination = self.destination(&name)?;
             Ok(Model { uri: source, also, selection, destination, expect_revision: expect })
@@ -155,19 +132,6 @@ impl FetchArgs {
             return Err(Error::Usage("--link-root is no absolute directory name".into()));
         }
         Ok(Some(root.clone()))
-    }
-
-    /// What --also names, each place once.
-    fn also(&self) -> Result<Vec<SourceUri>, Error> {
-        let mut places = Vec::new();
-        for text in self.also.iter().flat_map(|texts| SourceUri::split_list(texts)) {
-            let place = SourceUri::parse(text);
-            let place = place.map_err(|error| Error::Usage(format!("--also: {error}")))?;
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        Ok(places)
     }
 
     /// A relative DEST is below the root. An absolute one may be as well; where nobody has named a
@@ -206,6 +170,51 @@ impl FetchArgs {
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
     }
+}
+
+/// The models that `file` lists, of `only` these names where there are any. `given` is a flag beside it that
+/// the file says of each model.
+pub(super) fn entries(
+    file: &Path,
+    only: &[String],
+    given: Option<&'static str>,
+) -> Result<Vec<Entry>, Error> {
+    if let Some(flag) = given {
+        return Err(Error::Usage(format!(
+            "{flag} is said of each model in the file that --models names, and not beside it"
+        )));
+    }
+    let shown = file.display();
+    let refuse = |what: String| Error::Usage(format!("--models `{shown}`: {what}"));
+    let text = read(file).map_err(refuse)?;
+    let listed = ModelsFile::parse(&text, &environment::of_user)
+        .map_err(|problem| refuse(problem.to_string()))?;
+    for name in only {
+        if !listed.models.iter().any(|entry| entry.name == *name) {
+            let names: Vec<&str> =
+                listed.models.iter().map(|entry| entry.name.as_str()).take(20).collect();
+            let name = text::inert(name, 200);
+            return Err(refuse(format!(
+                "no model `{name}`, which --only names; there are {}",
+                names.join(", ")
+            )));
+        }
+    }
+    let is_wanted = |entry: &Entry| only.is_empty() || only.contains(&entry.name);
+    Ok(listed.models.into_iter().filter(is_wanted).collect())
+}
+
+/// What --also names, each place once.
+pub(super) fn also(texts: &[String]) -> Result<Vec<SourceUri>, Error> {
+    let mut places = Vec::new();
+    for text in texts.iter().flat_map(|texts| SourceUri::split_list(texts)) {
+        let place = SourceUri::parse(text);
+        let place = place.map_err(|error| Error::Usage(format!("--also: {error}")))?;
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    Ok(places)
 }
 
 /// The text of a models file, if it can be one.

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::shared::Fetch;
 use crate::Error;
-use crate::cli::Model;
+use crate::cli::{Model, NetworkFlags};
 use crate::content::Source;
-use crate::engine::{Retry, RetryPolicy};
+use crate::engine::{Retry, RetryPolicy, Stop};
 use crate::model::{SourceUri, text};
+use crate::net::http::Http;
 use crate::net::{Problem, SourceError};
-use crate::report::Event;
+use crate::report::{Event, Screen};
 use crate::source::registry;
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
@@ -29,7 +30,7 @@ impl Fetch<'_> {
     /// that.
     pub(super) fn patience_with_a_copy(&self) -> Duration {
         let most = self.state.time_left().map_or(Duration::MAX, |left| left / 2);
-        PATIENCE_WITH_A_COPY.min(self.args.retry_timeout).min(most)
+        PATIENCE_WITH_A_COPY.min(self.args.network.retry_timeout).min(most)
     }
 
     /// The source of `model`, with the other places of its bytes that may be asked.
@@ -62,6 +63,29 @@ impl Fetch<'_> {
         source.warnings().iter().for_each(|warning| self.screen.warn(warning));
     }
 
+    /// See [`Asking::retried`].
+    pub(super) async fn retried<T>(
+        &self,
+        budget: Duration,
+        bound: Duration,
+        call: impl AsyncFn() -> Result<T, SourceError>,
+    ) -> Result<T, Error> {
+        let (http, network) = (self.http()?, &self.args.network);
+        let asking = Asking { http, network, screen: self.screen, stop: self.stop };
+        asking.retried(budget, bound, call).await
+    }
+}
+
+/// Who asks a source, or a store.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub http: &'a Http,
+    pub network: &'a NetworkFlags,
+    pub screen: &'a Screen,
+    pub stop: &'a Stop,
+}
+
+impl Asking<'_> {
     /// Tries a call to the source again as long as that makes sense, and not longer than `bound`
     /// in all: slow failures and asked-for waits must not add up.
     pub(super) async fn retried<T>(
@@ -71,8 +95,8 @@ impl Fetch<'_> {
         call: impl AsyncFn() -> Result<T, SourceError>,
     ) -> Result<T, Error> {
         let policy = RetryPolicy { budget, max_delay: MAX_DELAY, ..RetryPolicy::default() }
-            .with_first_delay(self.args.retry_delay);
-        let mut retry = Retry::new(policy, self.http()?.pace.clone());
+            .with_first_delay(self.network.retry_delay);
+        let mut retry = Retry::new(policy, self.http.pace.clone());
         let started = Instant::now();
         let calls = async {
             loop {

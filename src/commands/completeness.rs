@@ -1,12 +1,15 @@
 //! Reads the indexes of a model, which come first, and says what they and the names tell: before any
 //! weights are asked for.
 
+use std::io::Read;
+
 use super::shared::Fetch;
 use crate::Error;
 use crate::model::{
-    Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,
-    literal_pattern, names_its_format,
+    Completeness, LeftOut, RelPath, RemoteFile, Selection, Shards, SourceUri, exclude_flag,
+    is_index, literal_pattern, names_its_format,
 };
+use crate::report::Screen;
 use crate::verify::{self, IndexProblem};
 use crate::volume::Staging;
 
@@ -33,7 +36,7 @@ impl Fetch<'_> {
         left_out: &[LeftOut],
         selection: &Selection,
     ) -> Result<(), Error> {
-        self.conclude(Completeness::new(files, left_out, selection))
+        conclude(Completeness::new(files, left_out, selection), self.screen)
     }
 
     /// What the indexes among `files` tell. They are fetched and proved.
@@ -46,37 +49,45 @@ impl Fetch<'_> {
     ) -> Result<(), Error> {
         let mut all = Completeness::new(files, left_out, selection);
         for (n, RemoteFile { path, .. }) in files.iter().enumerate() {
-            if !is_index(path.as_str()) {
-                continue;
+            if is_index(path.as_str()) {
+                add_index(&mut all, path, staging.open(n)?.file())?;
             }
-            let staged = staging.open(n)?;
-            let mut shards = Shards::default();
-            let listed =
-                verify::read_index(staged.file(), path, |shard| shards.see(&all, path, shard));
-            match listed {
-                Ok(listed) => shards.listed = listed,
-                // `search.index.json` can be anything.
-                Err(IndexProblem::Json(_)) if !names_its_format(path.as_str()) => continue,
-                Err(problem) => {
-                    let flag = exclude_flag(&literal_pattern(path.as_str()));
-                    return Err(Error::Integrity(format!(
-                        "`{path}` {problem}; to go on without it add {flag}"
-                    )));
-                }
-            }
-            all.add_index(path, &shards);
         }
-        self.conclude(all)
+        conclude(all, self.screen)
     }
+}
 
-    fn conclude(&self, all: Completeness<'_>) -> Result<(), Error> {
-        let findings = all.findings();
-        for warning in &findings.warnings {
-            self.screen.warn(warning);
+/// Reads the index at `path`.
+pub(super) fn add_index(
+    all: &mut Completeness<'_>,
+    path: &RelPath,
+    index: impl Read,
+) -> Result<(), Error> {
+    let mut shards = Shards::default();
+    let listed = verify::read_index(index, path, |shard| shards.see(all, path, shard));
+    match listed {
+        Ok(listed) => shards.listed = listed,
+        // `search.index.json` can be anything.
+        Err(IndexProblem::Json(_)) if !names_its_format(path.as_str()) => return Ok(()),
+        Err(problem) => {
+            let flag = exclude_flag(&literal_pattern(path.as_str()));
+            return Err(Error::Integrity(format!(
+                "`{path}` {problem}; to go on without it add {flag}"
+            )));
         }
-        if findings.more_warnings > 0 {
-            self.screen.warn(&format!("{} more of this kind", findings.more_warnings));
-        }
-        findings.failure.map_or(Ok(()), |failure| Err(Error::Integrity(failure)))
     }
+    all.add_index(path, &shards);
+    Ok(())
+}
+
+/// What all that was read comes to.
+pub(super) fn conclude(all: Completeness<'_>, screen: &Screen) -> Result<(), Error> {
+    let findings = all.findings();
+    for warning in &findings.warnings {
+        screen.warn(warning);
+    }
+    if findings.more_warnings > 0 {
+        screen.warn(&format!("{} more of this kind", findings.more_warnings));
+    }
+    findings.failure.map_or(Ok(()), |failure| Err(Error::Integrity(failure)))
 }

@@ -63,7 +63,7 @@ impl Fetch<'_> {
             && there.is_of(&model.uri)
         {
             let is_useful = decide(goal, existing.there(), Known::Refusal) == Decision::Stale;
-            let budget = self.args.retry_timeout;
+            let budget = self.args.network.retry_timeout;
             let patience = self.patience_with_a_copy();
             let (budget, bound) =
                 if is_useful { (patience, patience) } else { (budget, self.bound()) };
@@ -153,7 +153,7 @@ impl Fetch<'_> {
 
     /// How long one question to a source may take with all its retries.
     pub(super) fn bound(&self) -> Duration {
-        self.args.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
+        self.args.network.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
     }
 
     /// What is there; with `--recheck` by its bytes, and whether those were found to be wrong.

@@ -43,7 +43,7 @@ impl Fetch<'_> {
         has_waited: bool,
         progress: Arc<Progress>,
     ) -> Result<Outcome, Error> {
-        let budget = self.args.retry_timeout;
+        let budget = self.args.network.retry_timeout;
         let revision = self.ask_revision(source, budget, self.bound()).await?;
         self.check_expectation(wanted.model, &revision)?;
         if has_waited {

@@ -76,18 +76,31 @@ pub fn fetch(
     })
 }
 
+/// A model of several, as the last line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub path: String,
+}
+
+impl Named {
+    pub fn of(model: &Model) -> Self {
+        let path = model.destination.path().display().to_string();
+        Self { name: model.name().to_owned(), path }
+    }
+}
+
 /// The error of a run in which models have failed: the one that most needs a person.
-pub fn error_of_all(failed: Vec<(&Model, Error)>, done: &[Outcome]) -> Option<Error> {
+pub fn error_of_all(failed: Vec<(Named, Error)>, done: &[Outcome]) -> Option<Error> {
     let (count, all) = (failed.len(), failed.len() + done.len());
-    let path = |model: &Model| model.destination.path().display().to_string();
-    let failures = failed.iter().map(|(model, error)| (path(model), error.class().name()));
+    let failures = failed.iter().map(|(model, error)| (model.path.clone(), error.class().name()));
     let complete = done.iter().map(|outcome| (outcome.path.clone(), outcome.status));
     let ends = failures.chain(complete).collect();
     let needs_a_person = |error: &Error| error.class().facts().retry == Retry::Never;
-    let mut chosen: Option<(&Model, Error)> = None;
+    let mut chosen: Option<(Named, Error)> = None;
     for (model, error) in failed {
         let is_worse =
-            |(_, before): &(&Model, Error)| needs_a_person(&error) && !needs_a_person(before);
+            |(_, before): &(Named, Error)| needs_a_person(&error) && !needs_a_person(before);
         if chosen.as_ref().is_none_or(is_worse) {
             chosen = Some((model, error));
         }
@@ -96,7 +109,7 @@ pub fn error_of_all(failed: Vec<(&Model, Error)>, done: &[Outcome]) -> Option<Er
     if all == 1 {
         return Some(error);
     }
-    let name = text::name(model.name(), 120);
+    let name = text::name(&model.name, 120);
     Some(Error::OfSeveral { name, error: Box::new(error), failed: count, all, ends })
 }
 
@@ -112,18 +125,9 @@ pub fn no_thread(error: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelDir, Selection, SourceUri};
-    use crate::volume::Destination;
 
-    fn model(name: &str) -> Model {
-        let family = ModelDir::parse(name).expect("a name");
-        Model {
-            uri: SourceUri::parse("hf://org/name").expect("a source"),
-            also: Vec::new(),
-            selection: Selection::default(),
-            destination: Destination { root: "/m".into(), family },
-            expect_revision: None,
-        }
+    fn model(name: &str) -> Named {
+        Named { name: name.into(), path: format!("/m/{name}") }
     }
 
     #[test]
@@ -136,7 +140,7 @@ mod tests {
             (vec![later(), never(), never()], "`b`: no such repo; 3 of 3 models failed"),
             (vec![never(), later()], "`a`: no such repo; 2 of 2 models failed"),
         ] {
-            let failed: Vec<(&Model, Error)> = models.iter().zip(failed).collect();
+            let failed: Vec<(Named, Error)> = models.iter().cloned().zip(failed).collect();
             let all = failed.len();
             let error = error_of_all(failed, &[]).expect("has failed");
             let shown = if all == 1 { "too slow" } else { expected };

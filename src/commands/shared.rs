@@ -8,7 +8,7 @@ use super::beside::Beside;
 use super::link::ServerLink;
 use super::run_state::RunState;
 use crate::Error;
-use crate::cli::{FetchArgs, Model};
+use crate::cli::{FetchArgs, Model, NetworkFlags};
 use crate::engine::Stop;
 use crate::lock::HolderStatus;
 use crate::model::{Goal, Selection, Sentinel, There};
@@ -62,10 +62,7 @@ impl<'a> Fetch<'a> {
         state: &'a RunState,
         beside: Beside,
     ) -> Self {
-        let usual = Deadlines::default();
-        // One silent server must leave room for a second try.
-        let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
-        let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
+        let deadlines = deadlines(&args.network);
         Self { args, deadlines, http: OnceLock::new(), screen, stop, state, beside }
     }
 
@@ -76,6 +73,14 @@ impl<'a> Fetch<'a> {
         let http = Http::new(self.deadlines)?;
         Ok(self.http.get_or_init(|| http))
     }
+}
+
+/// How long a step of a request may take.
+pub(super) fn deadlines(network: &NetworkFlags) -> Deadlines {
+    let usual = Deadlines::default();
+    // One silent server must leave room for a second try.
+    let first_byte = usual.first_byte.min(network.retry_timeout / 2).max(usual.connect / 10);
+    Deadlines { stall: network.stall_timeout, first_byte, ..usual }
 }
 
 impl Wanted<'_> {

@@ -12,6 +12,7 @@ mod fields;
 mod fnmatch;
 pub(crate) mod fuzz;
 mod keep;
+mod mirroring;
 mod path;
 mod plan;
 mod selection;
@@ -28,12 +29,16 @@ pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
 pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use keep::{Keep, LedBy, RevisionFacts, is_pruned};
+pub use mirroring::{Lies, Mark, Step, content_revision, part_size, step};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{
     LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation, looks_like_weights,
 };
-pub use sentinel::{Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file};
+pub use sentinel::{
+    MirrorMark, MirrorState, Sentinel, SentinelFile, SentinelHead, SentinelProblem,
+    each_sentinel_file,
+};
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
 pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};

@@ -94,8 +94,8 @@ fn the_page_on_variables_has_each_that_is_read() {
 
 #[test]
 fn each_variable_of_a_flag_is_listed_with_its_flag() {
-    let cli =
-        ["mod.rs", "fetch.rs", "order.rs"].map(|name| file(&format!("src/cli/{name}"))).concat();
+    let files = ["mod.rs", "fetch.rs", "mirror.rs", "order.rs", "shared.rs"];
+    let cli = files.map(|name| file(&format!("src/cli/{name}"))).concat();
     let mut of_flags: Vec<&str> =
         cli.split("env = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     of_flags.sort_unstable();

@@ -161,6 +161,11 @@ impl Beside {
     }
 }
 
+/// Whether the sentinel beside the files is.
+pub fn believes_sentinel(selection: &Selection) -> bool {
+    !is_excluded(SENTINEL, selection)
+}
+
 /// Whether a list is not to be believed. The sentinel has a dot before its name, which a `*` that is
 /// about other files does not mean, as in a shell.
 fn is_excluded(list: &str, selection: &Selection) -> bool {

@@ -24,6 +24,10 @@ pub enum Way {
     SendsOn,
     /// The ETag of such a redirect is not that of the object.
     OwnRedirects,
+    /// A checksum beside what is sent is refused.
+    NoUploadChecksums,
+    /// A write on condition of what is there is refused.
+    NoConditions,
 }
 
 /// Shared by all who ask the store.
