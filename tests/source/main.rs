@@ -16,6 +16,8 @@ mod fetch_hub;
 mod fetch_s3;
 mod hostile;
 mod hub_mirrors;
+mod mirror;
+mod mirror_real;
 mod mirrors;
 mod real_peers;
 mod s3_credentials;

@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use reqwest::Client;
-use reqwest::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
+use reqwest::header::{EXPECT, HeaderMap};
 
 use super::{Before, crc_text, metadata};
 use crate::model::Mark;
@@ -132,8 +132,7 @@ impl Bucket {
             let sign = || self.sign_write(key, ask, extras);
             let signed = self.signed_when_due(sign).await.map_err(Failed::Otherwise)?;
             let mut headers = signed.headers.clone();
-            // The body says its length, and nobody is waited for.
-            headers.remove(CONTENT_LENGTH);
+            // Nobody is waited for.
             headers.remove(EXPECT);
             let (method, body) = (signed.method.clone(), ask.body().clone());
             let sent = self.http.send_body(client, method, &signed.url, headers, body).await;
