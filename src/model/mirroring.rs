@@ -50,6 +50,8 @@ pub struct Lies<'a> {
     pub etag: Option<&'a str>,
     /// What the sentinel of a mirror says of the file.
     pub listed: Option<&'a SentinelFile>,
+    /// And it is of the revision that is wanted, of the same source.
+    pub is_same_revision: bool,
     pub mark: Option<&'a Mark>,
     /// Of the content, by the store itself.
     pub sha256: Option<Sha256>,
@@ -94,11 +96,14 @@ impl Lies<'_> {
 
     /// The SHA-256 of the content, if that is proved to be the one that `file` has.
     fn same_as(&self, file: &RemoteFile) -> Option<Sha256> {
-        let digest = file.digest.as_ref().filter(|digest| digest.identifies())?;
         if self.size != file.size {
             return None;
         }
         let vouched = self.vouched();
+        if let Some(vouched) = vouched.filter(|_| self.is_same_revision) {
+            return Some(vouched.sha256);
+        }
+        let digest = file.digest.as_ref().filter(|digest| digest.identifies())?;
         let marked = self.mark.and_then(|mark| mark.sha256);
         if let Digest::Sha256(wanted) = digest {
             let known = [self.sha256, vouched.map(|file| file.sha256), marked];
@@ -188,6 +193,24 @@ mod tests {
                 crc,
                 Some(Lies { listed: Some(&ours), ..base.clone() }),
                 Step::Replace,
+            ),
+            (
+                "of the same revision",
+                None,
+                Some(Lies { listed: Some(&ours), is_same_revision: true, ..base.clone() }),
+                Step::Keep(SHA),
+            ),
+            (
+                "of the same revision, awaited",
+                None,
+                Some(Lies { listed: Some(&awaited), is_same_revision: true, ..base.clone() }),
+                Step::Replace,
+            ),
+            (
+                "of the same revision, another object",
+                None,
+                Some(Lies { listed: Some(&replaced), is_same_revision: true, ..base.clone() }),
+                Step::Conflict,
             ),
             (
                 "another version than the sentinel's",

@@ -56,6 +56,9 @@ pub struct MirrorMark {
     /// `s3://bucket/prefix/`: somewhere else it is a copy, whose objects may have other ETags.
     pub at: String,
     pub state: MirrorState,
+    /// The ETag of the `SHA256SUMS` beside it, if mirror has written one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sums: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

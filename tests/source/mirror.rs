@@ -49,10 +49,14 @@ const TINY: [&str; 2] = ["hf://org/tiny", "s3://models/m/"];
 #[track_caller]
 fn assert_mirrors(s3: &FakeS3, tree: &Tree) {
     let mut expected: Vec<String> = tree.iter().map(|(path, _)| format!("m/{path}")).collect();
-    expected.push(format!("m/{SENTINEL}"));
+    expected.extend([format!("m/{SENTINEL}"), "m/SHA256SUMS".to_owned()]);
     expected.sort();
     assert_eq!(s3.keys("models"), expected);
+    let sums = s3.content("models", "m/SHA256SUMS").unwrap().to_vec();
+    let sums = String::from_utf8(sums).unwrap();
+    assert_eq!(sums.lines().count(), tree.len());
     for (path, blob) in tree.iter() {
+        assert!(sums.contains(&format!("{}  {path}\n", blob.sha256())), "{path}: {sums}");
         let content = s3.content("models", &format!("m/{path}")).unwrap();
         assert!(content.to_vec() == blob.to_vec(), "{path} differs");
     }
@@ -75,7 +79,8 @@ fn a_model_is_copied_and_a_fetch_of_it_needs_one_listing() {
     assert_mirrors(&s3, &tiny_selected());
     // Last of all writes.
     let writes: Vec<_> = s3.requests().into_iter().filter(|it| it.method == "PUT").collect();
-    assert!(writes.last().unwrap().is_for(SENTINEL), "{writes:?}");
+    let last: Vec<_> = writes.iter().rev().take(2).collect();
+    assert!(last[0].is_for(SENTINEL) && last[1].is_for("SHA256SUMS"), "{writes:?}");
     s3.log().clear();
     fetch_s3(&s3, &volume, &["s3://models/m/"]).run().assert_success();
     volume.assert_holds("m", &tiny_selected());
@@ -289,6 +294,10 @@ fn what_others_have_written_is_left_as_it_is() {
     let s3 = builder().object("models", &format!("m/{SENTINEL}"), Blob::bytes("{}")).start();
     mirror(&hub, &s3, &TINY).run().assert_code(16);
     assert_eq!(puts(&s3), 0);
+    let s3 = builder().object("models", "m/SHA256SUMS", Blob::bytes("theirs")).start();
+    let run = mirror(&hub, &s3, &TINY).run().assert_code(16);
+    assert!(run.last_line().contains("`m/SHA256SUMS`"), "{}", run.stderr);
+    assert_eq!(puts(&s3), 0);
 }
 
 /// An object that appears between the look and the write.
@@ -399,10 +408,11 @@ fn a_write_that_fails_is_tried_again() {
     // Done, and the answer is lost.
     s3.script(Rule::on("PUT", "empty.txt").once().then(Fault::HangBeforeHeaders(Duration::ZERO)));
     s3.script(Rule::on("POST", "uploadId").once().then(Fault::HangBeforeHeaders(Duration::ZERO)));
+    s3.script(Rule::on("PUT", "SHA256SUMS").once().then(Fault::HangBeforeHeaders(Duration::ZERO)));
     s3.script(Rule::on("PUT", SENTINEL).times(2).then(Fault::HangBeforeHeaders(Duration::ZERO)));
     mirror(&hub, &s3, &TINY).run().assert_success();
     assert_mirrors(&s3, &big());
-    assert_eq!(s3.faults_applied(), 7);
+    assert_eq!(s3.faults_applied(), 8);
 }
 
 #[test]
@@ -428,7 +438,7 @@ fn a_models_file_fills_one_prefix_for_each_model() {
     )
     .unwrap();
     let arguments = ["--models", file.to_str().unwrap(), "s3://models/all/", "--output", "json"];
-    let run = mirror(&hub, &s3, &arguments).run().assert_code(10);
+    let run = mirror(&hub, &s3, &arguments).run().assert_code(11);
     let lines: Vec<serde_json::Value> =
         run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let told =
@@ -461,5 +471,51 @@ fn a_model_that_lacks_a_shard_is_not_copied() {
     let tree = tiny().without("model-00002-of-00002.safetensors");
     let (hub, s3) = (FakeHub::serving("org/tiny", tree), store(Writes::default()));
     mirror(&hub, &s3, &TINY).run().assert_code(12);
+    assert_eq!(puts(&s3), 0);
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_leaves_what_the_next_one_uses() {
+    let (hub, s3) = (FakeHub::serving("org/tiny", big()), store(Writes::default()));
+    hub.script(
+        Rule::on("GET", "big.bin")
+            .at("cdn")
+            .when_range_starts_at(32 * MIB)
+            .then(Fault::HangBeforeHeaders(Duration::from_secs(60))),
+    );
+    let running = mirror(&hub, &s3, &TINY).start();
+    let is_sent = || s3.log().requests().iter().filter(|it| it.is_for("partNumber")).count() == 2;
+    eventually("two parts are on their way", is_sent);
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal("-TERM");
+    running.wait().assert_code(143);
+    assert_eq!(s3.unfinished_uploads(), 1);
+    hub.clear_script();
+    mirror(&hub, &s3, &TINY).run().assert_success();
+    assert_mirrors(&s3, &big());
+}
+
+#[test]
+fn a_source_without_ranges_or_digests_is_copied_once() {
+    // Nothing but CRCs is published, which prove nothing to another run by themselves.
+    let crc = || ObjectOptions { checksum: Some(Checksum::Crc32c), ..ObjectOptions::default() };
+    let mut builder = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
+    for (path, blob) in big().iter() {
+        builder = builder.object_with("models", &format!("from/{path}"), blob.clone(), crc());
+    }
+    let s3 = builder.writable(Writes::default()).start();
+    s3.script(Rule::on("GET", "from/sub/big.bin").then(Fault::IgnoreRange));
+    let mirror = || {
+        let mut command = weightlift();
+        command.args(["mirror", "s3://models/from/", "s3://models/m/"]);
+        with_s3(command, &s3)
+    };
+    mirror().run().assert_success().assert_says("sends no ranges");
+    for (path, blob) in big().iter() {
+        let content = s3.content("models", &format!("m/{path}")).unwrap();
+        assert!(content.to_vec() == blob.to_vec(), "{path} differs");
+    }
+    s3.log().clear();
+    mirror().run().assert_success().assert_says("nothing to do");
     assert_eq!(puts(&s3), 0);
 }

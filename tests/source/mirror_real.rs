@@ -45,9 +45,9 @@ fn a_whole_life(url: &str) {
     drop(running);
     let volume = Volume::new();
     let fetch = |volume: &Volume| {
-        let mut command = run_on(url, &hub, &["fetch", target, "m", "--all", "--root"]);
-        command.arg(volume.root());
-        command.run()
+        let root = volume.root();
+        let root = root.to_str().unwrap();
+        run_on(url, &hub, &["fetch", target, "m", "--all", "--root", root]).run()
     };
     fetch(&volume).assert_code(20);
     hub.clear_script();
@@ -64,10 +64,9 @@ fn a_whole_life(url: &str) {
     };
     check(&[]).assert_success();
     check(&["--deep"]).assert_success();
-    let updated = model().with("config.json", "{\"new\": 1}").with_blob(
-        "sub/big.bin",
-        Blob::synthetic(40 * MIB + 3, 5),
-    );
+    let updated = model()
+        .with("config.json", "{\"new\": 1}")
+        .with_blob("sub/big.bin", Blob::synthetic(40 * MIB + 3, 5));
     hub.move_branch("org/tiny", "main", updated.clone());
     mirror().run().assert_success();
     fetch(&volume).assert_success();

@@ -8,12 +8,13 @@ use crate::Error;
 use crate::content::Source;
 use crate::engine::Proof;
 use crate::model::{
-    Mark, MirrorMark, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, text,
+    Checksum, Mark, MirrorMark, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, text,
 };
 use crate::net::http::Http;
 use crate::net::{Problem, SourceError};
 use crate::source::Sink;
-use crate::source::s3::upload::{Before, Wrote};
+use crate::source::s3::sums::SHA256SUMS;
+use crate::source::s3::upload::{Before, Seen, Wrote};
 use crate::verify::FileHasher;
 
 /// What readers take of a sentinel.
@@ -41,10 +42,38 @@ pub(super) async fn announce(
     sentinel: Sentinel,
     before: Before,
 ) -> Result<Before, Error> {
-    let mark = MirrorMark { at: sink.place(), state: MirrorState::Writing };
+    let mark = MirrorMark { at: sink.place(), state: MirrorState::Writing, sums: None };
     let sentinel = Sentinel { mirror: Some(mark), ..sentinel };
     let (etag, _) = write(mirror, sink, sentinel, &before).await?;
     Ok(Before::This(etag))
+}
+
+/// Writes the sums of all `files` for other programs (`sha256sum --check`), unless one of the files has this
+/// name; the ETag of the list.
+pub(super) async fn sums(
+    mirror: &Mirror<'_>,
+    sink: &Sink,
+    files: &[SentinelFile],
+    before: Option<Before>,
+) -> Result<Option<String>, Error> {
+    let Some(before) = before else { return Ok(None) };
+    let lines = files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path));
+    let body = Bytes::from(lines.collect::<String>());
+    let (mark, client) = (Mark::default(), mirror.http.client()?);
+    let put = || sink.put(&client, SHA256SUMS, body.clone(), &mark, &before);
+    if let Wrote::Done(written) = mirror.retried(put).await? {
+        return Ok(written.etag);
+    }
+    // Our own, whose answer was lost; or that of another mirror of the same.
+    let crc64nvme = Checksum::Crc64Nvme.of(&body);
+    let seen = mirror.retried(|| sink.look(SHA256SUMS)).await?;
+    let is_same = |seen: &Seen| {
+        seen.size == body.len() as u64 && seen.crc64nvme.is_none_or(|it| it == crc64nvme)
+    };
+    match seen.filter(is_same) {
+        Some(seen) => Ok(seen.etag),
+        None => Err(SourceError::Stale(Interfered { place: sink.place() }.into()).into()),
+    }
 }
 
 /// Says what is there.
@@ -52,9 +81,10 @@ pub(super) async fn publish(
     mirror: &Mirror<'_>,
     sink: &Sink,
     sentinel: Sentinel,
+    sums: Option<String>,
     before: Before,
 ) -> Result<Sentinel, Error> {
-    let mark = MirrorMark { at: sink.place(), state: MirrorState::Complete };
+    let mark = MirrorMark { at: sink.place(), state: MirrorState::Complete, sums };
     let sentinel = Sentinel { mirror: Some(mark), ..sentinel };
     Ok(write(mirror, sink, sentinel, &before).await?.1)
 }
@@ -96,8 +126,10 @@ async fn write(
 
 /// Whether both say the same but for the time.
 fn is_same(there: &Sentinel, ours: &Sentinel) -> bool {
-    Sentinel { completed_at: String::new(), ..there.clone() }
-        == Sentinel { completed_at: String::new(), ..ours.clone() }
+    let state = |it: &Sentinel| it.mirror.as_ref().map(|mark| mark.state);
+    let without_time =
+        |it: &Sentinel| Sentinel { completed_at: String::new(), mirror: None, ..it.clone() };
+    state(there) == state(ours) && without_time(there) == without_time(ours)
 }
 
 #[derive(Debug, thiserror::Error)]

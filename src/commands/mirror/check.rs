@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::job::Task;
+use super::looks::{Looks, Proof};
 use super::plan::crc_of;
 use super::shared::Mirror;
 use crate::Error;
@@ -17,6 +18,7 @@ use crate::model::{
     SourceUri, part_size,
 };
 use crate::report::{Event, Progress};
+use crate::source::s3::sums::SHA256SUMS;
 use crate::source::s3::upload::{Before, Seen};
 use crate::source::{Sink, registry};
 
@@ -51,11 +53,20 @@ impl Mirror<'_> {
         let deep = self.args.deep;
         self.screen.tell(&Event::Checking { target: place.clone(), files, bytes, deep });
         let mut bad = Vec::new();
+        let mut paths: Vec<String> = sentinel.files.iter().map(|it| it.path.to_string()).collect();
+        let sums = sentinel.mirror.as_ref().and_then(|mark| mark.sums.as_ref());
+        paths.extend(sums.map(|_| SHA256SUMS.to_owned()));
+        let looks = Looks::default();
+        runtime.block_on(self.retried(|| looks.ask(sink, &paths, Proof::Never)))?;
+        let looked = looks.found();
         for file in &sentinel.files {
-            let seen = runtime.block_on(self.retried(|| sink.look(&file.path)))?;
-            if let Some(why) = wrong(file, seen.as_ref()) {
+            if let Some(why) = wrong(file, looked.get(&*file.path).map(|looked| &looked.seen)) {
                 bad.push((file.path.to_string(), why));
             }
+        }
+        let of_sums = looked.get(SHA256SUMS).and_then(|looked| looked.seen.etag.as_ref());
+        if sums.is_some() && of_sums != sums {
+            bad.push((SHA256SUMS.into(), "is not what was written".into()));
         }
         if deep {
             self.read_all(model, &sentinel, &mut bad)?;

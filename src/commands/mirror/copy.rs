@@ -80,23 +80,21 @@ impl Mirror<'_> {
         let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;
         self.pass_on(&warnings);
         let runtime = runtime()?;
-        let plan = runtime.block_on(Plan::make(self, sink, &files))?;
-        let names = (source_name.clone(), revision.clone());
-        let left = left_out.clone();
-        let sentinel = |files: Vec<SentinelFile>, at: String| {
-            let (source_name, revision) = names.clone();
-            let left_out = left.clone();
-            Sentinel::new(&uri, source_name, revision, selection.clone(), at, files, left_out)
+        let at_last = |files: Vec<SentinelFile>, left_out: Vec<LeftOut>, at: String| {
+            let (name, revision) = (source_name.clone(), revision.clone());
+            Sentinel::new(&uri, name, revision, selection.clone(), at, files, left_out)
         };
-        let is_new = plan.previous.as_ref().is_none_or(|previous| {
-            let known =
-                |it: &Sentinel| (it.source.clone(), it.renamed_to.clone(), it.revision.clone());
-            let now = sentinel(Vec::new(), String::new());
-            known(previous) != known(&now) || previous.selection != selection
-        });
-        if plan.tasks.is_empty() && plan.is_complete && !is_new {
-            let previous = plan.previous.expect("what is complete has a sentinel");
-            return Ok(Outcome::of("present", Path::new(&sink.place()), &previous));
+        let now = at_last(Vec::new(), Vec::new(), String::new());
+        let is_same_revision = |it: &Sentinel| {
+            let names = (&it.source, &it.renamed_to, &it.revision);
+            names == (&now.source, &now.renamed_to, &now.revision)
+        };
+        let plan = runtime.block_on(Plan::make(self, sink, &files, is_same_revision))?;
+        if let Some(previous) = plan.previous.as_ref().filter(|_| plan.is_complete)
+            && is_same_revision(previous)
+            && previous.selection == selection
+        {
+            return Ok(Outcome::of("present", Path::new(&sink.place()), previous));
         }
         let is_part = completeness::is_one_object(&uri, &files);
         let whole = Completeness::new(&files, &left_out, &selection);
@@ -113,9 +111,9 @@ impl Mirror<'_> {
         progress.done_bytes.store(plan.kept_bytes, Relaxed);
         self.state.enter(Doing::Filling { source: uri.to_string(), progress: progress.clone() });
         let follower = self.screen.follow(progress.clone());
-        let Plan { tasks, kept, awaited, mut guard, .. } = plan;
+        let Plan { tasks, kept, awaited, mut guard, sums, .. } = plan;
         if !tasks.is_empty() {
-            let writing = sentinel(awaited, "not yet".into());
+            let writing = at_last(awaited, left_out.clone(), "not yet".into());
             guard = runtime.block_on(beside::announce(self, sink, writing, guard))?;
         }
         let proved = self.send(source.as_ref(), sink, tasks, kept, &progress)?;
@@ -128,11 +126,12 @@ impl Mirror<'_> {
         }
         let listed = digests::finished_files(&files, proofs).into_iter().zip(&proved);
         let listed = listed.map(|(file, proved)| proved.listed(file)).collect();
-        let complete = sentinel(listed, rfc3339(SystemTime::now()));
+        let complete = at_last(listed, left_out, rfc3339(SystemTime::now()));
         if self.stop.is_set() {
             return Err(Error::Stopped);
         }
-        let complete = runtime.block_on(beside::publish(self, sink, complete, guard))?;
+        let sums = runtime.block_on(beside::sums(self, sink, &complete.files, sums))?;
+        let complete = runtime.block_on(beside::publish(self, sink, complete, sums, guard))?;
         drop(follower);
         let mut outcome = Outcome::of("mirrored", Path::new(&sink.place()), &complete);
         outcome.fetched_bytes = progress.fetched_bytes.load(Relaxed);

@@ -9,6 +9,7 @@ mod beside;
 mod check;
 mod copy;
 mod job;
+mod looks;
 mod plan;
 mod relay;
 mod send;

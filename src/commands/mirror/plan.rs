@@ -1,23 +1,21 @@
 //! What lies below the prefix, what is kept of it, and what is sent.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::task::JoinSet;
+use std::sync::Arc;
 
 use super::job::{Proved, Task};
+use super::looks::{Looked, Looks, Proof};
 use super::shared::Mirror;
 use crate::Error;
 use crate::model::{
-    Lies, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, Sha256, Step, part_size, step,
-    text,
+    ErrorFields, Lies, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, Sha256, Step,
+    part_size, step, text,
 };
-use crate::net::SourceError;
+use crate::net::{Problem, SourceError};
 use crate::source::Sink;
+use crate::source::s3::sums::SHA256SUMS;
 use crate::source::s3::upload::{Before, Seen, StoredObject};
 
-/// Objects that are looked at at the same time.
-const MAX_LOOKS: usize = 16;
 /// Keys that a message names.
 const MAX_NAMED: usize = 5;
 
@@ -35,27 +33,25 @@ pub(super) struct Plan {
     pub awaited: Vec<SentinelFile>,
     /// What lies at the key of the sentinel.
     pub guard: Before,
+    /// What lies at the key of the sums; none where a file of the model has it.
+    pub sums: Option<Before>,
     /// Objects that are no file of the model.
     pub others: usize,
 }
 
-/// What is known of an object that the sentinel does not vouch for.
-#[derive(Clone, Default)]
-struct Looked {
-    seen: Seen,
-    sha256: Option<Sha256>,
-}
-
 impl Plan {
+    /// `is_same_revision` tells of a sentinel whether it is of what is to be copied.
     pub async fn make(
         mirror: &Mirror<'_>,
         sink: &Arc<Sink>,
         files: &[RemoteFile],
+        is_same_revision: impl Fn(&Sentinel) -> bool,
     ) -> Result<Self, Error> {
         let (previous, guard) = previous(mirror, sink).await?;
         let is_whole = previous
             .as_ref()
             .is_some_and(|it| it.mirrored_at(&sink.place()) == Some(MirrorState::Complete));
+        let is_same = previous.as_ref().is_some_and(is_same_revision);
         let by_path: HashMap<&str, &SentinelFile> =
             previous.iter().flat_map(|it| &it.files).map(|file| (&*file.path, file)).collect();
         let numbers: HashMap<&str, usize> =
@@ -67,9 +63,9 @@ impl Plan {
             .filter(|(path, object)| !is_vouched(object, by_path.get(path.as_str()).copied()))
             .map(|(path, _)| path.clone())
             .collect();
-        let looked = Mutex::default();
-        mirror.retried(|| look(sink, &unknown, &looked)).await?;
-        let looked = looked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let looks = Looks::default();
+        mirror.retried(|| looks.ask(sink, &unknown, Proof::IfUnmarked)).await?;
+        let looked = looks.found();
         let mut unfinished = match is_whole {
             // What was begun for another revision is none of ours.
             false if previous.is_some() => mirror.retried(|| sink.unfinished()).await?,
@@ -82,14 +78,25 @@ impl Plan {
             kept_bytes: 0,
             awaited: Vec::with_capacity(files.len()),
             guard,
+            sums: None,
             others,
             previous: None,
         };
         let mut conflicts = Vec::new();
+        if !numbers.contains_key(SHA256SUMS) {
+            let seen = mirror.retried(|| sink.look(SHA256SUMS)).await?;
+            plan.others -= usize::from(seen.is_some() && plan.others > 0);
+            match sums(seen, previous.as_ref(), is_whole) {
+                Ok(before) => plan.sums = Some(before),
+                Err(()) => conflicts.push(sink.shown(SHA256SUMS)),
+            }
+        }
         for (n, file) in files.iter().enumerate() {
             let path = file.path.as_str();
             let listed = by_path.get(path).copied();
-            let lies = objects.get(path).and_then(|object| lies(object, looked.get(path), listed));
+            let lies = objects
+                .get(path)
+                .and_then(|object| lies(object, looked.get(path), listed, is_same));
             let etag = lies.as_ref().and_then(|lies| lies.etag.map(str::to_owned));
             let before = match step(file, lies.as_ref()) {
                 Step::Keep(sha256) => {
@@ -122,6 +129,12 @@ impl Plan {
             return Err(Error::Conflict(foreign(&conflicts)));
         }
         drop(by_path);
+        let listed = previous.as_ref().and_then(|it| it.mirror.as_ref()?.sums.clone());
+        plan.is_complete &= match &plan.sums {
+            None => true,
+            Some(Before::This(etag)) => listed.is_none() || *etag == listed,
+            Some(Before::Nothing) => false,
+        };
         plan.previous = previous;
         Ok(plan)
     }
@@ -147,6 +160,17 @@ impl Plan {
         self.awaited.push(proved.listed(awaited));
         self.kept.insert(n, proved);
     }
+}
+
+/// What the list of sums replaces, if it may.
+fn sums(seen: Option<Seen>, previous: Option<&Sentinel>, is_whole: bool) -> Result<Before, ()> {
+    let Some(seen) = seen else { return Ok(Before::Nothing) };
+    let listed = previous.and_then(|it| it.mirror.as_ref()?.sums.as_ref());
+    // Before a mirror says that it writes, it has looked.
+    let is_awaited = previous.is_some() && !is_whole;
+    let is_ours =
+        seen.mark.is_some() || is_awaited || (listed.is_some() && listed == seen.etag.as_ref());
+    if is_ours { Ok(Before::This(seen.etag)) } else { Err(()) }
 }
 
 /// The sentinel that lies there, and what the next one replaces.
@@ -185,12 +209,14 @@ fn lies<'a>(
     object: &'a StoredObject,
     looked: Option<&'a Looked>,
     listed: Option<&'a SentinelFile>,
+    is_same_revision: bool,
 ) -> Option<Lies<'a>> {
     Some(match looked {
         Some(Looked { seen, sha256 }) => Lies {
             size: seen.size,
             etag: seen.etag.as_deref(),
             listed,
+            is_same_revision,
             mark: seen.mark.as_ref(),
             sha256: *sha256,
         },
@@ -200,43 +226,24 @@ fn lies<'a>(
             size: object.size.unwrap_or_default(),
             etag: object.etag.as_deref(),
             listed,
+            is_same_revision,
             mark: None,
             sha256: None,
         },
     })
 }
 
-/// Looks at the objects of `paths`, those that are known already left out.
-async fn look(
-    sink: &Arc<Sink>,
-    paths: &[String],
-    known: &Mutex<HashMap<String, Looked>>,
-) -> Result<(), SourceError> {
-    let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut open: Vec<String> =
-        paths.iter().filter(|path| !known().contains_key(*path)).cloned().collect();
-    let mut asking = JoinSet::new();
-    loop {
-        while asking.len() < MAX_LOOKS
-            && let Some(path) = open.pop()
-        {
-            let sink = Arc::clone(sink);
-            asking.spawn(async move {
-                let Some(seen) = sink.look(&path).await? else { return Ok(None) };
-                // Of our own the mark tells more than the store does.
-                let sha256 = match seen.mark {
-                    Some(_) => None,
-                    None => sink.sha256(&path, &seen).await?,
-                };
-                Ok::<_, SourceError>(Some((path, Looked { seen, sha256 })))
-            });
-        }
-        let Some(answered) = asking.join_next().await else { return Ok(()) };
-        let answered = answered
-            .map_err(|_| SourceError::Unreachable("looking at objects was cut off".into()))?;
-        if let Some((path, looked)) = answered? {
-            known().insert(path, looked);
-        }
+/// An object is not what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}` {found} after it was written")]
+struct Lost {
+    key: String,
+    found: String,
+}
+
+impl Problem for Lost {
+    fn fields(&self) -> ErrorFields {
+        ErrorFields::of_file(&self.key).hint("does another program write there? run again")
     }
 }
 
@@ -273,10 +280,8 @@ pub(super) async fn compare(
                 }
                 Some(_) => "is another object".to_owned(),
             };
-            return Err(Error::Integrity(format!(
-                "`{}` {found} after it was written; does another program write there? run again",
-                sink.shown(path)
-            )));
+            let key = sink.shown(path);
+            return Err(SourceError::Stale(Lost { key, found }.into()).into());
         }
     }
     Ok(())

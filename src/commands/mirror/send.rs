@@ -47,13 +47,18 @@ impl Shared<'_> {
         let len = (range.end - range.start) as usize;
         let mut bytes = Vec::with_capacity(len);
         let mut retry = Retry::new(self.relay.retry, self.relay.http.pace.clone());
+        let mut has_ranges = true;
         while bytes.len() < len {
             let before = bytes.len();
             let from = range.start + before as u64;
+            // A server without ranges sends all that is before as well.
+            let (start, mut skip) = if has_ranges { (from, 0) } else { (0, from) };
             let reading = async {
-                let mut body = self.relay.source.read(client, file, from..range.end).await?;
-                while let Some(piece) = body.next().await? {
-                    bytes.extend_from_slice(&piece);
+                let mut body = self.relay.source.read(client, file, start..range.end).await?;
+                while let Some(mut piece) = body.next().await? {
+                    let skipped = skip.min(piece.len() as u64);
+                    skip -= skipped;
+                    bytes.extend_from_slice(&piece.split_off(skipped as usize));
                     self.relay.progress.fetched_bytes.fetch_add(piece.len() as u64, Relaxed);
                 }
                 Ok::<(), SourceError>(())
@@ -61,6 +66,14 @@ impl Shared<'_> {
             let Err(error) = reading.await else { break };
             if bytes.len() == len {
                 break;
+            }
+            if let SourceError::NoRanges { host, file } = &error
+                && has_ranges
+            {
+                let (host, file) = (host.clone(), file.clone());
+                self.say_sometimes(|| Event::NoRanges { host, file });
+                has_ranges = false;
+                continue;
             }
             retry.progressed((bytes.len() - before) as u64);
             let path = || file.path.to_string();

@@ -52,7 +52,9 @@ async fn sentinel(bucket: &Bucket, base: &str) -> Result<Option<Sentinel>, Sourc
     match marked::find(bucket, base).await {
         Ok(found) => Ok(found.and_then(|found| found.sentinel.ok())),
         Err(Failed::Refused(refusal)) if !refusal.is_passing() => Ok(None),
-        Err(Failed::Otherwise(SourceError::Protocol(_) | SourceError::Unsafe(_))) => Ok(None),
+        Err(Failed::Otherwise(
+            SourceError::Protocol(_) | SourceError::Unsafe(_) | SourceError::Settings(_),
+        )) => Ok(None),
         Err(failed) => Err(failed.explain(&bucket.name, Asked::List(base))),
     }
 }
