@@ -255,14 +255,14 @@ fn a_reader_that_began_before_an_update_gets_no_mixture() {
     let (hub, s3, volume) =
         (FakeHub::serving("org/tiny", big()), store(Writes::default()), Volume::new());
     mirror(&hub, &s3, &TINY).run().assert_success();
-    s3.script(
-        Rule::on("GET", "big.bin").once().then(Fault::HangBeforeHeaders(Duration::from_secs(3))),
-    );
-    let reader = fetch_s3(&s3, &volume, &["s3://models/m/"]).start();
+    s3.script(Rule::on("GET", "big.bin").then(Fault::HangBeforeHeaders(Duration::ZERO)));
+    let mut reader = fetch_s3(&s3, &volume, &["s3://models/m/"]);
+    let reader = reader.env("WEIGHTLIFT_RETRY_TIMEOUT", "5m").start();
     eventually("it reads", || s3.count("GET", "big.bin") > 0);
     let updated = big().with_blob("sub/big.bin", Blob::synthetic(40 * MIB + 3, 5));
     hub.move_branch("org/tiny", "main", updated);
     mirror(&hub, &s3, &TINY).run().assert_success();
+    s3.clear_script();
     let run = reader.wait().assert_code(20);
     assert!(run.last_line().contains("changed"), "{}", run.stderr);
     assert!(!volume.family("m").exists());
@@ -354,6 +354,7 @@ fn stores_that_know_less_are_written_to_and_that_is_said() {
         (Writes { refuses_checksums: Some(501), ..Writes::default() }, "takes no checksums"),
         (Writes { refuses_checksums: Some(400), ..Writes::default() }, "takes no checksums"),
         (Writes { refuses_conditions: Some(501), ..Writes::default() }, "no conditional writes"),
+        (Writes { refuses_if_match: true, ..Writes::default() }, "although it matches"),
         (Writes { ignores_conditions: true, ..Writes::default() }, ""),
         (Writes { drops_metadata: true, ..Writes::default() }, ""),
         (Writes { lists_no_uploads: true, ..Writes::default() }, ""),

@@ -31,7 +31,7 @@ pub struct Resolved {
     /// Where it was asked for.
     pub uri: SourceUri,
     /// Has pinned `snapshot`, and is read from.
-    pub source: Box<dyn Source>,
+    pub source: Arc<dyn Source>,
     pub snapshot: Snapshot,
     pub selection: Selection,
 }
@@ -70,11 +70,12 @@ impl Mirror<'_> {
         }
         let snapshot = runtime.block_on(self.retried(|| source.snapshot()))?;
         self.pass_on(&source.warnings());
+        let source = Arc::from(source);
         Ok(Resolved { uri: uri.clone(), source, snapshot, selection: model.selection.clone() })
     }
 
     /// Copies what is resolved.
-    fn copy(&self, what: Resolved, sink: &Arc<Sink>) -> Result<Outcome, Error> {
+    pub fn copy(&self, what: Resolved, sink: &Arc<Sink>) -> Result<Outcome, Error> {
         let Resolved { uri, source, snapshot, selection } = what;
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let Selected { files, left_out, warnings, hint } = selection.apply(files, refused)?;

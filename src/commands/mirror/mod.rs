@@ -15,4 +15,5 @@ mod relay;
 mod send;
 mod shared;
 
+pub use copy::Resolved;
 pub use shared::Mirror;

@@ -28,6 +28,8 @@ pub enum Way {
     NoUploadChecksums,
     /// A write on condition of what is there is refused.
     NoConditions,
+    /// `If-Match` of a write is refused although it matches.
+    NoReplacing,
 }
 
 /// Shared by all who ask the store.

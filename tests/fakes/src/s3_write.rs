@@ -26,6 +26,8 @@ pub struct Writes {
     pub refuses_conditions: Option<u16>,
     /// Does not know conditions.
     pub ignores_conditions: bool,
+    /// 412 to every `If-Match`.
+    pub refuses_if_match: bool,
     /// Keeps no user metadata.
     pub drops_metadata: bool,
     /// Loses this part of an upload when it comes for the first time.
@@ -312,6 +314,9 @@ impl State {
     ) -> Result<(), S3Error> {
         if settings.ignores_conditions {
             return Ok(());
+        }
+        if settings.refuses_if_match && request.header("if-match").is_some() {
+            return Err(S3Error::precondition_failed());
         }
         let there = self.etag_of(bucket, key);
         let holds = match (request.header("if-match"), request.header("if-none-match")) {

@@ -154,11 +154,36 @@ impl Sink {
         let key = self.key(path);
         let crc64nvme = Checksum::Crc64Nvme.of(&body);
         let ask = Ask::Object { body, crc64nvme, mark, before };
-        match self.bucket.write(client, &key, &ask).await {
-            Ok(headers) => Ok(Wrote::Done(written(&headers))),
-            Err(Failed::Refused(refusal)) if is_taken(&refusal, before) => Ok(Wrote::Taken),
-            Err(failed) => Err(self.not_written(failed, &key)),
+        loop {
+            match self.bucket.write(client, &key, &ask).await {
+                Ok(headers) => return Ok(Wrote::Done(written(&headers))),
+                Err(Failed::Refused(refusal)) if is_taken(&refusal, before) => {
+                    if !self.refuses_what_matches(path, before).await? {
+                        return Ok(Wrote::Taken);
+                    }
+                }
+                Err(failed) => return Err(self.not_written(failed, &key)),
+            }
         }
+    }
+
+    /// Whether a write was refused although what it replaces is there, which is said and known from here on.
+    /// Older gateways of Ceph compare the ETag with its quotes.
+    async fn refuses_what_matches(&self, path: &str, before: &Before) -> Result<bool, SourceError> {
+        let Before::This(Some(etag)) = before else { return Ok(false) };
+        if self.bucket.ways.know(Way::NoReplacing) {
+            return Ok(false);
+        }
+        let seen = self.look(path).await?;
+        if seen.and_then(|seen| seen.etag).as_ref() != Some(etag) {
+            return Ok(false);
+        }
+        self.bucket.ways.learn(Way::NoReplacing, || {
+            "the store refuses `If-Match` of writes although it matches; going on without: what another \
+             program writes to the same key at the same moment may be overwritten"
+                .to_owned()
+        });
+        Ok(true)
     }
 
     fn key(&self, path: &str) -> String {

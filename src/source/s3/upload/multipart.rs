@@ -92,7 +92,9 @@ impl Sink {
             });
             let page = match asking.await {
                 Ok(page) => page,
+                // Gone, not allowed, or told in a way that is not understood: it is begun anew.
                 Err(Failed::Refused(refusal)) if !refusal.is_passing() => return Ok(None),
+                Err(Failed::Otherwise(SourceError::Protocol(_))) => return Ok(None),
                 Err(failed) => return Err(failed.explain(&self.bucket.name, Asked::Object(&key))),
             };
             has_checksums = page.checksum_algorithm() == Some(&ChecksumAlgorithm::Crc64Nvme);
@@ -192,7 +194,11 @@ impl Sink {
                 "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "BadDigest" => {
                     return Ok(Wrote::OtherParts);
                 }
-                _ if is_taken(&refusal, before) => return Ok(Wrote::Taken),
+                _ if is_taken(&refusal, before) => {
+                    if !(*has_condition && self.refuses_what_matches(path, before).await?) {
+                        return Ok(Wrote::Taken);
+                    }
+                }
                 _ if refusal.is_unknown_call() && *has_condition => {}
                 _ => return Err(self.not_written(Failed::Refused(refusal), &key)),
             }

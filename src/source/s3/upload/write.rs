@@ -51,6 +51,7 @@ impl Bucket {
     pub fn with_condition(&self, before: &Before) -> &'static [bool] {
         match before {
             Before::This(None) => &[false],
+            Before::This(_) if self.ways.know(Way::NoReplacing) => &[false],
             _ if self.ways.know(Way::NoConditions) => &[false],
             _ => &[true, false],
         }
