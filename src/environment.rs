@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 111] = [
+pub const VARIABLES: [Variable; 112] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -72,6 +72,7 @@ pub const VARIABLES: [Variable; 111] = [
     variable("WEIGHTLIFT_S3_PATH_STYLE", Part::Flags, "`--s3-path-style`"),
     variable("WEIGHTLIFT_S3_ANONYMOUS", Part::Flags, "`--s3-anonymous`"),
     variable("WEIGHTLIFT_S3_REQUESTER_PAYS", Part::Flags, "`--s3-requester-pays`"),
+    variable("WEIGHTLIFT_DEEP", Part::Flags, "`--deep`"),
     variable("WEIGHTLIFT_IF_STALE", Part::Flags, "`--if-stale`"),
     variable("WEIGHTLIFT_REPLACE", Part::Flags, "`--replace`"),
     variable("WEIGHTLIFT_RECHECK", Part::Flags, "`--recheck`"),

@@ -76,7 +76,7 @@ pub const TABLE: [Facts; 16] = [
         12,
         "integrity",
         Retry::Never,
-        "integrity: wrong bytes after three clean fetches, a missing shard, invalid safetensors, a stale list of digests, a store that unpacks what is stored packed, `verify` found damage",
+        "integrity: wrong bytes after three clean fetches, a missing shard, invalid safetensors, a stale list of digests, a store that unpacks what is stored packed, `verify` or `mirror --check` found damage",
     ),
     facts(
         Class::Unsafe,
@@ -98,7 +98,7 @@ pub const TABLE: [Facts; 16] = [
         16,
         "conflict",
         Retry::Never,
-        "conflict: another model or foreign files at DEST, the source changed under a pin, a SOURCE that means two things",
+        "conflict: another model or foreign files at DEST, foreign objects where mirror would write, the source changed under a pin, a SOURCE that means two things",
     ),
     facts(
         Class::Unreachable,

@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::cli::{Cli, Command, FetchArgs, LogKind, Model, Output};
+use crate::cli::{Cli, Command, FetchArgs, LogKind, MirrorArgs, MirrorModel, Model, Output};
 use crate::commands::beside::Beside;
+use crate::commands::mirror::Mirror;
 use crate::commands::plan::{self, Claimed};
 use crate::commands::run_state::{RunState, TimeAllowed};
-use crate::commands::several::{self, Ended, no_thread};
+use crate::commands::several::{self, Ended, Named, no_thread};
 use crate::commands::shared::Fetch;
 use crate::commands::{Outcome, list, pin, prune, verify, wait};
 use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
 use crate::environment;
 use crate::error::{Class, Error};
-use crate::model::text;
+use crate::model::{SourceUri, text};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
@@ -82,6 +83,7 @@ fn stopped(reason: StopReason, state: &RunState) -> Error {
 fn time_allowed(command: &Command) -> Option<TimeAllowed> {
     let (flag, time) = match command {
         Command::Fetch(args) | Command::Plan(args) => ("--deadline", args.deadline.deadline),
+        Command::Mirror(args) => ("--deadline", args.deadline.deadline),
         Command::Verify(args) => ("--deadline", args.deadline.deadline),
         Command::Wait(args) => ("--timeout", Some(args.timeout)),
         Command::List(args) => ("--deadline", args.deadline.deadline),
@@ -135,6 +137,11 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             let models = args.models()?;
             state.has_models(models.len());
             done = fetch(cli, args, &models, screen, stop, state)?;
+        }
+        Command::Mirror(args) => {
+            let models = args.models()?;
+            state.has_models(models.len());
+            done = mirror(cli, args, &models, screen, stop, state)?;
         }
         Command::Wait(args) => {
             let runtime = several::runtime()?;
@@ -218,7 +225,9 @@ fn fetch(
             match ended {
                 Ok(outcome) => print(outcome.to_load(), outcome, cli.global.output)?,
                 Err(error) if !is_alone && cli.global.output == Output::Json => {
-                    print("", &failed_model(&models[printed], error), Output::Json)?;
+                    let model = &models[printed];
+                    let fields = failed_model(&Named::of(model).path, Some(&model.uri), error);
+                    print("", &fields, Output::Json)?;
                 }
                 Err(_) => {}
             }
@@ -230,7 +239,7 @@ fn fetch(
     for (model, ended) in models.iter().zip(ends) {
         match ended {
             Some(Ok(outcome)) => done.push(outcome),
-            Some(Err(error)) => errors.push((model, error)),
+            Some(Err(error)) => errors.push((Named::of(model), error)),
             None => return Err(Error::Stopped),
         }
     }
@@ -269,7 +278,7 @@ fn plan(
                 if models.len() > 1 {
                     screen.of_model(model.name()).tell(&failed_event(&error));
                 }
-                failed.push((model, error));
+                failed.push((Named::of(model), error));
             }
         }
     }
@@ -282,12 +291,53 @@ fn plan(
     }
 }
 
+/// Copies `models` into a bucket, or checks them there, one after the other, each to its own end.
+fn mirror(
+    cli: &Cli,
+    args: &MirrorArgs,
+    models: &[MirrorModel],
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<Vec<Outcome>, Error> {
+    let is_alone = models.len() == 1;
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for model in models {
+        let screen = if is_alone { screen.clone() } else { screen.of_model(&model.name) };
+        let mirror = Mirror::new(args, &screen, stop, state)?;
+        match mirror.model(model) {
+            Ok(outcome) => {
+                print(outcome.to_load(), &outcome, cli.global.output)?;
+                if !is_alone {
+                    screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                }
+                done.push(outcome);
+                state.has_completed_one();
+            }
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            Err(error) => {
+                let path = SourceUri::S3(model.target.clone()).source_name();
+                if !is_alone {
+                    screen.tell(&failed_event(&error));
+                    if cli.global.output == Output::Json {
+                        let fields = failed_model(&path, model.source.as_ref(), &error);
+                        print("", &fields, Output::Json)?;
+                    }
+                }
+                errors.push((Named { name: model.name.clone(), path }, error));
+            }
+        }
+    }
+    let complete = done.iter().map(|it: &Outcome| (it.path.clone(), it.status)).collect();
+    several::error_of_all(errors, complete).map_or(Ok(done), Err)
+}
+
 /// What programs read of a model that has failed, where there are several.
-fn failed_model(model: &Model, error: &Error) -> serde_json::Value {
+fn failed_model(path: &str, source: Option<&SourceUri>, error: &Error) -> serde_json::Value {
     let class = error.class();
     serde_json::json!({
-        "path": model.destination.path().display().to_string(), "status": "failed",
-        "source": model.uri.to_string(), "code": class.exit_code(), "class": class.name(),
+        "path": path, "status": "failed",
+        "source": source.map(SourceUri::to_string), "code": class.exit_code(), "class": class.name(),
         "message": text::inert(&error.to_string(), 2_000),
     })
 }

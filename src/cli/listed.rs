@@ -152,7 +152,7 @@ impl ModelsArgs {
     }
 
     /// What --also names, each place once.
-    fn also(&self) -> Result<Vec<SourceUri>, Error> {
+    pub(super) fn also(&self) -> Result<Vec<SourceUri>, Error> {
         let mut places = Vec::new();
         for text in self.also.iter().flat_map(|texts| SourceUri::split_list(texts)) {
             let place = SourceUri::parse(text);

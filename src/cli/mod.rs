@@ -4,12 +4,14 @@
 
 mod fetch;
 mod listed;
+mod mirror;
 mod models;
 mod order;
 mod pin;
 mod sources;
 
 pub use fetch::{FetchArgs, IfStale, LockKind};
+pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
 pub use pin::PinArgs;
@@ -69,6 +71,8 @@ pub enum Command {
     Plan(Box<FetchArgs>),
     /// Writes down exactly what models are: revision, and path, size and SHA-256 of every file
     Pin(Box<PinArgs>),
+    /// Copies models into a bucket, from which `fetch` gets each by one listing; or checks such copies
+    Mirror(Box<MirrorArgs>),
     /// Re-checks published models offline: every byte against the sentinel
     Verify(VerifyArgs),
     /// Waits until somebody else has put models onto the volume; reads only, asks no network

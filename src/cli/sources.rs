@@ -14,7 +14,7 @@ use crate::source::{S3Settings, SourceSettings};
 const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
 
 /// Which files of a source are taken.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct SelectionArgs {
     /// Fetch only files that match, and each that does, whatever its format; as `hf download`: the
     /// whole path, `*` crosses `/` [repeatable, or separated by commas]
@@ -98,14 +98,18 @@ impl SourceArgs {
     pub fn settings(&self, selection: &Selection, all_checksums: bool) -> SourceSettings {
         SourceSettings {
             selection: selection.clone(),
-            s3: S3Settings {
-                endpoint: self.s3_endpoint.clone(),
-                path_style: self.s3_path_style,
-                anonymous: self.s3_anonymous,
-                requester_pays: self.s3_requester_pays,
-                all_checksums,
-            },
+            s3: self.s3(all_checksums),
             patience: self.retry_timeout.min(PATIENCE_WITH_A_PLACE),
+        }
+    }
+
+    pub fn s3(&self, all_checksums: bool) -> S3Settings {
+        S3Settings {
+            endpoint: self.s3_endpoint.clone(),
+            path_style: self.s3_path_style,
+            anonymous: self.s3_anonymous,
+            requester_pays: self.s3_requester_pays,
+            all_checksums,
         }
     }
 

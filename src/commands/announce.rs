@@ -15,13 +15,6 @@ pub fn start(
     left_out: &[LeftOut],
     free: u64,
 ) -> Event {
-    let of_reason = |why: &&str| {
-        let of_this_kind = left_out.iter().filter(|file| file.why == *why);
-        let (files, bytes) =
-            of_this_kind.fold((0, 0_u64), |(n, sum), file| (n + 1, sum.saturating_add(file.size)));
-        let by_default = LeftOut::is_by_default(why);
-        (files > 0).then(|| LeftOutFiles { why: (*why).to_owned(), files, bytes, by_default })
-    };
     Event::Fetching {
         source: snapshot.source_name.clone(),
         revision: snapshot.revision.clone(),
@@ -29,9 +22,21 @@ pub fn start(
         files: plan.files.len(),
         bytes: plan.total_bytes(),
         reused_bytes: plan.total_bytes() - plan.missing_bytes(),
-        left_out: LeftOut::REASONS.iter().filter_map(of_reason).collect(),
+        left_out: by_reason(left_out),
         free_bytes: (free < u64::MAX).then_some(free),
     }
+}
+
+/// How much is left out for which reason.
+pub fn by_reason(left_out: &[LeftOut]) -> Vec<LeftOutFiles> {
+    let of_reason = |why: &&str| {
+        let of_this_kind = left_out.iter().filter(|file| file.why == *why);
+        let (files, bytes) =
+            of_this_kind.fold((0, 0_u64), |(n, sum), file| (n + 1, sum.saturating_add(file.size)));
+        let by_default = LeftOut::is_by_default(why);
+        (files > 0).then(|| LeftOutFiles { why: (*why).to_owned(), files, bytes, by_default })
+    };
+    LeftOut::REASONS.iter().filter_map(of_reason).collect()
 }
 
 /// The files that are left out, by their names: an event for each reason.
@@ -114,6 +119,13 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
         return format!(
             "complete: `{path}` holds {source} at {revision} again ({what}; kept on the volume, nothing \
              fetched, in {took}{aside})"
+        );
+    }
+    if let Some(sent) = outcome.sent_bytes {
+        let rate = text::size((sent as f64 / outcome.seconds.max(0.001)) as u64);
+        let sent = text::size(sent);
+        return format!(
+            "complete: `{path}` mirrors {source} at {revision} ({what}; {sent} sent in {took}, {rate}/s{aside})"
         );
     }
     if *status == "ready" {

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::cli::{Model, SourceArgs};
 use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy, Stop};
-use crate::model::{Selection, SourceUri, text};
+use crate::model::{Locked, Selection, SourceUri, text};
 use crate::net::http::{Deadlines, Http};
 use crate::net::{Problem, SourceError};
 use crate::report::{Event, Screen};
@@ -96,6 +96,18 @@ impl<'a> Asker<'a> {
 
     /// The source of `model`, with the other places of its bytes that may be asked.
     pub fn source(&self, model: &Model) -> Result<Box<dyn Source>, Error> {
+        self.open(&model.uri, &model.also, &model.selection, model.locked.as_deref())
+    }
+
+    /// The source of `uri`, with those of `also` that may be asked; where a lock file says what it holds, it is
+    /// not asked for that.
+    pub fn open(
+        &self,
+        uri: &SourceUri,
+        also: &[SourceUri],
+        selection: &Selection,
+        locked: Option<&Locked>,
+    ) -> Result<Box<dyn Source>, Error> {
         let may_be_asked = |place: &&SourceUri| {
             let variable = registry::offline_by(place);
             if let Some(variable) = variable {
@@ -103,12 +115,12 @@ impl<'a> Asker<'a> {
             }
             variable.is_none()
         };
-        let also: Vec<SourceUri> = model.also.iter().filter(may_be_asked).cloned().collect();
-        let settings = self.args.settings(&model.selection, self.all_checksums);
+        let also: Vec<SourceUri> = also.iter().filter(may_be_asked).cloned().collect();
+        let settings = self.args.settings(selection, self.all_checksums);
         let http = self.http()?;
-        Ok(match &model.locked {
-            Some(locked) => registry::open_locked(&model.uri, locked, &also, &settings, http)?,
-            None => registry::open_with(&model.uri, &also, &settings, http)?,
+        Ok(match locked {
+            Some(locked) => registry::open_locked(uri, locked, &also, &settings, http)?,
+            None => registry::open_with(uri, &also, &settings, http)?,
         })
     }
 

@@ -1,11 +1,13 @@
 //! Reads the indexes of a model, which come first, and says what they and the names tell: before any
 //! weights are asked for.
 
+use std::io::Read;
+
 use super::shared::Fetch;
 use crate::Error;
 use crate::model::{
-    Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,
-    literal_pattern, names_its_format,
+    Completeness, LeftOut, RelPath, RemoteFile, Selection, Shards, SourceUri, exclude_flag,
+    is_index, literal_pattern, names_its_format,
 };
 use crate::report::Screen;
 use crate::verify::{self, IndexProblem};
@@ -33,7 +35,7 @@ pub(super) fn check_names(
     left_out: &[LeftOut],
     selection: &Selection,
 ) -> Result<(), Error> {
-    conclude(screen, Completeness::new(files, left_out, selection))
+    conclude(Completeness::new(files, left_out, selection), screen)
 }
 
 impl Fetch<'_> {
@@ -47,31 +49,39 @@ impl Fetch<'_> {
     ) -> Result<(), Error> {
         let mut all = Completeness::new(files, left_out, selection);
         for (n, RemoteFile { path, .. }) in files.iter().enumerate() {
-            if !is_index(path.as_str()) {
-                continue;
+            if is_index(path.as_str()) {
+                add_index(&mut all, path, staging.open(n)?.file())?;
             }
-            let staged = staging.open(n)?;
-            let mut shards = Shards::default();
-            let listed =
-                verify::read_index(staged.file(), path, |shard| shards.see(&all, path, shard));
-            match listed {
-                Ok(listed) => shards.listed = listed,
-                // `search.index.json` can be anything.
-                Err(IndexProblem::Json(_)) if !names_its_format(path.as_str()) => continue,
-                Err(problem) => {
-                    let flag = exclude_flag(&literal_pattern(path.as_str()));
-                    return Err(Error::Integrity(format!(
-                        "`{path}` {problem}; to go on without it add {flag}"
-                    )));
-                }
-            }
-            all.add_index(path, &shards);
         }
-        conclude(self.screen, all)
+        conclude(all, self.screen)
     }
 }
 
-fn conclude(screen: &Screen, all: Completeness<'_>) -> Result<(), Error> {
+/// Reads the index at `path`.
+pub(super) fn add_index(
+    all: &mut Completeness<'_>,
+    path: &RelPath,
+    index: impl Read,
+) -> Result<(), Error> {
+    let mut shards = Shards::default();
+    let listed = verify::read_index(index, path, |shard| shards.see(all, path, shard));
+    match listed {
+        Ok(listed) => shards.listed = listed,
+        // `search.index.json` can be anything.
+        Err(IndexProblem::Json(_)) if !names_its_format(path.as_str()) => return Ok(()),
+        Err(problem) => {
+            let flag = exclude_flag(&literal_pattern(path.as_str()));
+            return Err(Error::Integrity(format!(
+                "`{path}` {problem}; to go on without it add {flag}"
+            )));
+        }
+    }
+    all.add_index(path, &shards);
+    Ok(())
+}
+
+/// What all that was read comes to.
+pub(super) fn conclude(all: Completeness<'_>, screen: &Screen) -> Result<(), Error> {
     let findings = all.findings();
     for warning in &findings.warnings {
         screen.warn(warning);

@@ -196,12 +196,7 @@ impl Fetch<'_> {
             _ => Vec::new(),
         };
         let Selected { files, left_out, warnings, hint } = match wanted.goal.locked {
-            // What was chosen when it was made.
-            Some(locked) => {
-                let everything = Selection { all: true, ..Selection::default() };
-                let selected = everything.apply(files, refused)?;
-                Selected { left_out: locked.left_out.clone(), hint: None, ..selected }
-            }
+            Some(locked) => locked.select(files, refused)?,
             None => selection.apply_with(&also, files, refused)?,
         };
         warnings.iter().for_each(|warning| self.screen.warn(warning));

@@ -14,6 +14,7 @@ mod fill;
 mod kept;
 mod link;
 pub mod list;
+pub mod mirror;
 pub mod pin;
 pub mod plan;
 pub mod prune;
@@ -41,7 +42,8 @@ pub struct Outcome {
     /// The link that leads there, if one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// `fetched`, `updated`, `extended`, `repaired`, `restored`, `present`, `stale`, `verified`, `ready`.
+    /// `fetched`, `updated`, `extended`, `repaired`, `restored`, `present`, `stale`, `verified`, `ready`,
+    /// `mirrored`.
     pub status: &'static str,
     pub source: String,
     pub revision: String,
@@ -52,6 +54,9 @@ pub struct Outcome {
     /// How many files were compared with what kind of published digest.
     pub verified_by: BTreeMap<String, usize>,
     pub fetched_bytes: u64,
+    /// What `mirror` has sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
     pub seconds: f64,
     /// Why an older copy was used, where that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +91,7 @@ impl Outcome {
             unpublished: sentinel.files.iter().filter(|file| !file.is_compared()).count(),
             verified_by: digests::kinds(&sentinel.files),
             fetched_bytes: 0,
+            sent_bytes: None,
             seconds: 0.0,
             stale: None,
             left_out: sentinel.left_out.clone(),
@@ -99,7 +105,7 @@ impl Outcome {
     }
 
     /// The same with what is known at the end.
-    fn ended(mut self, started: Instant) -> Self {
+    pub(crate) fn ended(mut self, started: Instant) -> Self {
         let took = started.elapsed();
         self.seconds = took.as_secs_f64();
         self.summary = announce::end(&self, took);

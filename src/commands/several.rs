@@ -76,21 +76,34 @@ pub fn fetch(
     })
 }
 
+/// A model of several, as the last line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub path: String,
+}
+
+impl Named {
+    pub fn of(model: &Model) -> Self {
+        let path = model.destination.path().display().to_string();
+        Self { name: model.name().to_owned(), path }
+    }
+}
+
 /// The error of a run in which models have failed: the one that most needs a person.
 pub fn error_of_all(
-    failed: Vec<(&Model, Error)>,
+    failed: Vec<(Named, Error)>,
     complete: Vec<(String, &'static str)>,
 ) -> Option<Error> {
     let (count, all) = (failed.len(), failed.len() + complete.len());
-    let path = |model: &Model| model.destination.path().display().to_string();
-    let failures = failed.iter().map(|(model, error)| (path(model), error.class().name()));
+    let failures = failed.iter().map(|(model, error)| (model.path.clone(), error.class().name()));
     let ends = failures.chain(complete).collect();
     let worst = position(failed.iter().map(|(_, error)| error));
     let (model, error) = failed.into_iter().nth(worst)?;
     if all == 1 {
         return Some(error);
     }
-    let name = text::name(model.name(), 120);
+    let name = text::name(&model.name, 120);
     Some(Error::OfSeveral { name, error: Box::new(error), failed: count, all, ends })
 }
 
@@ -117,19 +130,9 @@ pub fn no_thread(error: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelDir, Selection, SourceUri};
-    use crate::volume::Destination;
 
-    fn model(name: &str) -> Model {
-        let family = ModelDir::parse(name).expect("a name");
-        Model {
-            uri: SourceUri::parse("hf://org/name").expect("a source"),
-            also: Vec::new(),
-            selection: Selection::default(),
-            destination: Destination { root: "/m".into(), family },
-            expect_revision: None,
-            locked: None,
-        }
+    fn model(name: &str) -> Named {
+        Named { name: name.into(), path: format!("/m/{name}") }
     }
 
     #[test]
@@ -142,7 +145,7 @@ mod tests {
             (vec![later(), never(), never()], "`b`: no such repo; 3 of 3 models failed"),
             (vec![never(), later()], "`a`: no such repo; 2 of 2 models failed"),
         ] {
-            let failed: Vec<(&Model, Error)> = models.iter().zip(failed).collect();
+            let failed: Vec<(Named, Error)> = models.iter().cloned().zip(failed).collect();
             let all = failed.len();
             let error = error_of_all(failed, Vec::new()).expect("has failed");
             let shown = if all == 1 { "too slow" } else { expected };

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{Digest, LeftOut, RelPath, RemoteFile, Sentinel, Sha256, Snapshot};
+use super::{
+    Digest, LeftOut, RefusedFile, RelPath, RemoteFile, Selected, Selection, SelectionError,
+    Sentinel, Sha256, Snapshot,
+};
 
 /// A model as a lock file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,17 @@ impl Locked {
         };
         let files = self.files.iter().map(file).collect();
         Snapshot::new(self.source_name.clone(), self.revision.clone(), files, Vec::new())
+    }
+
+    /// What was chosen when it was made: all of `files`, if they can lie in one tree.
+    pub fn select(
+        &self,
+        files: Vec<RemoteFile>,
+        refused: Vec<RefusedFile>,
+    ) -> Result<Selected, SelectionError> {
+        let everything = Selection { all: true, ..Selection::default() };
+        let selected = everything.apply(files, refused)?;
+        Ok(Selected { left_out: self.left_out.clone(), hint: None, ..selected })
     }
 
     /// Whether a published revision has each file, whichever source it came from.
@@ -91,7 +105,7 @@ impl LockedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Checksum, Selection, SentinelFile, SourceUri};
+    use crate::model::{Checksum, SentinelFile, SourceUri};
 
     fn remote(path: &str, digest: Option<Digest>, validator: Option<&str>) -> RemoteFile {
         let path = RelPath::parse(path).expect("a path");

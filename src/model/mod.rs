@@ -13,6 +13,7 @@ mod fnmatch;
 pub(crate) mod fuzz;
 mod keep;
 mod locked;
+mod mirroring;
 mod path;
 mod plan;
 mod selection;
@@ -30,12 +31,16 @@ pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use keep::{Keep, LedBy, RevisionFacts, is_pruned};
 pub use locked::{Locked, LockedFile};
+pub use mirroring::{Lies, Mark, Step, content_revision, part_size, step};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{
     LeftOut, Selected, Selection, SelectionError, is_pickle, is_quantisation, looks_like_weights,
 };
-pub use sentinel::{Sentinel, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file};
+pub use sentinel::{
+    MirrorMark, MirrorState, Sentinel, SentinelFile, SentinelHead, SentinelProblem,
+    each_sentinel_file,
+};
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
 pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};

@@ -44,9 +44,32 @@ pub struct Sentinel {
     pub lock: Option<String>,
     /// RFC 3339, by the clock of the node that fetched; for people only.
     pub completed_at: String,
+    /// Where `mirror` has written it, beside the objects that it lists.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mirror: Option<MirrorMark>,
     pub total_bytes: u64,
     pub files: Vec<SentinelFile>,
     pub left_out: Vec<LeftOut>,
+}
+
+/// Makes a sentinel in a bucket the listing of its prefix: each file has the ETag of its object as
+/// `validator`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorMark {
+    /// `s3://bucket/prefix/`: somewhere else it is a copy, whose objects may have other ETags.
+    pub at: String,
+    pub state: MirrorState,
+    /// The ETag of the `SHA256SUMS` beside it, if mirror has written one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sums: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MirrorState {
+    /// Objects are being written: those of files without a validator may be of any revision.
+    Writing,
+    Complete,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +85,12 @@ pub struct SentinelFile {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub published: Option<Box<str>>,
     /// Which version of the object at this place that was, where the digest does not identify the
-    /// content.
+    /// content. Beside a mirror's objects: the ETag of this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validator: Option<Box<str>>,
+    /// The checksum that the store of a mirror keeps of the object, such as `s3-crc64nvme:…`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stored: Option<Box<str>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "maybe_common")]
     pub structure: Option<Cow<'static, str>>,
@@ -124,6 +150,7 @@ impl Sentinel {
             also: Vec::new(),
             lock: None,
             completed_at,
+            mirror: None,
             total_bytes: files.iter().map(|file| file.size).sum(),
             files,
             left_out,
@@ -155,6 +182,11 @@ impl Sentinel {
     pub fn write(&self, mut out: impl Write) -> std::io::Result<()> {
         serde_json::to_writer_pretty(&mut out, self)?;
         out.write_all(b"\n")
+    }
+
+    /// What a mirror that writes to `place` says of it. What was copied from another place is no mirror's.
+    pub fn mirrored_at(&self, place: &str) -> Option<MirrorState> {
+        self.mirror.as_ref().filter(|mark| mark.at == place).map(|mark| mark.state)
     }
 
     /// Whether both were written by the same run. Does not look at the files.
@@ -218,6 +250,7 @@ impl SentinelFile {
                 Some(digest) => Some(digest.to_string().into()),
             },
             validator: file.validator.as_deref().filter(|_| is_crc).map(Into::into),
+            stored: None,
             structure,
         }
     }
@@ -366,6 +399,7 @@ mod tests {
             verified_by: "sha256".into(),
             published: None,
             validator: None,
+            stored: None,
             structure: None,
         };
         let source_name = uri.source_name();

@@ -2,8 +2,10 @@
 //! its deadlines, and to name what went wrong.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
@@ -11,6 +13,7 @@ use url::Url;
 use super::dns::Lookup;
 use super::failures::chain;
 pub use super::failures::transport_error;
+use super::outgoing::Outgoing;
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
 use super::{BadSetting, HttpProblem, Pace, SourceError, pace};
@@ -144,6 +147,39 @@ impl Http {
             Ok(Err(error)) => return Err(transport_error(&origin, &error)),
             Ok(Ok(response)) => response,
         };
+        self.heeded(origin, response)
+    }
+
+    /// The same with a body. It has no deadline as a whole, and fails when the host takes none of it, or does
+    /// not answer, for the time that it may be silent.
+    pub async fn send_body(
+        &self,
+        client: &Client,
+        method: reqwest::Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, SourceError> {
+        let origin = origin(url);
+        self.pace.wait(&origin).await;
+        let sent = Arc::new(AtomicU64::new(0));
+        let body = reqwest::Body::wrap(Outgoing::new(body, sent.clone()));
+        let sending = client.request(method, url.clone()).headers(headers).body(body).send();
+        tokio::pin!(sending);
+        let patience = self.deadlines.stall + self.deadlines.first_byte;
+        loop {
+            let before = sent.load(Relaxed);
+            match tokio::time::timeout(patience, &mut sending).await {
+                Ok(Ok(response)) => return self.heeded(origin, response),
+                Ok(Err(error)) => return Err(transport_error(&origin, &error)),
+                Err(_) if sent.load(Relaxed) > before => {}
+                Err(_) => return Err(no_answer(origin, patience)),
+            }
+        }
+    }
+
+    /// An answer, unless it asks to slow down.
+    fn heeded(&self, origin: String, response: Response) -> Result<Response, SourceError> {
         let status = response.status();
         let asked = pace::asked_wait(response.headers(), SystemTime::now());
         if status == StatusCode::TOO_MANY_REQUESTS

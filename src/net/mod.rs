@@ -10,6 +10,7 @@ mod error;
 mod failures;
 pub mod http;
 mod no_proxy;
+mod outgoing;
 pub(crate) mod pace;
 mod problem;
 mod proxy;

@@ -42,6 +42,22 @@ pub enum Event {
         /// Absent where the filesystem does not tell.
         free_bytes: Option<u64>,
     },
+    /// A copy into a bucket begins.
+    Mirroring {
+        source: String,
+        revision: String,
+        target: String,
+        files: usize,
+        bytes: u64,
+        /// What is there already.
+        kept_files: usize,
+        kept_bytes: u64,
+        left_out: Vec<LeftOutFiles>,
+    },
+    /// A bucket is compared with the sentinel in it.
+    Checking { target: String, files: usize, bytes: u64, deep: bool },
+    /// An object is not what the sentinel beside it says.
+    WrongObject { path: String, why: String },
     /// Files of one reason that are left out, the largest by name.
     LeftOut { why: String, named: Vec<NamedFile>, more: usize },
     /// How far the transfer is.
@@ -147,10 +163,13 @@ impl Event {
             | Self::Stale { .. }
             | Self::FetchingAgain { .. }
             | Self::Skipped { .. }
+            | Self::WrongObject { .. }
             | Self::Warning { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
             Self::Rechecking { .. }
             | Self::Fetching { .. }
+            | Self::Mirroring { .. }
+            | Self::Checking { .. }
             | Self::LeftOut { .. }
             | Self::Progress { .. }
             | Self::Retrying { .. }
@@ -181,7 +200,13 @@ impl fmt::Display for Event {
                 out,
                 "{why}; using the complete copy in `{path}` (--if-stale=fail makes this an error)"
             ),
-            Self::Fetching { .. } => self.begins(out),
+            Self::Fetching { .. } | Self::Mirroring { .. } => self.begins(out),
+            Self::Checking { target, files, bytes, deep } => {
+                let how = if *deep { "reading every byte of" } else { "checking" };
+                let what = format!("{}, {}", text::files(*files), text::size(*bytes));
+                write!(out, "{how} `{target}`: {what}")
+            }
+            Self::WrongObject { path, why } => write!(out, "`{path}`: {why}"),
             Self::LeftOut { why, named, more } => {
                 let names = named.iter().map(|file| {
                     format!("`{}` ({})", text::inert(&file.path, 200), text::size(file.bytes))
@@ -272,38 +297,43 @@ impl fmt::Display for Event {
 impl Event {
     /// `fetching SOURCE at REVISION to PATH: …`
     fn begins(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Fetching {
-            source,
-            revision,
-            path,
-            files,
-            bytes,
-            reused_bytes,
-            left_out,
-            free_bytes,
-        } = self
-        else {
-            return Ok(());
+        let (verb, source, revision, place, files, bytes, there, left_out) = match self {
+            Self::Fetching {
+                source, revision, path, files, bytes, reused_bytes, left_out, ..
+            } => ("fetching", source, revision, path, files, bytes, reused_bytes, left_out),
+            Self::Mirroring {
+                source,
+                revision,
+                target,
+                files,
+                bytes,
+                kept_bytes,
+                left_out,
+                ..
+            } => ("mirroring", source, revision, target, files, bytes, kept_bytes, left_out),
+            _ => return Ok(()),
         };
         let revision = revision.get(..12).unwrap_or(revision);
-        write!(
-            out,
-            "fetching {source} at {revision} to `{path}`: {}, {}",
-            text::files(*files),
-            text::size(*bytes)
-        )?;
-        if *reused_bytes > 0 {
-            write!(out, " ({} are here already)", text::size(*reused_bytes))?;
+        let what = format!("{}, {}", text::files(*files), text::size(*bytes));
+        write!(out, "{verb} {source} at {revision} to `{place}`: {what}")?;
+        if *there > 0 {
+            write!(out, " ({} are {} already)", text::size(*there), self.here())?;
         }
         for LeftOutFiles { why, files, bytes, by_default } in left_out {
             let hint = if *by_default { ", --all takes them" } else { "" };
             let (files, bytes) = (text::files(*files), text::size(*bytes));
             write!(out, "; left out: {files} ({bytes}, {why}{hint})")?;
         }
-        match free_bytes {
-            Some(free) => write!(out, "; {} free", text::size(*free)),
-            None => Ok(()),
+        match self {
+            Self::Fetching { free_bytes: Some(free), .. } => {
+                write!(out, "; {} free", text::size(*free))
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn here(&self) -> &'static str {
+        if matches!(self, Self::Fetching { .. }) { "here" } else { "there" }
     }
 }
 

@@ -14,5 +14,5 @@ pub(crate) mod volume;
 pub use hub::{Hub, HubSettings};
 pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;
-pub use s3::{S3, S3Settings};
+pub use s3::{S3, S3Settings, Sink};
 pub use volume::Published;

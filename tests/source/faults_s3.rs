@@ -314,12 +314,12 @@ fn a_listing_that_is_none_is_not_believed() {
             &["not below"],
         ),
         replaced("an object without a size", xml("<Contents><Key>llama/a</Key></Contents>", ""))
-            .fails(20, 8, &["without a size"]),
+            .fails(20, 12, &["without a size"]),
         replaced(
             "a page that is cut and has no next one",
             xml(&contents("llama/a"), "<IsTruncated>true</IsTruncated>"),
         )
-        .fails(20, 8, &["does not say how it goes on"]),
+        .fails(20, 12, &["does not say how it goes on"]),
         replaced("a page that is its own next one", xml(&contents("llama/a"), &more("x"))).fails(
             20,
             16,

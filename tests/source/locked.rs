@@ -399,3 +399,39 @@ fn a_lock_file_that_is_none_is_a_usage_error_and_nothing_is_lost() {
     pin(&desk, Some(&hub), None, &["hf://org/tiny"]).run().assert_code(2);
     assert_eq!(desk.text(), "<<<<<<< HEAD");
 }
+
+/// The way into a cluster that reaches nothing but a bucket, from the first command to the last.
+#[test]
+fn what_is_pinned_and_mirrored_is_fetched_with_only_the_bucket_in_reach() {
+    let desk = Desk::new();
+    let s3 = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY).start();
+    let lock = desk.lock();
+    let mirror = |hub: Option<&FakeHub>, arguments: &[&str]| {
+        let mut command = weightlift();
+        command.arg("mirror").arg("--locked").arg(&lock).args(arguments).arg("s3://models/all/");
+        with_places(&mut command, hub, Some(&s3));
+        command
+    };
+    {
+        let hub = FakeHub::builder().repo(REPO, tree()).repo("org/b", tiny()).start();
+        let yaml = "version: 1\nmodels: [{name: m, source: hf://org/tiny}, {name: x/b, source: hf://org/b}]";
+        let models = desk.models(yaml);
+        pin(&desk, Some(&hub), None, &["--models", models.to_str().unwrap()])
+            .run()
+            .assert_success();
+        // The branch moves on; what is locked is copied.
+        hub.move_branch(REPO, "main", tree().with("config.json", "{\"n\": 2}"));
+        hub.log().clear();
+        mirror(Some(&hub), &[]).run().assert_success();
+        assert_eq!(hub.count("*", "/api/models"), 0, "nothing is listed");
+    }
+    mirror(None, &["--check", "--deep"]).run().assert_success();
+    s3.log().clear();
+    let volume = Volume::new();
+    locked(&lock, &volume, None, Some(&s3), &["--mirror", "s3://models/all/"])
+        .run()
+        .assert_success();
+    volume.assert_holds("m", &tree());
+    volume.assert_holds("x/b", &tiny_selected());
+    assert_eq!(s3.count("GET", "list-type"), 0, "the sentinel object is the listing");
+}

@@ -17,6 +17,8 @@ mod fetch_s3;
 mod hostile;
 mod hub_mirrors;
 mod locked;
+mod mirror;
+mod mirror_real;
 mod mirrors;
 mod real_peers;
 mod s3_credentials;

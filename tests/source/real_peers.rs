@@ -13,13 +13,13 @@ fn python() -> Command {
     Command::new(std::env::var_os("WEIGHTLIFT_TEST_PYTHON").unwrap_or("python3".into()))
 }
 
-fn has_packages(modules: &str) -> bool {
+pub fn has_packages(modules: &str) -> bool {
     let found = python().args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
     found.is_ok_and(|status| status.success())
         || skip(&format!("python3 cannot import {modules}; see tests/real/requirements.txt"))
 }
 
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/real").join(name)
 }
 
@@ -184,13 +184,13 @@ fn what_the_python_client_has_downloaded_is_adopted() {
 }
 
 /// moto, a server of others, in a process of its own.
-struct Moto {
+pub struct Moto {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Moto {
-    fn serving(dir: &std::path::Path, prefix: &str, checksum: &str) -> Self {
+    pub fn serving(dir: &std::path::Path, prefix: &str, checksum: &str) -> Self {
         let mut child = python()
             .arg(script("serve_moto.py"))
             .arg(dir)

@@ -255,7 +255,7 @@ fn a_store_that_contradicts_its_listing_and_stands_still_is_believed() {
             fetch(&s3, &volume).assert_success();
             s3.log().clear();
             fetch(&s3, &volume).assert_success();
-            assert_eq!(s3.requests().len(), 1);
+            assert_eq!(s3.requests().len(), 2);
         }),
     ]);
 }
@@ -342,7 +342,8 @@ fn reads_that_are_sent_on_to_a_cdn_bring_no_credentials_there() {
             }
         }
         // Each range by a link of its own, as it may be signed for.
-        assert_eq!(s3.count("GET", "/llama/"), cdn.count("GET", "link="));
+        let reads = s3.count("GET", "/llama/") - s3.count("GET", SENTINEL);
+        assert_eq!(reads, cdn.count("GET", "link="));
     }
 }
 
@@ -725,7 +726,7 @@ fn a_sentinel_that_names_what_is_not_there_tells_of_an_upload_that_is_not_finish
     let told = run.last_line();
     assert!(told.contains("names 7 files that the prefix does not hold: `a.bin`"), "{told}");
     assert!(told.contains("`e.bin` and 2 more") && !told.contains("`f.bin`"), "{told}");
-    assert!(!volume.family("m").exists() && s3.requests().len() == 2, "{:?}", s3.requests());
+    assert!(!volume.family("m").exists() && s3.requests().len() == 3, "{:?}", s3.requests());
     // Excluded or not included, they are not missed.
     for choice in [["--exclude", "*.bin"], ["--include", "*.json"]] {
         let volume = Volume::new();

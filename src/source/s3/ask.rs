@@ -43,7 +43,8 @@ impl Bucket {
     ) -> Result<Answer, Failed> {
         let mut amendments = 0;
         loop {
-            let signed = self.signed_when_due(key, ask).await.map_err(Failed::Otherwise)?;
+            let signed = self.signed_when_due(|| self.sign(key, ask)).await;
+            let signed = signed.map_err(Failed::Otherwise)?;
             let mut headers = signed.headers.clone();
             headers.extend(plain.iter().map(|(name, value)| (name.clone(), value.clone())));
             let sent = self.http.send(client, signed.method.clone(), &signed.url, headers).await;
@@ -77,9 +78,15 @@ impl Bucket {
     }
 
     /// Signs when the host may be called: a pause that it asked for can outlast a signature.
-    async fn signed_when_due(&self, key: &str, ask: &Ask) -> Result<Signed, SourceError> {
+    pub async fn signed_when_due<Signing>(
+        &self,
+        sign: impl Fn() -> Signing,
+    ) -> Result<Signed, SourceError>
+    where
+        Signing: Future<Output = Result<Signed, SourceError>>,
+    {
         loop {
-            let signed = self.sign(key, ask).await?;
+            let signed = sign().await?;
             let began = Instant::now();
             self.http.pace.wait(&http::origin(&signed.url)).await;
             if began.elapsed() < SIGNATURE_WAITS {

@@ -18,6 +18,8 @@ pub enum Asked<'a> {
     List(&'a str),
     /// An object that was listed.
     Object(&'a str),
+    /// To make an object.
+    Write(&'a str),
 }
 
 /// An answer of S3 that is not what was asked for.

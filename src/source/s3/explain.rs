@@ -20,6 +20,7 @@ struct Refused {
 enum Subject {
     Below(String),
     Object(String),
+    New(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ enum Why {
     Gone,
     Changed,
     NotAccepted,
+    ReadOnly,
     Words,
 }
 
@@ -58,11 +60,13 @@ impl Refusal {
             | Why::NotPaid
             | Why::Denied
             | Why::Lacks(_)
+            | Why::ReadOnly
             | Why::NotAccepted => SourceError::Access,
         };
         let subject = match asked {
             Asked::List(prefix) => Subject::Below(shown(prefix)),
             Asked::Object(key) => Subject::Object(shown(key)),
+            Asked::Write(key) => Subject::New(shown(key)),
         };
         class(Refused { refusal: self.clone(), bucket: bucket.to_owned(), subject, why }.into())
     }
@@ -81,6 +85,9 @@ impl Refusal {
             "PermanentRedirect" | "AuthorizationHeaderMalformed" => Why::Misplaced,
             "RequestTimeout" | "OperationAborted" => Why::Words,
             _ if self.status == 403 && self.is_about_payment() => Why::NotPaid,
+            _ if matches!(asked, Asked::Write(_)) && matches!(self.status, 405 | 501) => {
+                Why::ReadOnly
+            }
             "NotImplemented" => Why::Words,
             _ if self.is_slow_down() => Why::Words,
             _ if self.is_expired() && !self.code.is_empty() => Why::Expired,
@@ -93,7 +100,7 @@ impl Refusal {
             (401 | 403, _) => self.why_denied(asked),
             (404, Asked::List(_)) => Why::NotListed,
             (404, Asked::Object(_)) => Why::Gone,
-            (412 | 416, Asked::Object(_)) => Why::Changed,
+            (412, Asked::Object(_) | Asked::Write(_)) | (416, Asked::Object(_)) => Why::Changed,
             (400, _) if !self.code.is_empty() => Why::NotAccepted,
             _ => Why::Words,
         }
@@ -108,6 +115,10 @@ impl Refusal {
                 Why::Lacks("`kms:Decrypt` on its key")
             }
             Asked::Object(_) => Why::Lacks("`s3:GetObject`"),
+            Asked::Write(_) if self.message.to_ascii_lowercase().contains("kms") => {
+                Why::Lacks("`kms:GenerateDataKey` on its key")
+            }
+            Asked::Write(_) => Why::Lacks("`s3:PutObject`"),
         }
     }
 
@@ -138,6 +149,7 @@ impl fmt::Display for Refused {
                 ("listing", format!("the keys below `{prefix}` in bucket `{bucket}`"))
             }
             Subject::Object(key) => ("reading", format!("object `{key}` in bucket `{bucket}`")),
+            Subject::New(key) => ("writing", format!("object `{key}` in bucket `{bucket}`")),
         };
         match self.why {
             Why::Clock => write!(out, "the clock of this machine is wrong: {told}"),
@@ -160,7 +172,11 @@ impl fmt::Display for Refused {
             ),
             Why::NotListed => write!(out, "bucket `{bucket}` cannot be listed ({told})"),
             Why::Gone => write!(out, "{what} is gone since it was listed ({told})"),
+            Why::Changed if doing == "writing" => {
+                write!(out, "{what} was written by another program meanwhile")
+            }
             Why::Changed => write!(out, "{what} changed while it was fetched"),
+            Why::ReadOnly => write!(out, "{what} cannot be written: {told}"),
             Why::NotAccepted => write!(out, "S3 does not accept the request for {what}: {told}"),
             Why::NotPaid | Why::Words => write!(out, "{what}: {told}"),
         }
@@ -187,7 +203,7 @@ impl Problem for Refused {
             (code, "") => code.to_owned(),
             (code, message) => format!("{code}: {message}"),
         };
-        let (Subject::Below(file) | Subject::Object(file)) = &self.subject;
+        let (Subject::Below(file) | Subject::Object(file) | Subject::New(file)) = &self.subject;
         let fields = ErrorFields::of_file(file).status(*status).said(&said);
         ErrorFields { host: host.clone(), hint: hint.map(String::from), ..fields }
     }

@@ -9,8 +9,11 @@ use super::pages::Pages;
 use super::problem::ListingProblem;
 use super::single;
 use super::skipped::{Skipped, Why};
-use super::stamp::Stamp;
-use crate::model::{Locked, RefusedFile, RefusedFiles, RelPath, SENTINEL, hex};
+use super::stamp::{Stamp, strong};
+use crate::model::{
+    Digest, Locked, RefusedFile, RefusedFiles, RelPath, RemoteFile, SENTINEL, Sentinel,
+    SentinelFile, content_revision, hex,
+};
 use crate::net::SourceError;
 
 /// More objects than this is no model; it bounds memory and disk.
@@ -29,7 +32,10 @@ pub struct Listing {
     pub skipped: Skipped,
     /// The sentinel of a family that was copied here, which is no file of the model.
     pub sentinel: Option<Stamp>,
+    /// What the sentinel of a mirror lists, which then is all that is known.
+    pub mirrored: Option<Vec<RemoteFile>>,
     /// SHA-256 over all keys, sizes and ETags; without an ETag, the time of the object is in its place.
+    /// Of a mirror over all paths, sizes and SHA-256s.
     pub revision: String,
 }
 
@@ -66,8 +72,25 @@ impl Listing {
             refused: Vec::new(),
             skipped: Skipped::default(),
             sentinel: None,
+            mirrored: None,
             revision: locked.revision.clone(),
         }
+    }
+
+    /// Of what a mirror has written below `base`, as its sentinel says.
+    pub fn of_mirror(base: String, sentinel: &Sentinel) -> Result<Self, SourceError> {
+        let file = |file: &SentinelFile| {
+            Ok(RemoteFile {
+                path: RelPath::parse(&file.path)?,
+                size: file.size,
+                digest: Some(Digest::Sha256(file.sha256.0)),
+                validator: file.validator.as_deref().and_then(strong),
+            })
+        };
+        let files = sentinel.files.iter().map(file).collect::<Result<_, SourceError>>()?;
+        let revision = content_revision(&sentinel.files);
+        let nothing = Self::new(base, Vec::new(), Vec::new(), None, Skipped::default())?;
+        Ok(Self { mirrored: Some(files), revision, ..nothing })
     }
 
     /// Of everything below `base`.
@@ -141,7 +164,7 @@ impl Listing {
             hash.update(format!("{base}{path}\t{}\t{}\n", stamp.size, stamp.mark()));
         }
         let revision = hex::encode(&hash.finalize());
-        Ok(Self { base, objects, refused, skipped, sentinel, revision })
+        Ok(Self { base, objects, refused, skipped, sentinel, mirrored: None, revision })
     }
 
     pub fn find(&self, path: &str) -> Option<&Listed> {

@@ -19,6 +19,7 @@ pub(crate) mod fuzz;
 mod listing;
 mod locate;
 mod look;
+mod marked;
 mod page;
 mod pages;
 mod parts;
@@ -33,6 +34,7 @@ mod skipped;
 mod stamp;
 pub(crate) mod sums;
 mod transport;
+pub(crate) mod upload;
 mod ways;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -44,6 +46,7 @@ use reqwest::Client;
 use tokio::sync::OnceCell;
 
 pub use settings::S3Settings;
+pub use upload::Sink;
 
 use crate::content::{Body, Source};
 use crate::model::{Digest, Locked, RelPath, RemoteFile, S3Location, Selection, Snapshot};
@@ -118,7 +121,8 @@ impl S3 {
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
         // In a box: the futures of the SDK are large, and nest deeply.
-        let listing = || Box::pin(locate::listing(&self.bucket, &self.location));
+        let believes = sums::believes_sentinel(&self.selection);
+        let listing = || Box::pin(locate::listing(&self.bucket, &self.location, believes));
         self.pinned.get_or_try_init(listing).await
     }
 
@@ -139,6 +143,11 @@ impl Source for S3 {
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let listing = self.pinned().await?;
+        if let Some(mirrored) = &listing.mirrored {
+            let files = mirrored.iter().cloned().collect();
+            let (name, revision) = (self.source_name(), listing.revision.clone());
+            return Ok(Snapshot::new(name, revision, files, Vec::new()));
+        }
         listing.skipped.warnings().for_each(|warning| self.warn(warning));
         let beside = Beside::read(&self.bucket, listing, &self.selection).await?;
         beside.warnings.into_iter().for_each(|warning| self.warn(warning));
@@ -201,6 +210,11 @@ impl Source for S3 {
         warnings.append(&mut self.bucket.ways.warnings());
         warnings
     }
+}
+
+/// Says that nobody can read `place` yet.
+pub fn is_being_written(place: &str) -> SourceError {
+    SourceError::Stale(problem::ListingProblem::Writing { place: place.to_owned() }.into())
 }
 
 fn hash(path: &str) -> u64 {

@@ -30,6 +30,8 @@ pub enum ListingProblem {
     Ghost { key: String },
     #[error("both exist in bucket `{bucket}`: object `{key}` and objects below `{key}/`")]
     Ambiguous { bucket: String, key: String },
+    #[error("`{place}` is being written by mirror, or the mirror was interrupted")]
+    Writing { place: String },
     #[error("`{list}` names {} that the prefix does not hold: {named}", text::files(*missing))]
     Unfinished { list: &'static str, missing: usize, named: String },
     #[error(
@@ -53,6 +55,9 @@ impl Problem for ListingProblem {
                 "write a trailing slash (`{key}/`) for those, or name the object by its prefix and \
                  `--include`"
             )),
+            Self::Writing { place } => {
+                ErrorFields::of_file(place).hint("run again when the mirror has ended")
+            }
             Self::Buckets => ErrorFields::default().hint("use `--s3-path-style`"),
             Self::Unfinished { list, .. } => ErrorFields::of_file(list)
                 .hint("is the upload not finished? run again, or leave them out with `--exclude`"),
@@ -82,6 +87,10 @@ pub enum ObjectProblem {
     Length { key: String, bucket: String, found: usize, listed: u64, name: String },
     #[error("no valid request for `{key}`")]
     Request { key: String },
+    #[error("the store has another checksum of part {number} of `{key}` than was sent")]
+    PartDiffers { key: String, number: u32 },
+    #[error("the store took `{key}`, and does not tell what it made of it")]
+    NotTold { key: String },
     /// By the place to which the store redirects.
     #[error("`{host}`, to which the store sends reads on, answered {status}{}", after_colon(said))]
     Elsewhere { host: String, status: u16, said: String },
@@ -90,7 +99,10 @@ pub enum ObjectProblem {
 impl Problem for ObjectProblem {
     fn fields(&self) -> ErrorFields {
         match self {
-            Self::NoSize { key } | Self::Request { key } => ErrorFields::of_file(key),
+            Self::NoSize { key }
+            | Self::Request { key }
+            | Self::PartDiffers { key, .. }
+            | Self::NotTold { key } => ErrorFields::of_file(key),
             Self::NoSizeAt { host } => ErrorFields::of_host(host),
             Self::Changed { key, .. } => ErrorFields::of_file(key).hint("run again"),
             Self::Unpacked { key } => {

@@ -41,7 +41,6 @@ pub struct Signed {
 impl Bucket {
     pub async fn sign(&self, key: &str, ask: &Ask) -> Result<Signed, SourceError> {
         let by = self.connection().await?;
-        let broken = || SourceError::Settings(ObjectProblem::Request { key: shown(key) }.into());
         // Nothing is sent: the request comes back as an error.
         let stopped: Option<Box<dyn Error>> = match ask.clone() {
             Ask::Head { checksum, part } => {
@@ -55,6 +54,23 @@ impl Bucket {
                 request.set_if_match(if_match).send().await.err().map(Into::into)
             }
         };
+        let method = match ask {
+            Ask::Head { .. } => Method::HEAD,
+            Ask::Get { .. } => Method::GET,
+        };
+        Signed::caught(method, key, stopped, by)
+    }
+}
+
+impl Signed {
+    /// What `stopped` the SDK before it sent the request.
+    pub fn caught(
+        method: Method,
+        key: &str,
+        stopped: Option<Box<dyn Error>>,
+        by: Arc<Connection>,
+    ) -> Result<Self, SourceError> {
+        let broken = || SourceError::Settings(ObjectProblem::Request { key: shown(key) }.into());
         let stopped = stopped.ok_or_else(broken)?;
         let Some(request) = Request::carried_by(stopped.as_ref()) else {
             return Err(failures::failure(stopped.as_ref()));
@@ -67,10 +83,6 @@ impl Bucket {
             value.set_sensitive(matches!(name.as_str(), "authorization" | "x-amz-security-token"));
             headers.append(name, value);
         }
-        let method = match ask {
-            Ask::Head { .. } => Method::HEAD,
-            Ask::Get { .. } => Method::GET,
-        };
-        Ok(Signed { method, url, headers, by })
+        Ok(Self { method, url, headers, by })
     }
 }

@@ -10,11 +10,11 @@ use super::listing::Listing;
 use super::problem::{ListingProblem, ObjectProblem};
 use super::stamp::Stamp;
 use super::transport::MAX_OBJECT_BYTES;
-use crate::model::{SENTINEL, Selection, Sentinel, SentinelProblem, hex, text};
+use crate::model::{MirrorState, SENTINEL, Selection, Sentinel, SentinelProblem, hex, text};
 use crate::net::SourceError;
 
 /// As `sha256sum` writes it; a file of the model like every other.
-const SHA256SUMS: &str = "SHA256SUMS";
+pub(crate) const SHA256SUMS: &str = "SHA256SUMS";
 const MAX_SUMS_BYTES: u64 = 16 << 20;
 
 /// Missing files that a message names.
@@ -56,7 +56,8 @@ impl Beside {
             && let Some(content) =
                 beside.content(bucket, listing, SENTINEL, stamp, MAX_OBJECT_BYTES as u64).await?
         {
-            beside.add_sentinel(listing, selection, &content)?;
+            let place = format!("s3://{}/{}", bucket.name, listing.base);
+            beside.add_sentinel(listing, selection, &content, place)?;
         }
         Ok(beside)
     }
@@ -126,6 +127,7 @@ impl Beside {
         listing: &Listing,
         selection: &Selection,
         content: &[u8],
+        place: String,
     ) -> Result<(), SourceError> {
         let sentinel = match Sentinel::parse(content) {
             Ok(sentinel) => sentinel,
@@ -135,6 +137,10 @@ impl Beside {
                 return Ok(());
             }
         };
+        // It has appeared since it was looked for.
+        if sentinel.mirrored_at(&place) == Some(MirrorState::Writing) {
+            return Err(SourceError::Stale(ListingProblem::Writing { place }.into()));
+        }
         let missing = missing(listing, selection, sentinel.files.iter().map(|file| &*file.path));
         if !missing.is_empty() {
             return Err(unfinished(&missing));
@@ -159,6 +165,11 @@ impl Beside {
         );
         Ok(())
     }
+}
+
+/// Whether the sentinel beside the files is.
+pub fn believes_sentinel(selection: &Selection) -> bool {
+    !is_excluded(SENTINEL, selection)
 }
 
 /// Whether a list is not to be believed. The sentinel has a dot before its name, which a `*` that is

@@ -120,7 +120,7 @@ impl Transport {
         if body.is_empty() {
             return self.http.send(client, method, url, headers).await;
         }
-        // Only the token services are sent a body; they are asked once in an hour.
+        // Only token services, asked once in an hour, and the ends of uploads are sent a body.
         let sending = client.request(method, url.clone()).headers(headers).body(body).send();
         let origin = http::origin(url);
         let first_byte = self.http.deadlines.first_byte;
@@ -128,7 +128,7 @@ impl Transport {
             Ok(answer) => answer.map_err(|error| http::transport_error(&origin, &error))?,
             Err(_) => return Err(http::no_answer(origin, first_byte)),
         };
-        if response.status().is_server_error() {
+        if response.status().is_server_error() && response.status() != StatusCode::NOT_IMPLEMENTED {
             // The SDK would tell it from bad credentials no more.
             let (host, status) = (origin, response.status().as_u16());
             return Err(SourceError::Unreachable(HttpProblem::Status { host, status }.into()));

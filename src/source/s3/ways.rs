@@ -24,6 +24,12 @@ pub enum Way {
     SendsOn,
     /// The ETag of such a redirect is not that of the object.
     OwnRedirects,
+    /// A checksum beside what is sent is refused.
+    NoUploadChecksums,
+    /// A write on condition of what is there is refused.
+    NoConditions,
+    /// `If-Match` of a write is refused although it matches.
+    NoReplacing,
 }
 
 /// Shared by all who ask the store.

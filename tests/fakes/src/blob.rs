@@ -66,6 +66,15 @@ impl Blob {
         blob
     }
 
+    /// The same of a CRC64NVME.
+    #[must_use]
+    pub fn announcing_crc64nvme(self, crc: u64) -> Self {
+        let blob = Self::new(self.len(), self.0.source.clone());
+        let bytes = crc.to_be_bytes().to_vec();
+        blob.0.digests[Checksum::Crc64Nvme as usize].get_or_init(|| bytes);
+        blob
+    }
+
     pub fn len(&self) -> u64 {
         self.0.size
     }

@@ -41,7 +41,7 @@
 //! | Type | Stands for |
 //! |---|---|
 //! | [`FakeHub`] | the hub (API, `resolve`) and, on a second port, the CDN it redirects to |
-//! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking |
+//! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -66,6 +66,7 @@ mod s3;
 mod s3_habits;
 mod s3_list;
 mod s3_object;
+mod s3_write;
 mod s3_xml;
 mod script;
 mod sigv4;
@@ -81,5 +82,6 @@ pub use log::{Log, Logged};
 pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions, OldListing};
 pub use s3_habits::{Habits, Unpacks};
+pub use s3_write::Writes;
 pub use script::{Fault, Rule, Script};
 pub use tree::Tree;

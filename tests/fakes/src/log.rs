@@ -29,6 +29,8 @@ pub struct Logged {
     /// Position in the file of the first body byte, when the body was (part of) a file.
     pub offset: Option<u64>,
     pub body_bytes_sent: u64,
+    /// Of the body that came with the request.
+    pub body_bytes_received: u64,
     /// Which connection of its server it came over.
     pub connection: usize,
     pub at: Instant,
@@ -60,6 +62,12 @@ impl Log {
         requests.iter().filter(|it| it.is_for(substring)).map(|it| it.body_bytes_sent).sum()
     }
 
+    /// Body bytes of the requests with `substring` in their decoded target.
+    pub fn bytes_received_for(&self, substring: &str) -> u64 {
+        let requests = self.requests();
+        requests.iter().filter(|it| it.is_for(substring)).map(|it| it.body_bytes_received).sum()
+    }
+
     /// Bytes of files that were sent although they had been sent before.
     ///
     /// Files are told apart by origin and path without query.
@@ -88,6 +96,7 @@ impl Log {
             headers: request.headers.clone(),
             connection: request.connection,
             at: Instant::now(),
+            received: request.body.len() as u64,
             status: AtomicU16::new(0),
             offset: AtomicU64::new(NO_OFFSET),
             sent: Arc::default(),
@@ -119,6 +128,7 @@ pub(crate) struct Entry {
     headers: Vec<(String, String)>,
     connection: usize,
     at: Instant,
+    received: u64,
     status: AtomicU16,
     offset: AtomicU64,
     sent: Arc<AtomicU64>,
@@ -146,6 +156,7 @@ impl Entry {
             status: self.status.load(Ordering::Acquire),
             offset: (offset != NO_OFFSET).then_some(offset),
             body_bytes_sent: self.sent.load(Ordering::Acquire),
+            body_bytes_received: self.received,
             connection: self.connection,
             at: self.at,
         }

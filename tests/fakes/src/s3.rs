@@ -13,6 +13,7 @@ use crate::http::{Request, Response, Server};
 use crate::log::{Log, Logged};
 use crate::s3_habits::Habits;
 use crate::s3_object::Object;
+use crate::s3_write::{Uploads, Writes};
 use crate::s3_xml::S3Error;
 use crate::script::{Rule, Script};
 use crate::sigv4::{self, Credentials};
@@ -53,6 +54,8 @@ pub struct ObjectOptions {
     pub modified: Option<SystemTime>,
     /// Headers that come with HEAD and GET, such as `x-amz-server-side-encryption`.
     pub headers: Vec<(&'static str, &'static str)>,
+    /// The same of whoever uploaded it: `x-amz-meta-…`.
+    pub metadata: Vec<(String, String)>,
 }
 
 /// How a server without `ListObjectsV2` takes a request for it.
@@ -129,6 +132,22 @@ impl FakeS3 {
     /// With its quotes, as in the header.
     pub fn etag(&self, bucket: &str, key: &str) -> Option<String> {
         Some(self.state.buckets().get(bucket)?.get(key)?.last()?.etag.clone())
+    }
+
+    /// All of an object, if there is one.
+    pub fn content(&self, bucket: &str, key: &str) -> Option<Blob> {
+        Some(self.state.buckets().get(bucket)?.get(key)?.last()?.blob.clone())
+    }
+
+    /// The keys of a bucket.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let buckets = self.state.buckets();
+        buckets.get(bucket).into_iter().flat_map(|keys| keys.keys().cloned()).collect()
+    }
+
+    /// Uploads that were begun, and neither completed nor aborted.
+    pub fn unfinished_uploads(&self) -> usize {
+        self.state.uploads.count()
     }
 
     pub fn version_id(&self, bucket: &str, key: &str) -> Option<String> {
@@ -242,6 +261,13 @@ impl FakeS3Builder {
         self
     }
 
+    /// Takes objects, in its own way. Until then the endpoint is read-only.
+    #[must_use]
+    pub fn writable(mut self, writes: Writes) -> Self {
+        self.settings.writes = Some(writes);
+        self
+    }
+
     #[must_use]
     pub fn habits(mut self, habits: Habits) -> Self {
         self.settings.habits = habits;
@@ -262,7 +288,9 @@ impl FakeS3Builder {
 
     pub fn try_start(self) -> io::Result<FakeS3> {
         let (log, script) = (Log::new(), Script::new());
-        let state = Arc::new(State { buckets: Mutex::new(self.buckets), settings: self.settings });
+        let buckets = Mutex::new(self.buckets);
+        let uploads = Uploads::default();
+        let state = Arc::new(State { buckets, uploads, settings: self.settings });
         let server = Server::start_on(self.port, {
             let state = Arc::clone(&state);
             script.observed("s3", &log, move |request| state.answer(request))
@@ -277,6 +305,7 @@ type Buckets = BTreeMap<String, Keys>;
 
 pub(crate) struct State {
     buckets: Mutex<Buckets>,
+    pub uploads: Uploads,
     pub settings: Settings,
 }
 
@@ -293,9 +322,23 @@ pub(crate) struct Settings {
     pub below: Option<String>,
     pub virtual_host: Option<String>,
     pub old_listing: Option<OldListing>,
+    pub writes: Option<Writes>,
 }
 
 impl State {
+    pub fn has_bucket(&self, bucket: &str) -> bool {
+        self.buckets().contains_key(bucket)
+    }
+
+    /// With its quotes.
+    pub fn etag_of(&self, bucket: &str, key: &str) -> Option<String> {
+        Some(self.buckets().get(bucket)?.get(key)?.last()?.etag.clone())
+    }
+
+    pub fn keep(&self, bucket: &str, key: &str, blob: Blob, options: ObjectOptions) {
+        put(&mut self.buckets(), bucket, key, blob, options, self.settings.versioned);
+    }
+
     fn buckets(&self) -> MutexGuard<'_, Buckets> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -351,6 +394,9 @@ impl State {
     }
 
     fn operate(&self, request: &Request, bucket: &str, key: &str) -> Result<Response, S3Error> {
+        if self.writes(request) {
+            return self.write(request, bucket, key);
+        }
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return Err(S3Error::new(405, "MethodNotAllowed", "This endpoint is read-only."));
         }

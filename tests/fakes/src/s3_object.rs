@@ -30,7 +30,8 @@ impl Object {
     /// When the sizes of the parts do not add up.
     pub fn new(blob: Blob, options: ObjectOptions, earlier_versions: usize) -> Self {
         // S3 takes the MD5 of simple uploads; no client may rely on it, so any digest will do.
-        let digest = hex(&Sha256::digest(format!("etag {}", blob.sha256())));
+        let sha256 = || if options.etag.is_none() { blob.sha256() } else { String::new() };
+        let digest = hex(&Sha256::digest(format!("etag {}", sha256())));
         let suffix = match &options.parts {
             Some(parts) => {
                 assert_eq!(parts.iter().sum::<u64>(), blob.len(), "parts must make up the object");
@@ -79,6 +80,9 @@ impl Object {
                 response.header(&name, &value).header("x-amz-checksum-type", self.checksum_type());
         }
         for (name, value) in &self.options.headers {
+            response = response.header(name, value);
+        }
+        for (name, value) in &self.options.metadata {
             response = response.header(name, value);
         }
         if self.storage_class() != "STANDARD" {

@@ -1,0 +1,242 @@
+//! `weightlift mirror`: its flags, and what they name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
+
+use super::fetch::Deadline;
+use super::listed::{ModelsArgs, of_each};
+use super::sources::{SelectionArgs, SourceArgs};
+use crate::Error;
+use crate::model::{Locked, S3Location, Selection, SourceUri};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+weightlift mirror SOURCE s3://bucket/prefix/
+weightlift mirror --models FILE s3://bucket/prefix/     each model below prefix/NAME/
+weightlift mirror --check [--deep] s3://bucket/prefix/
+
+SOURCE is what `fetch` takes. Nothing is written to a disk. Each file is hashed on its way and compared with
+the digest that SOURCE publishes before its object appears. The sentinel object is written last. Objects that
+mirror has not written are neither overwritten nor removed, and none of its own is removed. SOURCE and the
+bucket share the flags and variables of S3.")]
+pub struct MirrorArgs {
+    /// What to copy, and where to: SOURCE s3://bucket/prefix/; with --models or --check only the latter
+    #[arg(required = true, num_args = 1..=2, value_name = "[SOURCE] s3://BUCKET/PREFIX/")]
+    places: Vec<String>,
+
+    /// Copy the models that FILE lists, a YAML document, each below PREFIX/NAME/
+    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    models_file: Option<PathBuf>,
+
+    /// Copy exactly what FILE names, a lock file that `weightlift pin` has written, each model below PREFIX/NAME/
+    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
+    locked: Option<PathBuf>,
+
+    /// Of the models that a file lists, only those of this name [repeatable, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Write nothing: check that the bucket still holds what the sentinel there says, by sizes, ETags and the
+    /// checksums that the store keeps
+    #[arg(long, env = "WEIGHTLIFT_CHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub check: bool,
+
+    /// With --check: read and hash every byte as well
+    #[arg(long, env = "WEIGHTLIFT_DEEP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub deep: bool,
+
+    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
+    /// places lack [repeatable, in order of preference, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
+    also: Vec<String>,
+
+    #[command(flatten)]
+    selected: SelectionArgs,
+
+    /// Fail (exit 16) unless SOURCE resolves to this revision
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA")]
+    expect_revision: Option<String>,
+
+    /// The most files or parts on their way at the same time; more than eight are no more, because
+    /// each part of 16 MiB is in memory
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: u16,
+
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
+}
+
+/// One model, and the prefix for it.
+#[derive(Clone, Debug)]
+pub struct MirrorModel {
+    /// What it is called where there are several.
+    pub name: String,
+    /// None where only the prefix is looked at.
+    pub source: Option<SourceUri>,
+    pub also: Vec<SourceUri>,
+    pub selection: Selection,
+    pub expect_revision: Option<String>,
+    /// What a lock file says that it is.
+    pub locked: Option<Arc<Locked>>,
+    /// Its key ends in `/`, or is empty.
+    pub target: S3Location,
+}
+
+impl MirrorArgs {
+    pub fn models(&self) -> Result<Vec<MirrorModel>, Error> {
+        if self.deep && !self.check {
+            return Err(Error::Usage("--deep is a part of --check".into()));
+        }
+        let (source, target) = match self.places.as_slice() {
+            [target] => (None, target),
+            [source, target] => (Some(source), target),
+            _ => return Err(Error::Usage("give SOURCE and s3://bucket/prefix/".into())),
+        };
+        let target = parse_target(target)?;
+        if self.models_file.is_some() || self.locked.is_some() {
+            return self.of_file(source, &target);
+        }
+        if !self.only.is_empty() {
+            return Err(Error::Usage(
+                "--only chooses among the models of --models FILE or --locked FILE".into(),
+            ));
+        }
+        let source = match (source, self.check) {
+            (Some(source), false) => Some(SourceUri::parse(source)?),
+            (None, true) => None,
+            (None, false) => {
+                return Err(Error::Usage(
+                    "give SOURCE before s3://bucket/prefix/, or --models FILE, or --check".into(),
+                ));
+            }
+            (Some(_), true) => {
+                return Err(Error::Usage("--check takes s3://bucket/prefix/ and no SOURCE".into()));
+            }
+        };
+        if let Some(SourceUri::S3(source)) = &source
+            && source.bucket == target.bucket
+            && directory(&source.key) == target.key
+        {
+            return Err(Error::Usage("SOURCE and the prefix to write to are the same".into()));
+        }
+        let listed = ModelsArgs { also: self.also.clone(), ..ModelsArgs::default() };
+        Ok(vec![MirrorModel {
+            name: SourceUri::S3(target.clone()).default_family(),
+            also: listed.also()?.into_iter().filter(|it| Some(it) != source.as_ref()).collect(),
+            source,
+            selection: self.selected.selection(),
+            expect_revision: self.expect_revision.as_ref().map(|sha| sha.to_ascii_lowercase()),
+            locked: None,
+            target,
+        }])
+    }
+
+    /// The models that a file lists, each below its name.
+    fn of_file(
+        &self,
+        source: Option<&String>,
+        target: &S3Location,
+    ) -> Result<Vec<MirrorModel>, Error> {
+        let flag = if self.locked.is_some() { "--locked" } else { "--models" };
+        if self.expect_revision.is_some() {
+            return Err(of_each("--expect-revision", flag));
+        }
+        let listed = ModelsArgs {
+            models: source.into_iter().cloned().collect(),
+            models_file: self.models_file.clone(),
+            only: self.only.clone(),
+            also: self.also.clone(),
+            selected: self.selected.clone(),
+        };
+        let below = |name: &str| S3Location {
+            key: format!("{}{name}/", target.key),
+            bucket: target.bucket.clone(),
+        };
+        let models = match &self.locked {
+            None => listed
+                .entries()?
+                .into_iter()
+                .map(|entry| MirrorModel {
+                    source: (!self.check).then_some(entry.source),
+                    also: entry.also,
+                    selection: entry.selection,
+                    expect_revision: entry.expect,
+                    locked: None,
+                    target: below(&entry.name),
+                    name: entry.name,
+                })
+                .collect(),
+            Some(file) => listed
+                .of_lock(file)?
+                .into_iter()
+                .map(|model| MirrorModel {
+                    source: (!self.check).then_some(model.source),
+                    also: model.also,
+                    selection: model.selection,
+                    expect_revision: None,
+                    locked: Some(Arc::new(model.content)),
+                    target: below(&model.name),
+                    name: model.name,
+                })
+                .collect(),
+        };
+        Ok(models)
+    }
+}
+
+fn parse_target(text: &str) -> Result<S3Location, Error> {
+    match SourceUri::parse(text)? {
+        SourceUri::S3(S3Location { bucket, key }) => {
+            Ok(S3Location { bucket, key: directory(&key) })
+        }
+        SourceUri::Hub(_) | SourceUri::Directory(_) => Err(Error::Usage(format!(
+            "`{}` is no s3://bucket/prefix/: mirror writes to a bucket",
+            crate::model::text::inert(text, 200)
+        ))),
+    }
+}
+
+/// `key` as what stands before the names in a directory.
+fn directory(key: &str) -> String {
+    if key.is_empty() || key.ends_with('/') { key.to_owned() } else { format!("{key}/") }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn models(arguments: &[&str]) -> Result<Vec<MirrorModel>, Error> {
+        let cli = Cli::try_parse_from([&["weightlift", "mirror"], arguments].concat());
+        let Command::Mirror(args) = cli.expect("parses").command else { panic!("is mirror") };
+        args.models()
+    }
+
+    #[test]
+    fn what_is_copied_and_where_to_is_told_by_the_arguments() {
+        let key = |arguments: &[&str]| models(arguments).expect("valid").remove(0).target.key;
+        assert_eq!(key(&["hf://org/x", "s3://b/m/x/"]), "m/x/");
+        assert_eq!(key(&["hf://org/x", "s3://b/m"]), "m/");
+        assert_eq!(key(&["--check", "s3://b"]), "");
+        for wrong in [
+            &["s3://b/m/"][..],
+            &["hf://org/x", "hf://org/y"],
+            &["--check", "hf://org/x", "s3://b/m/"],
+            &["--deep", "hf://org/x", "s3://b/m/"],
+            &["s3://b/m", "s3://b/m/"],
+            &["--only", "x", "hf://org/x", "s3://b/m/"],
+        ] {
+            let error = models(wrong).expect_err("is refused");
+            assert_eq!(error.class().exit_code(), 2, "{wrong:?}");
+        }
+    }
+}
