@@ -20,7 +20,7 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError, AttributeError)
 def main(arguments):
     here = Path(__file__).resolve().parent
     try:
-        from manifests import broken, pods, program, reading, schemas, sets
+        from manifests import broken, lists, pods, program, reading, schemas, sets
     except ImportError as problem:
         return skip(f"{problem.name} is not installed")
     kubectl = reading.find_kubectl()
@@ -28,7 +28,9 @@ def main(arguments):
         return skip("kubectl is not installed")
     manifests = reading.Manifests(Path(arguments[0]) if arguments else here.parent / "manifests", kubectl)
     print(f"{len(manifests.sets)} sets, {len(manifests.objects())} objects, Kubernetes {schemas.VERSIONS}")
-    failed, tests = 0, schemas.TESTS + pods.TESTS + sets.TESTS + program.TESTS + broken.TESTS
+    failed = 0
+    tests = schemas.TESTS + pods.TESTS + sets.TESTS + lists.TESTS
+    tests += program.TESTS + broken.TESTS
     for test in tests:
         name = test.__name__.replace("_", " ")
         try:

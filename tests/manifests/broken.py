@@ -2,7 +2,7 @@
 
 import copy
 
-from . import pods, schemas, sets
+from . import lists, pods, schemas, sets
 
 FETCH = ("spec", "template", "spec", "initContainers", 0)
 SERVER = ("spec", "template", "spec", "containers", 0)
@@ -22,6 +22,19 @@ BREAKS = [
     ("overlays/prune", "CronJob", (*CRON, "args", 5), "1h", sets.who_prunes_keeps_what_servers_read),
     ("overlays/prune", "CronJob", (*CRON, "args", 1), "--keep-revisions", sets.who_prunes_keeps_what_servers_read),
     ("overlays/prune", "CronJob", (*CRON, "volumeMounts", 0, "readOnly"), True, pods.weightlift_is_called_as_it_can_be),
+    ("overlays/job-many", "Job", (*JOB, "args", 2), "/etc/weightlift/other.yaml", lists.lists_are_mounted_where_they_are_named),
+    ("overlays/job-many", "Job", (*JOB, "volumeMounts", 0, "mountPath"), "/etc/other", lists.lists_are_mounted_where_they_are_named),
+    ("overlays/job-many", "Job", (*JOB, "volumeMounts", 0, "readOnly"), False, lists.lists_are_mounted_where_they_are_named),
+    ("overlays/job-many", "ConfigMap", ("metadata", "name"), "models-list", lists.lists_are_mounted_where_they_are_named),
+    ("overlays/job-many", "ConfigMap", ("data", "models.yaml"), "source: hf://org/name@main", pods.every_source_is_pinned_or_a_branch_on_purpose),
+    ("overlays/job-many", "ConfigMap", ("data", "models.yaml"), "version: 1\nmodels: []\n", sets.many_models_and_a_branch),
+    ("overlays/job-locked", "Job", (*JOB, "args", 1), "--models", lists.what_is_locked_is_what_is_listed),
+    ("overlays/job-locked", "ConfigMap", ("data", "models.lock"), NOTHING, lists.lists_are_mounted_where_they_are_named),
+    ("overlays/job-locked", "ConfigMap", ("data", "models.lock"), '{"models": []}', lists.what_is_locked_is_what_is_listed),
+    ("overlays/job-locked", "ConfigMap", ("data", "models.yaml"), "models: [{name: a, source: b}]", lists.what_is_locked_is_what_is_listed),
+    ("combined/overlays/job-many with prune", "CronJob", (*CRON, "args"), ["prune", "--models", "x"], lists.models_that_are_not_listed_go_only_if_asked_for),
+    ("combined/overlays/job-locked with prune and prune-unlisted", "CronJob", (*CRON, "args", 5), "1h", lists.models_that_are_not_listed_go_only_if_asked_for),
+    ("combined/overlays/job-locked with prune and prune-unlisted", "CronJob", (*CRON, "volumeMounts"), [], lists.lists_are_mounted_where_they_are_named),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "securityContext", "runAsUser"), 0, pods.every_container_is_restricted),
     ("base", "Deployment", (*FETCH, "terminationMessagePolicy"), NOTHING, pods.every_container_is_restricted),

@@ -113,6 +113,11 @@ def every_source_is_pinned_or_a_branch_on_purpose(manifests):
             assert source.endswith("@main"), f"{where}: {source}"
             branches.add(where)
     assert branches == {"overlays/refresh/cronjob.yaml"}, f"branches in {branches}"
+    for pod in manifests.pods():
+        for container in pod.weightlift():
+            for path, text in pod.files(container).items():
+                for source in re.findall(r"hf://[^\s\"]+", text):
+                    assert re.fullmatch(PINNED, source), f"{pod.where}, {path}: {source}"
 
 
 def a_patch_with_args_shows_its_image(manifests):

@@ -3,6 +3,8 @@
 import os
 import re
 import subprocess
+import tempfile
+from pathlib import Path
 
 # Where it asks nobody and writes nothing: whatever it understands fails at once, and not with exit 2.
 NOWHERE = {
@@ -18,17 +20,27 @@ NOWHERE = {
 }
 
 
-def parse(binary, args, variables=()):
-    """How the program answers to `args`, without the waits that they ask for."""
+def parse(binary, args, variables=(), files=None):
+    """How the program answers to `args`, without the waits that they ask for. `files` are those of ConfigMaps."""
+    with tempfile.TemporaryDirectory() as place:
+        for path, text in (files or {}).items():
+            mounted = Path(place, path.lstrip("/"))
+            mounted.parent.mkdir(parents=True, exist_ok=True)
+            mounted.write_text(text)
+            args = [arg.replace(path, str(mounted)) for arg in args]
+        return run(binary, args, variables)
+
+
+def run(binary, args, variables):
     args = [re.sub(r"\$\(\w+\)", "0", arg) for arg in args]
     args = [arg for arg in args if not arg.startswith("--retry-timeout")]
     for n, arg in enumerate(args[:-1]):
         if arg == "--timeout":
             assert re.fullmatch(r"\d+(s|m|h)", args[n + 1]), args
             args[n + 1] = "0s"
-    run = subprocess.run([binary, *args], env={**NOWHERE, **dict(variables)}, capture_output=True, text=True, timeout=60)
-    assert run.returncode not in (0, 2), f"{args}, {variables}: {run.returncode}: {run.stderr}"
-    return run
+    done = subprocess.run([binary, *args], env={**NOWHERE, **dict(variables)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode not in (0, 2), f"{args}, {variables}: {done.returncode}: {done.stderr}"
+    return done
 
 
 def binary():
@@ -53,12 +65,13 @@ def the_real_program_parses_every_command_line(manifests):
                 line = (*container.get("command", ["/weightlift"])[1:], *args)
                 variables = [(v["name"], v["value"]) for v in container.get("env", []) if "value" in v]
                 ours = tuple((name, value) for name, value in variables if name.startswith("WEIGHTLIFT_"))
-                if (line, ours) not in seen:
-                    seen.add((line, ours))
-                    parse(path, list(line), ours)
-    assert {line[0] for line, _ in seen} == {"fetch", "wait", "prune"}, f"only {seen} are there"
+                files = pod.files(container)
+                if (line, ours, str(files)) not in seen:
+                    seen.add((line, ours, str(files)))
+                    parse(path, list(line), ours, files)
+    assert {line[0] for line, *_ in seen} == {"fetch", "wait", "prune"}, f"only {seen} are there"
     known = subprocess.run([path, "fetch", "--help"], capture_output=True, text=True, timeout=60).stdout
-    named = {name for _, ours in seen for name, _ in ours}
+    named = {name for _, ours, _ in seen for name, _ in ours}
     assert named >= {"WEIGHTLIFT_LOCK", "WEIGHTLIFT_S3_PATH_STYLE"}, f"only {named} are there"
     for name in named:
         assert f"[env: {name}=" in " ".join(known.split()), f"the program knows no {name}"
@@ -67,10 +80,17 @@ def the_real_program_parses_every_command_line(manifests):
 def a_wrong_command_line_is_noticed(_):
     """Guards the test above."""
     path = binary()
-    for wrong in (["fetch", "--nope", "hf://org/name"], ["wait"], ["fetch", "gopher://a/b"]):
+    for wrong, files in (
+        (["fetch", "--nope", "hf://org/name"], {}),
+        (["wait"], {}),
+        (["fetch", "gopher://a/b"], {}),
+        (["fetch", "--models", "/etc/x"], {"/etc/x": "version: 1\nmodels: []\n"}),
+        (["fetch", "--locked", "/etc/x"], {"/etc/x": "{}"}),
+        (["fetch", "--locked", "/etc/x"], {}),
+    ):
         if path:
             try:
-                parse(path, wrong)
+                parse(path, wrong, (), files)
             except AssertionError:
                 continue
             raise AssertionError(f"{wrong} is accepted")

@@ -29,6 +29,9 @@ COMBINED = [
     ("overlays/rwo", ["hf-token-file"]),
     ("overlays/static-pv", ["lock-kubernetes", "hf-token-file"]),
     ("overlays/job-many", ["hf-token-file"]),
+    ("overlays/job-many", ["locked", "hf-token-file", "lock-kubernetes"]),
+    ("overlays/job-many", ["prune"]),
+    ("overlays/job-locked", ["prune", "prune-unlisted"]),
     ("overlays/rwx", ["wait-only", "expect-revision", "network-policy"]),
 ]
 
@@ -128,6 +131,15 @@ class Pod:
             t["metadata"]["name"]: {"template": t} for t in templates
         }
 
+    def files(self, container):
+        """What a container finds of the ConfigMaps of its set, by path."""
+        maps = {r["metadata"]["name"]: r["data"] for r in self.objects.of("ConfigMap")}
+        volumes, found = self.volumes(), {}
+        for mount in container.get("volumeMounts", []):
+            name = volumes[mount["name"]].get("configMap", {}).get("name")
+            found |= {f"{mount['mountPath']}/{key}": text for key, text in maps.get(name, {}).items()}
+        return found
+
     def job(self):
         spec = self.owner["spec"]
         return spec["jobTemplate"]["spec"] if self.owner["kind"] == "CronJob" else spec
@@ -180,3 +192,8 @@ def render_combined(kubectl, directory, resource, components):
 def models_mount(container):
     mounts = [mount for mount in container.get("volumeMounts", []) if mount["name"] == "models"]
     return mounts[0] if len(mounts) == 1 else None
+
+
+def after(args, flag):
+    """The values of a flag."""
+    return [args[n + 1] for n, arg in enumerate(args[:-1]) if arg == flag]
