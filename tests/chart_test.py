@@ -40,6 +40,16 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = {"source": f"hf://org/name@{COMMIT}", "dest": "llama-3-8b"}
 OTHER = {"source": "s3://bucket/adapters/", "dest": "adapters/one_two.v3"}
 WAITING = {"download": {"kind": "none"}, "server": {"enabled": True, "waitOnly": True}}
+PLACE = "/etc/weightlift"
+# A models file and what `pin` makes of it; the second model is of a branch, and has no name there.
+FILE = f"""version: 1
+models:
+  - name: llama-3-8b
+    source: hf://org/name@{COMMIT}
+  - source: hf://BAAI/BGE-M3@main
+    exclude: [onnx/*]
+"""
+LOCK = (ROOT / "manifests" / "components" / "locked" / "models.lock").read_text()
 SNAPSHOT = {"kind": "VolumeSnapshot", "name": "filled", "apiGroup": "snapshot.storage.k8s.io"}
 
 
@@ -91,6 +101,43 @@ GOOD = {
             }
         },
         "Deployment Job PersistentVolumeClaim Service",
+    ),
+    "a models file": ({"models": [], "modelsFile": FILE}, "ConfigMap Job PersistentVolumeClaim"),
+    "a models file at night, and a server of it": (
+        {
+            "models": [],
+            "modelsFile": FILE,
+            "lock": "kubernetes",
+            "download": {"kind": "cronjob"},
+            "server": {"enabled": True, "model": "bge-m3"},
+        },
+        "ConfigMap CronJob Deployment PersistentVolumeClaim Role RoleBinding Service ServiceAccount",
+    ),
+    "a lock file": (
+        {"models": [], "modelsLock": LOCK, "extraArgs": ["--retry-timeout=10m"]},
+        "ConfigMap Job PersistentVolumeClaim",
+    ),
+    "a lock file, and a server of it": (
+        {"models": [], "modelsLock": LOCK, "server": {"enabled": True, "model": "llama-3-8b"}},
+        "ConfigMap Deployment Job PersistentVolumeClaim Service",
+    ),
+    "a lock file, and a server that waits": (
+        {"models": [], "modelsLock": LOCK, "server": {"enabled": True, "model": "llama-3-8b", "waitOnly": True}},
+        "ConfigMap Deployment Job PersistentVolumeClaim Service",
+    ),
+    "a server that waits for what a models file names, and nothing that fetches": (
+        {"models": [], "modelsFile": FILE, **WAITING, "server": {**WAITING["server"], "model": "bge-m3"}},
+        "Deployment PersistentVolumeClaim Service",
+    ),
+    "a lock file, and what is not listed goes": (
+        {
+            "models": [],
+            "modelsFile": FILE,
+            "modelsLock": LOCK,
+            "prune": {"enabled": True, "unlisted": True},
+            "extraEnv": [{"name": "BUCKET", "value": "acme-models"}],
+        },
+        "ConfigMap CronJob Job PersistentVolumeClaim",
     ),
     "prune": (
         {"prune": {"enabled": True, "keepRevisions": 0, "olderThan": "90d"}},
@@ -192,10 +239,33 @@ BAD_FOR_SCHEMA = {
     "claims of resources, which the pods would not have": ({"resources": {"claims": [{"name": "gpu"}]}}, "claims"),
     "claims of the server": ({"server": {"resources": {"claims": [{"name": "gpu"}]}}}, "claims"),
     "a token in the values": ({"huggingface": {"token": "hf_x"}}, "token"),
+    "a models file that is no text": ({"modelsFile": {"version": 1}}, "modelsFile"),
+    "a lock file that no ConfigMap can hold": ({"models": [], "modelsLock": " " * (1 << 20) + "{}"}, "modelsLock"),
     "a word for a boolean": ({"s3": {"anonymous": "yes"}}, "anonymous"),
 }
 BAD_FOR_TEMPLATES = {
     "no model": ({"models": []}, "models is empty"),
+    "a list and a models file": ({"modelsFile": FILE}, "models is given beside"),
+    "a list and a lock file": ({"modelsLock": LOCK}, "models is given beside"),
+    "a models file and a lock file": (
+        {"models": [], "modelsFile": FILE, "modelsLock": LOCK},
+        "modelsFile is given beside modelsLock",
+    ),
+    "what is not listed goes, without a models file": (
+        {"models": [], "modelsLock": LOCK, "prune": {"enabled": True, "unlisted": True}},
+        "prune.unlisted needs modelsFile",
+    ),
+    "a models file that is no YAML": ({"models": [], "modelsFile": "models: [}"}, "modelsFile cannot be read"),
+    "a lock file that is no JSON": ({"models": [], "modelsLock": FILE}, "modelsLock cannot be read"),
+    "a models file of no model": ({"models": [], "modelsFile": "version: 1\n"}, "modelsFile names no models"),
+    "a server of which model of the file": (
+        {"models": [], "modelsFile": FILE, "server": {"enabled": True}},
+        "server.model is empty",
+    ),
+    "a server of no model of the lock file": (
+        {"models": [], "modelsLock": LOCK, "server": {"enabled": True, "model": "bge-m3"}},
+        "is no dest of models.lock",
+    ),
     "one dest twice": ({"models": [MODEL, MODEL]}, "two models have the dest"),
     "two dests, one name": (
         {"models": [{**MODEL, "dest": "a.b"}, {**MODEL, "dest": "a-b"}]},
@@ -252,7 +322,9 @@ def the_comparison_sees_a_small_difference():
 
 
 def helm_lints_the_chart():
-    for values in [base_values()] + [good(values) for values, _ in GOOD.values()]:
+    of_ci = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "ci").glob("*-values.yaml"))]
+    assert len(of_ci) == 2, "where are the values for CI?"
+    for values in of_ci + [good(values) for values, _ in GOOD.values()]:
         report = helm.lint(CHART, {**values, "namespace": {"create": False}}, namespace=NAMESPACE, strict=True)
         assert not report["errors"], report["errors"]
 
@@ -408,11 +480,101 @@ def the_real_program_parses_every_command_line():
     path = program.binary()
     if not path:
         return "WEIGHTLIFT_TEST_BIN is not set"
-    ours = [c for _, pod in every_pod() for c in containers(pod) if "weightlift/weightlift:" in c["image"]]
-    seen = {tuple(container["args"]) for container in ours}
-    for args in seen:
-        program.parse(path, list(args))
+    seen = set()
+    for name, (values, _) in [("base", (base_values(), "")), *GOOD.items()]:
+        resources = render(good(values))
+        for _, pod in pods(resources):
+            for container in containers(pod):
+                if "weightlift/weightlift:" in container["image"]:
+                    variables = [(v["name"], v["value"]) for v in container.get("env", []) if v["name"] == "BUCKET"]
+                    program.parse(path, container["args"], variables, mounted(resources, pod, container))
+                    seen.add(tuple(container["args"]))
     assert {args[0] for args in seen} == {"fetch", "wait", "prune"}, f"only {seen} are there"
+
+
+def lists_are_mounted_where_they_are_named():
+    """With the arguments, and the file as it was given."""
+    expected = {
+        "a models file": [["fetch", "--models", f"{PLACE}/models.yaml"]],
+        "a models file at night, and a server of it": [
+            ["fetch", "--lock", "kubernetes", "--models", f"{PLACE}/models.yaml"],
+            ["fetch", "--lock", "kubernetes", "--models", f"{PLACE}/models.yaml", "--only", "bge-m3",
+             "--link", "/model/current"],
+        ],
+        "a lock file": [["fetch", "--retry-timeout=10m", "--locked", f"{PLACE}/models.lock"]],
+        "a lock file, and a server of it": [
+            ["fetch", "--locked", f"{PLACE}/models.lock"],
+            ["fetch", "--locked", f"{PLACE}/models.lock", "--only", "llama-3-8b", "--link", "/model/current"],
+        ],
+        "a lock file, and a server that waits": [["fetch", "--locked", f"{PLACE}/models.lock"]],
+        "a server that waits for what a models file names, and nothing that fetches": [],
+        "a lock file, and what is not listed goes": [
+            ["fetch", "--locked", f"{PLACE}/models.lock"],
+            ["prune", "--yes", "--keep-revisions=1", "--older-than=720h", f"--models={PLACE}/models.yaml"],
+        ],
+    }  # fmt: skip
+    for name, (values, _) in GOOD.items():
+        resources, found = render(good(values)), []
+        for where, pod in pods(resources):
+            for container in containers(pod):
+                files = mounted(resources, pod, container)
+                for path in re.findall(r"/etc/weightlift/[\w.]+", " ".join(container["args"])):
+                    found.append(container["args"])
+                    given = {f"{PLACE}/models.yaml": "modelsFile", f"{PLACE}/models.lock": "modelsLock"}[path]
+                    assert files[path] == values[given], f"{name}, {where}: {path} is {files.get(path)}"
+                    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "models-list"]
+                    assert mount["readOnly"] is True, f"{name}, {where}: {mount}"
+                assert bool(files) == (PLACE in str(container["args"])), f"{name}, {where}: {container['args']}"
+        assert sorted(found) == expected.get(name, []), f"{name}: {found}"
+
+
+def another_list_is_another_config_map_and_job():
+    for key, text in (("modelsFile", FILE), ("modelsLock", LOCK)):
+        names = []
+        for models in (text, text, text.replace(COMMIT, "1" * 40)):
+            resources = render({"models": [], key: models})
+            (config,) = [r for r in resources if r["kind"] == "ConfigMap"]
+            assert config["immutable"] is True, config
+            names.append((config["metadata"]["name"], job_name(named(resources))))
+        assert names[0] == names[1], names
+        assert names[0][0] != names[2][0] and names[0][1] != names[2][1], names
+
+
+def who_waits_for_a_list_waits_for_its_commit():
+    for name, model, commit in (
+        ("a lock file, and a server that waits", "llama-3-8b", COMMIT),
+        ("a server that waits for what a models file names, and nothing that fetches", "llama-3-8b", COMMIT),
+        ("a server that waits for what a models file names, and nothing that fetches", "bge-m3", None),
+    ):
+        values = copy.deepcopy(GOOD[name][0])
+        values["server"]["model"] = model
+        (waiting,) = deployment(values)["template"]["spec"]["initContainers"]
+        args = waiting["args"]
+        found = [args[n + 1] for n, arg in enumerate(args) if arg == "--expect-revision"]
+        assert args[0] == "wait" and f"/data/models/{model}" in args and found == [commit] * bool(commit), args
+
+
+def what_is_not_listed_stays_unless_asked_for():
+    for name, (values, _) in GOOD.items():
+        for where, pod in pods(render(good(values))):
+            for container in (c for c in containers(pod) if c["args"][0] == "prune"):
+                asked = values["prune"].get("unlisted", False)
+                assert ("--models" in " ".join(container["args"])) == asked, f"{name}, {where}: {container['args']}"
+                env = container.get("env", [])
+                assert env == (values["extraEnv"] if asked else []), f"{name}, {where}: {env}"
+    assert "WARNING: at night" in notes(GOOD["a lock file, and what is not listed goes"][0])
+    assert "WARNING" not in notes(GOOD["a lock file"][0])
+
+
+def mounted(resources, pod, container):
+    """What a container finds of the ConfigMaps that are rendered, by path."""
+    maps = {r["metadata"]["name"]: r["data"] for r in resources if r["kind"] == "ConfigMap"}
+    volumes = {v["name"]: v.get("configMap", {}).get("name") for v in pod["volumes"]}
+    return {
+        f"{mount['mountPath']}/{key}": text
+        for mount in container["volumeMounts"]
+        for key, text in maps.get(volumes[mount["name"]], {}).items()
+    }
 
 
 def a_job_gives_up_on_permanent_failures_only():
@@ -722,6 +884,10 @@ TESTS = [
     the_server_loads_what_is_fetched,
     the_arguments_are_those_of_weightlift,
     the_real_program_parses_every_command_line,
+    lists_are_mounted_where_they_are_named,
+    another_list_is_another_config_map_and_job,
+    who_waits_for_a_list_waits_for_its_commit,
+    what_is_not_listed_stays_unless_asked_for,
     a_job_gives_up_on_permanent_failures_only,
     an_upgrade_with_another_model_is_another_job,
     long_names_stay_valid,

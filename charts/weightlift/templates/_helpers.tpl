@@ -25,6 +25,48 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- . | lower | replace "/" "-" | replace "." "-" | replace "_" "-" | trimAll "-" -}}
 {{- end }}
 
+{{- /* The file that is fetched, empty for the list in the values. */}}
+{{- define "weightlift.list" -}}
+{{- if .Values.modelsLock -}}
+models.lock
+{{- else if .Values.modelsFile -}}
+models.yaml
+{{- end -}}
+{{- end }}
+
+{{- define "weightlift.listData" -}}
+{{- with .Values.modelsFile }}
+models.yaml: {{ . | quote }}
+{{- end }}
+{{- with .Values.modelsLock }}
+models.lock: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{- /* Another list is another ConfigMap, so that no pod finds an older one that its node still has. */}}
+{{- define "weightlift.listName" -}}
+{{- printf "%s-models-%s" (include "weightlift.fullname" .) (include "weightlift.listData" . | sha256sum | trunc 8) -}}
+{{- end }}
+
+{{- /* JSON: each DEST with the revision that it is pinned to, empty for a branch. */}}
+{{- define "weightlift.revisions" -}}
+{{- $revisions := dict -}}
+{{- range .Values.models -}}
+{{- $_ := set $revisions .dest (.expectRevision | default (regexFind "@[0-9a-f]{40}$" .source | trimPrefix "@")) -}}
+{{- end -}}
+{{- range (fromJson (.Values.modelsLock | default "{}")).models -}}
+{{- $_ := set $revisions .name .revision -}}
+{{- end -}}
+{{- if not .Values.modelsLock -}}
+{{- range (fromYaml .Values.modelsFile).models -}}
+{{- $source := .source | toString -}}
+{{- $name := .name | default (regexReplaceAll "@[^@/]*$" $source "" | base | lower) | toString -}}
+{{- $_ := set $revisions $name (.expect | default (regexFind "@[0-9a-f]{40}$" $source | trimPrefix "@")) -}}
+{{- end -}}
+{{- end -}}
+{{- $revisions | toJson -}}
+{{- end }}
+
 {{- define "weightlift.serverName" -}}
 {{- .Values.server.name | default (include "weightlift.fullname" .) -}}
 {{- end }}
@@ -74,6 +116,11 @@ capabilities:
 {{- if eq .root.Values.lock "kubernetes" }}{{ $args = concat $args (list "--lock" "kubernetes") }}{{ end -}}
 {{- if .root.Values.s3.pathStyle }}{{ $args = append $args "--s3-path-style" }}{{ end -}}
 {{- if .root.Values.s3.anonymous }}{{ $args = append $args "--s3-anonymous" }}{{ end -}}
+{{- $list := include "weightlift.list" .root -}}
+{{- if $list -}}
+{{- $args = concat $args .root.Values.extraArgs (list (ternary "--locked" "--models" (eq $list "models.lock")) (printf "/etc/weightlift/%s" $list)) -}}
+{{- if .link }}{{ $args = concat $args (list "--only" .model.dest) }}{{ end -}}
+{{- else -}}
 {{- range .model.include }}{{ $args = append $args (printf "--include=%s" .) }}{{ end -}}
 {{- range .model.exclude }}{{ $args = append $args (printf "--exclude=%s" .) }}{{ end -}}
 {{- if .model.all }}{{ $args = append $args "--all" }}{{ end -}}
@@ -81,6 +128,7 @@ capabilities:
 {{- with .model.expectRevision }}{{ $args = append $args (printf "--expect-revision=%s" .) }}{{ end -}}
 {{- $args = concat $args .root.Values.extraArgs (.model.args | default list) -}}
 {{- $args = concat $args (list .model.source .model.dest) -}}
+{{- end -}}
 {{- if .link }}{{ $args = concat $args (list "--link" "/model/current") }}{{ end -}}
 {{- $args | toYaml -}}
 {{- end }}
@@ -108,6 +156,11 @@ capabilities:
   volumeMounts:
     - name: models
       mountPath: /data/models
+    {{- if include "weightlift.list" .root }}
+    - name: models-list
+      mountPath: /etc/weightlift
+      readOnly: true
+    {{- end }}
     {{- if .link }}
     - name: model
       mountPath: /model
@@ -192,7 +245,7 @@ capabilities:
 {{- end }}
 {{- end }}
 
-{{- /* The volume of the models, and what a container that fetches needs. Takes root and fetch. */}}
+{{- /* The volume of the models, and what a container that fetches needs. Takes root, fetch and list. */}}
 {{- define "weightlift.volumes" -}}
 {{- $values := .root.Values -}}
 - name: models
@@ -201,6 +254,13 @@ capabilities:
     {{- if include "weightlift.readOnly" .root }}
     readOnly: true
     {{- end }}
+{{- if or .list (and .fetch (include "weightlift.list" .root)) }}
+- name: models-list
+  configMap:
+    name: {{ include "weightlift.listName" .root | quote }}
+    # An upgrade removes it. A pod of before then ends with exit 2, and does not wait for it for ever.
+    optional: true
+{{- end }}
 {{- if .fetch }}
 {{- if and $values.huggingface.secretName $values.huggingface.asFile }}
 - name: hf-token
@@ -248,7 +308,15 @@ true
 {{- /* What the schema cannot say: values that do not fit each other. */}}
 {{- define "weightlift.validate" -}}
 {{- if and .Values.prune.enabled (include "weightlift.readOnly" .) }}{{ fail "prune.enabled: nothing can be removed from a volume that is read-only" }}{{ end -}}
-{{- if not .Values.models }}{{ fail "models is empty: name at least one, with source and dest" }}{{ end -}}
+{{- $list := include "weightlift.list" . -}}
+{{- if not (or .Values.models $list) }}{{ fail "models is empty: name at least one, with source and dest, or give modelsFile or modelsLock" }}{{ end -}}
+{{- if and .Values.models $list }}{{ fail "models is given beside modelsFile or modelsLock: give one of them" }}{{ end -}}
+{{- if and .Values.modelsFile .Values.modelsLock (not .Values.prune.unlisted) }}{{ fail "modelsFile is given beside modelsLock, which alone says what to fetch: leave modelsFile out, or set prune.unlisted" }}{{ end -}}
+{{- if and .Values.prune.unlisted (not .Values.modelsFile) }}{{ fail "prune.unlisted needs modelsFile: it says which models stay" }}{{ end -}}
+{{- range $key, $parsed := dict "modelsLock" (fromJson (.Values.modelsLock | default "{}")) "modelsFile" (fromYaml .Values.modelsFile) -}}
+{{- if hasKey $parsed "Error" }}{{ fail (printf "%s cannot be read: %s" $key (get $parsed "Error")) }}{{ end -}}
+{{- if and (get $.Values $key) (not (get $parsed "models")) }}{{ fail (printf "%s names no models" $key) }}{{ end -}}
+{{- end -}}
 {{- $dests := dict -}}
 {{- $slugs := dict -}}
 {{- range .Values.models -}}
@@ -259,7 +327,9 @@ true
 {{- $_ := set $slugs $slug .dest -}}
 {{- end -}}
 {{- with .Values.server -}}
-{{- if and .enabled .model (not (hasKey $dests .model)) }}{{ fail (printf "server.model `%s` is no dest of models" .model) }}{{ end -}}
+{{- if and .enabled $list (not .model) }}{{ fail (printf "server.model is empty: say which model of %s the server loads" $list) }}{{ end -}}
+{{- $revisions := include "weightlift.revisions" $ | fromJson -}}
+{{- if and .enabled .model (not (hasKey $revisions .model)) (not (contains "${" (keys $revisions | join " "))) }}{{ fail (printf "server.model `%s` is no dest of %s" .model ($list | default "models")) }}{{ end -}}
 {{- end -}}
 {{- $name := include "weightlift.serverName" . -}}
 {{- if and .Values.server.enabled (regexMatch "^[0-9]" $name) }}{{ fail (printf "a Service's name cannot begin with a digit, as `%s` does: set server.name" $name) }}{{ end -}}
