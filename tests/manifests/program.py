@@ -28,17 +28,24 @@ def parse(binary, args, variables=(), files=None):
             mounted.parent.mkdir(parents=True, exist_ok=True)
             mounted.write_text(text)
             args = [arg.replace(path, str(mounted)) for arg in args]
-        return run(binary, args, variables)
+        return run(Path(binary).resolve(), args, variables, place)
 
 
-def run(binary, args, variables):
+def run(binary, args, variables, directory):
     args = [re.sub(r"\$\(\w+\)", "0", arg) for arg in args]
     args = [arg for arg in args if not arg.startswith("--retry-timeout")]
     for n, arg in enumerate(args[:-1]):
         if arg == "--timeout":
             assert re.fullmatch(r"\d+(s|m|h)", args[n + 1]), args
             args[n + 1] = "0s"
-    done = subprocess.run([binary, *args], env={**NOWHERE, **dict(variables)}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [binary, *args],
+        cwd=directory,
+        env={**NOWHERE, **dict(variables)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode not in (0, 2), f"{args}, {variables}: {done.returncode}: {done.stderr}"
     return done
 
@@ -96,4 +103,25 @@ def a_wrong_command_line_is_noticed(_):
             raise AssertionError(f"{wrong} is accepted")
 
 
-TESTS = [the_real_program_parses_every_command_line, a_wrong_command_line_is_noticed]
+def the_real_program_parses_the_fleet_of_the_docs(manifests):
+    """The models files of README and docs/fleet.md, and the commands of the README beside its own."""
+    path = binary()
+    if not path:
+        return
+    lock = (manifests.directory / "components" / "locked" / "models.lock").read_text()
+    variables = [("BUCKET", "acme-models"), ("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x")]
+    for page, commands in (("README.md", 6), ("docs/fleet.md", 0)):
+        text = (Path(__file__).resolve().parents[2] / page).read_text()
+        (listed,) = [block for block in blocks(text, "yaml") if "version: 1" in block]
+        lines = [line for block in blocks(text, "sh") for line in block.splitlines() if "models." in line]
+        lines = [line.split()[1:] for line in lines if line.startswith("weightlift ")]
+        assert len(lines) == commands, f"{page}: {lines}"
+        for line in [["plan", "--models", "models.yaml"], *lines]:
+            parse(path, line, variables, {"models.yaml": listed, "models.lock": lock})
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+TESTS = [the_real_program_parses_every_command_line, a_wrong_command_line_is_noticed, the_real_program_parses_the_fleet_of_the_docs]
