@@ -98,7 +98,7 @@ pub const TABLE: [Facts; 16] = [
         16,
         "conflict",
         Retry::Never,
-        "conflict: another model or foreign files at DEST, foreign objects where mirror would write, the source changed under a pin, a SOURCE that means two things",
+        "conflict: another model or foreign files at DEST, foreign objects where mirror would write, the source changed under a pin or a lock file, `pin --check` found a difference, a SOURCE that means two things",
     ),
     facts(
         Class::Unreachable,
