@@ -19,6 +19,7 @@ BREAKS = [
     ("overlays/wait-only", "Deployment", (*FETCH, "args", 5), "1" * 40, sets.whoever_waits_beside_a_pinned_fetch_waits_for_that_commit),
     ("overlays/refresh", "Deployment", (*FETCH, "args", 2), "--expect-revision", sets.whoever_waits_beside_a_pinned_fetch_waits_for_that_commit),
     ("overlays/refresh", "CronJob", ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0, "args", 6), "1h", sets.who_follows_a_branch_keeps_what_servers_read),
+    ("overlays/refresh", "CronJob", (*CRON, "args", 4), "0", sets.who_follows_a_branch_keeps_what_servers_read),
     ("overlays/prune", "CronJob", (*CRON, "args", 5), "1h", sets.who_prunes_keeps_what_servers_read),
     ("overlays/prune", "CronJob", (*CRON, "args", 1), "--keep-revisions", sets.who_prunes_keeps_what_servers_read),
     ("overlays/prune", "CronJob", (*CRON, "volumeMounts", 0, "readOnly"), True, pods.weightlift_is_called_as_it_can_be),
