@@ -239,7 +239,7 @@ BAD_FOR_SCHEMA = {
     "claims of resources, which the pods would not have": ({"resources": {"claims": [{"name": "gpu"}]}}, "claims"),
     "claims of the server": ({"server": {"resources": {"claims": [{"name": "gpu"}]}}}, "claims"),
     "a token in the values": ({"huggingface": {"token": "hf_x"}}, "token"),
-    "a models file that is no text": ({"modelsFile": {"version": 1}}, "modelsFile"),
+    "a models file that is no text": ({"models": [], "modelsFile": ["version: 1"]}, "modelsFile"),
     "a lock file that no ConfigMap can hold": ({"models": [], "modelsLock": " " * (1 << 20) + "{}"}, "modelsLock"),
     "a word for a boolean": ({"s3": {"anonymous": "yes"}}, "anonymous"),
 }
