@@ -43,8 +43,9 @@ pub struct ListArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is removed without --yes. What a model directory or another link on the volume leads to
-stays, and so does everything of a model that is being fetched. A pod that `fetch --link` has led
+Nothing is removed without --yes. What a model directory leads to stays, unless --models is given and
+names no such model; what another link on the volume leads to stays, and so does everything of a
+model that is being fetched. A pod that `fetch --link` has led
 to a kept revision cannot be seen from the volume: choose --keep-revisions and --older-than so that
 no server still reads what goes.")]
 pub struct PruneArgs {
@@ -60,8 +61,9 @@ pub struct PruneArgs {
     #[arg(long, env = "WEIGHTLIFT_OLDER_THAN", value_name = "DURATION", value_parser = text::parse_duration)]
     older_than: Option<Duration>,
 
-    /// Remove also the models that FILE, a models file, does not name, with all their revisions
-    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    /// Remove also the models that FILE, a models file, does not name, with all their revisions. Has no
+    /// variable: that of a fetch beside it must not remove models
+    #[arg(long = "models", value_name = "FILE")]
     models_file: Option<PathBuf>,
 
     /// Stop as soon as this much is free on the filesystem: 500GB, 64GiB. Unfinished attempts go first, then

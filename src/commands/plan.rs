@@ -21,7 +21,8 @@ use crate::volume::{Existing, Foreseen, Store, StoreError};
 #[derive(Debug, Serialize)]
 pub struct PlanReport {
     pub path: String,
-    /// `present`, `stale`, `restore` (it is kept on the volume), `fetch`, `extend`, `update`, `replace`.
+    /// `present`, `stale`, `restore` (it is kept on the volume), `fetch`, `extend`, `repair`,
+    /// `update`, `replace`.
     pub status: &'static str,
     pub source: String,
     pub revision: String,
