@@ -3,10 +3,11 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::fetch::FetchArgs;
+use super::fetch::{FetchArgs, LayoutKind};
 use crate::Error;
 use crate::environment;
 use crate::fleet::{Entry, MAX_BYTES, ModelsFile};
+use crate::model::hf_cache::Layout;
 use crate::model::{ModelDir, Selection, SourceUri, text};
 use crate::volume::Destination;
 
@@ -20,6 +21,7 @@ pub struct Model {
     /// Other places of the same bytes, in order of preference.
     pub also: Vec<SourceUri>,
     pub selection: Selection,
+    pub layout: Layout,
     pub destination: Destination,
     pub expect_revision: Option<String>,
 }
@@ -43,6 +45,7 @@ impl FetchArgs {
             }
             None => self.models_of_arguments()?,
         };
+        self.check_layout()?;
         if self.link.is_some() && models.len() > 1 {
             return Err(Error::Usage(format!(
                 "--link leads to one model, and there are {}; fetch them one by one",
@@ -60,6 +63,7 @@ impl FetchArgs {
 
     fn models_of_arguments(&self) -> Result<Vec<Model>, Error> {
         let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
+            all if self.layout == LayoutKind::HfCache => all.iter().map(|it| (it, None)).collect(),
             [source] => vec![(source, None)],
             all if all.len() % 2 == 0 => {
                 all.chunks_exact(2).map(|pair| (&pair[0], Some(&pair[1]))).collect()
@@ -87,14 +91,16 @@ impl FetchArgs {
         }
         let selection = self.selection();
         let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
-            let uri = SourceUri::parse(source)?;
+            let uri = self.source(source)?;
             let destination = match dest {
+                None if self.layout == LayoutKind::HfCache => self.place_in_cache(&uri)?,
                 Some(dest) => self.destination(dest)?,
                 None => self.destination(&uri.default_family())?,
             };
             let expect_revision = self.expect_revision.get(n).map(|sha| sha.to_ascii_lowercase());
             let also = also.iter().filter(|place| **place != uri).cloned().collect();
-            Ok(Model { uri, also, selection: selection.clone(), destination, expect_revision })
+            let (selection, layout) = (selection.clone(), self.layout.into());
+            Ok(Model { uri, also, selection, layout, destination, expect_revision })
         });
         models.collect()
     }
@@ -135,14 +141,21 @@ impl FetchArgs {
         let is_wanted = |entry: &Entry| self.only.is_empty() || self.only.contains(&entry.name);
         let models = listed.models.into_iter().filter(is_wanted).map(|entry| {
             let Entry { name, source, also, selection, expect } = entry;
-            let destination = self.destination(&name)?;
-            Ok(Model { uri: source, also, selection, destination, expect_revision: expect })
+            let layout = Layout::from(self.layout);
+            let destination = match layout {
+                Layout::HfCache => self.place_in_cache(&source)?,
+                Layout::Plain => self.destination(&name)?,
+            };
+            Ok(Model { uri: source, also, selection, layout, destination, expect_revision: expect })
         });
         models.collect()
     }
 
     /// Whether `root` is one that holds models, and not just the directory above a DEST.
     pub fn is_shared_root(&self, root: &Path) -> bool {
+        if self.layout == LayoutKind::HfCache {
+            return true;
+        }
         let named = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
         std::path::absolute(named).is_ok_and(|named| named == *root)
     }
@@ -175,11 +188,7 @@ impl FetchArgs {
     fn destination(&self, dest: &str) -> Result<Destination, Error> {
         let named = self.root.is_some();
         let root = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
-        let root = std::path::absolute(&root)
-            .map_err(|_| Error::Usage("--root is no usable directory name".into()))?;
-        if root.to_str().is_none_or(|root| root.chars().any(text::is_control)) {
-            return Err(Error::Usage("--root is no usable directory name".into()));
-        }
+        let root = absolute(&root).ok_or_else(unusable_root)?;
         let shown = text::inert(dest, 200);
         let refuse = |why: &str| Error::Usage(format!("DEST `{shown}` {why}"));
         if dest.contains("://") {
@@ -206,6 +215,15 @@ impl FetchArgs {
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
     }
+}
+
+pub(super) fn unusable_root() -> Error {
+    Error::Usage("--root is no usable directory name".into())
+}
+
+pub(super) fn absolute(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    path.to_str().is_some_and(|path| !path.chars().any(text::is_control)).then_some(path)
 }
 
 /// The text of a models file, if it can be one.

@@ -173,7 +173,7 @@ impl Fetch<'_> {
                 _ => "updated",
             },
         };
-        let outcome = Outcome::of(status, &store.family_path(), &sentinel);
+        let outcome = Outcome::of(status, &store.path_to_load(&sentinel), &sentinel);
         let mut outcome = self.led(wanted, store, &sentinel, outcome)?;
         outcome.fetched_bytes = progress.fetched_bytes.load(Relaxed);
         Ok(outcome.ended(wanted.started))
@@ -188,10 +188,15 @@ impl Fetch<'_> {
     ) -> Result<(Chosen, Vec<RemoteFile>), Error> {
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let selection = wanted.selection;
-        let also = match store.head()? {
-            Some(head) if !self.args.replace => head.asked_by_others(&wanted.model.uri, selection),
-            _ => Vec::new(),
-        };
+        let mut also = Vec::new();
+        let heads = if self.args.replace { Vec::new() } else { store.heads(&revision)? };
+        for asked in
+            heads.into_iter().flat_map(|it| it.asked_by_others(&wanted.model.uri, selection))
+        {
+            if !also.contains(&asked) {
+                also.push(asked);
+            }
+        }
         let Selected { files, left_out, warnings, hint } =
             selection.apply_with(&also, files, refused)?;
         warnings.iter().for_each(|warning| self.screen.warn(warning));

@@ -17,6 +17,7 @@ mod fetch_s3;
 mod hostile;
 mod hub_mirrors;
 mod mirrors;
+mod real_hf_cache;
 mod real_peers;
 mod s3_credentials;
 mod s3_settings;
