@@ -13,7 +13,7 @@ use crate::engine::{self, Proof};
 use crate::lock::Heartbeat;
 use crate::model::{
     Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, There,
-    decide, is_index, is_pickle,
+    decide, is_index, is_pickle, text,
 };
 use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
@@ -146,6 +146,13 @@ impl Fetch<'_> {
         }
         self.end(staging, store);
         self.pass_on(source);
+        if store.lists_more(&sentinel)? {
+            self.screen.warn(&format!(
+                "the Hub's client has listed all files of this commit in the cache, and {} are left out: a server \
+                 that asks for all of them without the network fails; fetch with --all, or tell it which it needs",
+                text::files(sentinel.left_out.len())
+            ));
+        }
         if let Published::Replaced { previous } = &published {
             self.screen.say(&format!(
                 "the previous revision is kept at `{}`; remove it when no server reads it any more",

@@ -121,6 +121,7 @@ mod tests {
             uri: SourceUri::parse("hf://org/name").expect("a source"),
             also: Vec::new(),
             selection: Selection::default(),
+            layout: crate::model::hf_cache::Layout::Plain,
             destination: Destination { root: "/m".into(), family },
             expect_revision: None,
         }

@@ -119,12 +119,15 @@ fn the_hubs_own_client_goes_on_with_the_cache_and_so_do_we() {
         let one = home.hub.commit(REPO);
         let download = || {
             let mut command = python(&client, &home.volume.root(), &home.hub);
-            command.args(["-c", "from huggingface_hub import snapshot_download as d; print(d('org/tiny'))"]);
+            command.args([
+                "-c",
+                "from huggingface_hub import snapshot_download as d; print(d('org/tiny'))",
+            ]);
             lines(command)
         };
         home.hub.log().clear();
         assert_eq!(download(), [home.snapshot(&one).display().to_string()]);
-        let fetched = || home.hub.count("GET", "/resolve/");
+        let fetched = || home.hub.count("GET", "resolve");
         assert_eq!(fetched(), 0, "{name}: what is there is not downloaded again");
         // The next revision is theirs: one file is new to the cache.
         let next = tiny().with("config.json", "{\"next\": true}");
@@ -172,9 +175,11 @@ fn the_hubs_own_check_of_a_cache_agrees() {
     let Some((_, client)) = clients().into_iter().find(|(name, _)| *name == "new") else { return };
     let home = Home::filled();
     let verify = || {
-        let code = "import sys; from huggingface_hub.cli.hf import main; sys.argv[0] = 'hf'; main()";
+        let code =
+            "import sys; from huggingface_hub.cli.hf import main; sys.argv[0] = 'hf'; main()";
         let mut command = python(&client, &home.volume.root(), &home.hub);
-        let arguments = ["cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files"];
+        let arguments =
+            ["cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files"];
         command.args(["-c", code]).args(arguments).output().unwrap()
     };
     let agreed = verify();

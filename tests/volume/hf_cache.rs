@@ -275,7 +275,9 @@ fn damage_is_found_and_mended() {
             std::fs::write(&blob, b"short").unwrap();
         }),
         ("blob gone", &|| std::fs::remove_file(&blob).unwrap()),
-        ("link gone", &|| std::fs::remove_file(home.snapshot(&commit).join("a/again.json")).unwrap()),
+        ("link gone", &|| {
+            std::fs::remove_file(home.snapshot(&commit).join("a/again.json")).unwrap()
+        }),
         ("snapshot gone", &|| std::fs::remove_dir_all(home.snapshot(&commit)).unwrap()),
     ];
     for (what, damage) in damage {
@@ -457,31 +459,17 @@ fn several_models_go_into_one_cache() {
 
 #[test]
 fn what_lies_in_the_way_is_said_and_stays() {
-    let plants: [(&str, &dyn Fn(&Home)); 4] = [
-        ("a link", &|home| {
-            std::fs::create_dir_all(home.volume.root().join("hub")).unwrap();
-            symlink("/etc", home.repo()).unwrap();
-        }),
-        ("blobs", &|home| {
-            std::fs::create_dir_all(home.repo()).unwrap();
-            symlink(home.volume.path("away"), home.repo().join("blobs")).unwrap();
-        }),
-        ("snapshots", &|home| {
-            std::fs::create_dir_all(home.repo()).unwrap();
-            symlink(home.volume.path("away"), home.repo().join("snapshots")).unwrap();
-        }),
-        ("refs", &|home| {
-            std::fs::create_dir_all(home.repo()).unwrap();
-            symlink(home.volume.path("away"), home.repo().join("refs")).unwrap();
-        }),
-    ];
-    for (what, plant) in plants {
+    for below in ["", "blobs", "snapshots", "refs", ".weightlift-complete"] {
         let home = Home::new();
-        std::fs::create_dir(home.volume.path("away")).unwrap();
-        plant(&home);
+        let (away, plant) = (home.volume.path("away"), home.repo().join(below));
+        std::fs::create_dir(&away).unwrap();
+        let plant = Path::new(plant.to_str().unwrap().trim_end_matches('/'));
+        std::fs::create_dir_all(plant.parent().unwrap()).unwrap();
+        symlink(&away, plant).unwrap();
         let run = home.fetch(&["hf://org/tiny"]).run();
-        assert!([14, 16].contains(&run.code), "{what}: {} {}", run.code, run.stderr);
-        assert_eq!(list(&home.volume.path("away")), Vec::<PathBuf>::new(), "{what}");
+        assert!([14, 16].contains(&run.code), "{below}: {} {}", run.code, run.stderr);
+        assert_eq!(list(&away), Vec::<PathBuf>::new(), "{below}");
+        assert_eq!(std::fs::read_link(plant).unwrap(), away, "{below}");
     }
     // A link in a snapshot or among the blobs is not followed out of the cache, whatever it leads to.
     let home = Home::new();
@@ -498,4 +486,69 @@ fn what_lies_in_the_way_is_said_and_stays() {
     home.assert_holds(&commit, &model());
     assert!(!place.is_symlink());
     assert!(std::fs::read(&outside).unwrap() == blob.to_vec());
+}
+
+#[test]
+fn list_has_a_line_for_each_repo() {
+    let home = Home::new();
+    let one = home.hub.commit(REPO);
+    home.fetch(&["hf://org/tiny"]).run().assert_success();
+    let list = || {
+        let mut command = weightlift();
+        command.args(["list", "--output", "json", "--root"]).arg(home.volume.root());
+        json(&command.run().assert_success())
+    };
+    for commit in [one, home.hub.move_branch(REPO, "main", revision(2))] {
+        home.fetch(&["hf://org/tiny"]).run().assert_success();
+        let told = list();
+        assert_eq!(told["family"], "hub/models--org--tiny");
+        assert_eq!(
+            (&told["status"], &told["revision"]),
+            (&"published".into(), &commit.as_str().into())
+        );
+        assert_eq!(told["revision_path"], home.snapshot(&commit).to_str().unwrap());
+        assert_eq!(told["problems"], Value::Array(vec![]));
+    }
+}
+
+#[test]
+fn a_client_that_knows_of_more_files_is_warned_of() {
+    let home = Home::of(tiny());
+    let commit = home.hub.commit(REPO);
+    let run = home.fetch(&["hf://org/tiny"]).run().assert_success();
+    assert!(!run.stderr.contains("the Hub's client has listed"), "{}", run.stderr);
+    write(&home.repo().join("trees").join(format!("{commit}.json")), b"{}");
+    std::fs::remove_dir_all(home.snapshot(&commit)).unwrap();
+    home.fetch(&["hf://org/tiny"])
+        .run()
+        .assert_success()
+        .assert_says("the Hub's client has listed");
+    std::fs::remove_dir_all(home.snapshot(&commit)).unwrap();
+    let run = home.fetch(&["hf://org/tiny", "--all"]).run().assert_success();
+    assert!(!run.stderr.contains("the Hub's client has listed"), "{}", run.stderr);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn where_directories_cannot_be_renamed_a_snapshot_is_filled_if_that_is_asked_for() {
+    use crate::support::tracer::{Act, traced};
+    use nix::errno::Errno;
+    let home = Home::new();
+    let commit = home.hub.commit(REPO);
+    let run = |arguments: &[&str]| {
+        traced(&home.fetch(arguments), &home.volume.path(""), |call| {
+            let is_of_directory = call.path.ends_with("probe-c")
+                || call.path.parent().is_some_and(|above| above.ends_with("snapshots"));
+            match call.name {
+                "renameat2" => Act::Fail(Errno::EINVAL),
+                "renameat" if is_of_directory => Act::Fail(Errno::EPERM),
+                _ => Act::Pass,
+            }
+        })
+    };
+    run(&["hf://org/tiny"]).assert_code(14);
+    assert!(!home.snapshot(&commit).exists());
+    run(&["hf://org/tiny", "--allow-degraded"]).assert_success();
+    home.assert_holds(&commit, &model());
+    assert_eq!(home.named("main"), commit);
 }

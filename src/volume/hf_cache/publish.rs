@@ -50,6 +50,7 @@ impl Staging {
         } else {
             let before = store.head()?;
             self.add_snapshot(&repo, sentinel, publication.allow_degraded)?;
+            repo.dir.make_child(REFS)?;
             store.sync_cached(&repo, commit)?;
             self.add_sentinel(&repo, commit)?;
             if before.or(there).is_some() { Published::Refilled } else { Published::New }

@@ -1,6 +1,7 @@
 //! What lies in the directory of one repo.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -9,7 +10,7 @@ use super::super::existing::{Existing, with_sentinel_at};
 use super::super::files::{Blobs, PublishedFiles};
 use super::super::layout::CACHE_SENTINELS;
 use crate::fs::{Dir, FsError, Kind};
-use crate::model::hf_cache::{BLOBS, REFS, SNAPSHOTS, commit_in};
+use crate::model::hf_cache::{BLOBS, REFS, SNAPSHOTS, TREES, commit_in};
 use crate::model::{Sentinel, SentinelHead, SentinelProblem};
 
 /// A commit and a line end.
@@ -73,7 +74,23 @@ impl CachedRepo {
         self.with_sentinel(commit, Sentinel::read)
     }
 
-    fn with_sentinel<T>(
+    /// When the sentinel of `commit` was written, since 1970.
+    pub fn published(&self, commit: &str) -> Result<Option<Duration>, StoreError> {
+        let Some(sentinels) = self.dir.child(CACHE_SENTINELS)? else { return Ok(None) };
+        Ok(sentinels.modified_of(&sentinel_name(commit))?)
+    }
+
+    pub fn snapshot_path(&self, commit: &str) -> PathBuf {
+        self.dir.path().join(SNAPSHOTS).join(commit)
+    }
+
+    /// Whether a client has noted what all the commit lists: without the network it wants all of that.
+    pub fn is_listed(&self, commit: &str) -> Result<bool, StoreError> {
+        let Some(trees) = self.dir.child(TREES)? else { return Ok(false) };
+        Ok(trees.kind(&sentinel_name(commit))?.is_some())
+    }
+
+    pub fn with_sentinel<T>(
         &self,
         commit: &str,
         read: impl FnOnce(std::fs::File) -> Result<T, SentinelProblem>,
@@ -111,7 +128,7 @@ impl CachedRepo {
     }
 }
 
-/// The sentinel of a commit, in the directory of them.
+/// The file about a commit, in a directory of such files.
 pub(super) fn sentinel_name(commit: &str) -> String {
     format!("{commit}.json")
 }
@@ -159,6 +176,6 @@ impl CachedSnapshot {
     }
 
     pub fn path(&self) -> PathBuf {
-        self.repo.dir.path().join(SNAPSHOTS).join(&self.commit)
+        self.repo.snapshot_path(&self.commit)
     }
 }

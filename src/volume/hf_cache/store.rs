@@ -123,6 +123,15 @@ impl Store {
         staging.end(self)
     }
 
+    /// Whether a client of the Hub will miss files of `sentinel` that were left out.
+    pub fn lists_more(&self, sentinel: &Sentinel) -> Result<bool, StoreError> {
+        if self.cache.is_none() || sentinel.left_out.is_empty() {
+            return Ok(false);
+        }
+        let repo = self.cached_repo()?;
+        Ok(repo.map(|repo| repo.is_listed(&sentinel.revision)).transpose()?.unwrap_or_default())
+    }
+
     /// Everything that was published of the model which a publication of `revision` must not take away.
     pub fn heads(&self, revision: &str) -> Result<Vec<SentinelHead>, StoreError> {
         let there = match &self.cache {
