@@ -86,7 +86,6 @@ fn a_cache_of_the_hubs_clients_that_is_killed_anywhere_has_nothing_or_all() {
     Scene::first(Layout::HfCache).is_killed_anywhere();
     Scene::update(Layout::HfCache).is_killed_anywhere();
     Scene::back(Layout::HfCache).is_killed_anywhere();
-    Scene::of(Layout::HfCache, None, many_small()).is_killed_anywhere();
 }
 
 #[test]
