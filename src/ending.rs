@@ -187,7 +187,7 @@ fn shortened<'a>(ends: impl Iterator<Item = (&'a str, &'static str)>) -> serde_j
     let mut room = MAX_MESSAGE_BYTES / 3;
     let fits = ends.take_while(|(path, end)| {
         let bytes = path.len() + end.len() + 6;
-        room = room.checked_sub(bytes).unwrap_or_default();
+        room = room.saturating_sub(bytes);
         room > 0
     });
     fits.map(|(path, end)| (path.to_owned(), end.into())).collect::<serde_json::Map<_, _>>().into()

@@ -29,11 +29,15 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 108] = [
+pub const VARIABLES: [Variable; 112] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
     variable("WEIGHTLIFT_MODELS", Part::Flags, "`--models`"),
+    variable("WEIGHTLIFT_LOCKED", Part::Flags, "`--locked`"),
+    variable("WEIGHTLIFT_CHECK", Part::Flags, "`--check`"),
+    variable("WEIGHTLIFT_UPGRADE", Part::Flags, "`--upgrade`"),
+    variable("WEIGHTLIFT_DRY_RUN", Part::Flags, "`--dry-run`"),
     variable("WEIGHTLIFT_ONLY", Part::Flags, "`--only`"),
     variable("WEIGHTLIFT_ALSO", Part::Flags, "`--also`"),
     variable("WEIGHTLIFT_ADOPT", Part::Flags, "`--adopt`"),

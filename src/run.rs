@@ -10,10 +10,13 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, FetchArgs, LogKind, Model, Output};
+use crate::commands::beside::Beside;
+use crate::commands::plan::{self, Claimed};
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::several::{self, Ended, no_thread};
-use crate::commands::{Outcome, list, prune, verify, wait};
-use crate::ending::{Done, Ending, failed};
+use crate::commands::shared::Fetch;
+use crate::commands::{Outcome, list, pin, prune, verify, wait};
+use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
 use crate::environment;
 use crate::error::{Class, Error};
@@ -78,11 +81,12 @@ fn stopped(reason: StopReason, state: &RunState) -> Error {
 /// How long the run may take in all, if that has an end.
 fn time_allowed(command: &Command) -> Option<TimeAllowed> {
     let (flag, time) = match command {
-        Command::Fetch(args) => ("--deadline", args.deadline.deadline),
+        Command::Fetch(args) | Command::Plan(args) => ("--deadline", args.deadline.deadline),
         Command::Verify(args) => ("--deadline", args.deadline.deadline),
         Command::Wait(args) => ("--timeout", Some(args.timeout)),
         Command::List(args) => ("--deadline", args.deadline.deadline),
         Command::Prune(args) => ("--deadline", args.deadline.deadline),
+        Command::Pin(args) => ("--deadline", args.deadline.deadline),
     };
     time.map(|time| TimeAllowed { flag, time })
 }
@@ -92,9 +96,7 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
         Command::Wait(_) => (SLACK, SLACK),
-        Command::Fetch(_) | Command::Verify(_) | Command::List(_) | Command::Prune(_) => {
-            (Duration::ZERO, TIME_TO_STOP)
-        }
+        _ => (Duration::ZERO, TIME_TO_STOP),
     };
     let at = started.checked_add(allowed.time)?.checked_add(later)?;
     Some(TimeLimit { at, time_to_stop })
@@ -127,6 +129,8 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
         Ok::<(), Error>(())
     };
     match &cli.command {
+        Command::Plan(args) => return plan(cli, args, screen, stop, state),
+        Command::Fetch(args) if args.dry_run => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) => {
             let models = args.models()?;
             state.has_models(models.len());
@@ -143,6 +147,10 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
                 finish(runtime.block_on(waited)?, models.len() == 1)?;
             }
+        }
+        Command::Pin(args) => {
+            let mut each = |model: &_| print(&pin::text(model), model, output);
+            return pin::run(args, &mut each, screen, stop, state).map(Done::of_message);
         }
         Command::List(args) => {
             let root = args.root.path()?;
@@ -166,7 +174,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
                     // All of them are looked at; the first finding decides.
                     Err(error) => {
                         if n + 1 < args.paths.len() {
-                            screen.tell(&failed(&error));
+                            screen.tell(&failed_event(&error));
                         }
                         first_error.get_or_insert(error);
                     }
@@ -202,7 +210,7 @@ fn fetch(
                 }
             }
             Err(Error::Stopped) => {}
-            Err(error) if !is_alone => screen.tell(&failed(error)),
+            Err(error) if !is_alone => screen.tell(&failed_event(error)),
             Err(_) => {}
         }
         ends[n] = Some(ended);
@@ -227,6 +235,46 @@ fn fetch(
         }
     }
     several::error_of_all(errors, &done).map_or(Ok(done), Err)
+}
+
+/// Says of each model what fetching it would do.
+fn plan(
+    cli: &Cli,
+    args: &FetchArgs,
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<Done, Error> {
+    let models = args.models()?;
+    state.has_models(models.len());
+    let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
+    let runtime = several::runtime()?;
+    let (mut claimed, mut failed, mut bytes) = (Claimed::new(), Vec::new(), 0);
+    for model in &models {
+        let planned = runtime.block_on(fetch.plan(model, &mut claimed));
+        let ended = planned.and_then(|mut report| {
+            bytes += report.fetch_bytes;
+            print(&plan::text(&report), &report, cli.global.output)?;
+            report.lack().map_or(Ok(()), Err)
+        });
+        match ended {
+            Ok(()) => state.has_completed_one(),
+            Err(error @ Error::Stopped) => return Err(error),
+            Err(error) => {
+                if models.len() > 1 {
+                    screen.of_model(model.name()).tell(&failed_event(&error));
+                }
+                failed.push((model, error));
+            }
+        }
+    }
+    match several::error_of_all(failed, &[]) {
+        Some(error) => Err(error),
+        None => Ok(Done::of_message(format!(
+            "planned: {} to fetch, nothing written",
+            text::size(bytes)
+        ))),
+    }
 }
 
 /// What programs read of a model that has failed, where there are several.

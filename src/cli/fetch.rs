@@ -6,14 +6,12 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::listed::ModelsArgs;
+use super::sources::SourceArgs;
 use crate::engine::{self, Share};
 use crate::model::hf_cache::Layout;
-use crate::model::{Keep, Selection, text};
+use crate::model::{Keep, text};
 use crate::process;
-use crate::source::{S3Settings, SourceSettings};
-
-/// A place of --also is listed within this time, or left alone.
-const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
 
 /// What becomes of a whole copy that cannot be brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,23 +58,13 @@ Leases: POD_NAMESPACE and POD_NAME, from the downward API.
 Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR
 and AWS_CA_BUNDLE add to the built-in roots.")]
 pub struct FetchArgs {
-    /// What to fetch, and where to: SOURCE [DEST], or pairs of them
-    #[arg(required_unless_present = "models_file", value_name = "SOURCE [DEST]")]
-    pub models: Vec<String>,
+    #[command(flatten)]
+    pub listed: ModelsArgs,
 
-    /// Fetch the models that FILE lists, a YAML document; a ConfigMap, say
-    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
-    pub models_file: Option<PathBuf>,
-
-    /// Of the models that --models lists, only those of this name [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
-    pub only: Vec<String>,
-
-    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
-    /// places lack; a file is the same if its published SHA-256 is [repeatable, in order of
-    /// preference, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
-    pub also: Vec<String>,
+    /// Fetch exactly what FILE names, a lock file that `weightlift pin` has written: any place that has the
+    /// bytes will do, and the sources are not asked what they hold now
+    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
+    pub locked: Option<PathBuf>,
 
     /// Take the files that DIR has already, in place of fetching them: a cache of `hf` (HF_HOME, its hub/, or
     /// one models--org--name/), or a directory that was filled by hand or by `hf download --local-dir`.
@@ -96,21 +84,6 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_LAYOUT", value_enum, value_name = "LAYOUT",
           default_value_t = LayoutKind::Plain, hide_default_value = true)]
     pub layout: LayoutKind,
-
-    /// Fetch only files that match, and each that does, whatever its format; as `hf download`: the
-    /// whole path, `*` crosses `/` [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',')]
-    pub include: Vec<String>,
-
-    /// Leave out files that match, after --include; what is a duplicate is decided on what is left
-    /// [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',')]
-    pub exclude: Vec<String>,
-
-    /// Take also what holds the same weights as a complete safetensors set that is fetched (other
-    /// formats, `onnx/`, `original/`, …), and training state
-    #[arg(long, env = "WEIGHTLIFT_ALL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub all: bool,
 
     /// Refuse (exit 13) to fetch files in pickle formats, which can run code when loaded
     #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -167,23 +140,13 @@ pub struct FetchArgs {
     )]
     pub service_account: PathBuf,
 
+    /// Write nothing: only say what would be fetched, reused and left out, from where, and whether there is
+    /// room (exit 15 if not); the same as `weightlift plan`
+    #[arg(long, env = "WEIGHTLIFT_DRY_RUN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+
     #[command(flatten)]
     pub deadline: Deadline,
-
-    /// Give up when no byte has arrived for this long, retries included
-    #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",
-          value_parser = text::parse_duration)]
-    pub retry_timeout: Duration,
-
-    /// The first wait between two tries, which doubles with each; for tests, whose servers need no rest
-    #[arg(long, env = "WEIGHTLIFT_RETRY_DELAY", value_name = "DURATION", hide = true,
-          value_parser = text::parse_duration)]
-    pub retry_delay: Option<Duration>,
-
-    /// Replace a connection that brings nothing, or far less than the others, for this long
-    #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
-          value_parser = parse_stall_timeout)]
-    pub stall_timeout: Duration,
 
     /// Fail (exit 20) if the files together bring less than this in a second, on average over a minute
     /// (over --retry-timeout, if that is shorter): 500kB, 1MB, 10MiB [default: no such limit]
@@ -214,25 +177,8 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_KEEP_FOR", value_name = "DURATION", value_parser = text::parse_duration)]
     pub keep_for: Option<Duration>,
 
-    /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
-    /// endpoint_url, S3_ENDPOINT)
-    #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL")]
-    pub s3_endpoint: Option<String>,
-
-    /// Address buckets as https://endpoint/bucket, or with `=false` as https://bucket.endpoint [default:
-    /// the first at an endpoint of its own, unless that names the bucket already]
-    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", value_name = "BOOL", num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
-    pub s3_path_style: Option<bool>,
-
-    /// Send no credentials to S3 (also AWS_NO_SIGN_REQUEST)
-    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", value_name = "BOOL", num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
-    pub s3_anonymous: Option<bool>,
-
-    /// Pay for the requests and the traffic of a bucket whose readers pay
-    #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub s3_requester_pays: bool,
+    #[command(flatten)]
+    pub source: SourceArgs,
 
     /// Where SOURCE is a branch, and it cannot be reached or says no while a complete older copy lies
     /// there: use that with a warning, or fail
@@ -273,31 +219,6 @@ impl FetchArgs {
         })
     }
 
-    pub fn selection(&self) -> Selection {
-        let patterns = |list: &[String]| list.iter().filter(|p| !p.is_empty()).cloned().collect();
-        Selection {
-            include: patterns(&self.include),
-            exclude: patterns(&self.exclude),
-            all: self.all,
-        }
-    }
-
-    /// What the flags say about sources. One of several places is not waited for longer than for the
-    /// network as a whole.
-    pub fn source_settings(&self, selection: &Selection) -> SourceSettings {
-        SourceSettings {
-            selection: selection.clone(),
-            s3: S3Settings {
-                endpoint: self.s3_endpoint.clone(),
-                path_style: self.s3_path_style,
-                anonymous: self.s3_anonymous,
-                requester_pays: self.s3_requester_pays,
-                all_checksums: self.require_digests,
-            },
-            patience: self.retry_timeout.min(PATIENCE_WITH_A_PLACE),
-        }
-    }
-
     /// How a transfer is done that shares what there is with up to `lanes` - 1 others.
     pub fn transfer_options(&self, share: &Share, lanes: usize) -> engine::Options {
         let lanes = lanes.max(1);
@@ -306,11 +227,7 @@ impl FetchArgs {
             share: share.clone(),
             chunk_size: self.chunk_size,
             min_rate: self.min_rate.map(|rate| (rate / lanes as u64).max(1)),
-            retry: engine::RetryPolicy {
-                budget: self.retry_timeout,
-                ..engine::RetryPolicy::default()
-            }
-            .with_first_delay(self.retry_delay),
+            retry: self.source.retry(),
             descriptors: process::free_descriptors() / lanes,
             require_digests: self.require_digests,
         }
@@ -336,12 +253,5 @@ fn parse_min_rate(text: &str) -> Result<u64, String> {
     match text::parse_size(text.trim().trim_end_matches("/s"))? {
         0 => Err("use at least 1B, or leave it out".into()),
         rate => Ok(rate),
-    }
-}
-
-fn parse_stall_timeout(text: &str) -> Result<Duration, String> {
-    match text::parse_duration(text)? {
-        time if time >= Duration::from_secs(1) => Ok(time),
-        _ => Err("use at least 1s".into()),
     }
 }

@@ -24,24 +24,19 @@ impl FetchArgs {
                 "`hf cache rm` does that",
             ),
         ];
+        if let Some(dest) = self.listed.models.iter().find(|it| !it.contains("://")) {
+            return Err(Error::Usage(format!(
+                "DEST `{}` is given, and a cache names its directories by their repos; leave it out with \
+                 --layout hf-cache",
+                text::inert(dest, 200)
+            )));
+        }
         match useless.iter().find(|(is_given, ..)| *is_given) {
             Some((_, flag, why)) => Err(Error::Usage(format!(
                 "{flag}, and nothing is removed from a cache ({why}); leave it out with --layout hf-cache"
             ))),
             None => Ok(()),
         }
-    }
-
-    /// A SOURCE of the command line.
-    pub(super) fn source(&self, source: &str) -> Result<SourceUri, Error> {
-        if self.layout == LayoutKind::HfCache && !source.contains("://") {
-            return Err(Error::Usage(format!(
-                "DEST `{}` is given, and a cache names its directories by their repos; leave it out with \
-                 --layout hf-cache",
-                text::inert(source, 200)
-            )));
-        }
-        Ok(SourceUri::parse(source)?)
     }
 
     /// The directory of a repo in the cache.

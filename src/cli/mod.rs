@@ -4,12 +4,17 @@
 
 mod fetch;
 mod layout;
+mod listed;
 mod models;
 mod order;
+mod pin;
+mod sources;
 
 pub use fetch::{FetchArgs, IfStale, LockKind};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
+pub use pin::PinArgs;
+pub use sources::SourceArgs;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -61,6 +66,10 @@ impl Cli {
 pub enum Command {
     /// Puts a model onto the volume, or finds that it is there already
     Fetch(Box<FetchArgs>),
+    /// Says what `fetch` with these arguments would do; writes nothing
+    Plan(Box<FetchArgs>),
+    /// Writes down exactly what models are: revision, and path, size and SHA-256 of every file
+    Pin(Box<PinArgs>),
     /// Re-checks published models offline: every byte against the sentinel
     Verify(VerifyArgs),
     /// Waits until somebody else has put models onto the volume; reads only, asks no network

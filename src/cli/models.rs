@@ -1,14 +1,14 @@
 //! Which models a command line names, and where each is to lie.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::fetch::{FetchArgs, LayoutKind};
+use super::listed::{Positional, of_each};
 use crate::Error;
-use crate::environment;
-use crate::fleet::{Entry, MAX_BYTES, ModelsFile};
+use crate::fleet::{Entry, LockedModel};
 use crate::model::hf_cache::Layout;
-use crate::model::{ModelDir, Selection, SourceUri, text};
+use crate::model::{Locked, ModelDir, Selection, SourceUri, text};
 use crate::volume::Destination;
 
 /// Where models go if nobody says otherwise.
@@ -24,6 +24,8 @@ pub struct Model {
     pub layout: Layout,
     pub destination: Destination,
     pub expect_revision: Option<String>,
+    /// What a lock file says that it is.
+    pub locked: Option<Arc<Locked>>,
 }
 
 impl Model {
@@ -34,18 +36,13 @@ impl Model {
 }
 
 impl FetchArgs {
-    /// The models that the arguments, or the file that they name, ask for.
+    /// The models that are to be fetched, and where to.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
-        let models = match &self.models_file {
-            Some(file) => self.models_of_file(file)?,
-            None if !self.only.is_empty() => {
-                return Err(Error::Usage(
-                    "--only chooses among the models of --models FILE".into(),
-                ));
-            }
-            None => self.models_of_arguments()?,
-        };
         self.check_layout()?;
+        let models = match &self.locked {
+            Some(file) => self.locked_models(file)?,
+            None => self.listed_models()?,
+        };
         if self.link.is_some() && models.len() > 1 {
             return Err(Error::Usage(format!(
                 "--link leads to one model, and there are {}; fetch them one by one",
@@ -61,92 +58,52 @@ impl FetchArgs {
         Ok(models)
     }
 
-    fn models_of_arguments(&self) -> Result<Vec<Model>, Error> {
-        let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
-            all if self.layout == LayoutKind::HfCache => all.iter().map(|it| (it, None)).collect(),
-            [source] => vec![(source, None)],
-            all if all.len() % 2 == 0 => {
-                all.chunks_exact(2).map(|pair| (&pair[0], Some(&pair[1]))).collect()
-            }
-            _ => {
-                return Err(Error::Usage(
-                    "several models are given as pairs: SOURCE DEST SOURCE DEST …".into(),
-                ));
-            }
+    fn listed_models(&self) -> Result<Vec<Model>, Error> {
+        let positional = match self.layout {
+            LayoutKind::HfCache => Positional::Sources,
+            LayoutKind::Plain => Positional::Pairs,
         };
-        if !self.expect_revision.is_empty() && self.expect_revision.len() != pairs.len() {
+        let entries = self.listed.entries(positional)?;
+        let expected = &self.expect_revision;
+        if !expected.is_empty() && self.listed.models_file.is_some() {
+            return Err(of_each("--expect-revision", "--models"));
+        }
+        if !expected.is_empty() && expected.len() != entries.len() {
             return Err(Error::Usage(format!(
                 "--expect-revision is given {} times for {} models; give one for each SOURCE",
-                self.expect_revision.len(),
-                pairs.len()
+                expected.len(),
+                entries.len()
             )));
         }
-        let also = self.also()?;
-        if !also.is_empty() && pairs.len() > 1 {
-            return Err(Error::Usage(format!(
-                "--also names another place of the bytes of one SOURCE, and there are {}; fetch them \
-                 one by one, or list them in a file for --models",
-                pairs.len()
-            )));
-        }
-        let selection = self.selection();
-        let models = pairs.into_iter().enumerate().map(|(n, (source, dest))| {
-            let uri = self.source(source)?;
-            let destination = match dest {
-                None if self.layout == LayoutKind::HfCache => self.place_in_cache(&uri)?,
-                Some(dest) => self.destination(dest)?,
-                None => self.destination(&uri.default_family())?,
+        let models = entries.into_iter().enumerate().map(|(n, entry)| {
+            let Entry { name, source: uri, also, selection, expect } = entry;
+            let (destination, layout) = (self.place(&uri, &name)?, self.layout.into());
+            let expect_revision = match self.expect_revision.get(n) {
+                Some(sha) => Some(sha.to_ascii_lowercase()),
+                None => expect,
             };
-            let expect_revision = self.expect_revision.get(n).map(|sha| sha.to_ascii_lowercase());
-            let also = also.iter().filter(|place| **place != uri).cloned().collect();
-            let (selection, layout) = (selection.clone(), self.layout.into());
-            Ok(Model { uri, also, selection, layout, destination, expect_revision })
+            let locked = None;
+            Ok(Model { uri, also, selection, layout, destination, expect_revision, locked })
         });
         models.collect()
     }
 
-    /// What a models file lists. What it says of each model has no flag beside it.
-    fn models_of_file(&self, file: &Path) -> Result<Vec<Model>, Error> {
-        if !self.models.is_empty() {
-            return Err(Error::Usage("give either SOURCE or --models FILE".into()));
+    fn place(&self, source: &SourceUri, name: &str) -> Result<Destination, Error> {
+        match self.layout {
+            LayoutKind::HfCache => self.place_in_cache(source),
+            LayoutKind::Plain => self.destination(name),
         }
-        let of_each = [
-            ("--include", !self.include.is_empty()),
-            ("--exclude", !self.exclude.is_empty()),
-            ("--all", self.all),
-            ("--also", !self.also.is_empty()),
-            ("--expect-revision", !self.expect_revision.is_empty()),
-        ];
-        if let Some((flag, _)) = of_each.iter().find(|(_, is_given)| *is_given) {
-            return Err(Error::Usage(format!(
-                "{flag} is said of each model in the file that --models names, and not beside it"
-            )));
+    }
+
+    fn locked_models(&self, file: &Path) -> Result<Vec<Model>, Error> {
+        if !self.expect_revision.is_empty() {
+            return Err(of_each("--expect-revision", "--locked"));
         }
-        let shown = file.display();
-        let refuse = |what: String| Error::Usage(format!("--models `{shown}`: {what}"));
-        let text = read(file).map_err(refuse)?;
-        let listed = ModelsFile::parse(&text, &environment::of_user)
-            .map_err(|problem| refuse(problem.to_string()))?;
-        for name in &self.only {
-            if !listed.models.iter().any(|entry| entry.name == *name) {
-                let names: Vec<&str> =
-                    listed.models.iter().map(|entry| entry.name.as_str()).take(20).collect();
-                let name = text::inert(name, 200);
-                return Err(refuse(format!(
-                    "no model `{name}`, which --only names; there are {}",
-                    names.join(", ")
-                )));
-            }
-        }
-        let is_wanted = |entry: &Entry| self.only.is_empty() || self.only.contains(&entry.name);
-        let models = listed.models.into_iter().filter(is_wanted).map(|entry| {
-            let Entry { name, source, also, selection, expect } = entry;
-            let layout = Layout::from(self.layout);
-            let destination = match layout {
-                Layout::HfCache => self.place_in_cache(&source)?,
-                Layout::Plain => self.destination(&name)?,
-            };
-            Ok(Model { uri: source, also, selection, layout, destination, expect_revision: expect })
+        let models = self.listed.of_lock(file)?.into_iter().map(|model| {
+            let LockedModel { name, source: uri, also, selection, content } = model;
+            let (destination, layout) = (self.place(&uri, &name)?, self.layout.into());
+            let (expect_revision, locked) = (None, Some(Arc::new(content)));
+            Ok(Model { uri, also, selection, layout, destination, expect_revision, locked })
         });
         models.collect()
     }
@@ -168,19 +125,6 @@ impl FetchArgs {
             return Err(Error::Usage("--link-root is no absolute directory name".into()));
         }
         Ok(Some(root.clone()))
-    }
-
-    /// What --also names, each place once.
-    fn also(&self) -> Result<Vec<SourceUri>, Error> {
-        let mut places = Vec::new();
-        for text in self.also.iter().flat_map(|texts| SourceUri::split_list(texts)) {
-            let place = SourceUri::parse(text);
-            let place = place.map_err(|error| Error::Usage(format!("--also: {error}")))?;
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        Ok(places)
     }
 
     /// A relative DEST is below the root. An absolute one may be as well; where nobody has named a
@@ -224,18 +168,6 @@ pub(super) fn unusable_root() -> Error {
 pub(super) fn absolute(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     path.to_str().is_some_and(|path| !path.chars().any(text::is_control)).then_some(path)
-}
-
-/// The text of a models file, if it can be one.
-fn read(file: &Path) -> Result<String, String> {
-    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    let read = opened.take(MAX_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| error.to_string())?;
-    match text.len() as u64 {
-        0..=MAX_BYTES => Ok(text),
-        _ => Err(format!("it is larger than {}", text::size(MAX_BYTES))),
-    }
 }
 
 #[cfg(test)]

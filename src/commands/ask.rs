@@ -1,15 +1,17 @@
 //! Asking a source, as often as that makes sense.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::shared::Fetch;
+use super::run_state::RunState;
 use crate::Error;
-use crate::cli::Model;
+use crate::cli::{Model, SourceArgs};
 use crate::content::Source;
-use crate::engine::{Retry, RetryPolicy};
-use crate::model::{SourceUri, text};
+use crate::engine::{Retry, RetryPolicy, Stop};
+use crate::model::{Selection, SourceUri, text};
+use crate::net::http::{Deadlines, Http};
 use crate::net::{Problem, SourceError};
-use crate::report::Event;
+use crate::report::{Event, Screen};
 use crate::source::registry;
 
 /// A source is given this long in all before a complete copy of an earlier revision is used.
@@ -24,16 +26,76 @@ impl Problem for NoAnswer {}
 /// Bound on the wait between two tries of a question.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-impl Fetch<'_> {
+/// What it takes to ask sources, shared by all models of a run.
+pub struct Asker<'a> {
+    args: &'a SourceArgs,
+    /// Every checksum that a store has is asked for.
+    all_checksums: bool,
+    deadlines: Deadlines,
+    /// Made when a source is first asked: a warm start needs no roots and no client.
+    http: OnceLock<Http>,
+    pub screen: &'a Screen,
+    pub stop: &'a Stop,
+    pub state: &'a RunState,
+}
+
+impl<'a> Asker<'a> {
+    pub fn new(
+        args: &'a SourceArgs,
+        all_checksums: bool,
+        screen: &'a Screen,
+        stop: &'a Stop,
+        state: &'a RunState,
+    ) -> Self {
+        let usual = Deadlines::default();
+        // One silent server must leave room for a second try.
+        let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
+        let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
+        Self { args, all_checksums, deadlines, http: OnceLock::new(), screen, stop, state }
+    }
+
+    pub fn http(&self) -> Result<&Http, Error> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = Http::new(self.deadlines)?;
+        Ok(self.http.get_or_init(|| http))
+    }
+
+    /// How long one question to a source may be tried.
+    pub fn budget(&self) -> Duration {
+        self.args.retry_timeout
+    }
+
+    /// How reading a file is tried again.
+    pub fn retry_of_bytes(&self) -> RetryPolicy {
+        self.args.retry()
+    }
+
+    /// How long one question to a source may take with all its retries.
+    pub fn bound(&self) -> Duration {
+        self.args.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
+    }
+
     /// How long a source is asked where a complete copy can be used instead; there must be time left for
     /// that.
-    pub(super) fn patience_with_a_copy(&self) -> Duration {
+    pub fn patience_with_a_copy(&self) -> Duration {
         let most = self.state.time_left().map_or(Duration::MAX, |left| left / 2);
         PATIENCE_WITH_A_COPY.min(self.args.retry_timeout).min(most)
     }
 
+    /// The source of `uri` alone.
+    pub fn source_of(
+        &self,
+        uri: &SourceUri,
+        selection: &Selection,
+    ) -> Result<Box<dyn Source>, Error> {
+        let settings = self.args.settings(selection, self.all_checksums);
+        Ok(registry::open(uri, &settings, self.http()?)?)
+    }
+
     /// The source of `model`, with the other places of its bytes that may be asked.
-    pub(super) fn source(&self, model: &Model) -> Result<Box<dyn Source>, Error> {
+    pub fn source(&self, model: &Model) -> Result<Box<dyn Source>, Error> {
         let may_be_asked = |place: &&SourceUri| {
             let variable = registry::offline_by(place);
             if let Some(variable) = variable {
@@ -42,11 +104,15 @@ impl Fetch<'_> {
             variable.is_none()
         };
         let also: Vec<SourceUri> = model.also.iter().filter(may_be_asked).cloned().collect();
-        let settings = self.args.source_settings(&model.selection);
-        Ok(registry::open_with(&model.uri, &also, &settings, self.http()?)?)
+        let settings = self.args.settings(&model.selection, self.all_checksums);
+        let http = self.http()?;
+        Ok(match &model.locked {
+            Some(locked) => registry::open_locked(&model.uri, locked, &also, &settings, http)?,
+            None => registry::open_with(&model.uri, &also, &settings, http)?,
+        })
     }
 
-    pub(super) async fn ask_revision(
+    pub async fn ask_revision(
         &self,
         source: &dyn Source,
         budget: Duration,
@@ -58,20 +124,19 @@ impl Fetch<'_> {
     }
 
     /// Shows what `source` has to say.
-    pub(super) fn pass_on(&self, source: &dyn Source) {
+    pub fn pass_on(&self, source: &dyn Source) {
         source.warnings().iter().for_each(|warning| self.screen.warn(warning));
     }
 
     /// Tries a call to the source again as long as that makes sense, and not longer than `bound`
     /// in all: slow failures and asked-for waits must not add up.
-    pub(super) async fn retried<T>(
+    pub async fn retried<T>(
         &self,
         budget: Duration,
         bound: Duration,
         call: impl AsyncFn() -> Result<T, SourceError>,
     ) -> Result<T, Error> {
-        let policy = RetryPolicy { budget, max_delay: MAX_DELAY, ..RetryPolicy::default() }
-            .with_first_delay(self.args.retry_delay);
+        let policy = RetryPolicy { budget, max_delay: MAX_DELAY, ..self.args.retry() };
         let mut retry = Retry::new(policy, self.http()?.pace.clone());
         let started = Instant::now();
         let calls = async {

@@ -7,6 +7,7 @@ use crate::model::{
     Completeness, LeftOut, RemoteFile, Selection, Shards, SourceUri, exclude_flag, is_index,
     literal_pattern, names_its_format,
 };
+use crate::report::Screen;
 use crate::verify::{self, IndexProblem};
 use crate::volume::Staging;
 
@@ -25,17 +26,17 @@ pub(super) fn is_one_object(uri: &SourceUri, files: &[RemoteFile]) -> bool {
     }
 }
 
-impl Fetch<'_> {
-    /// What the listing alone tells, where there is no index to read.
-    pub(super) fn check_names(
-        &self,
-        files: &[RemoteFile],
-        left_out: &[LeftOut],
-        selection: &Selection,
-    ) -> Result<(), Error> {
-        self.conclude(Completeness::new(files, left_out, selection))
-    }
+/// What the listing alone tells, where there is no index to read.
+pub(super) fn check_names(
+    screen: &Screen,
+    files: &[RemoteFile],
+    left_out: &[LeftOut],
+    selection: &Selection,
+) -> Result<(), Error> {
+    conclude(screen, Completeness::new(files, left_out, selection))
+}
 
+impl Fetch<'_> {
     /// What the indexes among `files` tell. They are fetched and proved.
     pub(super) fn check_indexes(
         &self,
@@ -66,17 +67,17 @@ impl Fetch<'_> {
             }
             all.add_index(path, &shards);
         }
-        self.conclude(all)
+        conclude(self.screen, all)
     }
+}
 
-    fn conclude(&self, all: Completeness<'_>) -> Result<(), Error> {
-        let findings = all.findings();
-        for warning in &findings.warnings {
-            self.screen.warn(warning);
-        }
-        if findings.more_warnings > 0 {
-            self.screen.warn(&format!("{} more of this kind", findings.more_warnings));
-        }
-        findings.failure.map_or(Ok(()), |failure| Err(Error::Integrity(failure)))
+fn conclude(screen: &Screen, all: Completeness<'_>) -> Result<(), Error> {
+    let findings = all.findings();
+    for warning in &findings.warnings {
+        screen.warn(warning);
     }
+    if findings.more_warnings > 0 {
+        screen.warn(&format!("{} more of this kind", findings.more_warnings));
+    }
+    findings.failure.map_or(Ok(()), |failure| Err(Error::Integrity(failure)))
 }

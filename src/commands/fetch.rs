@@ -1,7 +1,7 @@
 //! `weightlift fetch`: is it there? may I? what is missing? Get it, or use what is there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::acquire::Acquired;
 use super::run_state::{Checked, Doing};
@@ -16,17 +16,21 @@ use crate::source::registry;
 use crate::volume::{AdoptedDir, Existing, Store};
 
 impl Fetch<'_> {
-    /// Makes sure that `model` is on the volume.
-    pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
-        let selection = &model.selection;
-        let goal = Goal {
+    pub(super) fn goal<'a>(&self, model: &'a Model) -> Goal<'a> {
+        Goal {
             uri: &model.uri,
-            selection,
+            selection: &model.selection,
             may_be_stale: self.args.if_stale == IfStale::Use,
             replace: self.args.replace,
             compared: self.args.require_digests,
             linked: self.args.link.is_some(),
-        };
+            locked: model.locked.as_deref(),
+        }
+    }
+
+    /// Makes sure that `model` is on the volume.
+    pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
+        let (selection, goal) = (&model.selection, self.goal(model));
         let started = Instant::now();
         self.state.reads(&model.destination.path());
         let link = self.server_link(model)?;
@@ -47,27 +51,26 @@ impl Fetch<'_> {
             (Some(missing), There::Whole(_)) => self.screen.warn(&missing.to_string()),
             (Some(missing), There::Nothing | There::Damaged(_)) => return Err(missing),
         }
-        if model.uri.pinned_commit().is_some()
+        if goal.pin().is_some()
             && let Some(outcome) = self.pinned_and_kept(wanted, &store, existing.there()).await?
         {
             return Ok(outcome);
         }
-        if let Some(variable) = registry::offline_by(&model.uri) {
-            let error = offline(variable, wanted, &store, existing.there());
+        if let Some(error) = self.offline(wanted, &store, existing.there()) {
             return self.stale_or(error, wanted, &store, existing);
         }
         self.state.enter(Doing::Resolving(model.uri.to_string()));
-        let mut source = self.source(model)?;
+        let mut source = self.ask.source(model)?;
         let mut revision = None;
-        if let (There::Whole(there), None) = (existing.there(), model.uri.pinned_commit())
+        if let (There::Whole(there), None) = (existing.there(), goal.pin())
             && there.is_of(&model.uri)
         {
             let is_useful = decide(goal, existing.there(), Known::Refusal) == Decision::Stale;
-            let budget = self.args.retry_timeout;
-            let patience = self.patience_with_a_copy();
+            let budget = self.ask.budget();
+            let patience = self.ask.patience_with_a_copy();
             let (budget, bound) =
-                if is_useful { (patience, patience) } else { (budget, self.bound()) };
-            match self.ask_revision(source.as_ref(), budget, bound).await {
+                if is_useful { (patience, patience) } else { (budget, self.ask.bound()) };
+            match self.ask.ask_revision(source.as_ref(), budget, bound).await {
                 Err(error) => return self.stale_or(error, wanted, &store, existing),
                 Ok(current) => {
                     let known = Known::Revision(&current);
@@ -102,7 +105,7 @@ impl Fetch<'_> {
             self.state.enter(Doing::Resolving(model.uri.to_string()));
             if has_waited {
                 // It knows what it has once been told, which can be hours ago.
-                source = self.source(model)?;
+                source = self.ask.source(model)?;
             }
             let filled =
                 self.fill(wanted, &store, source.as_ref(), before.as_ref(), has_waited, progress);
@@ -110,7 +113,7 @@ impl Fetch<'_> {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => self.with_what_is_held(error, &store),
             };
-            self.pass_on(source.as_ref());
+            self.ask.pass_on(source.as_ref());
             if is_extra && error.class() == Class::NoSpace {
                 // There is no room for two: the one who was first may still make it.
                 self.screen.warn(&format!("{error}; waiting on"));
@@ -149,11 +152,6 @@ impl Fetch<'_> {
             }
         }
         (found, missing)
-    }
-
-    /// How long one question to a source may take with all its retries.
-    pub(super) fn bound(&self) -> Duration {
-        self.args.retry_timeout.saturating_mul(4) + Duration::from_secs(30)
     }
 
     /// What is there; with `--recheck` by its bytes, and whether those were found to be wrong.
@@ -287,30 +285,52 @@ impl Fetch<'_> {
             _ => Ok(()),
         }
     }
-}
 
-fn offline(variable: &str, wanted: Wanted<'_>, store: &Store, there: There<'_>) -> Error {
-    let path = store.family_path();
-    let lenient = Goal { may_be_stale: true, ..wanted.goal };
-    let uri = &wanted.model.uri;
-    Error::NotFound(match there {
-        _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
-            format!("{variable} is set")
+    /// Why the source may not be asked, if that is so. With a lock file other places may be.
+    pub(super) fn offline(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        there: There<'_>,
+    ) -> Option<Error> {
+        let model = wanted.model;
+        if wanted.goal.locked.is_some() && !model.also.is_empty() {
+            return None;
         }
-        There::Whole(sentinel) if uri.pinned_commit().is_some_and(|it| it != sentinel.revision) => {
-            let revision = &sentinel.revision;
-            format!("{variable} is set, and `{}` holds commit {revision} instead", path.display())
-        }
-        There::Whole(sentinel) if wanted.goal.compared && !sentinel.is_compared() => format!(
-            "{variable} is set, --require-digests too, and `{}` holds files that could not be compared \
-             with a published digest",
-            path.display()
-        ),
-        There::Whole(_) => {
-            format!("{variable} is set, and `{}` lacks files that are asked for", path.display())
-        }
-        There::Nothing | There::Damaged(_) => {
-            format!("{variable} is set, and `{}` holds no complete copy of {uri}", path.display())
-        }
-    })
+        let variable = registry::offline_by(&model.uri)?;
+        let path = store.family_path();
+        let lenient = Goal { may_be_stale: true, ..wanted.goal };
+        let uri = &model.uri;
+        Some(Error::NotFound(match there {
+            _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
+                format!("{variable} is set")
+            }
+            There::Whole(sentinel)
+                if wanted.goal.pin().is_some_and(|it| it != sentinel.revision) =>
+            {
+                let revision = &sentinel.revision;
+                format!(
+                    "{variable} is set, and `{}` holds commit {revision} instead",
+                    path.display()
+                )
+            }
+            There::Whole(sentinel) if wanted.goal.compared && !sentinel.is_compared() => format!(
+                "{variable} is set, --require-digests too, and `{}` holds files that could not be compared \
+                 with a published digest",
+                path.display()
+            ),
+            There::Whole(_) => {
+                format!(
+                    "{variable} is set, and `{}` lacks files that are asked for",
+                    path.display()
+                )
+            }
+            There::Nothing | There::Damaged(_) => {
+                format!(
+                    "{variable} is set, and `{}` holds no complete copy of {uri}",
+                    path.display()
+                )
+            }
+        }))
+    }
 }

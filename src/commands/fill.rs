@@ -19,10 +19,10 @@ use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
 
 /// What is going to be published.
-struct Chosen {
+pub(super) struct Chosen {
     /// Without files.
-    snapshot: Snapshot,
-    left_out: Vec<LeftOut>,
+    pub snapshot: Snapshot,
+    pub left_out: Vec<LeftOut>,
     /// What others had asked for, whose files are taken as well.
     also: Vec<Selection>,
     /// Who names one object wants that one, and no complete model.
@@ -43,8 +43,8 @@ impl Fetch<'_> {
         has_waited: bool,
         progress: Arc<Progress>,
     ) -> Result<Outcome, Error> {
-        let budget = self.args.retry_timeout;
-        let revision = self.ask_revision(source, budget, self.bound()).await?;
+        let budget = self.ask.budget();
+        let revision = self.ask.ask_revision(source, budget, self.ask.bound()).await?;
         self.check_expectation(wanted.model, &revision)?;
         if has_waited {
             let existing = store.existing()?;
@@ -60,8 +60,8 @@ impl Fetch<'_> {
         if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
             return Ok(outcome);
         }
-        let snapshot = self.retried(budget, self.bound(), || source.snapshot()).await?;
-        self.pass_on(source);
+        let snapshot = self.ask.retried(budget, self.ask.bound(), || source.snapshot()).await?;
+        self.ask.pass_on(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
         let source_text = wanted.model.uri.to_string();
         self.state.enter(Doing::Filling { source: source_text, progress: progress.clone() });
@@ -117,6 +117,7 @@ impl Fetch<'_> {
         let Chosen { snapshot, left_out, also, .. } = chosen;
         let sentinel = Sentinel {
             also,
+            lock: wanted.goal.locked.map(|locked| locked.lock.clone()),
             ..Sentinel::new(
                 &wanted.model.uri,
                 snapshot.source_name,
@@ -145,7 +146,7 @@ impl Fetch<'_> {
             self.remove_kept(&staging, store);
         }
         self.end(staging, store);
-        self.pass_on(source);
+        self.ask.pass_on(source);
         if store.lists_more(&sentinel)? {
             self.screen.warn(&format!(
                 "the Hub's client has listed all files of this commit in the cache, and {} are left out: a server \
@@ -187,7 +188,7 @@ impl Fetch<'_> {
     }
 
     /// Which files of `snapshot` are fetched, unless it is clear that they make no model.
-    fn choose(
+    pub(super) fn choose(
         &self,
         wanted: Wanted<'_>,
         store: &Store,
@@ -195,8 +196,9 @@ impl Fetch<'_> {
     ) -> Result<(Chosen, Vec<RemoteFile>), Error> {
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let selection = wanted.selection;
+        let takes_away = self.args.replace || wanted.goal.locked.is_some();
+        let heads = if takes_away { Vec::new() } else { store.heads(&revision)? };
         let mut also = Vec::new();
-        let heads = if self.args.replace { Vec::new() } else { store.heads(&revision)? };
         for asked in
             heads.into_iter().flat_map(|it| it.asked_by_others(&wanted.model.uri, selection))
         {
@@ -204,13 +206,20 @@ impl Fetch<'_> {
                 also.push(asked);
             }
         }
-        let Selected { files, left_out, warnings, hint } =
-            selection.apply_with(&also, files, refused)?;
+        let Selected { files, left_out, warnings, hint } = match wanted.goal.locked {
+            // What was chosen when it was made.
+            Some(locked) => {
+                let everything = Selection { all: true, ..Selection::default() };
+                let selected = everything.apply(files, refused)?;
+                Selected { left_out: locked.left_out.clone(), hint: None, ..selected }
+            }
+            None => selection.apply_with(&also, files, refused)?,
+        };
         warnings.iter().for_each(|warning| self.screen.warn(warning));
         self.check_digests(&source_name, &files)?;
         let is_part = completeness::is_one_object(&wanted.model.uri, &files);
         if !is_part && !completeness::has_index(&files) {
-            self.check_names(&files, &left_out, selection)?;
+            completeness::check_names(self.screen, &files, &left_out, selection)?;
         }
         let pickles = self.check_pickles(&files)?;
         let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());
@@ -243,7 +252,7 @@ impl Fetch<'_> {
         progress.enter("fetching");
         progress.total_files.store(plan.files.len() as u64, Relaxed);
         let options = self.args.transfer_options(&self.beside.share, self.beside.lanes);
-        let http = self.http().map_err(Failed::Later)?;
+        let http = self.ask.http().map_err(Failed::Later)?;
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
         let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
             let (screen, stop) = (self.screen, self.stop);

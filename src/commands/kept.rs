@@ -85,7 +85,7 @@ impl Fetch<'_> {
     }
 
     /// The kept revision that is wanted, and what follows.
-    fn kept(
+    pub(super) fn kept(
         &self,
         wanted: Wanted<'_>,
         store: &Store,
@@ -95,7 +95,7 @@ impl Fetch<'_> {
         let goal = wanted.goal;
         let mut decided = Decision::Ask;
         let kept = store.kept(
-            &|head| is_wanted_revision(goal.uri, &head.revision, known),
+            &|head| is_wanted_revision(goal, &head.revision, known),
             &mut |kept: &Sentinel| {
                 decided = decide_with_kept(goal, there, kept, known);
                 matches!(decided, Decision::Beside | Decision::Restore)

@@ -83,21 +83,24 @@ pub fn error_of_all(failed: Vec<(&Model, Error)>, done: &[Outcome]) -> Option<Er
     let failures = failed.iter().map(|(model, error)| (path(model), error.class().name()));
     let complete = done.iter().map(|outcome| (outcome.path.clone(), outcome.status));
     let ends = failures.chain(complete).collect();
-    let needs_a_person = |error: &Error| error.class().facts().retry == Retry::Never;
-    let mut chosen: Option<(&Model, Error)> = None;
-    for (model, error) in failed {
-        let is_worse =
-            |(_, before): &(&Model, Error)| needs_a_person(&error) && !needs_a_person(before);
-        if chosen.as_ref().is_none_or(is_worse) {
-            chosen = Some((model, error));
-        }
-    }
-    let (model, error) = chosen?;
+    let worst = position(failed.iter().map(|(_, error)| error));
+    let (model, error) = failed.into_iter().nth(worst)?;
     if all == 1 {
         return Some(error);
     }
     let name = text::name(model.name(), 120);
     Some(Error::OfSeveral { name, error: Box::new(error), failed: count, all, ends })
+}
+
+/// Of several errors the one that most needs a person.
+pub fn most_needs_a_person(errors: Vec<Error>) -> Option<Error> {
+    let worst = position(errors.iter());
+    errors.into_iter().nth(worst)
+}
+
+/// Which of them: the first that another try does not mend, or else the first.
+fn position<'a>(mut errors: impl Iterator<Item = &'a Error>) -> usize {
+    errors.position(|error| error.class().facts().retry == Retry::Never).unwrap_or_default()
 }
 
 pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -124,6 +127,7 @@ mod tests {
             layout: crate::model::hf_cache::Layout::Plain,
             destination: Destination { root: "/m".into(), family },
             expect_revision: None,
+            locked: None,
         }
     }
 

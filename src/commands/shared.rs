@@ -1,9 +1,9 @@
 //! What the steps of a fetch share: what is wanted, what lay there before, and the run that it is part of.
 
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use super::ask::Asker;
 use super::beside::Beside;
 use super::link::ServerLink;
 use super::run_state::RunState;
@@ -13,16 +13,13 @@ use crate::engine::Stop;
 use crate::lock::HolderStatus;
 use crate::model::hf_cache::{CachedModel, Layout};
 use crate::model::{Goal, Selection, Sentinel, SourceUri, There};
-use crate::net::http::{Deadlines, Http};
 use crate::report::{Progress, Screen};
 use crate::volume::{AdoptedDir, Store, StoreError};
 
 /// What all models of one run share.
 pub struct Fetch<'a> {
     pub(super) args: &'a FetchArgs,
-    deadlines: Deadlines,
-    /// Made when a source is first asked: a warm start needs no roots and no client.
-    http: OnceLock<Http>,
+    pub(super) ask: Asker<'a>,
     pub(super) screen: &'a Screen,
     pub(super) stop: &'a Stop,
     pub(super) state: &'a RunState,
@@ -63,19 +60,8 @@ impl<'a> Fetch<'a> {
         state: &'a RunState,
         beside: Beside,
     ) -> Self {
-        let usual = Deadlines::default();
-        // One silent server must leave room for a second try.
-        let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
-        let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
-        Self { args, deadlines, http: OnceLock::new(), screen, stop, state, beside }
-    }
-
-    pub(super) fn http(&self) -> Result<&Http, Error> {
-        if let Some(http) = self.http.get() {
-            return Ok(http);
-        }
-        let http = Http::new(self.deadlines)?;
-        Ok(self.http.get_or_init(|| http))
+        let ask = Asker::new(&args.source, args.require_digests, screen, stop, state);
+        Self { args, ask, screen, stop, state, beside }
     }
 }
 
@@ -84,9 +70,10 @@ impl Wanted<'_> {
     pub fn store(&self) -> Result<Store, StoreError> {
         let destination = self.model.destination.clone();
         match (self.model.layout, &self.model.uri) {
-            (Layout::HfCache, SourceUri::Hub(repo)) => {
-                Store::open_in_cache(destination, CachedModel::of(repo, self.link.is_some()))
-            }
+            (Layout::HfCache, SourceUri::Hub(repo)) => Store::open_in_cache(
+                destination,
+                CachedModel::of(repo, self.goal.pin(), self.link.is_some()),
+            ),
             _ => Ok(Store::open(destination)?.taking_over(self.adopt)),
         }
     }

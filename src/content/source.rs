@@ -52,6 +52,11 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// What the place is called that `file` would be read from now, where there are several.
+    fn place_of(&self, _file: &RemoteFile) -> Option<String> {
+        None
+    }
+
     /// Warnings for the user that have come up since the last call, each a line.
     fn warnings(&self) -> Vec<String>;
 }

@@ -173,7 +173,7 @@ impl RawModel {
 }
 
 /// Whether a name can be a DEST; where it is to lie is the command line's to say.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     match name.strip_prefix('/') {
         Some(absolute) => ModelDir::parse(absolute).map(drop),
         None => ModelDir::parse(name).map(drop),
@@ -274,7 +274,7 @@ models:
             (with("  also: [\"hf://a/${X}\"]\n"), of(4, 10, "the variable `X` is not set")),
             (with("- source: hf://c/B\n"), of(4, 11, "a second model has the name `b`")),
             (with("- &m {source: hf://c/d}\n- *m\n"), of(5, 3, "a second model has the name `d`")),
-            (with("---\nversion: 1\n"), of(4, 1, "multiple YAML documents detected")),
+            (with("---\nversion: 1\n"), of(5, 1, "multiple YAML documents detected")),
             ("version: one\nmodels: []\n".into(), of(1, 10, "a number is expected")),
             (
                 "version: 2\nmodels: []\n".into(),

@@ -1,7 +1,7 @@
 //! What follows from what the user wants, what lies on the volume, and what is known of the source. The
 //! only place that answers "does it have to be fetched?".
 
-use super::{Selection, Sentinel, SourceUri};
+use super::{Locked, Selection, Sentinel, SourceUri};
 
 /// What the user wants of one model directory.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,15 @@ pub struct Goal<'a> {
     pub compared: bool,
     /// A server is led to the revision itself, so what the directory shows does not matter to it.
     pub linked: bool,
+    /// What a lock file names. It alone counts, wherever the bytes have come from.
+    pub locked: Option<&'a Locked>,
+}
+
+impl<'a> Goal<'a> {
+    /// The revision that is meant, if nothing can change what that is.
+    pub fn pin(&self) -> Option<&'a str> {
+        self.locked.map(|locked| locked.revision.as_str()).or(self.uri.pinned_commit())
+    }
 }
 
 /// What lies in the model directory.
@@ -65,6 +74,9 @@ pub fn decide(goal: Goal<'_>, there: There<'_>, known: Known<'_>) -> Decision {
         There::Damaged(sentinel) => (sentinel, false),
         There::Whole(sentinel) => (sentinel, true),
     };
+    if is_whole && goal.locked.is_some() && is_enough(goal, sentinel) {
+        return Decision::Present;
+    }
     if !sentinel.is_of(goal.uri) {
         return if goal.replace { without_a_copy(known) } else { Decision::Conflict };
     }
@@ -72,7 +84,7 @@ pub fn decide(goal: Goal<'_>, there: There<'_>, known: Known<'_>) -> Decision {
         return without_a_copy(known);
     }
     let is_enough = is_enough(goal, sentinel);
-    let pin = goal.uri.pinned_commit();
+    let pin = goal.pin();
     match known {
         _ if pin == Some(sentinel.revision.as_str()) && is_enough => Decision::Present,
         Known::Nothing => Decision::Ask,
@@ -98,7 +110,7 @@ pub fn decide_with_kept(
     let decided = decide(goal, there, known);
     let is_short =
         matches!(decided, Decision::Ask | Decision::Fetch | Decision::Extend | Decision::Fail);
-    if !is_short || !is_wanted_revision(goal.uri, &kept.revision, known) {
+    if !is_short || !is_wanted_revision(goal, &kept.revision, known) {
         return decided;
     }
     if !kept.is_of(goal.uri) || !is_enough(goal, kept) {
@@ -111,7 +123,7 @@ pub fn decide_with_kept(
         return decided;
     }
     // A branch is what the directory follows; a pin is the wish of one pod.
-    if goal.linked && goal.uri.pinned_commit().is_some() && !goal.replace {
+    if goal.linked && goal.pin().is_some() && !goal.replace {
         return Decision::Beside;
     }
     // To go back must take nothing away that others have asked for, and nor may an extension.
@@ -121,8 +133,8 @@ pub fn decide_with_kept(
 }
 
 /// Whether `revision` is what is asked for, as far as that is known.
-pub fn is_wanted_revision(uri: &SourceUri, revision: &str, known: Known<'_>) -> bool {
-    match (uri.pinned_commit(), known) {
+pub fn is_wanted_revision(goal: Goal<'_>, revision: &str, known: Known<'_>) -> bool {
+    match (goal.pin(), known) {
         (Some(pin), _) => pin == revision,
         (None, Known::Revision(current)) => current == revision,
         (None, Known::Nothing | Known::Refusal) => false,
@@ -131,6 +143,9 @@ pub fn is_wanted_revision(uri: &SourceUri, revision: &str, known: Known<'_>) -> 
 
 /// Whether a copy has all that is wanted of its revision.
 fn is_enough(goal: Goal<'_>, sentinel: &Sentinel) -> bool {
+    if let Some(locked) = goal.locked {
+        return if goal.replace { locked.is_exactly(sentinel) } else { locked.is_in(sentinel) };
+    }
     let is_selected = if goal.replace {
         sentinel.is_exactly(goal.selection)
     } else {
@@ -189,7 +204,15 @@ mod tests {
     }
 
     fn goal<'a>(uri: &'a SourceUri, selection: &'a Selection) -> Goal<'a> {
-        Goal { uri, selection, may_be_stale: true, replace: false, compared: false, linked: false }
+        Goal {
+            uri,
+            selection,
+            may_be_stale: true,
+            replace: false,
+            compared: false,
+            linked: false,
+            locked: None,
+        }
     }
 
     #[test]

@@ -43,14 +43,16 @@ pub struct CachedModel {
 
 impl CachedModel {
     /// A server that is told no revision asks for `main`, so that this name leads to a commit that was asked
-    /// for by its hash; unless the server is led there in another way.
-    pub fn of(asked: &HubRepo, is_linked: bool) -> Self {
+    /// for by its hash; unless the server is led there in another way. `pin` is the commit that is meant, if
+    /// that is known.
+    pub fn of(asked: &HubRepo, pin: Option<&str>, is_linked: bool) -> Self {
         let main = Repo::model(asked.id.clone());
+        let (pin, keeps_ref) = (pin.map(str::to_owned), is_linked && pin.is_some());
         if is_commit(&asked.revision) {
-            return Self { repo: main, pin: Some(asked.revision.clone()), keeps_ref: is_linked };
+            return Self { repo: main, pin, keeps_ref };
         }
-        let repo = Repo::with_revision(asked.id.clone(), RepoType::Model, asked.revision.clone());
-        Self { repo, pin: None, keeps_ref: false }
+        let (id, name) = (asked.id.clone(), asked.revision.clone());
+        Self { repo: Repo::with_revision(id, RepoType::Model, name), pin, keeps_ref }
     }
 
     /// The name below `refs/` that leads to the commit.
@@ -112,10 +114,9 @@ mod tests {
     use crate::model::{Sha256, SourceUri};
 
     fn asked(uri: &str, is_linked: bool) -> CachedModel {
-        match SourceUri::parse(uri) {
-            Ok(SourceUri::Hub(repo)) => CachedModel::of(&repo, is_linked),
-            other => panic!("{other:?}"),
-        }
+        let uri = SourceUri::parse(uri).expect("a source");
+        let SourceUri::Hub(repo) = &uri else { panic!("{uri}") };
+        CachedModel::of(repo, uri.pinned_commit(), is_linked)
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod fnmatch;
 pub(crate) mod fuzz;
 pub mod hf_cache;
 mod keep;
+mod locked;
 mod path;
 mod plan;
 mod selection;
@@ -29,6 +30,7 @@ pub use digest::{Checksum, Digest, MD5_ETAG, Md5Told, Sha256, hex};
 pub use fields::ErrorFields;
 pub use fnmatch::{exclude_flag, literal as literal_pattern};
 pub use keep::{Keep, LedBy, RevisionFacts, is_pruned};
+pub use locked::{Locked, LockedFile};
 pub use path::{ModelDir, RelPath, UnsafePath};
 pub use plan::{Plan, gaps};
 pub use selection::{

@@ -39,6 +39,9 @@ pub struct Sentinel {
     /// What other runs had asked for of the same source: the files are the union.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub also: Vec<Selection>,
+    /// The SHA-256 of the lock file that named these files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lock: Option<String>,
     /// RFC 3339, by the clock of the node that fetched; for people only.
     pub completed_at: String,
     pub total_bytes: u64,
@@ -119,6 +122,7 @@ impl Sentinel {
             revision,
             selection,
             also: Vec::new(),
+            lock: None,
             completed_at,
             total_bytes: files.iter().map(|file| file.size).sum(),
             files,

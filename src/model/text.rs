@@ -146,7 +146,12 @@ pub fn size(bytes: u64) -> String {
 
 /// `1 file`, `2 files`.
 pub fn files(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "file" } else { "files" })
+    self::count(count, "file")
+}
+
+/// `1 model`, `2 models`.
+pub fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// How old something is: `9 days`, to the nearest; `2h05m`.

@@ -5,6 +5,7 @@
 
 pub(crate) mod fuzz;
 pub(crate) mod hub;
+mod listed;
 pub(crate) mod mirrors;
 pub mod registry;
 pub(crate) mod s3;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
 use super::{Published, S3, S3Settings, hub};
 use crate::content::Source;
-use crate::model::{Selection, SourceUri};
+use crate::model::{Locked, Selection, SourceUri};
 use crate::net::SourceError;
 use crate::net::http::Http;
 
@@ -43,7 +44,36 @@ pub fn open_with(
     settings: &SourceSettings,
     http: &Http,
 ) -> Result<Box<dyn Source>, SourceError> {
-    let source = open(uri, settings, http)?;
+    read_from_also(uri, open(uri, settings, http)?, also, settings, http)
+}
+
+/// The same where a lock file says what `uri` holds: it is not asked for that.
+pub fn open_locked(
+    uri: &SourceUri,
+    locked: &Locked,
+    also: &[SourceUri],
+    settings: &SourceSettings,
+    http: &Http,
+) -> Result<Box<dyn Source>, SourceError> {
+    let source: Result<Box<dyn Source>, _> = match (offline_by(uri), uri) {
+        (Some(variable), _) => Err(variable),
+        (None, SourceUri::Hub(repo)) => Ok(Box::new(hub::open_at(repo, locked, http)?)),
+        (None, SourceUri::S3(location)) => {
+            Ok(Box::new(S3::open_at(location, &settings.s3, locked, http)?))
+        }
+        (None, SourceUri::Directory(path)) => Ok(Box::new(Published::new(path))),
+    };
+    let listed = Listed { source, snapshot: locked.snapshot() };
+    read_from_also(uri, Box::new(listed), also, settings, http)
+}
+
+fn read_from_also(
+    uri: &SourceUri,
+    source: Box<dyn Source>,
+    also: &[SourceUri],
+    settings: &SourceSettings,
+    http: &Http,
+) -> Result<Box<dyn Source>, SourceError> {
     if also.is_empty() {
         return Ok(source);
     }

@@ -162,7 +162,7 @@ impl Staging {
 
 /// What the file can be wanted as: its SHA-256, and the digest that its source had published. Where
 /// that is a CRC, which another file may have as well, only as the same version at the same place.
-fn identities(source_name: &str, file: &SentinelFile) -> impl Iterator<Item = String> {
+pub(super) fn identities(source_name: &str, file: &SentinelFile) -> impl Iterator<Item = String> {
     let sha256 = Digest::Sha256(file.sha256.0).to_string();
     let other = file.published.as_deref().and_then(|digest| match &file.validator {
         Some(validator) => Some(version_identity(source_name, &file.path, validator, digest)),

@@ -176,7 +176,7 @@ impl Store {
         })
     }
 
-    fn state(&self) -> Result<Option<Dir>, StoreError> {
+    pub(super) fn state(&self) -> Result<Option<Dir>, StoreError> {
         let root = if self.in_place { None } else { self.root()? };
         Ok(root.map(|root| root.child(STATE_DIR)).transpose()?.flatten())
     }

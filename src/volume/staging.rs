@@ -123,27 +123,9 @@ impl Staging {
         })
     }
 
-    /// What must be equal for bytes of one attempt to serve in another: a published digest that
-    /// only this content has, or else the exact place, revision, path and validator. With a CRC,
-    /// which sees what else may go wrong, the version of the object serves in place of the revision.
-    /// A CRC or an MD5 by itself is never enough: other bytes with the same one are easily made.
+    /// What makes the content of file `n` the same elsewhere.
     pub(super) fn identity(&self, n: usize) -> String {
-        let file = &self.files[n];
-        let (source_name, path) = (&self.source_name, &file.path);
-        match (&file.digest, &file.validator) {
-            // S3 names a SHA-256 of the whole object in its own way.
-            (Some(Digest::Full { checksum: Checksum::Sha256, value }), _) => {
-                format!("sha256:{}", hex::encode(value))
-            }
-            (Some(digest), _) if digest.identifies() => digest.to_string(),
-            (Some(digest), Some(validator)) if digest.is_crc() => {
-                version_identity(source_name, path.as_str(), validator, &digest.to_string())
-            }
-            (_, validator) => {
-                let validator = validator.as_deref().unwrap_or_default();
-                format!("{source_name}@{}/{path}#{validator}", self.revision)
-            }
-        }
+        content_identity(&self.files[n], &self.source_name, &self.revision)
     }
 
     /// What is still to fetch.
@@ -307,6 +289,28 @@ impl Staging {
         let stat = rustix::fs::fstat(&opened.file)
             .map_err(|error| StoreError::io("look at", &opened.path, error))?;
         Ok((stat.st_blocks as u64).saturating_mul(512))
+    }
+}
+
+/// What must be equal for bytes of one attempt to serve in another: a published digest that
+/// only this content has, or else the exact place, revision, path and validator. With a CRC,
+/// which sees what else may go wrong, the version of the object serves in place of the revision.
+/// A CRC or an MD5 by itself is never enough: other bytes with the same one are easily made.
+pub(super) fn content_identity(file: &RemoteFile, source_name: &str, revision: &str) -> String {
+    let path = &file.path;
+    match (&file.digest, &file.validator) {
+        // S3 names a SHA-256 of the whole object in its own way.
+        (Some(Digest::Full { checksum: Checksum::Sha256, value }), _) => {
+            format!("sha256:{}", hex::encode(value))
+        }
+        (Some(digest), _) if digest.identifies() => digest.to_string(),
+        (Some(digest), Some(validator)) if digest.is_crc() => {
+            version_identity(source_name, path.as_str(), validator, &digest.to_string())
+        }
+        (_, validator) => {
+            let validator = validator.as_deref().unwrap_or_default();
+            format!("{source_name}@{revision}/{path}#{validator}")
+        }
     }
 }
 

@@ -35,8 +35,8 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     (
         "commands",
         &[
-            "cli", "content", "engine", "error", "Error", "fs", "lock", "model", "net", "report",
-            "source", "verify", "volume",
+            "cli", "content", "engine", "error", "Error", "exit", "fleet", "fs", "lock", "model",
+            "net", "report", "source", "verify", "volume",
         ],
     ),
 ];

@@ -108,7 +108,7 @@ fn a_file_that_is_wrong_or_contradicted_is_a_usage_error_before_anything_is_done
         ("a\u{1b}[2J: 1\n", vec![], "models.yaml`: "),
         (&list, vec!["--include", "x"], "--include is said of each model"),
         (&list, vec!["--all"], "--all is said of each model"),
-        (&list, vec!["--also", "s3://b/x/"], "--also is said of each model"),
+        (&list, vec!["--also", "s3://bkt/x/"], "--also is said of each model"),
         (&list, vec!["--expect-revision", "0"], "--expect-revision is said of each model"),
         (&list, vec!["hf://org/tiny"], "give either SOURCE or --models FILE"),
     ] {
@@ -175,7 +175,7 @@ fn a_model_that_fails_does_not_stop_the_others() {
     let mut command = fetch_listed(&hub, &volume, &yaml);
     command.env("WEIGHTLIFT_RETRY_TIMEOUT", "1s").args(["--output", "json"]);
     command.arg("--termination-log").arg(&message);
-    let run = command.run().assert_code(10);
+    let run = command.run().assert_code(11);
     volume.assert_holds("good", &small(1));
     let last = run.last_line();
     assert!(
@@ -186,12 +186,12 @@ fn a_model_that_fails_does_not_stop_the_others() {
     let lines = json_lines(&run);
     let of = |key: &str| lines.iter().map(|it| it[key].clone()).collect::<Vec<_>>();
     assert_eq!(of("status"), ["failed", "failed", "fetched"]);
-    assert_eq!(of("class"), [Value::from("unreachable"), "not_found".into(), Value::Null]);
+    assert_eq!(of("class"), [Value::from("unreachable"), "access".into(), Value::Null]);
     let told: Value = serde_json::from_str(&std::fs::read_to_string(&message).unwrap()).unwrap();
-    assert_eq!(told["code"], 10);
+    assert_eq!(told["code"], 11);
     let ends = told["models"].as_object().unwrap();
     let ends: Vec<&str> = ends.values().map(|it| it.as_str().unwrap()).collect();
-    assert_eq!(ends, ["not_found", "fetched", "unreachable"]);
+    assert_eq!(ends, ["access", "fetched", "unreachable"]);
     // What only needs time is done by the next run; without it the code is that of the other.
     let yaml = list_of(&["org/hangs", "org/good"]);
     let run = fetch_listed(&hub, &volume, &yaml).env("WEIGHTLIFT_RETRY_TIMEOUT", "1s").run();
@@ -241,12 +241,12 @@ fn the_schema_says_what_the_parser_reads() {
         (with(""), true),
         (
             with(
-                "  name: a/b\n  also: ['s3://b/x/']\n  include: [a]\n  exclude: [b]\n  all: true\n  expect: abc\n",
+                "  name: a/b\n  also: ['s3://bkt/x/']\n  include: [a]\n  exclude: [b]\n  all: true\n  expect: abc\n",
             ),
             true,
         ),
         (
-            with("- source: 's3://b/${A}/'\n")
+            with("- source: 's3://bkt/${A}/'\n")
                 + "defaults: {all: false, include: [], exclude: [x]}\n",
             true,
         ),
@@ -258,7 +258,7 @@ fn the_schema_says_what_the_parser_reads() {
         (with("  include: a\n"), false),
         (with("  include: [1]\n"), false),
         (with("  include: [null]\n"), false),
-        (with("  also: s3://b/x/\n"), false),
+        (with("  also: s3://bkt/x/\n"), false),
         (with("  also: ['ftp://x']\n"), false),
         (with("  expect: 12\n"), false),
         (with("  expect: ''\n"), false),

@@ -16,6 +16,7 @@ mod fetch_hub;
 mod fetch_s3;
 mod hostile;
 mod hub_mirrors;
+mod locked;
 mod mirrors;
 mod real_hf_cache;
 mod real_peers;

@@ -511,6 +511,18 @@ fn list_has_a_line_for_each_repo() {
 }
 
 #[test]
+fn a_plan_knows_the_blobs_that_are_there() {
+    let home = Home::new();
+    home.fetch(&["hf://org/tiny"]).run().assert_success();
+    home.hub.move_branch(REPO, "main", revision(2));
+    let before = seen(&home.volume.root());
+    let plan = || json(&home.fetch(&["hf://org/tiny", "--dry-run", "--output", "json"]).run());
+    let told = plan();
+    assert_eq!((&told["reuse_files"], &told["reuse_bytes"]), (&1.into(), &200_000.into()));
+    assert!(seen(&home.volume.root()) == before, "a plan has written");
+}
+
+#[test]
 fn a_client_that_knows_of_more_files_is_warned_of() {
     let home = Home::of(tiny());
     let commit = home.hub.commit(REPO);

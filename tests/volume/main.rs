@@ -15,6 +15,7 @@ mod leftovers;
 mod link;
 mod list;
 mod mutations;
+mod plan;
 mod planted;
 mod probe;
 mod prune;

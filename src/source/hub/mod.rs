@@ -31,7 +31,7 @@ use url::Url;
 
 use crate::content::{Body, Source};
 use crate::environment;
-use crate::model::{Digest, HubRepo, RelPath, RemoteFile, Snapshot, text};
+use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{HttpProblem, SourceError, body, encoding};
 use credentials::{Token, is_true};
@@ -73,6 +73,15 @@ pub(super) struct Followed {
 /// For the registry: what `HF_ENDPOINT` and the token say.
 pub(super) fn open(repo: &HubRepo, http: &Http) -> Result<Hub, SourceError> {
     Hub::new(repo.clone(), HubSettings::from_environment(Token::find()?)?, http.clone())
+}
+
+/// The same at the revision that a lock file names, whose name and commit need not be asked for.
+pub(super) fn open_at(repo: &HubRepo, locked: &Locked, http: &Http) -> Result<Hub, SourceError> {
+    let commit = locked.revision.clone();
+    let hub = open(&HubRepo { revision: commit.clone(), ..repo.clone() }, http)?;
+    let id = locked.source_name.strip_prefix("hf://").unwrap_or(&repo.id).to_owned();
+    hub.pinned.get_or_init(|| Pinned { id, commit });
+    Ok(hub)
 }
 
 /// The variable that forbids to ask the Hub. As for `hf`, the first one that is set decides.

@@ -189,6 +189,12 @@ impl Source for Mirrors {
         self.shared.pinned().source.list_with_digest(path)
     }
 
+    fn place_of(&self, file: &RemoteFile) -> Option<String> {
+        let shared = &self.shared;
+        let place = shared.begin(file).map(|begun| &shared.places[begun.locator.place]);
+        Some(place.unwrap_or(shared.pinned()).name.clone())
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.shared.pinned().source.warnings();
         for place in self.shared.also() {

@@ -10,7 +10,7 @@ use super::problem::ListingProblem;
 use super::single;
 use super::skipped::{Skipped, Why};
 use super::stamp::Stamp;
-use crate::model::{RefusedFile, RefusedFiles, RelPath, SENTINEL, hex};
+use crate::model::{Locked, RefusedFile, RefusedFiles, RelPath, SENTINEL, hex};
 use crate::net::SourceError;
 
 /// More objects than this is no model; it bounds memory and disk.
@@ -48,6 +48,26 @@ impl Listing {
         let (base, name) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
         let object = Listed { path: RelPath::parse(name)?, stamp, has_checksum: true };
         Self::new(base.to_owned(), vec![object], Vec::new(), None, Skipped::default())
+    }
+
+    /// Of what a lock file names at `key`, where the objects themselves are not asked for. A prefix may be
+    /// written without the `/`, and one object by its key.
+    pub fn of_lock(key: &str, locked: &Locked) -> Self {
+        let base = match locked.files.as_slice() {
+            _ if key.is_empty() || key.ends_with('/') => Some(key),
+            [one] => {
+                key.strip_suffix(one.path.as_str()).filter(|it| it.is_empty() || it.ends_with('/'))
+            }
+            _ => None,
+        };
+        Self {
+            base: base.map_or_else(|| format!("{key}/"), str::to_owned),
+            objects: Vec::new(),
+            refused: Vec::new(),
+            skipped: Skipped::default(),
+            sentinel: None,
+            revision: locked.revision.clone(),
+        }
     }
 
     /// Of everything below `base`.

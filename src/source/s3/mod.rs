@@ -46,7 +46,7 @@ use tokio::sync::OnceCell;
 pub use settings::S3Settings;
 
 use crate::content::{Body, Source};
-use crate::model::{Digest, RelPath, RemoteFile, S3Location, Selection, Snapshot};
+use crate::model::{Digest, Locked, RelPath, RemoteFile, S3Location, Selection, Snapshot};
 use crate::net::http::Http;
 use crate::net::{self, SourceError};
 use client::Bucket;
@@ -101,6 +101,19 @@ impl S3 {
         let s3 = Self::new(location.clone(), settings.clone(), http.clone())?;
         let choice = if settings.all_checksums { Choice::All } else { s3.choice };
         Ok(Self { selection: selection.clone(), choice, ..s3 })
+    }
+
+    /// The same where a lock file says what lies there.
+    pub(super) fn open_at(
+        location: &S3Location,
+        settings: &S3Settings,
+        locked: &Locked,
+        http: &Http,
+    ) -> Result<Self, SourceError> {
+        let mut s3 = Self::new(location.clone(), settings.clone(), http.clone())?;
+        let listing = Listing::of_lock(&location.key, locked);
+        s3.pinned = OnceCell::new_with(Some(listing));
+        Ok(s3)
     }
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {

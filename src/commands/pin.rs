@@ -1,0 +1,380 @@
+//! `weightlift pin`: resolves what is asked for, and writes down exactly what that is.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+
+use serde::Serialize;
+
+use super::ask::Asker;
+use super::completeness;
+use super::read_once::amount;
+use super::run_state::{Doing, RunState};
+use super::several::{most_needs_a_person, runtime};
+use crate::Error;
+use crate::cli::PinArgs;
+use crate::content::Source;
+use crate::engine::Stop;
+use crate::fleet::{Drift, Entry, LockFile, LockedModel, difference};
+use crate::model::{Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, text};
+use crate::report::{Event, Progress, Screen};
+
+/// Files that are read at the same time, each by a thread of its own.
+const READERS: usize = 4;
+
+/// What came of one model. The fields are an interface.
+#[derive(Debug, Serialize)]
+pub struct PinReport {
+    pub name: String,
+    pub source: String,
+    pub revision: String,
+    /// `pinned`, `kept`, `current`, `moved`, `unlocked` (asked for and not in the lock file), `unasked`.
+    pub status: &'static str,
+    pub files: usize,
+    pub bytes: u64,
+    /// What is different, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+}
+
+type Each<'a> = &'a mut dyn FnMut(&PinReport) -> Result<(), Error>;
+
+/// Pins, or checks what was pinned; returns the last line.
+pub fn run(
+    args: &PinArgs,
+    each: Each<'_>,
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<String, Error> {
+    let before = args.before()?;
+    let entries = args.entries(before.as_ref())?;
+    if let Some(name) = args.upgrade.iter().find(|name| !entries.iter().any(|it| it.name == **name))
+    {
+        let name = text::inert(name, 200);
+        return Err(Error::Usage(format!("--upgrade names `{name}`, and there is no such model")));
+    }
+    state.has_models(entries.len());
+    let pin = Pin { args, ask: Asker::new(&args.source, false, screen, stop, state) };
+    match (args.check, before) {
+        (true, Some(before)) => pin.check(&entries, &before, each),
+        (true, None) => Err(Error::Usage(format!(
+            "--check compares with `{}`, which does not exist; `weightlift pin` makes it",
+            args.lock_path().display()
+        ))),
+        (false, before) => pin.write(entries, before.unwrap_or_default(), each),
+    }
+}
+
+struct Pin<'a> {
+    args: &'a PinArgs,
+    ask: Asker<'a>,
+}
+
+/// What a source holds of a model now.
+struct Resolved {
+    source: Box<dyn Source>,
+    /// Without files.
+    snapshot: Snapshot,
+    selected: Selected,
+}
+
+impl Pin<'_> {
+    fn write(
+        &self,
+        entries: Vec<Entry>,
+        before: LockFile,
+        each: Each<'_>,
+    ) -> Result<String, Error> {
+        let (mut pinned, mut failed) = (Vec::new(), Vec::new());
+        let all = entries.len();
+        for entry in &entries {
+            let known = before.models.iter().find(|model| model.name == entry.name);
+            let is_kept = |model: &&LockedModel| {
+                !self.args.upgrade.is_empty()
+                    && !self.args.upgrade.contains(&entry.name)
+                    && difference(entry, model).is_none()
+            };
+            let (model, status) = match known.filter(is_kept) {
+                Some(model) => (Ok(model.clone()), "kept"),
+                None => (self.pinned(entry, known), "pinned"),
+            };
+            match model {
+                Ok(model) => {
+                    each(&report(&model, status, Vec::new()))?;
+                    self.ask.state.has_completed_one();
+                    pinned.push(model);
+                }
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(error) if all == 1 => return Err(error),
+                Err(error) => {
+                    let name = text::inert(&entry.name, 200);
+                    self.ask.screen.warn(&format!("`{name}` cannot be pinned: {error}"));
+                    failed.push(error);
+                }
+            }
+        }
+        let path = self.args.lock_path();
+        let shown = path.display();
+        let count = failed.len();
+        if let Some(error) = most_needs_a_person(failed) {
+            self.ask.screen.say(&format!("{count} of {all} models failed; `{shown}` is as it was"));
+            return Err(error);
+        }
+        if !self.args.is_all() {
+            let others = before.models.into_iter();
+            pinned.extend(others.filter(|model| !entries.iter().any(|it| it.name == model.name)));
+        }
+        pinned.sort_by(|a, b| a.name.cmp(&b.name));
+        let lock = LockFile { models: pinned };
+        replace(path, lock.text().as_bytes())
+            .map_err(|error| Error::Unusable(format!("`{shown}` cannot be written: {error}")))?;
+        let models = lock.models.len();
+        let files = lock.models.iter().map(|it| it.content.files.len()).sum();
+        let bytes = lock.models.iter().map(bytes_of).sum();
+        Ok(format!(
+            "pinned: {}, {} in `{shown}`",
+            text::count(models, "model"),
+            amount(files, bytes)
+        ))
+    }
+
+    /// What `entry` is now. What was known `before` need not be read again.
+    fn pinned(&self, entry: &Entry, before: Option<&LockedModel>) -> Result<LockedModel, Error> {
+        let Resolved { source, snapshot, selected } = runtime()?.block_on(self.resolved(entry))?;
+        let Selected { files, left_out, warnings, .. } = selected;
+        warnings.iter().for_each(|warning| self.ask.screen.warn(warning));
+        if !completeness::is_one_object(&entry.source, &files) && !completeness::has_index(&files) {
+            completeness::check_names(self.ask.screen, &files, &left_out, &entry.selection)?;
+        }
+        let before =
+            before.filter(|before| before.source.source_name() == entry.source.source_name());
+        let known = |file: &RemoteFile| {
+            let before = before.map(|before| &before.content.files);
+            let before = before.and_then(|files| files.iter().find(|it| it.path == file.path));
+            LockedFile::sha256_of(file, before)
+        };
+        let mut digests: Vec<Option<Sha256>> = files.iter().map(known).collect();
+        self.read_missing(source.as_ref(), &files, &mut digests)?;
+        self.ask.pass_on(source.as_ref());
+        let locked = |(file, sha256): (&RemoteFile, Option<Sha256>)| {
+            LockedFile::new(file, sha256.expect("`read_missing` reads each that is not known"))
+        };
+        let Snapshot { source_name, revision, .. } = snapshot;
+        let files = files.iter().zip(digests).map(locked).collect();
+        Ok(LockedModel {
+            name: entry.name.clone(),
+            source: entry.source.clone(),
+            also: entry.also.clone(),
+            selection: entry.selection.clone(),
+            content: Locked { source_name, revision, files, left_out, lock: String::new() },
+        })
+    }
+
+    async fn resolved(&self, entry: &Entry) -> Result<Resolved, Error> {
+        let ask = &self.ask;
+        if let Some(variable) = crate::source::registry::offline_by(&entry.source) {
+            let source = &entry.source;
+            return Err(Error::NotFound(format!(
+                "{variable} is set, and {source} has to be asked"
+            )));
+        }
+        ask.state.enter(Doing::Resolving(entry.source.to_string()));
+        let source = ask.source_of(&entry.source, &entry.selection)?;
+        let snapshot = ask.retried(ask.budget(), ask.bound(), || source.snapshot()).await?;
+        ask.pass_on(source.as_ref());
+        if let Some(expected) = entry.expect.as_ref().filter(|it| **it != snapshot.revision) {
+            return Err(Error::Conflict(format!(
+                "{} is at revision {}, `expect` says {}",
+                entry.source,
+                snapshot.revision,
+                text::inert(expected, 64)
+            )));
+        }
+        let Snapshot { source_name, revision, files, refused } = snapshot;
+        let selected = entry.selection.apply(files, refused)?;
+        let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());
+        Ok(Resolved { source, snapshot, selected })
+    }
+
+    /// Reads each of `files` whose digest is not known.
+    fn read_missing(
+        &self,
+        source: &dyn Source,
+        files: &[RemoteFile],
+        digests: &mut [Option<Sha256>],
+    ) -> Result<(), Error> {
+        let missing: Vec<usize> = (0..files.len()).filter(|n| digests[*n].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let bytes: u64 = missing.iter().map(|n| files[*n].size).sum();
+        let progress = Arc::new(Progress::default());
+        progress.enter("reading what has no published SHA-256");
+        progress.total_bytes.store(bytes, Relaxed);
+        progress.total_files.store(missing.len() as u64, Relaxed);
+        let event = Event::note(format!(
+            "{} without a published SHA-256: read once, and not kept",
+            amount(missing.len(), bytes)
+        ));
+        self.ask.screen.tell(&event);
+        let _follower = self.ask.screen.follow(progress.clone());
+        let next = AtomicUsize::new(0);
+        let ended = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..READERS.min(missing.len()) {
+                let (told, next, missing, progress) = (ended.0.clone(), &next, &missing, &progress);
+                let read = move || -> Result<(), Error> {
+                    let (runtime, client) = (runtime()?, self.ask.http()?.client()?);
+                    while let Some(n) = missing.get(next.fetch_add(1, SeqCst)) {
+                        let file = &files[*n];
+                        let sha256 = self.ask.sha256_of(source, &client, file, progress);
+                        let sha256 = runtime.block_on(sha256)?;
+                        progress.done_files.fetch_add(1, Relaxed);
+                        let _ = told.send(Ok((*n, sha256)));
+                    }
+                    Ok(())
+                };
+                let (failed, next) = (ended.0.clone(), next);
+                scope.spawn(move || {
+                    if let Err(error) = read() {
+                        // The others need not begin another one.
+                        next.store(missing.len(), SeqCst);
+                        let _ = failed.send(Err(error));
+                    }
+                });
+            }
+            drop(ended.0);
+            let mut first = Ok(());
+            for read in ended.1 {
+                match read {
+                    Ok((n, sha256)) => digests[n] = Some(sha256),
+                    Err(error) if first.is_ok() => first = Err(error),
+                    Err(_) => {}
+                }
+            }
+            first
+        })
+    }
+
+    fn check(&self, entries: &[Entry], before: &LockFile, each: Each<'_>) -> Result<String, Error> {
+        let (mut moved, mut failed) = (0, Vec::new());
+        for entry in entries {
+            let report = match before.models.iter().find(|model| model.name == entry.name) {
+                None => absent(entry, "unlocked"),
+                Some(model) => match self.checked(entry, model) {
+                    Ok(report) => report,
+                    Err(Error::Stopped) => return Err(Error::Stopped),
+                    Err(error) if entries.len() == 1 => return Err(error),
+                    Err(error) => {
+                        let name = text::inert(&entry.name, 200);
+                        self.ask.screen.warn(&format!("`{name}` cannot be checked: {error}"));
+                        failed.push(error);
+                        continue;
+                    }
+                },
+            };
+            moved += usize::from(report.status != "current");
+            each(&report)?;
+            self.ask.state.has_completed_one();
+        }
+        if self.args.is_all() {
+            for model in &before.models {
+                if !entries.iter().any(|entry| entry.name == model.name) {
+                    moved += 1;
+                    each(&report(model, "unasked", vec!["no model of the models file".into()]))?;
+                }
+            }
+        }
+        let shown = self.args.lock_path().display();
+        if moved > 0 {
+            failed.push(Error::Conflict(format!(
+                "`{shown}` is not up to date: {} moved; `weightlift pin` writes it anew",
+                text::count(moved, "model")
+            )));
+        }
+        match most_needs_a_person(failed) {
+            Some(error) => Err(error),
+            None => Ok(format!("up to date: {} in `{shown}`", text::count(entries.len(), "model"))),
+        }
+    }
+
+    fn checked(&self, entry: &Entry, model: &LockedModel) -> Result<PinReport, Error> {
+        if let Some(difference) = difference(entry, model) {
+            return Ok(report(model, "moved", vec![difference]));
+        }
+        let Resolved { snapshot, selected, .. } = runtime()?.block_on(self.resolved(entry))?;
+        let drift = Drift::between(&model.content.files, &selected.files);
+        if drift.is_empty() {
+            return Ok(report(model, "current", Vec::new()));
+        }
+        let (was, is) = (short(&model.content.revision), short(&snapshot.revision));
+        let moved = std::iter::once(format!("{} moved from {was} to {is}", entry.source));
+        Ok(report(model, "moved", moved.chain(drift.lines()).collect()))
+    }
+}
+
+fn bytes_of(model: &LockedModel) -> u64 {
+    model.content.files.iter().map(|file| file.size).sum()
+}
+
+fn short(revision: &str) -> &str {
+    revision.get(..12).unwrap_or(revision)
+}
+
+fn report(model: &LockedModel, status: &'static str, changes: Vec<String>) -> PinReport {
+    PinReport {
+        name: model.name.clone(),
+        source: model.source.to_string(),
+        revision: model.content.revision.clone(),
+        status,
+        files: model.content.files.len(),
+        bytes: bytes_of(model),
+        changes,
+    }
+}
+
+fn absent(entry: &Entry, status: &'static str) -> PinReport {
+    PinReport {
+        name: entry.name.clone(),
+        source: entry.source.to_string(),
+        revision: String::new(),
+        status,
+        files: 0,
+        bytes: 0,
+        changes: vec!["it is not in the lock file".into()],
+    }
+}
+
+/// What standard output gets of one model.
+pub fn text(report: &PinReport) -> String {
+    let name = text::inert(&report.name, 200);
+    let revision = short(&report.revision);
+    let mut out = match report.status {
+        "unlocked" | "unasked" => format!("{name}: {}", report.status),
+        status => {
+            format!("{name}: {status} at {revision}, {}", amount(report.files, report.bytes))
+        }
+    };
+    for change in &report.changes {
+        out.push_str("\n  ");
+        out.push_str(&text::inert(change, 1_000));
+    }
+    out
+}
+
+/// Puts `bytes` in the place of the file at `path`, all at once.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = std::fs::File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
