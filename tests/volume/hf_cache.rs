@@ -511,6 +511,25 @@ fn list_has_a_line_for_each_repo() {
 }
 
 #[test]
+fn a_lock_file_names_the_commit_and_the_branch_keeps_its_name() {
+    let home = Home::new();
+    let (commit, lock) = (home.hub.commit(REPO), home.volume.path("models.lock"));
+    let mut pin = weightlift();
+    pin.args(["pin", "hf://org/tiny", "--locked"]).arg(&lock).env("HF_ENDPOINT", home.hub.url());
+    pin.run().assert_success();
+    home.hub.move_branch(REPO, "main", revision(2));
+    for says in ["all verified", "nothing to do"] {
+        home.hub.log().clear();
+        let run = home.fetch(&["--locked", lock.to_str().unwrap()]).run();
+        run.assert_success().assert_says(says);
+        assert_eq!(home.named("main"), commit);
+    }
+    assert_eq!(home.hub.requests().len(), 0);
+    weightlift().arg("verify").arg(home.snapshot(&commit)).run().assert_success();
+    assert!(files_below(&home.snapshot(&commit)).len() == model().len());
+}
+
+#[test]
 fn a_plan_knows_the_blobs_that_are_there() {
     let home = Home::new();
     home.fetch(&["hf://org/tiny"]).run().assert_success();
