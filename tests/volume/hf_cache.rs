@@ -312,6 +312,17 @@ fn a_snapshot_keeps_what_others_have_asked_for() {
         command.run().assert_success().assert_says("nothing to do");
     }
     assert_eq!(home.hub.requests().len(), 0);
+    // Also where the name leads to another commit meanwhile, of which other files were asked for.
+    let home = Home::new();
+    let one = home.hub.commit(REPO);
+    home.fetch(&[&pinned(&one), "--include", "*.json"]).run().assert_success();
+    for tree in [revision(2), model()] {
+        home.hub.move_branch(REPO, "main", tree);
+        home.fetch(&["hf://org/tiny", "--include", "w*.bin"]).run().assert_success();
+    }
+    home.hub.log().clear();
+    home.fetch(&[&pinned(&one), "--include", "*.json"]).run().assert_success();
+    assert_eq!(home.hub.requests().len(), 0);
 }
 
 #[test]
