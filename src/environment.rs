@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 112] = [
+pub const VARIABLES: [Variable; 113] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -40,6 +40,7 @@ pub const VARIABLES: [Variable; 112] = [
     variable("WEIGHTLIFT_DRY_RUN", Part::Flags, "`--dry-run`"),
     variable("WEIGHTLIFT_ONLY", Part::Flags, "`--only`"),
     variable("WEIGHTLIFT_ALSO", Part::Flags, "`--also`"),
+    variable("WEIGHTLIFT_MIRROR", Part::Flags, "`--mirror`"),
     variable("WEIGHTLIFT_ADOPT", Part::Flags, "`--adopt`"),
     variable("WEIGHTLIFT_ROOT", Part::Flags, "`--root`"),
     variable("WEIGHTLIFT_LAYOUT", Part::Flags, "`--layout`"),

@@ -234,7 +234,8 @@ fn fetch(
             None => return Err(Error::Stopped),
         }
     }
-    several::error_of_all(errors, &done).map_or(Ok(done), Err)
+    let complete = done.iter().map(|it: &Outcome| (it.path.clone(), it.status)).collect();
+    several::error_of_all(errors, complete).map_or(Ok(done), Err)
 }
 
 /// Says of each model what fetching it would do.
@@ -249,16 +250,20 @@ fn plan(
     state.has_models(models.len());
     let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
     let runtime = several::runtime()?;
-    let (mut claimed, mut failed, mut bytes) = (Claimed::new(), Vec::new(), 0);
+    let (mut claimed, mut bytes) = (Claimed::new(), 0);
+    let (mut failed, mut planned) = (Vec::new(), Vec::new());
     for model in &models {
-        let planned = runtime.block_on(fetch.plan(model, &mut claimed));
-        let ended = planned.and_then(|mut report| {
+        let report = runtime.block_on(fetch.plan(model, &mut claimed));
+        let ended = report.and_then(|mut report| {
             bytes += report.fetch_bytes;
             print(&plan::text(&report), &report, cli.global.output)?;
-            report.lack().map_or(Ok(()), Err)
+            report.lack().map_or(Ok((report.path, report.status)), Err)
         });
         match ended {
-            Ok(()) => state.has_completed_one(),
+            Ok(report) => {
+                planned.push(report);
+                state.has_completed_one();
+            }
             Err(error @ Error::Stopped) => return Err(error),
             Err(error) => {
                 if models.len() > 1 {
@@ -268,7 +273,7 @@ fn plan(
             }
         }
     }
-    match several::error_of_all(failed, &[]) {
+    match several::error_of_all(failed, planned) {
         Some(error) => Err(error),
         None => Ok(Done::of_message(format!(
             "planned: {} to fetch, nothing written",

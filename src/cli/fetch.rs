@@ -66,6 +66,12 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
     pub locked: Option<PathBuf>,
 
+    /// A place that `weightlift mirror` has filled from a models file or a lock file, read first: each model lies
+    /// below it under its name; the same as --also PREFIX/NAME/ for each model [repeatable, or separated
+    /// by commas]
+    #[arg(long, env = "WEIGHTLIFT_MIRROR", value_name = "PREFIX")]
+    pub mirror: Vec<String>,
+
     /// Take the files that DIR has already, in place of fetching them: a cache of `hf` (HF_HOME, its hub/, or
     /// one models--org--name/), or a directory that was filled by hand or by `hf download --local-dir`.
     /// Files are hashed, then linked or copied; DIR is never changed. Where DIR is DEST, its place is taken and

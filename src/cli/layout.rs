@@ -16,6 +16,13 @@ impl FetchArgs {
         if self.layout != LayoutKind::HfCache {
             return Ok(());
         }
+        if !self.mirror.is_empty() {
+            return Err(Error::Usage(
+                "--mirror is followed by the DEST of a model, and in a cache there is none; name the place with \
+                 --also"
+                    .into(),
+            ));
+        }
         let useless = [
             (self.replace, "--replace takes files away", "others may use them"),
             (

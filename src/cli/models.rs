@@ -39,10 +39,15 @@ impl FetchArgs {
     /// The models that are to be fetched, and where to.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
         self.check_layout()?;
-        let models = match &self.locked {
+        let mut models = match &self.locked {
             Some(file) => self.locked_models(file)?,
             None => self.listed_models()?,
         };
+        for model in &mut models {
+            let mut places = self.mirrors_of(model)?;
+            places.retain(|place| *place != model.uri && !model.also.contains(place));
+            model.also.splice(0..0, places);
+        }
         if self.link.is_some() && models.len() > 1 {
             return Err(Error::Usage(format!(
                 "--link leads to one model, and there are {}; fetch them one by one",
@@ -56,6 +61,22 @@ impl FetchArgs {
             }
         }
         Ok(models)
+    }
+
+    /// Where `--mirror` says that `model` lies as well.
+    fn mirrors_of(&self, model: &Model) -> Result<Vec<SourceUri>, Error> {
+        let prefixes = self.mirror.iter().flat_map(|texts| SourceUri::split_list(texts));
+        let place = |prefix: &str| {
+            let uri = format!("{}/{}/", prefix.trim_end_matches('/'), model.name());
+            match SourceUri::parse(&uri) {
+                Ok(place @ (SourceUri::S3(_) | SourceUri::Directory(_))) => Ok(place),
+                Ok(SourceUri::Hub(_)) => Err(Error::Usage(
+                    "--mirror names a prefix of a bucket: s3://bucket/prefix/".into(),
+                )),
+                Err(error) => Err(Error::Usage(format!("--mirror: {error}"))),
+            }
+        };
+        prefixes.map(place).collect()
     }
 
     fn listed_models(&self) -> Result<Vec<Model>, Error> {

@@ -1,15 +1,17 @@
 //! `weightlift list` and `weightlift prune`: their flags.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use super::fetch::Deadline;
+use super::listed::{ModelsArgs, Positional};
 use super::models::DEFAULT_ROOT;
 use crate::Error;
-use crate::model::text;
+use crate::model::{ModelDir, text};
 use crate::volume::PruneRules;
 
 #[derive(Debug, Args)]
@@ -58,6 +60,10 @@ pub struct PruneArgs {
     #[arg(long, env = "WEIGHTLIFT_OLDER_THAN", value_name = "DURATION", value_parser = text::parse_duration)]
     older_than: Option<Duration>,
 
+    /// Remove also the models that FILE, a models file, does not name, with all their revisions
+    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    models_file: Option<PathBuf>,
+
     /// Stop as soon as this much is free on the filesystem: 500GB, 64GiB. Unfinished attempts go first, then
     /// the oldest revisions [default: no such limit]
     #[arg(long, env = "WEIGHTLIFT_UNTIL_FREE", value_name = "SIZE", value_parser = text::parse_size)]
@@ -72,7 +78,25 @@ pub struct PruneArgs {
 }
 
 impl PruneArgs {
-    pub fn rules(&self) -> PruneRules {
-        PruneRules { keep_revisions: self.keep_revisions, older_than: self.older_than }
+    pub fn rules(&self) -> Result<PruneRules, Error> {
+        let named = self.models_file.as_ref().map(|_| self.named()).transpose()?;
+        Ok(PruneRules { keep_revisions: self.keep_revisions, older_than: self.older_than, named })
+    }
+
+    /// The names of the models file, relative to the root.
+    fn named(&self) -> Result<BTreeSet<String>, Error> {
+        let models_file = self.models_file.clone();
+        let listed = ModelsArgs { models_file, ..ModelsArgs::default() };
+        let root = self.root.path()?;
+        let below_root = |name: String| {
+            let below = Path::new(&name).strip_prefix(&root).ok().and_then(Path::to_str);
+            let family = ModelDir::parse(below.unwrap_or(&name));
+            family.map_or_else(|_| name.clone(), |family| family.path().to_string())
+        };
+        Ok(listed
+            .entries(Positional::Pairs)?
+            .into_iter()
+            .map(|entry| below_root(entry.name))
+            .collect())
     }
 }

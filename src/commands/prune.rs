@@ -18,7 +18,8 @@ use crate::volume::{Candidate, Prunable, Pruned, Pruner, Surroundings, Survey, W
 #[derive(Debug, Serialize)]
 pub struct PrunedReport {
     pub family: String,
-    /// `revision`, `attempt`, `removal` (one that was cut off).
+    /// `family` (a model that the models file does not name), `revision`, `attempt`, `removal` (one that was
+    /// cut off).
     pub what: &'static str,
     pub id: String,
     pub path: String,
@@ -43,11 +44,18 @@ pub fn root(
     let survey = list::survey(root, screen, state)?;
     let outside =
         Surroundings { say: &|line| screen.say(&line), go_on: &|| !stop.is_set(), worked: &|_| () };
-    let pruner = Pruner::new(&survey, args.rules(), &outside);
+    let pruner = Pruner::new(&survey, args.rules()?, &outside);
     let mut candidates = pruner.candidates();
     candidates.problems.iter().for_each(|problem| screen.warn(problem));
+    for family in pruner.unremovable() {
+        let family = text::name(&family, 200);
+        screen.warn(&format!(
+            "no model of the models file is `{family}`, which is a directory of its own, and no link to a \
+             revision: it stays; remove it by hand"
+        ));
+    }
     let mut run =
-        Run { args, screen, skipped: BTreeSet::new(), free: BTreeMap::new(), sums: [(0, 0); 3] };
+        Run { args, screen, skipped: BTreeSet::new(), free: BTreeMap::new(), sums: [(0, 0); 4] };
     for (family, who) in candidates.busy {
         run.skip(family, &format!("it is in use: {who}"));
     }
@@ -93,6 +101,10 @@ pub fn text(pruned: &PrunedReport) -> String {
             let revision = text::prefix(revision, 12);
             format!("revision {revision} of {family}, replaced {age} ago")
         }
+        ("family", revision) => {
+            let revision = text::prefix(revision.as_deref().unwrap_or_default(), 12);
+            format!("{family} at {revision}, published {age} ago")
+        }
         ("attempt", _) => format!("unfinished attempt of {family}, last sign {age} ago"),
         _ => format!("half removed of {family}"),
     };
@@ -107,8 +119,9 @@ struct Run<'a> {
     skipped: BTreeSet<String>,
     /// In a dry run, what would be freed by filesystem.
     free: BTreeMap<u64, u64>,
-    /// How many were removed and how large they were: removals, attempts, revisions.
-    sums: [(usize, u64); 3],
+    /// How many were removed and how large they were: removals, attempts, revisions,
+    /// models.
+    sums: [(usize, u64); 4],
 }
 
 impl Run<'_> {
@@ -156,6 +169,7 @@ impl Run<'_> {
                 Prunable::Removal => "removal",
                 Prunable::Attempt => "attempt",
                 Prunable::Revision => "revision",
+                Prunable::Family => "family",
             },
             status: if self.args.yes { "removed" } else { "removable" },
             family: candidate.family,
@@ -168,12 +182,13 @@ impl Run<'_> {
     }
 
     fn summary(&self, root: &Path, survey: &Survey) -> String {
-        let [removals, attempts, revisions] = self.sums;
+        let [removals, attempts, revisions, families] = self.sums;
         let told = |(count, _): (usize, u64), what: &str| {
             let plural = if count == 1 { "" } else { "s" };
             (count > 0).then(|| format!("{count} {what}{plural}"))
         };
         let parts = [
+            told(families, "model"),
             told(revisions, "kept revision"),
             told(attempts, "unfinished attempt"),
             told(removals, "half removed tree"),

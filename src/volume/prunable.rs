@@ -2,6 +2,7 @@
 //! is decided in `model`; here it is found and weighed, and nothing is changed.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::area::Area;
@@ -24,21 +25,23 @@ use crate::model::{Keep, LedBy, RevisionFacts, SENTINEL, Summary, is_pruned};
 const HEARD_WITHIN: Duration = STOPPED_AFTER.saturating_mul(4);
 
 /// What the user lets go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PruneRules {
     pub keep_revisions: usize,
     /// Only what has been of no use for so long.
     pub older_than: Option<Duration>,
+    /// The families that are wanted, by their names below the root; `None` are all.
+    pub named: Option<BTreeSet<String>>,
 }
 
 impl Default for PruneRules {
     fn default() -> Self {
-        Self { keep_revisions: 1, older_than: None }
+        Self { keep_revisions: 1, older_than: None, named: None }
     }
 }
 
 impl PruneRules {
-    fn keep(self) -> Keep {
+    fn keep(&self) -> Keep {
         Keep { revisions: self.keep_revisions, time: self.older_than.unwrap_or_default() }
     }
 }
@@ -50,6 +53,8 @@ pub enum Prunable {
     Removal,
     Attempt,
     Revision,
+    /// What a family shows that nobody wants any more, and its name with it.
+    Family,
 }
 
 /// Something that may be removed.
@@ -172,6 +177,7 @@ impl<'a> Pruner<'a> {
             let store = family.store.as_ref().filter(|store| !store.in_place);
             if let Some(store) = store {
                 self.revisions(family, store, &own, found)?;
+                self.shown(family, store, &own, found)?;
             }
         }
         if let Some(attempts) = state.child(ATTEMPTS)? {
@@ -198,6 +204,60 @@ impl<'a> Pruner<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the family shows, if nobody wants the family.
+    fn shown(
+        &self,
+        family: &FoundFamily,
+        store: &Store,
+        own: &Dir,
+        found: &mut Vec<Candidate>,
+    ) -> Result<(), StoreError> {
+        if self.is_named(family) {
+            return Ok(());
+        }
+        let Some(id) = store.revision_id()? else { return Ok(()) };
+        let Some(dir) = own.child(&id)? else { return Ok(()) };
+        let age = now().saturating_sub(dir.modified_of(SENTINEL)?.unwrap_or_default());
+        if self.may_go_as_shown(family, own, &id, age) {
+            let mut candidate = self.candidate(family, (Prunable::Family, REVISIONS), own, id, age);
+            let summary = with_sentinel(&dir, Summary::read).ok().flatten();
+            candidate.revision = summary.map(|summary| summary.revision);
+            found.push(candidate);
+        }
+        Ok(())
+    }
+
+    /// Whether the user wants the family. One whose name was cut may be one of those.
+    fn is_named(&self, family: &FoundFamily) -> bool {
+        let Some(named) = &self.rules.named else { return true };
+        family.store.is_none() || named.contains(&self.survey.name_of(family))
+    }
+
+    /// A family that nobody wants and that is a directory of its own, or filled in place: it has no revision
+    /// that could go by itself.
+    pub fn unremovable(&self) -> Vec<String> {
+        let is_directory = |family: &FoundFamily| {
+            let store = family.store.as_ref().filter(|_| !self.is_named(family))?;
+            let is_shown = store.in_place || !matches!(store.revision_id(), Ok(Some(_)));
+            let dir = is_shown.then(|| store.family_dir().ok()).flatten().flatten()?;
+            matches!(dir.kind(SENTINEL), Ok(Some(_))).then(|| self.survey.name_of(family))
+        };
+        self.survey.families().filter_map(|family| is_directory(&family)).collect()
+    }
+
+    pub(super) fn may_go_as_shown(
+        &self,
+        family: &FoundFamily,
+        own: &Dir,
+        id: &str,
+        age: Duration,
+    ) -> bool {
+        let is_linked = self.survey.is_linked_by_others(&family.state_name, id);
+        let led_by = if is_linked { LedBy::Link } else { LedBy::Family };
+        let (is_shared, is_named) = (!filesystem::is_local(own), self.is_named(family));
+        is_pruned(RevisionFacts { led_by, newer: 0, age, is_shared, is_named }, self.rules.keep())
     }
 
     fn attempts(
@@ -246,7 +306,8 @@ impl<'a> Pruner<'a> {
         let is_linked = self.survey.is_linked(&family.state_name, id);
         let led_by = if is_linked { LedBy::Link } else { LedBy::Nothing };
         let is_shared = !filesystem::is_local(own);
-        let facts = RevisionFacts { led_by, newer, age, is_shared, is_named: true };
+        let is_named = self.is_named(family);
+        let facts = RevisionFacts { led_by, newer, age, is_shared, is_named };
         is_pruned(facts, self.rules.keep())
     }
 

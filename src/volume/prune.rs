@@ -9,6 +9,7 @@ use super::prunable::{Candidate, Prunable, Pruner, now, revisions};
 use super::staging::ATTEMPTS;
 use crate::fs::Dir;
 use crate::lock::{Lock, TryLock};
+use crate::model::SENTINEL;
 use crate::model::abandoned::{Verdict, verdict};
 
 /// What has become of a candidate.
@@ -44,10 +45,11 @@ impl Pruner<'_> {
             (Prunable::Removal, _) => dir.remove_tree(id).map(|_| true)?,
             (Prunable::Attempt, _) => self.remove_attempt(candidate, state, &dir, now)?,
             // It could be renamed, and not removed.
-            (Prunable::Revision, _) if dir.may_change(id).is_err() => {
+            (Prunable::Revision | Prunable::Family, _) if dir.may_change(id).is_err() => {
                 return Ok(Pruned::OfAnotherUser);
             }
             (Prunable::Revision, _) => self.remove_revision(candidate, &dir, now)?,
+            (Prunable::Family, _) => self.remove_family(candidate, &dir, now)?,
         };
         drop(lock);
         Ok(if is_done { Pruned::Removed(bytes) } else { Pruned::Stays })
@@ -93,6 +95,30 @@ impl Pruner<'_> {
             own.rename(&gone, own, id)?;
             return Ok(false);
         }
+        own.remove_tree(&gone)?;
+        Ok(true)
+    }
+
+    /// First the name, so that nobody finds a model that is half there. What is killed between is a kept
+    /// revision of a family that nobody wants: the next one removes it.
+    fn remove_family(
+        &self,
+        candidate: &Candidate,
+        own: &Dir,
+        now: Duration,
+    ) -> Result<bool, StoreError> {
+        let Candidate { found: family, id, .. } = candidate;
+        let Some(store) = &family.store else { return Ok(false) };
+        let Some(dir) = own.child(id)? else { return Ok(false) };
+        let age = now.saturating_sub(dir.modified_of(SENTINEL)?.unwrap_or_default());
+        if store.revision_id()?.as_ref() != Some(id) || !self.may_go_as_shown(family, own, id, age)
+        {
+            return Ok(false);
+        }
+        let Some(parent) = store.parent()? else { return Ok(false) };
+        parent.remove_file(store.destination.family.path().name())?;
+        parent.sync()?;
+        let gone = give_up(own, id)?;
         own.remove_tree(&gone)?;
         Ok(true)
     }

@@ -47,6 +47,8 @@ pub struct Survey {
     pub(super) areas: Vec<FoundArea>,
     /// Where links lead to: the family and the name of a revision.
     links: BTreeSet<(String, String)>,
+    /// Those among them that others than the family have.
+    of_others: BTreeSet<(String, String)>,
     /// What could not be read.
     pub problems: Vec<String>,
     looked_at: usize,
@@ -77,8 +79,9 @@ impl Survey {
 
     fn empty(root: &Path) -> Self {
         let root = root.to_owned();
-        let (areas, links, problems) = (Vec::new(), BTreeSet::new(), Vec::new());
-        Self { root, areas, links, problems, looked_at: 0 }
+        let (areas, problems) = (Vec::new(), Vec::new());
+        let (links, of_others) = (BTreeSet::new(), BTreeSet::new());
+        Self { root, areas, links, of_others, problems, looked_at: 0 }
     }
 
     /// Whether the root is a model that lies in another root.
@@ -112,6 +115,11 @@ impl Survey {
     /// Whether a link leads to a revision, whichever it is.
     pub(super) fn is_linked(&self, state_name: &str, id: &str) -> bool {
         self.links.contains(&(state_name.to_owned(), id.to_owned()))
+    }
+
+    /// Whether another link than that of the family leads to a revision.
+    pub(super) fn is_linked_by_others(&self, state_name: &str, id: &str) -> bool {
+        self.of_others.contains(&(state_name.to_owned(), id.to_owned()))
     }
 
     fn add_area(&mut self, parts: &[String], in_place: Option<Store>) -> usize {
@@ -248,6 +256,8 @@ impl Survey {
             && family.file_name() == state_name
         {
             self.add_family(parts, above);
+        } else {
+            self.of_others.insert((state_name.to_owned(), id.to_owned()));
         }
         Ok(())
     }

@@ -36,6 +36,10 @@ struct Scene {
     volume: Volume,
     old: Option<Tree>,
     new: Tree,
+    /// Another model on the volume, which has files of the new one.
+    giver: Option<Tree>,
+    /// More flags of the fetch.
+    flags: &'static [&'static str],
     /// The volume as it is before the run.
     before: tempfile::TempDir,
     states: Cell<usize>,
@@ -95,6 +99,16 @@ fn a_cache_of_the_hubs_clients_survives_any_failed_call() {
 }
 
 #[test]
+fn taking_files_of_another_model_can_be_killed_anywhere() {
+    Scene::reuse().is_killed_anywhere();
+}
+
+#[test]
+fn an_update_that_removes_what_it_has_replaced_can_be_killed_anywhere() {
+    Scene::pruned().is_killed_anywhere();
+}
+
+#[test]
 fn many_small_files_that_are_killed_anywhere_leave_nothing_or_all() {
     Scene::of(Layout::Links, None, many_small()).is_killed_anywhere();
 }
@@ -138,6 +152,11 @@ fn going_back_to_a_kept_revision_survives_any_failed_call() {
 }
 
 #[test]
+fn taking_files_of_another_model_survives_any_failed_call() {
+    Scene::reuse().fails_anywhere();
+}
+
+#[test]
 fn many_small_files_survive_any_failed_call() {
     Scene::of(Layout::Links, None, many_small()).fails_anywhere();
 }
@@ -154,6 +173,25 @@ impl Scene {
     /// The old one is a directory, as it was published where links were not used.
     fn upgrade() -> Self {
         Self::made(Layout::Links, Layout::Exchange, Some(old()), new(), false)
+    }
+
+    /// A first install, of which another model has the weights.
+    fn reuse() -> Self {
+        let giver = new().with("config.json", "{\"of\": \"another\"}");
+        let mut scene = Self::first(Layout::Links);
+        let hub = FakeHub::builder().repo(REPO, scene.new.clone()).repo("org/giver", giver.clone());
+        scene.hub = hub.start();
+        let fetched = fetch(&scene.hub, &scene.volume, &["hf://org/giver", "giver"]).run();
+        fetched.assert_success();
+        let before = scene.before.path().join("models");
+        std::fs::remove_dir_all(&before).unwrap();
+        copy(&scene.volume.root(), &before);
+        Self { giver: Some(giver), ..scene }
+    }
+
+    /// An update that keeps nothing of what it replaces.
+    fn pruned() -> Self {
+        Self { flags: &["--keep-revisions", "0"], ..Self::update(Layout::Links) }
     }
 
     /// What is wanted was replaced, and is kept.
@@ -177,7 +215,19 @@ impl Scene {
         let before = tempfile::tempdir().unwrap();
         let (states, bad) = Default::default();
         let volume = Volume::in_memory();
-        let mut scene = Self { layout: before_layout, hub, volume, old, new, before, states, bad };
+        let (layout_before, giver, flags) = (before_layout, None, &[][..]);
+        let mut scene = Self {
+            layout: layout_before,
+            hub,
+            volume,
+            old,
+            new,
+            giver,
+            flags,
+            before,
+            states,
+            bad,
+        };
         let root = scene.volume.root();
         std::fs::create_dir(&root).unwrap();
         if layout == Layout::InPlace {
@@ -221,7 +271,7 @@ impl Scene {
     fn run(&self, mut decide: impl FnMut(&Call) -> Act) -> Run {
         let args = ["hf://org/tiny", "--connections", "1", "--if-stale", "fail"];
         let mut command = fetch(&self.hub, &self.volume, &args);
-        command.args(self.layout.arguments());
+        command.args(self.layout.arguments()).args(self.flags);
         traced(&command, &self.volume.path(""), |call| {
             self.layout.refuses(call).unwrap_or_else(|| decide(call))
         })
@@ -366,6 +416,10 @@ impl Scene {
     }
 
     fn assert_absent_or_whole(&self, what: &str) {
+        if let Some(giver) = &self.giver {
+            let there = holds(&self.volume.family("giver"), giver);
+            assert!(there, "{what}: the other model is not what it was");
+        }
         let family = self.family();
         if self.layout == Layout::HfCache {
             // Also one that no name leads to yet: a server may ask for the commit.
@@ -391,6 +445,7 @@ impl Scene {
         assert_eq!(next.code, 0, "after {what}: {}", next.stderr);
         assert!(holds(&self.family(), &self.new), "after {what}: not what was asked for");
         assert_verifies(&self.family(), &format!("after {what}"));
+        self.assert_absent_or_whole(&format!("after {what}"));
         // A warm start does not clean up; the next one that fetches does.
         let last = next.stderr.lines().last().unwrap_or_default();
         // Where the killed run had come as far as the sentinel of a commit, a name is all that was missing.
@@ -405,7 +460,8 @@ impl Scene {
             self.hub.move_branch(REPO, "main", self.new.clone());
         }
         assert_eq!(self.left_over(), None, "after {what}: {}", next.stderr);
-        if let Some(old) = self.old.as_ref().filter(|_| self.layout != Layout::InPlace) {
+        let keeps = self.layout != Layout::InPlace && self.flags.is_empty();
+        if let Some(old) = self.old.as_ref().filter(|_| keeps) {
             let kept = list(&self.layout.revisions(&self.volume.root()));
             assert!(kept.iter().any(|tree| holds(tree, old)), "after {what}: the old one is lost");
         }
@@ -426,7 +482,8 @@ impl Scene {
         let revisions = state.join("revisions");
         let current = std::fs::canonicalize(self.family()).unwrap();
         let is_old = |path: &Path| {
-            let known = [self.old.as_ref(), Some(&self.new)];
+            let old = self.old.as_ref().filter(|_| self.flags.is_empty());
+            let known = [old, Some(&self.new), self.giver.as_ref()];
             known.into_iter().flatten().any(|tree| holds(path, tree))
         };
         let mut stray = entries_below(&state);

@@ -39,6 +39,10 @@ struct Scene {
     layout: Layout,
     old: Option<Tree>,
     new: Tree,
+    /// Another model on the volume, which has files of the new one.
+    giver: Option<Tree>,
+    /// More flags of the fetch.
+    flags: &'static [&'static str],
     hub: FakeHub,
     /// The disk before the fetch.
     image: PathBuf,
@@ -85,6 +89,8 @@ fn cut_on(kind: &str, size: &str, options: &[&str]) {
         Scene::on(&disk, "cache", Layout::HfCache, None, new()),
         Scene::on(&disk, "recache", Layout::HfCache, Some(old()), new()),
         Scene::on(&disk, "small", Layout::Links, None, many_small()),
+        Scene::on(&disk, "reuse", Layout::Links, None, new()),
+        Scene::on(&disk, "pruned", Layout::Links, Some(old()), new()),
     ];
     let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let first = variable("WEIGHTLIFT_TEST_SEED")
@@ -127,9 +133,14 @@ impl Cut {
 
 impl Scene {
     fn on(disk: &Disk, name: &str, layout: Layout, old: Option<Tree>, new: Tree) -> Self {
-        let hub = FakeHub::serving(REPO, old.clone().unwrap_or_else(|| new.clone()));
+        let first = old.clone().unwrap_or_else(|| new.clone());
+        let of_giver = new.clone().with("config.json", "{\"of\": \"another\"}");
+        let hub = FakeHub::builder().repo(REPO, first).repo("org/giver", of_giver.clone()).start();
+        let giver = (name == "reuse").then_some(of_giver);
+        let flags: &[&str] = if name == "pruned" { &["--keep-revisions", "0"] } else { &[] };
         let image = disk.volume.path(&format!("{name}.img"));
-        let mut scene = Self { layout, old, new, hub, image, calls: 0, publication: 0 };
+        let mut scene =
+            Self { layout, old, new, giver, flags, hub, image, calls: 0, publication: 0 };
         copy(&disk.empty, &disk.image);
         disk.mount();
         if layout == Layout::InPlace {
@@ -138,6 +149,10 @@ impl Scene {
         if scene.old.is_some() {
             scene.run(disk, false, |_| Act::Pass).assert_success();
             scene.hub.move_branch(REPO, "main", scene.new.clone());
+        }
+        if scene.giver.is_some() {
+            let fetched = fetch(&scene.hub, &disk.volume, &["hf://org/giver", "giver"]).run();
+            fetched.assert_success();
         }
         disk.unmount();
         copy(&disk.image, &scene.image);
@@ -157,7 +172,7 @@ impl Scene {
 
     fn run(&self, disk: &Disk, reboot: bool, mut decide: impl FnMut(&Call) -> Act) -> Run {
         let mut command = fetch(&self.hub, &disk.volume, &["hf://org/tiny", "--connections", "1"]);
-        command.args(self.layout.arguments());
+        command.args(self.layout.arguments()).args(self.flags);
         if reboot {
             self.age_attempts(disk);
             command = disk.after_reboot(&command);
@@ -246,6 +261,10 @@ impl Scene {
 
     fn assert_absent_or_whole(&self, disk: &Disk, is_complete: bool, what: &str) {
         let root = disk.volume.root();
+        if let Some(giver) = &self.giver {
+            let there = holds(&root.join("giver"), giver);
+            assert!(there, "{what}: the other model is not what it was");
+        }
         let (family, is_shown) = (self.layout.shown(&root), self.layout.is_shown(&root));
         assert!(is_shown || !is_complete, "{what}: a success was taken back");
         if is_shown {

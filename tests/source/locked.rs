@@ -206,6 +206,39 @@ fn a_lock_that_was_made_from_the_hub_is_fetched_from_a_bucket_with_the_hub_out_o
 }
 
 #[test]
+fn each_of_several_models_is_read_from_its_place_below_a_mirror() {
+    let desk = Desk::new();
+    {
+        let hub = FakeHub::builder().repo(REPO, tree()).repo("org/b", tiny()).start();
+        let yaml = "version: 1\nmodels: [{name: m, source: hf://org/tiny}, {name: x/b, source: hf://org/b, include: ['*.json']}]";
+        let models = desk.models(yaml);
+        pin(&desk, Some(&hub), None, &["--models", models.to_str().unwrap()])
+            .run()
+            .assert_success();
+    }
+    let mut builder = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
+    for (prefix, tree) in [("all/m", tree()), ("all/x/b", tiny())] {
+        for (path, blob) in tree.iter() {
+            let options =
+                ObjectOptions { checksum: Some(Checksum::Sha256), ..ObjectOptions::default() };
+            builder =
+                builder.object_with("models", &format!("{prefix}/{path}"), blob.clone(), options);
+        }
+    }
+    let (s3, volume) = (builder.start(), Volume::new());
+    for place in ["hf://org/", "s3://", "s3:/models"] {
+        locked(&desk.lock(), &volume, None, Some(&s3), &["--mirror", place]).run().assert_code(2);
+    }
+    locked(&desk.lock(), &volume, None, Some(&s3), &["--mirror", "s3://models/all"])
+        .run()
+        .assert_success();
+    volume.assert_holds("m", &tree());
+    let tiny = tiny();
+    let of_json = tiny.iter().filter(|(path, _)| path.ends_with(".json")).count();
+    assert_eq!(files_below(&volume.family("x/b")).len(), of_json);
+}
+
+#[test]
 fn a_volume_that_holds_what_is_locked_is_complete_whichever_source_it_came_from() {
     let (hub, s3) = (FakeHub::serving(REPO, tree()), bucket(&tree(), Some(Checksum::Sha256)));
     let (desk, volume) = (Desk::new(), Volume::new());

@@ -416,6 +416,7 @@ fn what_a_cache_cannot_be_is_a_usage_error() {
         (&["hf://org/tiny", "--keep-revisions", "1"], "nothing is removed from a cache"),
         (&["hf://org/tiny", "--keep-for", "1h"], "nothing is removed from a cache"),
         (&["hf://org/tiny", "hf://org/tiny@v1"], "two models"),
+        (&["hf://org/tiny", "--mirror", "s3://models/"], "name the place with --also"),
     ] {
         home.fetch(arguments).run().assert_code(2).assert_says(says);
     }

@@ -22,4 +22,5 @@ mod prune;
 mod publication;
 mod reuse;
 mod take_over;
+mod unnamed;
 mod update;

@@ -85,7 +85,8 @@ fn a_plan_says_what_a_fetch_does_and_writes_nothing() {
     // And then it is what was planned.
     hub.log().clear();
     fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
-    assert_eq!(hub.bytes_sent_for("c.bin"), 3 * MIB);
+    // With the redirect to the storage.
+    assert!((3 * MIB..3 * MIB + 2_000).contains(&hub.bytes_sent_for("c.bin")));
     assert_eq!(hub.bytes_sent_for("a.bin"), 0);
     let run = plan(&hub, &volume, &["hf://org/tiny", "--output", "json"]).run().assert_success();
     assert_eq!(json(&run)[0]["status"], "present");
@@ -139,7 +140,7 @@ fn what_a_fetch_would_refuse_the_plan_refuses() {
     let volume = Volume::new();
     fetch(&hub, &volume, &["hf://org/b", "tiny"]).run().assert_success();
     plan(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
-    plan(&hub, &volume, &["hf://org/none"]).run().assert_code(10);
+    plan(&hub, &volume, &["hf://org/none"]).run().assert_code(11);
     let run = plan(&hub, &volume, &["hf://org/tiny", "--replace", "--output", "json"]).run();
     assert_eq!(json(&run.assert_success())[0]["status"], "replace");
 }

@@ -7,6 +7,7 @@ use crate::support::*;
 use weightlift_fakes::{Blob, Checksum, FakeHub, FakeS3, ObjectOptions, Tree};
 
 const BIG: usize = 24 << 20;
+const MIB: u64 = 1 << 20;
 
 fn first() -> Tree {
     Tree::new()
@@ -227,4 +228,56 @@ fn where_there_are_no_hard_links_blocks_are_shared_if_the_filesystem_can() {
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// A model that moves on for ever, in a volume that never grows: one of twice its size, and a MiB for what
+/// is said of it.
+#[test]
+fn a_volume_of_twice_the_model_takes_as_many_updates_as_come() {
+    if !is_root() {
+        skip("mounts need root");
+        return;
+    }
+    const SHARDS: u64 = 4;
+    let shard = |n: u64| format!("shard-{n}.bin");
+    let model = |revision: u64| {
+        let files = (0..SHARDS).map(|n| (shard(n), Blob::synthetic(MIB, revision * SHARDS + n)));
+        let config = format!("{{\"revision\": {revision}}}");
+        files.fold(Tree::new().with("config.json", config), |tree, (name, blob)| {
+            tree.with_blob(&name, blob)
+        })
+    };
+    let hub = FakeHub::serving(REPO, model(0));
+    let volume = Volume::new();
+    std::fs::create_dir(volume.root()).unwrap();
+    let size = format!("size={}", 2 * SHARDS * MIB + 2 * MIB);
+    let _mounted = super::probe::tmpfs(&volume.root(), &size);
+    let update = || fetch(&hub, &volume, &["hf://org/tiny", "--keep-revisions", "0"]);
+    update().run().assert_success();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let reads = std::thread::scope(|scope| {
+        // A server that opens one file after the other, again and again, and finds each at its size.
+        let reader = scope.spawn(|| {
+            let mut reads = 0_u64;
+            while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+                for n in 0..SHARDS {
+                    let bytes = std::fs::read(volume.family("tiny").join(shard(n)));
+                    assert_eq!(bytes.expect("the file is there").len() as u64, MIB);
+                    reads += 1;
+                }
+            }
+            reads
+        });
+        for revision in 1..=50 {
+            hub.move_branch(REPO, "main", model(revision));
+            update().run().assert_success();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Release);
+        reader.join().unwrap()
+    });
+    eprintln!("{reads} reads beside 50 updates");
+    assert!(reads > 50);
+    volume.assert_holds("tiny", &model(50));
+    assert_eq!(list(&volume.root().join(".weightlift/revisions/tiny")).len(), 1);
+    volume.assert_clean();
 }
