@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 112] = [
+pub const VARIABLES: [Variable; 114] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -43,6 +43,7 @@ pub const VARIABLES: [Variable; 112] = [
     variable("WEIGHTLIFT_MIRROR", Part::Flags, "`--mirror`"),
     variable("WEIGHTLIFT_ADOPT", Part::Flags, "`--adopt`"),
     variable("WEIGHTLIFT_ROOT", Part::Flags, "`--root`"),
+    variable("WEIGHTLIFT_LAYOUT", Part::Flags, "`--layout`"),
     variable("WEIGHTLIFT_INCLUDE", Part::Flags, "`--include`"),
     variable("WEIGHTLIFT_EXCLUDE", Part::Flags, "`--exclude`"),
     variable("WEIGHTLIFT_ALL", Part::Flags, "`--all`"),
@@ -83,7 +84,8 @@ pub const VARIABLES: [Variable; 112] = [
     variable("HF_TOKEN", Part::Hub, "the token for the Hub"),
     variable("HUGGING_FACE_HUB_TOKEN", Part::Hub, "the same, where `HF_TOKEN` is not set"),
     variable("HF_TOKEN_PATH", Part::Hub, "the file that holds the token"),
-    variable("HF_HOME", Part::Hub, "the directory whose file `token` holds the token"),
+    variable("HF_HOME", Part::Hub, "the directory whose file `token` holds the token; with `--layout hf-cache` the root, where `--root` is not given"),
+    variable("HF_HUB_CACHE", Part::Hub, "with `--layout hf-cache` the directory of repos, where `--root` is not given; else `hub` in `HF_HOME`"),
     variable("XDG_CACHE_HOME", Part::Hub, "the directory in which `huggingface` is `HF_HOME`, where that is not set"),
     variable("HF_HUB_DISABLE_IMPLICIT_TOKEN", Part::Hub, "true: no token is looked for"),
     variable("HF_HUB_OFFLINE", Part::Hub, "true: the Hub is not asked"),

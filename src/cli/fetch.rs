@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::listed::ModelsArgs;
 use super::sources::SourceArgs;
 use crate::engine::{self, Share};
+use crate::model::hf_cache::Layout;
 use crate::model::{Keep, text};
 use crate::process;
 
@@ -23,6 +24,22 @@ pub enum IfStale {
 pub enum LockKind {
     File,
     Kubernetes,
+}
+
+/// How a model is laid out on the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LayoutKind {
+    Plain,
+    HfCache,
+}
+
+impl From<LayoutKind> for Layout {
+    fn from(kind: LayoutKind) -> Self {
+        match kind {
+            LayoutKind::Plain => Self::Plain,
+            LayoutKind::HfCache => Self::HfCache,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -62,9 +79,17 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_ADOPT", value_name = "DIR", value_delimiter = ',')]
     pub adopt: Vec<PathBuf>,
 
-    /// Directory that holds the models [default: /data/models]
+    /// Directory that holds the models [default: /data/models; with --layout hf-cache first the directory above
+    /// HF_HUB_CACHE, or HF_HOME]
     #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
+
+    /// How the model is laid out: `plain`, the files in DEST; or `hf-cache`, in a cache of the Hub's clients,
+    /// where a server finds it by the name of its repo. Then --root is its HF_HOME, and there is no DEST
+    /// [default: plain]
+    #[arg(long, env = "WEIGHTLIFT_LAYOUT", value_enum, value_name = "LAYOUT",
+          default_value_t = LayoutKind::Plain, hide_default_value = true)]
+    pub layout: LayoutKind,
 
     /// Refuse (exit 13) to fetch files in pickle formats, which can run code when loaded
     #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

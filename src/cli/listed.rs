@@ -36,9 +36,18 @@ pub struct ModelsArgs {
     pub selected: SelectionArgs,
 }
 
+/// What the arguments are that are no flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positional {
+    /// SOURCE, or SOURCE DEST SOURCE DEST …
+    Pairs,
+    /// SOURCE SOURCE …: where each is to lie follows from that.
+    Sources,
+}
+
 impl ModelsArgs {
     /// The models that the arguments, or the file that they name, ask for.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+    pub fn entries(&self, positional: Positional) -> Result<Vec<Entry>, Error> {
         match &self.models_file {
             Some(file) => self.of_file(file),
             None if !self.only.is_empty() => Err(Error::Usage(
@@ -47,12 +56,13 @@ impl ModelsArgs {
             None if self.models.is_empty() => {
                 Err(Error::Usage("give SOURCE [DEST], --models FILE or --locked FILE".into()))
             }
-            None => self.of_arguments(),
+            None => self.of_arguments(positional),
         }
     }
 
-    fn of_arguments(&self) -> Result<Vec<Entry>, Error> {
+    fn of_arguments(&self, positional: Positional) -> Result<Vec<Entry>, Error> {
         let pairs: Vec<(&String, Option<&String>)> = match self.models.as_slice() {
+            all if positional == Positional::Sources => all.iter().map(|it| (it, None)).collect(),
             [source] => vec![(source, None)],
             all if all.len() % 2 == 0 => {
                 all.chunks_exact(2).map(|pair| (&pair[0], Some(&pair[1]))).collect()

@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use super::fetch::Deadline;
-use super::listed::{ModelsArgs, of_each};
+use super::listed::{ModelsArgs, Positional, of_each};
 use super::sources::{SelectionArgs, SourceArgs};
 use crate::Error;
 use crate::model::{Locked, S3Location, Selection, SourceUri};
@@ -161,7 +161,7 @@ impl MirrorArgs {
         };
         let models = match &self.locked {
             None => listed
-                .entries()?
+                .entries(Positional::Sources)?
                 .into_iter()
                 .map(|entry| MirrorModel {
                     source: (!self.check).then_some(entry.source),

@@ -3,6 +3,7 @@
 //! Imports `model`, `report`, `source`, `volume` and `engine`, for what flags are parsed into.
 
 mod fetch;
+mod layout;
 mod listed;
 mod mirror;
 mod models;

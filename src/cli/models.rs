@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fetch::FetchArgs;
-use super::listed::of_each;
+use super::fetch::{FetchArgs, LayoutKind};
+use super::listed::{Positional, of_each};
 use crate::Error;
 use crate::fleet::{Entry, LockedModel};
+use crate::model::hf_cache::Layout;
 use crate::model::{Locked, ModelDir, Selection, SourceUri, text};
 use crate::volume::Destination;
 
@@ -20,6 +21,7 @@ pub struct Model {
     /// Other places of the same bytes, in order of preference.
     pub also: Vec<SourceUri>,
     pub selection: Selection,
+    pub layout: Layout,
     pub destination: Destination,
     pub expect_revision: Option<String>,
     /// What a lock file says that it is.
@@ -36,6 +38,7 @@ impl Model {
 impl FetchArgs {
     /// The models that are to be fetched, and where to.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
+        self.check_layout()?;
         let mut models = match &self.locked {
             Some(file) => self.locked_models(file)?,
             None => self.listed_models()?,
@@ -77,7 +80,11 @@ impl FetchArgs {
     }
 
     fn listed_models(&self) -> Result<Vec<Model>, Error> {
-        let entries = self.listed.entries()?;
+        let positional = match self.layout {
+            LayoutKind::HfCache => Positional::Sources,
+            LayoutKind::Plain => Positional::Pairs,
+        };
+        let entries = self.listed.entries(positional)?;
         let expected = &self.expect_revision;
         if !expected.is_empty() && self.listed.models_file.is_some() {
             return Err(of_each("--expect-revision", "--models"));
@@ -90,15 +97,23 @@ impl FetchArgs {
             )));
         }
         let models = entries.into_iter().enumerate().map(|(n, entry)| {
-            let Entry { name, source, also, selection, expect } = entry;
-            let destination = self.destination(&name)?;
+            let Entry { name, source: uri, also, selection, expect } = entry;
+            let (destination, layout) = (self.place(&uri, &name)?, self.layout.into());
             let expect_revision = match self.expect_revision.get(n) {
                 Some(sha) => Some(sha.to_ascii_lowercase()),
                 None => expect,
             };
-            Ok(Model { uri: source, also, selection, destination, expect_revision, locked: None })
+            let locked = None;
+            Ok(Model { uri, also, selection, layout, destination, expect_revision, locked })
         });
         models.collect()
+    }
+
+    fn place(&self, source: &SourceUri, name: &str) -> Result<Destination, Error> {
+        match self.layout {
+            LayoutKind::HfCache => self.place_in_cache(source),
+            LayoutKind::Plain => self.destination(name),
+        }
     }
 
     fn locked_models(&self, file: &Path) -> Result<Vec<Model>, Error> {
@@ -106,15 +121,19 @@ impl FetchArgs {
             return Err(of_each("--expect-revision", "--locked"));
         }
         let models = self.listed.of_lock(file)?.into_iter().map(|model| {
-            let LockedModel { name, source, also, selection, content } = model;
-            let (destination, locked) = (self.destination(&name)?, Some(Arc::new(content)));
-            Ok(Model { uri: source, also, selection, destination, expect_revision: None, locked })
+            let LockedModel { name, source: uri, also, selection, content } = model;
+            let (destination, layout) = (self.place(&uri, &name)?, self.layout.into());
+            let (expect_revision, locked) = (None, Some(Arc::new(content)));
+            Ok(Model { uri, also, selection, layout, destination, expect_revision, locked })
         });
         models.collect()
     }
 
     /// Whether `root` is one that holds models, and not just the directory above a DEST.
     pub fn is_shared_root(&self, root: &Path) -> bool {
+        if self.layout == LayoutKind::HfCache {
+            return true;
+        }
         let named = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
         std::path::absolute(named).is_ok_and(|named| named == *root)
     }
@@ -134,11 +153,7 @@ impl FetchArgs {
     fn destination(&self, dest: &str) -> Result<Destination, Error> {
         let named = self.root.is_some();
         let root = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
-        let root = std::path::absolute(&root)
-            .map_err(|_| Error::Usage("--root is no usable directory name".into()))?;
-        if root.to_str().is_none_or(|root| root.chars().any(text::is_control)) {
-            return Err(Error::Usage("--root is no usable directory name".into()));
-        }
+        let root = absolute(&root).ok_or_else(unusable_root)?;
         let shown = text::inert(dest, 200);
         let refuse = |why: &str| Error::Usage(format!("DEST `{shown}` {why}"));
         if dest.contains("://") {
@@ -165,6 +180,15 @@ impl FetchArgs {
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
     }
+}
+
+pub(super) fn unusable_root() -> Error {
+    Error::Usage("--root is no usable directory name".into())
+}
+
+pub(super) fn absolute(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    path.to_str().is_some_and(|path| !path.chars().any(text::is_control)).then_some(path)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use super::fetch::Deadline;
-use super::listed::ModelsArgs;
+use super::listed::{ModelsArgs, Positional};
 use super::models::DEFAULT_ROOT;
 use crate::Error;
 use crate::model::{ModelDir, text};
@@ -95,6 +95,10 @@ impl PruneArgs {
             let family = ModelDir::parse(below.unwrap_or(&name));
             family.map_or_else(|_| name.clone(), |family| family.path().to_string())
         };
-        Ok(listed.entries()?.into_iter().map(|entry| below_root(entry.name)).collect())
+        Ok(listed
+            .entries(Positional::Pairs)?
+            .into_iter()
+            .map(|entry| below_root(entry.name))
+            .collect())
     }
 }

@@ -6,7 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use super::fetch::Deadline;
-use super::listed::{ModelsArgs, read_lock_if_any};
+use super::listed::{ModelsArgs, Positional, read_lock_if_any};
 use super::sources::SourceArgs;
 use crate::Error;
 use crate::fleet::{Entry, LockFile};
@@ -58,7 +58,7 @@ impl PinArgs {
     /// The models that are to be in the lock file because somebody asks for them, in order.
     pub fn entries(&self, before: Option<&LockFile>) -> Result<Vec<Entry>, Error> {
         if self.listed.models_file.is_some() || !self.listed.models.is_empty() {
-            return self.listed.entries();
+            return self.listed.entries(Positional::Pairs);
         }
         let Some(before) = before else {
             return Err(Error::Usage(format!(

@@ -163,10 +163,12 @@ impl Fetch<'_> {
         }
         let path = store.family_path().display().to_string();
         self.screen.tell(&Event::Rechecking { path, bytes: sentinel.total_bytes });
-        let Some(dir) = store.family_dir()? else { return Ok((Existing::Nothing, false)) };
+        let Some(files) = store.shown_files(&sentinel)? else {
+            return Ok((Existing::Nothing, false));
+        };
         let checked = Checked::of(sentinel.total_bytes);
         self.state.verifies(&store.family_path(), &checked);
-        let bad = verify::damaged(&dir, &sentinel, self.stop, &checked)?;
+        let bad = verify::damaged(&files, &sentinel, self.stop, &checked)?;
         let Some((first, why)) = bad.first() else {
             return Ok((Existing::Complete(sentinel), false));
         };
@@ -192,7 +194,7 @@ impl Fetch<'_> {
             return Err(error);
         }
         let why = error.to_string();
-        let path = store.family_path();
+        let path = store.path_to_load(&sentinel);
         self.screen.tell(&Event::Stale { path: path.display().to_string(), why: why.clone() });
         store.finish_publication()?;
         let outcome = Outcome::of("stale", &path, &sentinel);
@@ -248,13 +250,29 @@ impl Fetch<'_> {
     ) -> Result<Outcome, Error> {
         self.check_expectation(wanted.model, &sentinel.revision)?;
         store.finish_publication()?;
-        let outcome = Outcome::of("present", &store.family_path(), sentinel);
+        self.show_commit(store, sentinel)?;
+        let outcome = Outcome::of("present", &store.path_to_load(sentinel), sentinel);
         let outcome = self.led(wanted, store, sentinel, outcome)?;
         let missed = sentinel.selection.missed(&sentinel.files, &sentinel.left_out);
         if let Some(warning) = announce::missed(&outcome.path, &missed) {
             self.screen.warn(&warning);
         }
         Ok(outcome.ended(wanted.started))
+    }
+
+    /// Lets the name in a cache lead there that a server asks for; where the volume is read-only, a server is
+    /// told what to ask for.
+    fn show_commit(&self, store: &Store, sentinel: &Sentinel) -> Result<(), Error> {
+        match store.show_commit(sentinel).map_err(Error::from) {
+            Err(error) if error.class() == Class::Unusable => {
+                self.screen.warn(&format!(
+                    "{error}: no name of the cache leads to commit {0}; start the server with --revision {0}",
+                    sentinel.revision
+                ));
+                Ok(())
+            }
+            shown => shown,
+        }
     }
 
     pub(super) fn check_expectation(&self, model: &Model, revision: &str) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::engine::{self, Proof};
 use crate::lock::Heartbeat;
 use crate::model::{
     Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, There,
-    decide, is_index, is_pickle,
+    decide, is_index, is_pickle, text,
 };
 use crate::report::{Event, Progress, rfc3339};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
@@ -147,6 +147,13 @@ impl Fetch<'_> {
         }
         self.end(staging, store);
         self.ask.pass_on(source);
+        if store.lists_more(&sentinel)? {
+            self.screen.warn(&format!(
+                "the Hub's client has listed all files of this commit in the cache, and {} are left out: a server \
+                 that asks for all of them without the network fails; fetch with --all, or tell it which it needs",
+                text::files(sentinel.left_out.len())
+            ));
+        }
         if let Published::Replaced { previous } = &published {
             self.screen.say(&format!(
                 "the previous revision is kept at `{}`; remove it when no server reads it any more",
@@ -174,7 +181,7 @@ impl Fetch<'_> {
                 _ => "updated",
             },
         };
-        let outcome = Outcome::of(status, &store.family_path(), &sentinel);
+        let outcome = Outcome::of(status, &store.path_to_load(&sentinel), &sentinel);
         let mut outcome = self.led(wanted, store, &sentinel, outcome)?;
         outcome.fetched_bytes = progress.fetched_bytes.load(Relaxed);
         Ok(outcome.ended(wanted.started))
@@ -189,12 +196,16 @@ impl Fetch<'_> {
     ) -> Result<(Chosen, Vec<RemoteFile>), Error> {
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let selection = wanted.selection;
-        let also = match store.head()? {
-            Some(head) if !self.args.replace && wanted.goal.locked.is_none() => {
-                head.asked_by_others(&wanted.model.uri, selection)
+        let takes_away = self.args.replace || wanted.goal.locked.is_some();
+        let heads = if takes_away { Vec::new() } else { store.heads(&revision)? };
+        let mut also = Vec::new();
+        for asked in
+            heads.into_iter().flat_map(|it| it.asked_by_others(&wanted.model.uri, selection))
+        {
+            if !also.contains(&asked) {
+                also.push(asked);
             }
-            _ => Vec::new(),
-        };
+        }
         let Selected { files, left_out, warnings, hint } = match wanted.goal.locked {
             Some(locked) => locked.select(files, refused)?,
             None => selection.apply_with(&also, files, refused)?,

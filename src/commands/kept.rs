@@ -79,7 +79,7 @@ impl Fetch<'_> {
         if !store.show_again(&kept)? {
             return Ok(None);
         }
-        let outcome = Outcome::of("restored", &store.family_path(), &kept.sentinel);
+        let outcome = Outcome::of("restored", &store.path_to_load(&kept.sentinel), &kept.sentinel);
         let path = Some(store.path_of_kept(&kept.id));
         self.led_to(wanted, store, path, outcome).map(|outcome| Some(outcome.ended(wanted.started)))
     }
@@ -113,10 +113,10 @@ impl Fetch<'_> {
         let at = store.path_of_kept(&kept.id);
         let (path, bytes) = (at.display().to_string(), kept.sentinel.total_bytes);
         self.screen.tell(&Event::Rechecking { path: path.clone(), bytes });
-        let Some(dir) = store.kept_dir(&kept.id)? else { return Ok(false) };
+        let Some(files) = store.kept_files(&kept.id)? else { return Ok(false) };
         let checked = Checked::of(bytes);
         self.state.verifies(&at, &checked);
-        let bad = verify::damaged(&dir, &kept.sentinel, self.stop, &checked)?;
+        let bad = verify::damaged(&files, &kept.sentinel, self.stop, &checked)?;
         let Some((file, why)) = bad.first() else { return Ok(true) };
         self.screen.warn(&format!("`{path}` is damaged (`{file}`: {why}), and is not used"));
         Ok(false)
@@ -131,7 +131,7 @@ impl Fetch<'_> {
     ) -> Result<Option<Outcome>, Error> {
         self.check_expectation(wanted.model, &kept.sentinel.revision)?;
         store.renew_kept(&kept.id)?;
-        let outcome = Outcome::of("present", &store.family_path(), &kept.sentinel);
+        let outcome = Outcome::of("present", &store.path_to_load(&kept.sentinel), &kept.sentinel);
         let path = Some(store.path_of_kept(&kept.id));
         let outcome = self.led_to(wanted, store, path, outcome)?;
         if store.kept_dir(&kept.id)?.is_none() {

@@ -11,7 +11,8 @@ use crate::Error;
 use crate::cli::{FetchArgs, Model};
 use crate::engine::Stop;
 use crate::lock::HolderStatus;
-use crate::model::{Goal, Selection, Sentinel, There};
+use crate::model::hf_cache::{CachedModel, Layout};
+use crate::model::{Goal, Selection, Sentinel, SourceUri, There};
 use crate::report::{Progress, Screen};
 use crate::volume::{AdoptedDir, Store, StoreError};
 
@@ -67,7 +68,14 @@ impl<'a> Fetch<'a> {
 impl Wanted<'_> {
     /// Looks where the model is to lie.
     pub fn store(&self) -> Result<Store, StoreError> {
-        Ok(Store::open(self.model.destination.clone())?.taking_over(self.adopt))
+        let destination = self.model.destination.clone();
+        match (self.model.layout, &self.model.uri) {
+            (Layout::HfCache, SourceUri::Hub(repo)) => Store::open_in_cache(
+                destination,
+                CachedModel::of(repo, self.goal.pin(), self.link.is_some()),
+            ),
+            _ => Ok(Store::open(destination)?.taking_over(self.adopt)),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::report::Screen;
 use crate::verify::{self, FileHasher, Structure};
-use crate::volume::{self, StoreError};
+use crate::volume::{self, CachedSnapshot, PublishedFiles, StoreError};
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// Files that are not in the sentinel are named up to here, then counted.
@@ -43,7 +43,12 @@ pub fn family(
         ))
     };
     let dir = Dir::open_anew(path)?.ok_or_else(missing)?;
-    let read = volume::read_sentinel(&dir).map_err(|error| match error {
+    let cached = CachedSnapshot::at(path)?;
+    let read = match &cached {
+        Some(cached) => cached.sentinel(),
+        None => volume::read_sentinel(&dir),
+    };
+    let read = read.map_err(|error| match error {
         StoreError::Sentinel { problem: SentinelProblem::UnknownFormat(_), .. } => error.into(),
         StoreError::Sentinel { path, problem } => {
             Error::Integrity(format!("`{}`: {problem}", path.display()))
@@ -51,13 +56,18 @@ pub fn family(
         error => error.into(),
     });
     let sentinel = read?.ok_or_else(missing)?;
+    let files = match &cached {
+        Some(cached) => cached.files()?.ok_or_else(missing)?,
+        None => PublishedFiles::plain(dir),
+    };
     let checked = Checked::of(sentinel.total_bytes);
     state.verifies(path, &checked);
-    let bad = damaged(&dir, &sentinel, stop, &checked)?;
+    let bad = damaged(&files, &sentinel, stop, &checked)?;
+    let dir = files.dir();
     for (file, why) in &bad {
         screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));
     }
-    let extra = unlisted(&dir, &sentinel)?;
+    let extra = unlisted(dir, &sentinel)?;
     for extra in extra.iter().take(MAX_EXTRA_LINES) {
         screen.warn(&format!("`{}` is not in the sentinel", dir.path_of(extra).display()));
     }
@@ -93,7 +103,7 @@ pub fn family(
 
 /// The files that differ, in the sentinel's order, and how. As many at once as there are cores.
 pub(super) fn damaged(
-    dir: &Dir,
+    files: &PublishedFiles,
     sentinel: &Sentinel,
     stop: &Stop,
     checked: &Checked,
@@ -110,7 +120,7 @@ pub(super) fn damaged(
             let Some(file) = sentinel.files.get(n) else {
                 return;
             };
-            match check(dir, file, &mut buffer, stop, checked) {
+            match check(files, file, &mut buffer, stop, checked) {
                 Ok(None) => {}
                 Ok(Some(why)) => lock(&found).push((n, why)),
                 Err(error) => {
@@ -146,7 +156,7 @@ pub(super) fn damaged(
 
 /// What is wrong with one file, if anything.
 fn check(
-    dir: &Dir,
+    files: &PublishedFiles,
     listed: &SentinelFile,
     buffer: &mut [u8],
     stop: &Stop,
@@ -155,19 +165,18 @@ fn check(
     let Ok(path) = RelPath::parse(&listed.path) else {
         return Ok(Some("no safe path".into()));
     };
-    let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
     let gone = || Ok(Some("missing".to_owned()));
-    let parent = match dir.descend(parent) {
-        Ok(Some(parent)) => parent,
+    let (parent, name) = match files.find(&path) {
+        Ok(Some(found)) => found,
         Ok(None) => return gone(),
         Err(error) => return other_kind(error),
     };
-    let file = match parent.read_file(path.name()) {
+    let file = match parent.read_file(&name) {
         Ok(Some(file)) => file,
         Ok(None) => return gone(),
         Err(error) => return other_kind(error),
     };
-    let fail = |error| Error::Store(StoreError::io("read", &parent.path_of(path.name()), error));
+    let fail = |error| Error::Store(StoreError::io("read", &parent.path_of(&name), error));
     let size = file.metadata().map_err(fail)?.len();
     if size != listed.size {
         return Ok(Some(format!("{size} bytes instead of {}", listed.size)));

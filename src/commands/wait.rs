@@ -12,7 +12,7 @@ use crate::engine::Stop;
 use crate::fs::Dir;
 use crate::model::{SENTINEL, Sentinel, text};
 use crate::report::{Event, Screen};
-use crate::volume::{self, Store, StoreError};
+use crate::volume::{self, CachedSnapshot, Store, StoreError};
 
 /// How often it is looked: rarely enough for a thousand pods on one file server.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -110,6 +110,9 @@ enum Look {
 }
 
 fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Error> {
+    if let Some(cached) = CachedSnapshot::at(path)? {
+        return look_into_cache(path, &cached, expected);
+    }
     // What is looked at is what the link leads to, whoever replaces it meanwhile.
     let shown = Store::of_revision(path);
     let at = shown.as_ref().map_or(path, |(_, at)| at);
@@ -133,16 +136,35 @@ fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Er
         return Ok(Look::Missing(format!("`{}` is damaged ({difference})", path.display())));
     }
     Ok(match is_other {
-        Some(expected) => Look::Missing(format!(
-            "`{}` holds revision {}, not {}",
-            path.display(),
-            sentinel.revision,
-            text::inert(expected, 64)
-        )),
+        Some(expected) => Look::Missing(other_revision(path, &sentinel, expected)),
         None => {
             Look::Complete { sentinel: Box::new(sentinel), revision_path: shown.map(|(_, at)| at) }
         }
     })
+}
+
+/// The same of a model in a cache of the Hub's clients, of which PATH is a snapshot or the repo.
+fn look_into_cache(
+    path: &Path,
+    cached: &CachedSnapshot,
+    expected: Option<&str>,
+) -> Result<Look, Error> {
+    let shown = path.display();
+    let (Some(sentinel), Some(files)) = (cached.sentinel()?, cached.files()?) else {
+        return Ok(Look::Missing(format!("`{shown}` has no sentinel of commit {}", cached.commit)));
+    };
+    if let Some(expected) = expected.filter(|expected| *expected != sentinel.revision) {
+        return Ok(Look::Missing(other_revision(path, &sentinel, expected)));
+    }
+    if let Some(difference) = files.first_difference(&sentinel)? {
+        return Ok(Look::Missing(format!("`{shown}` is damaged ({difference})")));
+    }
+    Ok(Look::Complete { sentinel: Box::new(sentinel), revision_path: Some(cached.path()) })
+}
+
+fn other_revision(path: &Path, sentinel: &Sentinel, expected: &str) -> String {
+    let expected = text::inert(expected, 64);
+    format!("`{}` holds revision {}, not {expected}", path.display(), sentinel.revision)
 }
 
 /// Whether waiting can help: not with a volume that may not be read, or a sentinel of a later

@@ -11,6 +11,7 @@ mod digest;
 mod fields;
 mod fnmatch;
 pub(crate) mod fuzz;
+pub mod hf_cache;
 mod keep;
 mod locked;
 mod mirroring;

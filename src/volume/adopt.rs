@@ -46,6 +46,9 @@ impl Staging {
     ) -> Result<u64, StoreError> {
         let mut wanted = Wanted::of(self);
         self.reuse(store, &mut wanted, outside)?;
+        if store.cache.is_some() {
+            self.adopt_from_cache(store, &mut wanted, outside)?;
+        }
         self.adopt_attempts(store, &mut wanted, outside)?;
         // What is there in part may be whole elsewhere.
         let has = |chunks: &[WrittenChunk], n: usize| is_whole(self.files[n].size, chunks);
@@ -256,6 +259,9 @@ impl Staging {
         wanted: &mut Wanted,
         outside: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
+        if store.cache.is_some() {
+            return Ok(());
+        }
         let Some(family) = store.family_dir()? else { return Ok(()) };
         let Some(list) = Publishing::read(&family)? else { return Ok(()) };
         if family.kind(SENTINEL)?.is_some() {

@@ -29,6 +29,7 @@ const BLOBS: &str = "blobs";
 #[derive(Debug)]
 pub struct AdoptedDir {
     dir: Dir,
+    giver: Giver,
 }
 
 /// A name below it.
@@ -38,6 +39,13 @@ struct Entry<'a> {
     path: &'a str,
     name: &'a str,
     kind: Kind,
+}
+
+/// A file that may be wanted.
+struct Found<'a> {
+    dir: &'a Dir,
+    name: &'a str,
+    giver: Giver,
 }
 
 /// How many wanted files of one size can be told by which digest.
@@ -58,7 +66,7 @@ struct Seen {
 impl AdoptedDir {
     /// Nothing if it is not there.
     pub fn open(path: &Path) -> Result<Option<Self>, StoreError> {
-        Ok(Dir::open(path)?.map(|dir| Self { dir }))
+        Ok(Dir::open(path)?.map(|dir| Self { dir, giver: Giver::Stranger }))
     }
 
     fn is(&self, other: &Dir) -> bool {
@@ -73,6 +81,7 @@ impl Store {
     #[must_use]
     pub fn taking_over(mut self, directories: &[AdoptedDir]) -> Self {
         if !directories.is_empty()
+            && self.cache.is_none()
             && let Ok(Some(family)) = self.family_dir()
             && directories.iter().any(|directory| directory.is(&family))
         {
@@ -108,6 +117,31 @@ impl Staging {
         {
             (outside.say)(missed(path, seen.links_out));
         }
+        Ok(())
+    }
+
+    /// Takes over what the cache has that `store` is in: by the names of blobs, whichever repo they are of; of
+    /// the repo itself also by their bytes, since there are no blobs where a volume has no links.
+    pub(super) fn adopt_from_cache(
+        &mut self,
+        store: &Store,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(repo) = store.cached_repo()? else { return Ok(()) };
+        let giver = Giver::OtherModel;
+        let (hub, repo) =
+            (AdoptedDir { dir: repo.hub, giver }, AdoptedDir { dir: repo.dir, giver });
+        if self.sought(wanted).is_empty() {
+            return Ok(());
+        }
+        let mut seen = Seen::default();
+        self.adopt_named(&hub, wanted, outside, &mut seen)?;
+        let sought = self.sought(wanted);
+        if !sought.is_empty() && (outside.go_on)() {
+            self.adopt_hashed(&repo, wanted, sought, outside, &mut seen)?;
+        }
+        seen.taken.say("reusing", hub.dir.path(), outside);
         Ok(())
     }
 
@@ -153,7 +187,8 @@ impl Staging {
                 Followed::Nothing if entry.kind == Kind::File => (entry.dir, entry.name),
                 Followed::Nothing => return ControlFlow::Continue(()),
             };
-            let done = self.take_found(dir, name, &[identity], wanted, seen, outside);
+            let offered = Found { dir, name, giver: directory.giver };
+            let done = self.take_found(&offered, &[identity], wanted, seen, outside);
             let is_over = done.is_err() || wanted.is_found() || !(outside.go_on)();
             ours = done.map(|_| ());
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -191,7 +226,8 @@ impl Staging {
             }
             let with_git = of_size.by_git_sha1 > 0;
             let found = digests(&entry, size, with_git, outside);
-            match self.take_found(entry.dir, entry.name, &found, wanted, seen, outside) {
+            let offered = Found { dir: entry.dir, name: entry.name, giver: directory.giver };
+            match self.take_found(&offered, &found, wanted, seen, outside) {
                 Ok(taken) => {
                     of_size.by_sha256 = of_size.by_sha256.saturating_sub(taken[0]);
                     of_size.by_git_sha1 = of_size.by_git_sha1.saturating_sub(taken[1]);
@@ -210,16 +246,16 @@ impl Staging {
     /// Takes a file as whatever is wanted with one of these digests; how many files that were, by digest.
     fn take_found(
         &mut self,
-        dir: &Dir,
-        name: &str,
+        found: &Found<'_>,
         identities: &[String],
         wanted: &mut Wanted,
         seen: &mut Seen,
         outside: &Surroundings<'_>,
     ) -> Result<[usize; 2], StoreError> {
         let mut taken = [0; 2];
+        let Found { dir, name, giver } = *found;
         let Ok(Some(size)) = dir.file_size(name) else { return Ok(taken) };
-        let offer = Offer { dir, name, size, giver: Giver::Stranger };
+        let offer = Offer { dir, name, size, giver };
         for (identity, of_kind) in identities.iter().zip(&mut taken) {
             while let Some(n) = wanted.find(self, identity, size) {
                 if !self.take(n, &offer, outside)? {

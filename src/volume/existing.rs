@@ -68,12 +68,21 @@ pub(super) fn with_sentinel<T>(
     family: &Dir,
     read: impl FnOnce(File) -> Result<T, SentinelProblem>,
 ) -> Result<Option<T>, StoreError> {
+    with_sentinel_at(family, SENTINEL, read)
+}
+
+/// The same of the sentinel that has this name in `dir`.
+pub(super) fn with_sentinel_at<T>(
+    dir: &Dir,
+    name: &str,
+    read: impl FnOnce(File) -> Result<T, SentinelProblem>,
+) -> Result<Option<T>, StoreError> {
     // The directory has been opened: on NFS a bare look for a missing name is answered from a
     // negative cache for many seconds after it has appeared.
-    let Some(file) = family.read_file(SENTINEL)? else {
+    let Some(file) = dir.read_file(name)? else {
         return Ok(None);
     };
-    let path = || family.path_of(SENTINEL);
+    let path = || dir.path_of(name);
     let unreadable = |error| StoreError::io("read", &path(), error);
     let bytes = file.metadata().map_err(unreadable)?.len();
     let read = match bytes {

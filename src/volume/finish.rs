@@ -13,6 +13,9 @@ impl Store {
     /// is still at it, or was killed between the rename that shows the family and the syncs after it.
     /// An attempt is removed after those only; where there is none, a look is all that this costs.
     pub fn finish_publication(&self) -> Result<(), StoreError> {
+        if self.cache.is_some() {
+            return self.finish_in_cache();
+        }
         let Some(family) = self.family_dir()? else { return Ok(()) };
         let root = self.root()?;
         // A publication file by file has its attempt beside the family, or inside.
@@ -21,11 +24,27 @@ impl Store {
         if !beside && !has_attempt(&family, IN_PLACE) {
             return Ok(());
         }
-        match family.sync().map_err(StoreError::from).and_then(|()| self.sync_above()) {
-            // Nothing of ours can be waiting to be written.
-            Err(error) if error.errno() == Some(Errno::ROFS) => Ok(()),
-            done => done,
+        unless_read_only(family.sync().map_err(StoreError::from).and_then(|()| self.sync_above()))
+    }
+
+    /// The same of a commit in a cache.
+    fn finish_in_cache(&self) -> Result<(), StoreError> {
+        let Some(root) = self.root()? else { return Ok(()) };
+        if !has_attempt(&root, &self.destination.family.file_name()) {
+            return Ok(());
         }
+        match (self.cached_repo()?, self.head()?) {
+            (Some(repo), Some(head)) => unless_read_only(self.sync_cached(&repo, &head.revision)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where nothing can be written, nothing of ours can be waiting for it.
+fn unless_read_only(synced: Result<(), StoreError>) -> Result<(), StoreError> {
+    match synced {
+        Err(error) if error.errno() == Some(Errno::ROFS) => Ok(()),
+        done => done,
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use super::attempts::open_attempt;
 use super::existing::{each_listed_file, with_sentinel};
+use super::files::Blobs;
 use super::reuse::identities;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, content_identity};
 use super::{Store, StoreError, journal};
 use crate::fs::{Dir, space};
-use crate::model::{Digest, Giver, RelPath, RemoteFile, SentinelHead, gaps};
+use crate::model::{Digest, Giver, RelPath, RemoteFile, SentinelHead, content_named, gaps};
 
 /// What is there of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,11 @@ impl Store {
         let missing = wanted.values().map(Vec::len).sum();
         let found = vec![Foreseen::Nothing; files.len()];
         let mut search = Search { files, wanted, found, missing };
+        if self.cache.is_some()
+            && let Some(blobs) = self.cached_repo()?.map(|repo| repo.blobs()).transpose()?.flatten()
+        {
+            search.look_at_blobs(&blobs);
+        }
         if let Some(family) = self.family_dir()? {
             search.look_in(&self.family_path(), &family, Giver::SameModel);
         }
@@ -116,6 +122,33 @@ impl Store {
 }
 
 impl Search<'_> {
+    /// Blobs of the repo in a cache, by their names.
+    fn look_at_blobs(&mut self, blobs: &Blobs) {
+        let shown = blobs.dir.path().display().to_string();
+        let identities: Vec<_> = self.wanted.keys().cloned().collect();
+        for (identity, size) in identities {
+            let name = identity.rsplit(':').next().unwrap_or_default();
+            if content_named(name).is_none_or(|named| named != identity) {
+                continue;
+            }
+            let found = blobs.find(name).ok().flatten();
+            let is_there = found.is_some_and(
+                |(dir, name)| matches!(dir.file_size(&name), Ok(Some(there)) if there == size),
+            );
+            for n in self
+                .wanted
+                .get(&(identity, size))
+                .cloned()
+                .filter(|_| is_there)
+                .into_iter()
+                .flatten()
+            {
+                self.found[n] = Foreseen::Model(shown.clone());
+                self.missing -= 1;
+            }
+        }
+    }
+
     /// What cannot be read is not there.
     fn look_in(&mut self, path: &Path, dir: &Dir, giver: Giver) {
         let needs_place =

@@ -10,12 +10,12 @@ use super::attempts::{Sign, attempt_parts, open_attempt};
 use super::existing::with_sentinel;
 use super::held::shown;
 use super::journal;
-use super::layout::REVISIONS;
+use super::layout::{CACHE_SENTINELS, REVISIONS};
 use super::staging::{ATTEMPTS, OWNER};
 use super::survey::{FoundFamily, Survey};
 use super::sweep::GONE;
 use super::{Store, StoreError};
-use crate::fs::{Dir, NodeIdentity, space};
+use crate::fs::{Dir, Kind, NodeIdentity, space};
 use crate::lock::heartbeat::{Owner, STOPPED_AFTER};
 use crate::model::abandoned::silence;
 use crate::model::{SENTINEL, STATE_DIR, Summary, text};
@@ -230,11 +230,28 @@ impl FamilyReport {
 
     fn look_at_shown(&mut self, store: &Store) -> Result<(), StoreError> {
         let Some(dir) = store.family_dir()? else { return Ok(()) };
+        if dir.kind(CACHE_SENTINELS)? == Some(Kind::Directory) {
+            return self.look_at_cached(store);
+        }
         let Some(summary) = with_sentinel(&dir, Summary::read)? else { return Ok(()) };
         self.status = FamilyStatus::Published;
         self.age_seconds = dir.modified_of(SENTINEL)?.map(since);
         self.shown = Some(summary);
         self.revision_path = store.revision_path()?.map(|path| path.display().to_string());
+        Ok(())
+    }
+
+    /// Of a repo in a cache: what `main` leads to, or what was published last.
+    fn look_at_cached(&mut self, store: &Store) -> Result<(), StoreError> {
+        let Some(repo) = store.cached_repo()? else { return Ok(()) };
+        let commits = repo.commits()?;
+        let main = repo.named("main")?.filter(|commit| commits.contains(commit));
+        let Some(commit) = main.as_ref().or(commits.first()) else { return Ok(()) };
+        let Some(summary) = repo.with_sentinel(commit, Summary::read)? else { return Ok(()) };
+        self.status = FamilyStatus::Published;
+        self.age_seconds = repo.published(commit)?.map(since);
+        self.shown = Some(summary);
+        self.revision_path = Some(repo.snapshot_path(commit).display().to_string());
         Ok(())
     }
 

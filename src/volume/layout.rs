@@ -9,6 +9,7 @@ use super::existing::{Existing, sealed, with_sentinel};
 use super::foreign::description;
 use super::mounts::{Outer, is_mount_point};
 use crate::fs::{Dir, FsError, Kind, filesystem};
+use crate::model::hf_cache::CachedModel;
 use crate::model::{ModelDir, SENTINEL, STATE_DIR, SentinelHead};
 
 /// Stands for the family in a working area that lies inside it.
@@ -22,6 +23,9 @@ pub(super) const REVISIONS: &str = "revisions";
 
 /// In an attempt: the link that becomes the family name. Once exchanged, the directory that had that name.
 pub(super) const LINK: &str = "link";
+
+/// In the directory of a repo in a cache of the Hub's clients, which pass it over: a sentinel for each commit.
+pub(super) const CACHE_SENTINELS: &str = ".weightlift-complete";
 
 /// Where a model is to be published.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub struct Store {
     pub(super) taken_over: Option<(u64, u64)>,
     /// Where another filesystem begins below the root that was named.
     pub(super) outer: Option<Outer>,
+    /// The repo, where the family is its directory in a cache of the Hub's clients.
+    pub(super) cache: Option<CachedModel>,
 }
 
 impl Store {
@@ -79,9 +85,22 @@ impl Store {
         Ok(store)
     }
 
+    /// The directory of a repo in a cache of the Hub's clients, which others use as well.
+    pub fn open_in_cache(destination: Destination, cache: CachedModel) -> Result<Self, StoreError> {
+        let mut store = Self { cache: Some(cache), ..Self::of(destination) };
+        store.refuse_reserved()?;
+        store.refuse_inside_family()?;
+        store.enter_mounts()?;
+        let Some(parent) = store.parent()? else { return Ok(store) };
+        match parent.kind(store.destination.family.path().name())? {
+            None | Some(Kind::Directory) => Ok(store),
+            Some(_) => Err(store.in_the_way(&parent)),
+        }
+    }
+
     /// Without a look.
     pub(super) fn of(destination: Destination) -> Self {
-        Self { destination, in_place: false, taken_over: None, outer: None }
+        Self { destination, in_place: false, taken_over: None, outer: None, cache: None }
     }
 
     pub fn family_path(&self) -> PathBuf {
@@ -90,12 +109,18 @@ impl Store {
 
     /// The sentinel that is there now, without its files.
     pub fn head(&self) -> Result<Option<SentinelHead>, StoreError> {
+        if let Some(cache) = &self.cache {
+            return self.cached_head(cache);
+        }
         let Some(family) = self.family_dir()? else { return Ok(None) };
         with_sentinel(&family, SentinelHead::read)
     }
 
     /// What is there now. Costs a few system calls and writes nothing.
     pub fn existing(&self) -> Result<Existing, StoreError> {
+        if let Some(cache) = &self.cache {
+            return self.cached_existing(cache);
+        }
         let mut refused = None;
         // More than once before it is called foreign: while somebody publishes into it file by
         // file, what is listed may be newer than what was read. And on NFS a file is stale as soon as

@@ -187,6 +187,7 @@ fn holds_only_ours(old: &Dir) -> Result<bool, StoreError> {
     let is_ours = |name: &String| {
         OURS.contains(&name.as_str())
             || name.starts_with(probe::OWN)
+            || name.starts_with("cache-")
             || name.starts_with("owner.json.")
             || name.starts_with("publishing.json.")
             || filesystem::owns(name)

@@ -8,11 +8,12 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::abilities::{Abilities, Aim, Lack, Obstacle, way};
-use super::layout::REVISIONS;
+use super::layout::{CACHE_SENTINELS, REVISIONS};
 use super::staging::Staging;
 use super::{Store, StoreError};
 use crate::fs::{Dir, FsError, access};
 use crate::model::SENTINEL;
+use crate::model::hf_cache::{BLOBS, REFS, SNAPSHOTS};
 
 /// Starts the name of an empty directory that goes into the directory above the model and back, where that
 /// is another than the one that holds the working area: some filesystems (quotas by directory on ext4, xfs
@@ -42,9 +43,10 @@ impl Staging {
 
     fn aim(&self, store: &Store, allow_degraded: bool) -> Result<Aim, StoreError> {
         let family = store.destination.family.path();
+        // In a cache it is a directory of the commit's own.
         let there = match store.parent()? {
-            Some(parent) => parent.kind(family.name())?,
-            None => None,
+            Some(parent) if store.cache.is_none() => parent.kind(family.name())?,
+            Some(_) | None => None,
         };
         let names = self.files.iter().flat_map(|file| file.path.parts()).chain(family.parts());
         Ok(Aim {
@@ -115,6 +117,9 @@ impl Staging {
             let found = self.obstacle_at(&family, Some(SENTINEL))?;
             return if found.is_some() { Ok(found) } else { self.obstacle_below(&family) };
         }
+        if store.cache.is_some() {
+            return self.obstacle_in_cache(store);
+        }
         if let Some(found) = self.obstacle_to_revisions(store)? {
             return Ok(Some(found));
         }
@@ -129,6 +134,30 @@ impl Staging {
             return Ok(None);
         }
         self.trial(&at)
+    }
+
+    /// In a cache names are added to directories that others may have made.
+    fn obstacle_in_cache(&self, store: &Store) -> Result<Found, StoreError> {
+        let (hub, is_hub) = store.nearest_to_parent()?;
+        let name = store.destination.family.path().name();
+        let repo = if is_hub { hub.child(name)? } else { None };
+        let Some(repo) = repo else {
+            let found = self.obstacle_at(&hub, None)?;
+            return if found.is_some() { Ok(found) } else { self.trial(&hub) };
+        };
+        let inside = [BLOBS, SNAPSHOTS, REFS, CACHE_SENTINELS];
+        let inside = inside.map(|name| repo.child(name)).into_iter();
+        for dir in inside.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().chain([repo]) {
+            let found = self.obstacle_at(&dir, None)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            let found = self.trial(&dir)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// `name` is what would be replaced in `at`.

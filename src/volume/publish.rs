@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::existing::with_sentinel;
 use super::layout::owned_parts;
 use super::show::cannot_link;
-use super::staging::{ATTEMPTS, Staging, TREE};
+use super::staging::{ATTEMPTS, CACHE_SENTINEL, Staging, TREE};
 use super::sweep::remove_attempt;
 use super::{Existing, Store, StoreError};
 use crate::fs::{Dir, Kind, filesystem};
@@ -59,6 +59,9 @@ impl Sealed<'_> {
         publication: Publication<'_>,
     ) -> Result<Published, StoreError> {
         let Self { staging, sentinel } = self;
+        if let Some(cache) = &store.cache {
+            return staging.publish_in_cache(store, cache, sentinel, publication);
+        }
         let published = if store.in_place {
             staging.fill_in_place(store, sentinel, publication)?
         } else {
@@ -82,7 +85,7 @@ impl Sealed<'_> {
 }
 
 impl Staging {
-    /// Writes the sentinel into the tree and makes all names in it durable. What is left is to publish.
+    /// Writes the sentinel, into the tree or beside it, and makes all names in it durable. What is left is to publish.
     ///
     /// Every file must have been synced by whoever wrote it.
     pub fn seal<'a>(&'a self, sentinel: &'a Sentinel) -> Result<Sealed<'a>, StoreError> {
@@ -100,8 +103,12 @@ impl Staging {
     }
 
     fn write_sentinel(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
-        let path = self.tree.path_of(SENTINEL);
-        let file = self.tree.create_file(SENTINEL)?;
+        let (dir, name) = match self.is_for_cache {
+            true => (&self.dir, CACHE_SENTINEL),
+            false => (&self.tree, SENTINEL),
+        };
+        let path = dir.path_of(name);
+        let file = dir.create_file(name)?;
         // In pieces: with very many files it would be the largest thing in memory.
         let mut out = BufWriter::new(&file);
         sentinel
@@ -111,7 +118,8 @@ impl Staging {
         drop(out);
         rustix::fs::fsync(&file).map_err(|error| StoreError::io("sync", &path, error))?;
         // The names have to be looked at anyway: somebody may have cleaned up under us.
-        if sync_tree(&self.tree, "", &self.files_with_owned_names())? == self.files.len() + 1 {
+        let expected = self.files.len() + usize::from(!self.is_for_cache);
+        if sync_tree(&self.tree, "", &self.files_with_owned_names())? == expected {
             return Ok(());
         }
         Err(StoreError::Disturbed(self.tree.path().to_owned()))
@@ -271,7 +279,11 @@ pub(super) fn is_published(
 
 /// Makes the names in a tree durable, the deepest first; returns how many files there are. What a
 /// filesystem has put there is left out, unless a file of the model has that name or lies below it.
-fn sync_tree(dir: &Dir, above: &str, ours: &BTreeSet<&str>) -> Result<usize, StoreError> {
+pub(super) fn sync_tree(
+    dir: &Dir,
+    above: &str,
+    ours: &BTreeSet<&str>,
+) -> Result<usize, StoreError> {
     let mut files = 0;
     for name in dir.names()? {
         let path = || format!("{above}{name}");

@@ -9,7 +9,7 @@ use super::layout::{LINK, REVISIONS};
 use super::show::cannot_link;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, Staging};
 use super::sweep::GONE;
-use super::{Destination, Store, StoreError};
+use super::{Destination, PublishedFiles, Store, StoreError};
 use crate::fs::{Dir, Kind};
 use crate::model::{ModelDir, RelPath, RemoteFile, STATE_DIR, Sentinel, SentinelHead, Snapshot};
 
@@ -34,6 +34,9 @@ impl Store {
     }
 
     pub fn path_of_kept(&self, id: &str) -> PathBuf {
+        if let Some(cache) = &self.cache {
+            return self.cached_path(cache, id);
+        }
         let Self { destination, .. } = self;
         let own = destination.root.join(STATE_DIR).join(REVISIONS);
         own.join(destination.family.file_name()).join(id)
@@ -42,6 +45,9 @@ impl Store {
     /// The path of the revision of `sentinel`, which was found in the family: another process may show the
     /// next one by now.
     pub fn path_of_publication(&self, sentinel: &Sentinel) -> Result<Option<PathBuf>, StoreError> {
+        if self.cache.is_some() {
+            return Ok(Some(self.path_of_kept(&sentinel.revision)));
+        }
         let is_it = |head: &SentinelHead| head.is_of(sentinel);
         if let Some(id) = self.revision_id()?
             && let Some(dir) = self.kept_dir(&id)?
@@ -80,6 +86,9 @@ impl Store {
         is_candidate: &dyn Fn(&SentinelHead) -> bool,
         is_wanted: &mut dyn FnMut(&Sentinel) -> bool,
     ) -> Result<Option<Kept>, StoreError> {
+        if let Some(cache) = &self.cache {
+            return self.cached_kept(cache, is_candidate, is_wanted);
+        }
         for KeptTree { id, .. } in self.kept_trees()? {
             let Ok(Some(dir)) = self.kept_dir(&id) else { continue };
             let Ok(Some(head)) = with_sentinel(&dir, SentinelHead::read) else { continue };
@@ -96,7 +105,34 @@ impl Store {
 
     /// The directory of a kept revision, if it is still there.
     pub fn kept_dir(&self, id: &str) -> Result<Option<Dir>, StoreError> {
+        if self.cache.is_some() {
+            return self.cached_dir(id);
+        }
         Ok(self.revisions()?.map(|own| own.child(id)).transpose()?.flatten())
+    }
+
+    /// The files of a kept revision, if it is still there.
+    pub fn kept_files(&self, id: &str) -> Result<Option<PublishedFiles>, StoreError> {
+        match self.cache {
+            Some(_) => self.cached_files(id),
+            None => Ok(self.kept_dir(id)?.map(PublishedFiles::plain)),
+        }
+    }
+
+    /// The files of what is shown, as its sentinel says it.
+    pub fn shown_files(&self, sentinel: &Sentinel) -> Result<Option<PublishedFiles>, StoreError> {
+        match self.cache {
+            Some(_) => self.cached_files(&sentinel.revision),
+            None => Ok(self.family_dir()?.map(PublishedFiles::plain)),
+        }
+    }
+
+    /// What a server should load of what is shown.
+    pub fn path_to_load(&self, sentinel: &Sentinel) -> PathBuf {
+        match self.cache {
+            Some(_) => self.path_of_kept(&sentinel.revision),
+            None => self.family_path(),
+        }
     }
 
     /// Lets a kept revision count as one that was in use until now, if we may.
@@ -156,6 +192,9 @@ impl Store {
     /// Lets the family show a kept revision again: no byte is written. Returns whether that can be, which
     /// it cannot where there are no links.
     pub fn show_again(&self, kept: &Kept) -> Result<bool, StoreError> {
+        if self.cache.is_some() {
+            return self.show_commit(&kept.sentinel).map(|()| true);
+        }
         let staging = self.begin_without_bytes(&kept.sentinel, Vec::new())?;
         match staging.show_kept(self, &kept.id) {
             Err(error) if cannot_link(&error) => {
@@ -193,7 +232,7 @@ impl Store {
         Ok(true)
     }
 
-    fn begin_without_bytes(
+    pub(super) fn begin_without_bytes(
         &self,
         sentinel: &Sentinel,
         files: Vec<RemoteFile>,

@@ -22,6 +22,9 @@ pub(super) const ID_SEPARATOR: char = '~';
 pub(super) const ATTEMPTS: &str = "attempts";
 pub(super) const TREE: &str = "tree";
 pub(super) const OWNER: &str = "owner.json";
+/// Of a model that goes into a cache of the Hub's clients: its sentinel, and its directory of links.
+pub(super) const CACHE_SENTINEL: &str = "cache-sentinel";
+pub(super) const CACHE_SNAPSHOT: &str = "cache-snapshot";
 
 /// Files up to this size are synced together, if there are many: each `fsync` of its own costs a
 /// commit of the filesystem and a flush of the disk.
@@ -51,6 +54,8 @@ pub struct Staging {
     pub(super) shares_no_blocks: bool,
     /// What the volume can do, once that was found out.
     pub(super) abilities: OnceLock<Abilities>,
+    /// It goes into a cache of the Hub's clients.
+    pub(super) is_for_cache: bool,
 }
 
 /// What there is of a file in the tree.
@@ -114,6 +119,7 @@ impl Staging {
             unsynced: together.then(Mutex::default),
             shares_no_blocks: false,
             abilities: OnceLock::new(),
+            is_for_cache: store.cache.is_some(),
         })
     }
 

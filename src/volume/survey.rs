@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType};
 
 use super::attempts::attempt_parts;
-use super::layout::{IN_PLACE, REVISIONS};
+use super::layout::{CACHE_SENTINELS, IN_PLACE, REVISIONS};
 use super::mounts::Outer;
 use super::staging::ATTEMPTS;
 use super::sweep::GONE;
@@ -165,7 +165,8 @@ impl Survey {
             }
             return Ok(());
         }
-        if is_published {
+        // What lies in a repo of a cache is no way to another model.
+        if is_published || dir.kind(CACHE_SENTINELS)? == Some(Kind::Directory) {
             self.add_family(parts, above);
             return Ok(());
         }

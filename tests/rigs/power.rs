@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::support::scene::{
-    Layout, SENTINEL, assert_verifies, begins_publication, holds, many_small, new, old,
+    Layout, assert_verifies, begins_publication, holds, many_small, new, old,
 };
 use crate::support::tracer::{Act, Call, traced};
 use crate::support::*;
@@ -86,6 +86,8 @@ fn cut_on(kind: &str, size: &str, options: &[&str]) {
         Scene::on(&disk, "link", Layout::Links, None, new()),
         Scene::on(&disk, "relink", Layout::Links, Some(old()), new()),
         Scene::on(&disk, "alone", Layout::LinksAlone, Some(old()), new()),
+        Scene::on(&disk, "cache", Layout::HfCache, None, new()),
+        Scene::on(&disk, "recache", Layout::HfCache, Some(old()), new()),
         Scene::on(&disk, "small", Layout::Links, None, many_small()),
         Scene::on(&disk, "reuse", Layout::Links, None, new()),
         Scene::on(&disk, "pruned", Layout::Links, Some(old()), new()),
@@ -170,7 +172,7 @@ impl Scene {
 
     fn run(&self, disk: &Disk, reboot: bool, mut decide: impl FnMut(&Call) -> Act) -> Run {
         let mut command = fetch(&self.hub, &disk.volume, &["hf://org/tiny", "--connections", "1"]);
-        command.args(self.flags);
+        command.args(self.layout.arguments()).args(self.flags);
         if reboot {
             self.age_attempts(disk);
             command = disk.after_reboot(&command);
@@ -258,15 +260,14 @@ impl Scene {
     }
 
     fn assert_absent_or_whole(&self, disk: &Disk, is_complete: bool, what: &str) {
+        let root = disk.volume.root();
         if let Some(giver) = &self.giver {
-            let there = holds(&disk.volume.family("giver"), giver);
+            let there = holds(&root.join("giver"), giver);
             assert!(there, "{what}: the other model is not what it was");
         }
-        let family = disk.family();
-        if is_complete {
-            assert!(family.join(SENTINEL).exists(), "{what}: a success was taken back");
-        }
-        if family.join(SENTINEL).exists() {
+        let (family, is_shown) = (self.layout.shown(&root), self.layout.is_shown(&root));
+        assert!(is_shown || !is_complete, "{what}: a success was taken back");
+        if is_shown {
             assert_verifies(&family, what);
             let is_old = self.old.as_ref().is_some_and(|old| holds(&family, old));
             let is_new = holds(&family, &self.new);

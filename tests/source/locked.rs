@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::*;
-use weightlift_fakes::{Blob, Checksum, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree};
+use weightlift_fakes::{Blob, Checksum, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree, Writes};
 
 const MIB: u64 = 1 << 20;
 
@@ -404,7 +404,8 @@ fn a_lock_file_that_is_none_is_a_usage_error_and_nothing_is_lost() {
 #[test]
 fn what_is_pinned_and_mirrored_is_fetched_with_only_the_bucket_in_reach() {
     let desk = Desk::new();
-    let s3 = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY).start();
+    let builder = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
+    let s3 = builder.writable(Writes::default()).start();
     let lock = desk.lock();
     let mirror = |hub: Option<&FakeHub>, arguments: &[&str]| {
         let mut command = weightlift();

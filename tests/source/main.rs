@@ -20,6 +20,7 @@ mod locked;
 mod mirror;
 mod mirror_real;
 mod mirrors;
+mod real_hf_cache;
 mod real_peers;
 mod s3_credentials;
 mod s3_settings;

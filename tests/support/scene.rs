@@ -1,6 +1,6 @@
 //! A model in two revisions, and the ways in which it gets where it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use weightlift_fakes::{Blob, Tree};
@@ -20,9 +20,45 @@ pub enum Layout {
     Exchange,
     /// The family directory was given to us empty.
     InPlace,
+    /// The model is a snapshot in a cache of the Hub's clients.
+    HfCache,
 }
 
 impl Layout {
+    /// What the fetch is told beside the usual.
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::HfCache => &["--layout", "hf-cache"],
+            Self::Links | Self::LinksAlone | Self::Exchange | Self::InPlace => &[],
+        }
+    }
+
+    /// What a server would load on a volume with this root, if there is a model.
+    pub fn shown(self, root: &Path) -> PathBuf {
+        let repo = cached_repo(root);
+        match (self, std::fs::read_to_string(repo.join("refs/main"))) {
+            (Self::HfCache, Ok(commit)) => repo.join("snapshots").join(commit),
+            (Self::HfCache, Err(_)) => repo.join("snapshots/none"),
+            _ => root.join("tiny"),
+        }
+    }
+
+    /// Whether a server would find a model there.
+    pub fn is_shown(self, root: &Path) -> bool {
+        match self {
+            Self::HfCache => cached_repo(root).join("refs/main").exists(),
+            _ => self.shown(root).join(SENTINEL).exists(),
+        }
+    }
+
+    /// Where revisions lie beside each other.
+    pub fn revisions(self, root: &Path) -> PathBuf {
+        match self {
+            Self::HfCache => cached_repo(root).join("snapshots"),
+            _ => root.join(".weightlift/revisions/tiny"),
+        }
+    }
+
     /// What this kind of volume does to a call, whatever else happens.
     pub fn refuses(self, call: &Call) -> Option<Act> {
         match (self, call.name) {
@@ -31,6 +67,11 @@ impl Layout {
             _ => None,
         }
     }
+}
+
+/// The directory of the repo in a cache.
+pub fn cached_repo(root: &Path) -> PathBuf {
+    root.join("hub/models--org--tiny")
 }
 
 pub fn old() -> Tree {
@@ -69,5 +110,5 @@ pub fn assert_verifies(family: &Path, what: &str) {
 
 /// Which calls belong to the publication: those from here on.
 pub fn begins_publication(call: &Call) -> bool {
-    call.changes() && call.path.ends_with(SENTINEL)
+    call.changes() && (call.path.ends_with(SENTINEL) || call.path.ends_with("cache-sentinel"))
 }

@@ -6,6 +6,7 @@ use reqwest::header::HeaderValue;
 
 use super::problem::HubProblem;
 use crate::environment;
+use crate::model::hf_cache::token_path;
 use crate::net::SourceError;
 
 /// A bearer token, or a user with a password. It has no `Display`, and `Debug` shows nothing of it.
@@ -27,7 +28,7 @@ impl Token {
         let (path, named) = match environment::text("HF_TOKEN_PATH") {
             Some(path) => (expand_home(&path), true),
             None => match home() {
-                Some(home) => (home.join("token"), false),
+                Some(home) => (token_path(&home), false),
                 None => return Ok(None),
             },
         };
