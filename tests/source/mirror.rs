@@ -447,7 +447,9 @@ fn a_models_file_fills_one_prefix_for_each_model() {
     assert_eq!(told(0), ("s3://models/all/a/tiny/", "mirrored"));
     assert_eq!(told(1), ("s3://models/all/none/", "failed"));
     assert_eq!(told(2), ("s3://models/all/big/", "mirrored"));
-    assert!(lines[2]["sent_bytes"].as_u64().unwrap() > 40 * MIB);
+    for moved in ["sent_bytes", "fetched_bytes"] {
+        assert_eq!(lines[2][moved].as_u64().unwrap(), 40 * MIB + 5, "{moved}");
+    }
     fetch_s3(&s3, &volume, &["s3://models/all/a/tiny/"]).run().assert_success();
     volume.assert_holds("tiny", &tiny_selected());
     let arguments = ["--models", file.to_str().unwrap(), "--only", "big", "s3://models/all/"];
