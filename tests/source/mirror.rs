@@ -522,3 +522,21 @@ fn a_source_without_ranges_or_digests_is_copied_once() {
     mirror().run().assert_success().assert_says("nothing to do");
     assert_eq!(puts(&s3), 0);
 }
+
+#[test]
+fn parts_of_one_file_are_on_their_way_at_the_same_time() {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(40 * MIB, 7));
+    let (hub, s3) = (FakeHub::serving("org/tiny", tree), store(Writes::default()));
+    let first = Rule::on("GET", "big.bin").at("cdn").when_range_starts_at(0);
+    hub.script(first.then(Fault::HangBeforeHeaders(Duration::from_secs(60))));
+    let running = mirror(&hub, &s3, &TINY).start();
+    let starts = |at: u64| {
+        let range = format!("bytes={at}-");
+        hub.log()
+            .requests()
+            .iter()
+            .any(|it| it.header("range").is_some_and(|it| it.starts_with(&range)))
+    };
+    eventually("the others are asked for", || starts(0) && starts(16 * MIB) && starts(32 * MIB));
+    drop(running);
+}
