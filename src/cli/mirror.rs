@@ -224,16 +224,16 @@ mod tests {
     #[test]
     fn what_is_copied_and_where_to_is_told_by_the_arguments() {
         let key = |arguments: &[&str]| models(arguments).expect("valid").remove(0).target.key;
-        assert_eq!(key(&["hf://org/x", "s3://b/m/x/"]), "m/x/");
-        assert_eq!(key(&["hf://org/x", "s3://b/m"]), "m/");
-        assert_eq!(key(&["--check", "s3://b"]), "");
+        assert_eq!(key(&["hf://org/x", "s3://bucket/m/x/"]), "m/x/");
+        assert_eq!(key(&["hf://org/x", "s3://bucket/m"]), "m/");
+        assert_eq!(key(&["--check", "s3://bucket"]), "");
         for wrong in [
-            &["s3://b/m/"][..],
+            &["s3://bucket/m/"][..],
             &["hf://org/x", "hf://org/y"],
-            &["--check", "hf://org/x", "s3://b/m/"],
-            &["--deep", "hf://org/x", "s3://b/m/"],
-            &["s3://b/m", "s3://b/m/"],
-            &["--only", "x", "hf://org/x", "s3://b/m/"],
+            &["--check", "hf://org/x", "s3://bucket/m/"],
+            &["--deep", "hf://org/x", "s3://bucket/m/"],
+            &["s3://bucket/m", "s3://bucket/m/"],
+            &["--only", "x", "hf://org/x", "s3://bucket/m/"],
         ] {
             let error = models(wrong).expect_err("is refused");
             assert_eq!(error.class().exit_code(), 2, "{wrong:?}");

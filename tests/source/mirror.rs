@@ -447,7 +447,9 @@ fn a_models_file_fills_one_prefix_for_each_model() {
     assert_eq!(told(0), ("s3://models/all/a/tiny/", "mirrored"));
     assert_eq!(told(1), ("s3://models/all/none/", "failed"));
     assert_eq!(told(2), ("s3://models/all/big/", "mirrored"));
-    assert!(lines[2]["sent_bytes"].as_u64().unwrap() > 40 * MIB);
+    for moved in ["sent_bytes", "fetched_bytes"] {
+        assert_eq!(lines[2][moved].as_u64().unwrap(), 40 * MIB + 5, "{moved}");
+    }
     fetch_s3(&s3, &volume, &["s3://models/all/a/tiny/"]).run().assert_success();
     volume.assert_holds("tiny", &tiny_selected());
     let arguments = ["--models", file.to_str().unwrap(), "--only", "big", "s3://models/all/"];
@@ -519,4 +521,22 @@ fn a_source_without_ranges_or_digests_is_copied_once() {
     s3.log().clear();
     mirror().run().assert_success().assert_says("nothing to do");
     assert_eq!(puts(&s3), 0);
+}
+
+#[test]
+fn parts_of_one_file_are_on_their_way_at_the_same_time() {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(40 * MIB, 7));
+    let (hub, s3) = (FakeHub::serving("org/tiny", tree), store(Writes::default()));
+    let first = Rule::on("GET", "big.bin").at("cdn").when_range_starts_at(0);
+    hub.script(first.then(Fault::HangBeforeHeaders(Duration::from_secs(60))));
+    let running = mirror(&hub, &s3, &TINY).start();
+    let starts = |at: u64| {
+        let range = format!("bytes={at}-");
+        hub.log()
+            .requests()
+            .iter()
+            .any(|it| it.header("range").is_some_and(|it| it.starts_with(&range)))
+    };
+    eventually("the others are asked for", || starts(0) && starts(16 * MIB) && starts(32 * MIB));
+    drop(running);
 }

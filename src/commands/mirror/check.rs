@@ -102,7 +102,7 @@ impl Mirror<'_> {
             .files
             .iter()
             .filter(|file| !bad.iter().any(|(path, _)| **path == *file.path))
-            .map(|file| task(file));
+            .map(task);
         let tasks = tasks.collect::<Result<Vec<Task>, Error>>()?;
         let paths: Vec<String> = tasks.iter().map(|task| task.file.path.to_string()).collect();
         let progress = Arc::new(Progress::default());

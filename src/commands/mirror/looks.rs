@@ -41,10 +41,7 @@ impl Looks {
         paths: &[String],
         proof: Proof,
     ) -> Result<(), SourceError> {
-        let known = self.known();
-        let mut open: Vec<String> =
-            paths.iter().filter(|path| !known.contains_key(*path)).cloned().collect();
-        drop(known);
+        let mut open = self.open(paths);
         let mut asking = JoinSet::new();
         loop {
             while asking.len() < MAX_LOOKS
@@ -67,6 +64,12 @@ impl Looks {
     pub fn found(self) -> HashMap<String, Looked> {
         let known = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         known.into_iter().filter_map(|(path, looked)| Some((path, looked?))).collect()
+    }
+
+    /// Those of `paths` that were not looked at.
+    fn open(&self, paths: &[String]) -> Vec<String> {
+        let known = self.known();
+        paths.iter().filter(|path| !known.contains_key(*path)).cloned().collect()
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Looked>>> {

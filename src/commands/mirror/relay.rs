@@ -74,6 +74,7 @@ impl Relay<'_> {
         let jobs: VecDeque<Arc<Job>> =
             tasks.into_iter().enumerate().map(|(n, task)| Arc::new(Job::new(n, task))).collect();
         let count = jobs.len();
+        let parts: usize = jobs.iter().map(|job| job.count() as usize).sum();
         let shared = Shared {
             relay: self,
             queue: tokio::sync::Mutex::new(jobs),
@@ -85,7 +86,7 @@ impl Relay<'_> {
             stop: self.stop.part(),
             said: Mutex::default(),
         };
-        let workers = self.connections.clamp(1, MAX_WORKERS).min(count);
+        let workers = self.connections.clamp(1, MAX_WORKERS).min(parts);
         std::thread::scope(|scope| {
             for n in 0..workers {
                 let thread = std::thread::Builder::new().name(format!("relay-{n}"));

@@ -58,8 +58,8 @@ impl Shared<'_> {
                 while let Some(mut piece) = body.next().await? {
                     let skipped = skip.min(piece.len() as u64);
                     skip -= skipped;
-                    bytes.extend_from_slice(&piece.split_off(skipped as usize));
                     self.relay.progress.fetched_bytes.fetch_add(piece.len() as u64, Relaxed);
+                    bytes.extend_from_slice(&piece.split_off(skipped as usize));
                 }
                 Ok::<(), SourceError>(())
             };

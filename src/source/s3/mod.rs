@@ -144,7 +144,7 @@ impl Source for S3 {
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let listing = self.pinned().await?;
         if let Some(mirrored) = &listing.mirrored {
-            let files = mirrored.iter().cloned().collect();
+            let files = mirrored.clone();
             let (name, revision) = (self.source_name(), listing.revision.clone());
             return Ok(Snapshot::new(name, revision, files, Vec::new()));
         }

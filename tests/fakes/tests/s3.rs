@@ -4,7 +4,7 @@ mod client;
 
 use client::{Answer, get, get_range, request};
 use weightlift_fakes::{
-    Blob, Checksum, FakeS3, FakeS3Builder, Fault, Habits, ObjectOptions, Rule, Unpacks,
+    Blob, Checksum, FakeS3, FakeS3Builder, Fault, Habits, ObjectOptions, Rule, Unpacks, Writes,
 };
 
 fn blob() -> Blob {
@@ -281,4 +281,56 @@ fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[test]
+fn an_endpoint_that_takes_objects_keeps_their_conditions_and_checksums() {
+    let read_only = request("PUT", &format!("{}/models/new", s3().url()), &[], "x");
+    assert_error(&read_only, 405, "MethodNotAllowed");
+    let s3 = s3_with(|builder| builder.writable(Writes::default()));
+    let put = |headers: &[(&str, &str)], body| {
+        request("PUT", &format!("{}/models/new", s3.url()), headers, body)
+    };
+    let wrong = [("x-amz-checksum-crc64nvme", "AAAAAAAAAAA=")];
+    assert_error(&put(&wrong, "123456789"), 400, "BadDigest");
+    let right = [("x-amz-checksum-crc64nvme", "rosUhgp5mIg="), ("x-amz-meta-a", "b")];
+    let answer = put(&right, "123456789");
+    assert_eq!(answer.header("etag"), Some("\"25f9e794323b453885f5181f1b624d0b\""));
+    assert_error(&put(&[("If-None-Match", "*")], "x"), 412, "PreconditionFailed");
+    assert_error(&put(&[("If-Match", "\"other\"")], "x"), 412, "PreconditionFailed");
+    let url = format!("{}/models/new", s3.url());
+    let head = request("HEAD", &url, &[("x-amz-checksum-mode", "ENABLED")], "");
+    assert_eq!(head.header("x-amz-checksum-crc64nvme"), Some("rosUhgp5mIg="));
+    assert_eq!(head.header("x-amz-meta-a"), Some("b"));
+    assert_eq!(get(&url).text(), "123456789");
+    assert_eq!(put(&[("If-Match", answer.header("etag").unwrap_or_default())], "x").status, 200);
+    let none = request("PUT", &format!("{}/none/new", s3.url()), &[], "x");
+    assert_error(&none, 404, "NoSuchBucket");
+}
+
+#[test]
+fn an_upload_in_parts_is_an_object_when_it_is_completed() {
+    let s3 = s3_with(|builder| builder.writable(Writes::default()));
+    let url = format!("{}/models/big", s3.url());
+    let begun = request("POST", &format!("{url}?uploads"), &[], "").text();
+    let id = text_of(&begun, "UploadId")[0].to_owned();
+    let large = "a".repeat(5 << 20);
+    let parts = ["1", "2"].map(|number| {
+        let body = if number == "1" { large.as_str() } else { "end" };
+        let url = format!("{url}?partNumber={number}&uploadId={id}");
+        let etag = request("PUT", &url, &[], body).header("etag").unwrap_or_default().to_owned();
+        format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+    });
+    assert_eq!((get(&url).status, s3.unfinished_uploads()), (404, 1));
+    let listed = get(&format!("{url}?uploadId={id}")).text();
+    assert_eq!(text_of(&listed, "Size"), ["5242880", "3"]);
+    let all = get(&format!("{}/models?uploads&prefix=b", s3.url())).text();
+    assert_eq!(text_of(&all, "Key"), ["big"]);
+    let complete = |parts: &str| request("POST", &format!("{url}?uploadId={id}"), &[], parts);
+    let unknown = "<Part><PartNumber>3</PartNumber><ETag>x</ETag></Part>";
+    assert_error(&complete(unknown), 400, "InvalidPart");
+    assert_eq!(complete(&parts.concat()).status, 200);
+    assert_eq!(get(&url).body.len(), (5 << 20) + 3);
+    assert!(s3.etag("models", "big").is_some_and(|etag| etag.ends_with("-2\"")));
+    assert_error(&complete(&parts.concat()), 404, "NoSuchUpload");
 }

@@ -6,8 +6,10 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUploa
 use bytes::Bytes;
 use reqwest::Client;
 
+use super::Sink;
+use super::object::{Before, Written, Wrote, crc_of, crc_text, is_taken, metadata, written};
+use super::roots::Roots;
 use super::write::{Ask, conditions};
-use super::{Before, Sink, Written, Wrote, crc_of, crc_text, is_taken, metadata, written};
 use crate::model::Mark;
 use crate::net::SourceError;
 use crate::source::s3::errors::{Asked, Refusal, shown};
@@ -59,7 +61,7 @@ impl Sink {
                     request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
                     request = request.checksum_type(ChecksumType::FullObject);
                 }
-                request.key(&key).send()
+                request.key(&key).customize().interceptor(Roots).send()
             });
             match asking.await {
                 Ok(begun) => {
@@ -88,7 +90,8 @@ impl Sink {
         for _ in 0..MAX_PAGES {
             let asking = self.bucket.try_call(|client| {
                 let request = client.list_parts().bucket(&self.bucket.name).key(&key);
-                request.upload_id(id).set_part_number_marker(marker.clone()).send()
+                let request = request.upload_id(id).set_part_number_marker(marker.clone());
+                request.customize().interceptor(Roots).send()
             });
             let page = match asking.await {
                 Ok(page) => page,
@@ -175,7 +178,8 @@ impl Sink {
                 let conditions = has_condition.then(|| conditions(before));
                 let (if_match, if_none_match) = conditions.unwrap_or_default();
                 let request = request.set_if_match(if_match).set_if_none_match(if_none_match);
-                request.key(&key).upload_id(&upload.id).multipart_upload(all.clone()).send()
+                let request = request.key(&key).upload_id(&upload.id).multipart_upload(all.clone());
+                request.customize().interceptor(Roots).send()
             });
             let refusal = match asking.await {
                 Ok(done) => {

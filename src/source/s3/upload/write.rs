@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reqwest::Client;
 use reqwest::header::{EXPECT, HeaderMap};
 
-use super::{Before, crc_text, metadata};
+use super::object::{Before, crc_text, metadata};
 use crate::model::Mark;
 use crate::net::{SourceError, http};
 use crate::source::s3::client::Bucket;
