@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::real_peers::{Moto, has_packages, script};
+use crate::real_peers::{Moto, has_packages, python, script};
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
@@ -87,7 +87,7 @@ fn wait_for_parts(url: &str, count: usize) {
                 sys.exit(0)\n    \
             time.sleep(0.2)\n\
         sys.exit(1)";
-    let found = Command::new("python3")
+    let found = python()
         .args(["-c", code, url, &count.to_string(), ACCESS_KEY, SECRET_KEY])
         .output()
         .unwrap();
@@ -153,10 +153,8 @@ impl Gateway {
             boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1',\n    \
                 aws_access_key_id=sys.argv[3], aws_secret_access_key=sys.argv[4]\n\
             ).create_bucket(Bucket=sys.argv[2])";
-        let made = Command::new("python3")
-            .args(["-c", code, &self.url, name, ACCESS_KEY, SECRET_KEY])
-            .output()
-            .unwrap();
+        let made =
+            python().args(["-c", code, &self.url, name, ACCESS_KEY, SECRET_KEY]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 }

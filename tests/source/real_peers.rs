@@ -9,7 +9,7 @@ use crate::support::*;
 use weightlift_fakes::{FakeHub, Tree};
 
 /// The Python to use: one with the packages, if the caller has made an environment for it.
-fn python() -> Command {
+pub fn python() -> Command {
     Command::new(std::env::var_os("WEIGHTLIFT_TEST_PYTHON").unwrap_or("python3".into()))
 }
 
