@@ -289,6 +289,7 @@ fn remote_file(path: &str, size: u64) -> RemoteFile {
         size,
         digest: Some(Digest::Sha256([7; 32])),
         validator: None,
+        xet_hash: None,
     }
 }
 

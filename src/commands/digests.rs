@@ -151,6 +151,7 @@ mod tests {
             size: 1,
             digest,
             validator: None,
+            xet_hash: None,
         };
         let md5 = Digest::Md5Etag { md5: [0; 16], told_by: Md5Told::ByItsForm };
         let files = [

@@ -64,7 +64,13 @@ mod tests {
 
     fn blob(path: &str, size: u64, digest: Option<Digest>) -> Blob {
         let path = RelPath::parse(path).expect(path);
-        Blob::of(&RemoteFile { path, size, digest, validator: Some("\"etag\"".into()) })
+        Blob::of(&RemoteFile {
+            path,
+            size,
+            digest,
+            validator: Some("\"etag\"".into()),
+            xet_hash: None,
+        })
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
         size,
         digest: None,
         validator: None,
+        xet_hash: None,
     };
     let files = vec![file("a.bin", 64 << 20), file("b.bin", 5)];
     let staging = Staging::begin(&store, &snapshot, files).expect("an attempt");

@@ -82,7 +82,7 @@ mod tests {
 
     fn remote(path: &str, digest: Option<Digest>) -> RemoteFile {
         let path = RelPath::parse(path).expect("a path");
-        RemoteFile { path, size: 3, digest, validator: None }
+        RemoteFile { path, size: 3, digest, validator: None, xet_hash: None }
     }
 
     fn sha256(n: u8) -> Option<Digest> {

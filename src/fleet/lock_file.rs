@@ -66,6 +66,8 @@ struct RawFile {
     published: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    xet_hash: Option<Sha256>,
 }
 
 impl LockFile {
@@ -138,6 +140,7 @@ impl RawModel {
                 sha256: file.sha256,
                 published: file.published,
                 validator: file.etag,
+                xet_hash: file.xet_hash.map(|hash| Box::new(hash.0)),
             })
         };
         let mut files =
@@ -194,6 +197,7 @@ impl LockedModel {
                 sha256: file.sha256,
                 published: file.published.clone(),
                 etag: file.validator.clone(),
+                xet_hash: file.xet_hash.as_deref().map(|hash| Sha256(*hash)),
             };
             json(raw)
         };
@@ -234,7 +238,10 @@ mod tests {
     fn file(path: &str, digest: Option<Digest>, validator: Option<&str>) -> LockedFile {
         let path = RelPath::parse(path).expect("a path");
         let validator = validator.map(str::to_owned);
-        LockedFile::new(&RemoteFile { path, size: 3, digest, validator }, Sha256([0xab; 32]))
+        LockedFile::new(
+            &RemoteFile { path, size: 3, digest, validator, xet_hash: None },
+            Sha256([0xab; 32]),
+        )
     }
 
     fn lock() -> LockFile {

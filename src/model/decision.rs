@@ -186,6 +186,7 @@ mod tests {
             verified_by: "sha256".into(),
             published: None,
             validator: None,
+            xet_hash: None,
             stored: None,
             structure: None,
         };

@@ -153,6 +153,7 @@ mod tests {
             verified_by: "git-sha1".into(),
             published: published.map(Into::into),
             validator: None,
+            xet_hash: None,
             stored: None,
             structure: None,
         };

@@ -31,6 +31,8 @@ pub struct LockedFile {
     pub published: Option<String>,
     /// The ETag of an object.
     pub validator: Option<String>,
+    /// What a store of chunks calls the content.
+    pub xet_hash: Option<Box<[u8; 32]>>,
 }
 
 impl Locked {
@@ -41,6 +43,7 @@ impl Locked {
             size: file.size,
             digest: Some(Digest::Sha256(file.sha256.0)),
             validator: file.validator.clone(),
+            xet_hash: file.xet_hash.clone(),
         };
         let files = self.files.iter().map(file).collect();
         Snapshot::new(self.source_name.clone(), self.revision.clone(), files, Vec::new())
@@ -82,6 +85,7 @@ impl LockedFile {
             sha256,
             published: published.map(ToString::to_string),
             validator: file.validator.clone(),
+            xet_hash: file.xet_hash.clone(),
         }
     }
 
@@ -109,7 +113,13 @@ mod tests {
 
     fn remote(path: &str, digest: Option<Digest>, validator: Option<&str>) -> RemoteFile {
         let path = RelPath::parse(path).expect("a path");
-        RemoteFile { path, size: 3, digest, validator: validator.map(str::to_owned) }
+        RemoteFile {
+            path,
+            size: 3,
+            digest,
+            validator: validator.map(str::to_owned),
+            xet_hash: None,
+        }
     }
 
     #[test]

@@ -126,7 +126,13 @@ mod tests {
     const OTHER: Sha256 = Sha256([8; 32]);
 
     fn wanted(digest: Option<Digest>) -> RemoteFile {
-        RemoteFile { path: RelPath::parse("a").expect("a path"), size: 9, digest, validator: None }
+        RemoteFile {
+            path: RelPath::parse("a").expect("a path"),
+            size: 9,
+            digest,
+            validator: None,
+            xet_hash: None,
+        }
     }
 
     fn listed(sha256: Sha256, validator: Option<&str>) -> SentinelFile {

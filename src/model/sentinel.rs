@@ -11,7 +11,9 @@ use serde::de::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
+use super::{
+    Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, hex, text,
+};
 
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u32 = 1;
@@ -91,6 +93,9 @@ pub struct SentinelFile {
     /// The checksum that the store of a mirror keeps of the object, such as `s3-crc64nvme:…`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stored: Option<Box<str>>,
+    /// What the Hub's store of chunks calls the content: 64 hexadecimal digits, for updates that fetch chunks.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub xet_hash: Option<Box<str>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "maybe_common")]
     pub structure: Option<Cow<'static, str>>,
@@ -250,6 +255,7 @@ impl SentinelFile {
                 Some(digest) => Some(digest.to_string().into()),
             },
             validator: file.validator.as_deref().filter(|_| is_crc).map(Into::into),
+            xet_hash: file.xet_hash.as_deref().map(|hash| hex::encode(hash).into()),
             stored: None,
             structure,
         }
@@ -398,6 +404,7 @@ mod tests {
             sha256: Sha256([0; 32]),
             verified_by: "sha256".into(),
             published: None,
+            xet_hash: None,
             validator: None,
             stored: None,
             structure: None,

@@ -35,6 +35,8 @@ pub struct RemoteFile {
     pub digest: Option<Digest>,
     /// What a ranged read must match: the ETag of an S3 object. The Hub's commit needs none.
     pub validator: Option<String>,
+    /// What a store of chunks (Xet) calls the content, where the Hub tells: other chunks, another name. No proof.
+    pub xet_hash: Option<Box<[u8; 32]>>,
 }
 
 /// Refused files, with a bound on the memory that hostile names take.
@@ -118,7 +120,7 @@ mod tests {
 
     fn file(path: &str) -> RemoteFile {
         let path = RelPath::parse(path).expect(path);
-        RemoteFile { path, size: 1, digest: None, validator: None }
+        RemoteFile { path, size: 1, digest: None, validator: None, xet_hash: None }
     }
 
     fn check(files: Vec<RemoteFile>) -> Result<(), SnapshotError> {

@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_content_range_must_be_the_one_that_was_asked_for() {
         let path = RelPath::parse("a").expect("path");
-        let file = RemoteFile { path, size: 1_000, digest: None, validator: None };
+        let file = RemoteFile { path, size: 1_000, digest: None, validator: None, xet_hash: None };
         let check = |header: &str| check_content_range(Some(header), &(100..200), &file);
         assert!(check("bytes 100-199/1000").is_ok());
         assert!(check("bytes 100-199/*").is_ok());

@@ -21,7 +21,8 @@ pub fn content_range(data: &[u8]) {
         (0..u64::MAX, u64::MAX),
         (u64::MAX - 2..u64::MAX - 1, u64::MAX),
     ] {
-        let file = RemoteFile { path: path.clone(), size, digest: None, validator: None };
+        let file =
+            RemoteFile { path: path.clone(), size, digest: None, validator: None, xet_hash: None };
         match body::check_content_range(Some(header), &range, &file) {
             Ok(()) => {
                 let digits = header.split(|c: char| !c.is_ascii_digit());

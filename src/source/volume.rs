@@ -93,6 +93,7 @@ impl Published {
                 size: file.size,
                 digest: Some(Digest::Sha256(file.sha256.0)),
                 validator: None,
+                xet_hash: None,
             })
         };
         let files = sentinel.files.iter().map(file).collect::<Result<_, SourceError>>()?;

@@ -183,6 +183,7 @@ mod tests {
             size: 1,
             digest: Some(digest.clone()),
             validator: validator.map(str::to_owned),
+            xet_hash: None,
         };
         let file = SentinelFile::new(&file, Sha256([1; 32]), Some(digest), None);
         identities("s3://b/p/", &file).skip(1).collect()

@@ -288,6 +288,7 @@ fn files_of(sentinel: &Sentinel) -> Vec<RemoteFile> {
             size: file.size,
             digest: Some(crate::model::Digest::Sha256(file.sha256.0)),
             validator: None,
+            xet_hash: None,
         })
     };
     sentinel.files.iter().filter_map(file).collect()

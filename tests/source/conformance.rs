@@ -93,7 +93,13 @@ fn volume(dir: &std::path::Path) -> Subject {
         let digest = Digest::sha256_from_hex(&blob.sha256()).unwrap();
         let Digest::Sha256(sha256) = digest else { panic!() };
         let path = RelPath::parse(path).unwrap();
-        let file = RemoteFile { path, size: blob.len(), digest: Some(digest), validator: None };
+        let file = RemoteFile {
+            path,
+            size: blob.len(),
+            digest: Some(digest),
+            validator: None,
+            xet_hash: None,
+        };
         SentinelFile::new(&file, Sha256(sha256), file.digest.as_ref(), None)
     });
     let uri = SourceUri::parse("hf://org/tiny").unwrap();

@@ -141,6 +141,29 @@ fn pin_writes_down_exactly_what_a_model_is() {
 }
 
 #[test]
+fn what_the_store_of_chunks_calls_a_file_is_kept_for_updates_by_chunks() {
+    let builder = FakeHub::builder().repo(REPO, tree()).lfs_threshold(1_000);
+    let (hub, desk, volume) = (builder.xet_hashes().start(), Desk::new(), Volume::new());
+    pin(&desk, Some(&hub), None, &["hf://org/tiny"]).run().assert_success();
+    locked(&desk.lock(), &volume, Some(&hub), None, &[]).run().assert_success();
+    let other = Volume::new();
+    fetch(&hub, &other, &["hf://org/tiny"]).run().assert_success();
+    let lock = desk.json()["models"][0].clone();
+    for volume in [&volume, &other] {
+        let json = std::fs::read(volume.family("tiny").join(".weightlift-complete.json")).unwrap();
+        let sentinel: Value = serde_json::from_slice(&json).unwrap();
+        for model in [&lock, &sentinel] {
+            let files = model["files"].as_array().unwrap();
+            let of = |path: &str| {
+                files.iter().find(|it| it["path"] == path).unwrap()["xet_hash"].clone()
+            };
+            assert_eq!(of("sub/tokenizer.bin").as_str().map(str::len), Some(64), "{model}");
+            assert_eq!(of("config.json"), Value::Null);
+        }
+    }
+}
+
+#[test]
 fn what_has_no_published_sha256_is_read_once_and_proved() {
     for checksum in [None, Some(Checksum::Crc64Nvme), Some(Checksum::Sha256)] {
         let (s3, desk) = (bucket(&tree(), checksum), Desk::new());

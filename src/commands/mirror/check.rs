@@ -132,6 +132,7 @@ fn task(file: &SentinelFile) -> Result<Task, Error> {
             size: file.size,
             digest: Some(Digest::Sha256(file.sha256.0)),
             validator: file.validator.as_deref().map(str::to_owned),
+            xet_hash: None,
         },
         before: Before::Nothing,
         unfinished: None,

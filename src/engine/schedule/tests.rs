@@ -16,6 +16,7 @@ pub(super) fn plan(sizes: &[u64]) -> Plan {
         size: *size,
         digest: None,
         validator: None,
+        xet_hash: None,
     };
     let files: Vec<_> = sizes.iter().enumerate().map(file).collect();
     Plan::new(files.into(), |_| Vec::new())

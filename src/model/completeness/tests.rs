@@ -6,6 +6,7 @@ fn files(paths: &[&str]) -> Vec<RemoteFile> {
         size: u64::from(!path.starts_with("empty")),
         digest: None,
         validator: None,
+        xet_hash: None,
     };
     paths.iter().map(file).collect()
 }

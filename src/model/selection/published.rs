@@ -19,7 +19,13 @@ impl Selection {
         let mut listed = Vec::with_capacity(files.len() + left_out.len());
         for (path, size) in known {
             match RelPath::parse(path) {
-                Ok(path) => listed.push(RemoteFile { path, size, digest: None, validator: None }),
+                Ok(path) => listed.push(RemoteFile {
+                    path,
+                    size,
+                    digest: None,
+                    validator: None,
+                    xet_hash: None,
+                }),
                 // Such a name cannot be there; whoever asks for it shall be told so.
                 Err(_) if self.names(path) => return false,
                 Err(_) => {}
@@ -41,7 +47,7 @@ impl Selection {
         let known = there.chain(by_default().map(|file| (file.path.as_str(), file.size)));
         let known = known.filter_map(|(path, size)| {
             let path = RelPath::parse(path).ok()?;
-            Some(RemoteFile { path, size, digest: None, validator: None })
+            Some(RemoteFile { path, size, digest: None, validator: None, xet_hash: None })
         });
         // In the order that the rule wants.
         let files = Snapshot::new(String::new(), String::new(), known.collect(), Vec::new()).files;

@@ -8,6 +8,7 @@ pub(super) fn sized(files: &[(&str, u64)]) -> Vec<RemoteFile> {
         size: *size,
         digest: None,
         validator: None,
+        xet_hash: None,
     });
     Snapshot::new("hf://a/b".into(), "c".into(), files.collect(), Vec::new()).files
 }

@@ -23,6 +23,9 @@ pub struct TreeEntry {
     oid: Option<String>,
     #[serde(default)]
     lfs: Option<Lfs>,
+    /// Redacted for readers who may not have the file.
+    #[serde(rename = "xetHash")]
+    xet_hash: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,7 +94,8 @@ impl TreeEntry {
         let Some(size) = size else {
             return Err(unusable("size", "nothing"));
         };
-        Ok(Listed::File(RemoteFile { path, size, digest, validator: None }))
+        let xet_hash = self.xet_hash.as_deref().and_then(crate::model::hex::decode).map(Box::new);
+        Ok(Listed::File(RemoteFile { path, size, digest, validator: None, xet_hash }))
     }
 }
 

@@ -224,6 +224,7 @@ mod tests {
                         size: 1,
                         digest: None,
                         validator: None,
+                        xet_hash: None,
                     }),
                 },
             };

@@ -91,7 +91,13 @@ mod tests {
 
     fn file(path: &str, size: u64, byte: u8) -> RemoteFile {
         let path = RelPath::parse(path).expect(path);
-        RemoteFile { path, size, digest: Some(Digest::Sha256([byte; 32])), validator: None }
+        RemoteFile {
+            path,
+            size,
+            digest: Some(Digest::Sha256([byte; 32])),
+            validator: None,
+            xet_hash: None,
+        }
     }
 
     #[test]

@@ -220,7 +220,7 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let path = RelPath::parse("a").expect("a path");
-            let file = RemoteFile { path, size: 9, digest: None, validator: None };
+            let file = RemoteFile { path, size: 9, digest: None, validator: None, xet_hash: None };
             let way = |place| Way::new(Locator { place, file: file.clone() }, place == 2);
             Self {
                 ways: (0..3).map(way).collect(),

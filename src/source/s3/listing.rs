@@ -85,6 +85,7 @@ impl Listing {
                 size: file.size,
                 digest: Some(Digest::Sha256(file.sha256.0)),
                 validator: file.validator.as_deref().and_then(strong),
+                xet_hash: None,
             })
         };
         let files = sentinel.files.iter().map(file).collect::<Result<_, SourceError>>()?;

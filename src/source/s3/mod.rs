@@ -170,6 +170,7 @@ impl Source for S3 {
                 .ways
                 .pin(&listing.key(object.path.as_str()))
                 .or_else(|| object.stamp.etag.clone()),
+            xet_hash: None,
         };
         let files = listing.objects.iter().enumerate().map(file).collect();
         Ok(Snapshot::new(
