@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
@@ -24,8 +24,8 @@ pub struct RunState {
     models: Arc<Models>,
     /// Held for a moment only, and never during a call to the volume.
     doing: Arc<Mutex<Doing>>,
-    /// Of the models that are worked on at the same time.
-    models_doing: Arc<Mutex<Vec<Weak<Mutex<Doing>>>>>,
+    /// Of the models that are worked on at the same time, or that were when the run was stopped.
+    models_doing: Arc<Mutex<Vec<Arc<Mutex<Doing>>>>>,
 }
 
 #[derive(Default)]
@@ -75,9 +75,14 @@ impl RunState {
     pub fn of_model(&self) -> Self {
         let doing = Arc::new(Mutex::new(Doing::Starting));
         let mut all = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|other| other.strong_count() > 0);
-        all.push(Arc::downgrade(&doing));
+        all.push(doing.clone());
         Self { doing, ..self.clone() }
+    }
+
+    /// The model has come to its end.
+    pub fn has_ended(&self) {
+        let mut all = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| !Arc::ptr_eq(other, &self.doing));
     }
 
     /// What is done at the moment, for each model that is worked on.
@@ -86,8 +91,7 @@ impl RunState {
             doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
         };
         let models = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
-        let models: Vec<Doing> =
-            models.iter().filter_map(Weak::upgrade).map(|it| of(&it)).collect();
+        let models: Vec<Doing> = models.iter().map(of).collect();
         if models.is_empty() { vec![of(&self.doing)] } else { models }
     }
 

@@ -52,6 +52,9 @@ pub fn fetch(
                 let fetch = Fetch::new(args, &screen, stop, &state, beside.clone());
                 let result = runtime().and_then(|runtime| runtime.block_on(fetch.model(model)));
                 drop(fetch);
+                if !matches!(result, Err(Error::Stopped)) {
+                    state.has_ended();
+                }
                 if told.send((n, result, screen)).is_err() {
                     return;
                 }
