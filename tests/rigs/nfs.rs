@@ -246,7 +246,8 @@ fn a_restart_of_the_server_is_waited_out() {
             node.verify(&format!("{root}/tiny")).assert_success();
         }
         let (sent, size) = (hub.body_bytes(), tree.total_bytes());
-        assert!(sent as f64 <= 1.02 * size as f64, "{sent} bytes for {size}: {}", runs[1].stderr);
+        // One download, and what the sockets held of connections that were replaced while all writes hung.
+        assert!(sent as f64 <= 1.5 * size as f64, "{sent} bytes for {size}: {}", runs[1].stderr);
         eprintln!("{name}: {sent} bytes sent for a model of {size}; both exit 0, both verify");
         remove(&root);
     }
