@@ -116,17 +116,28 @@ pub(super) fn aside(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// What the sentinel says of each file.
+/// What the sentinel says of each file. The memory of the proofs is given back on the way: there can be very
+/// many.
 pub(super) fn finished_files(
     files: &[RemoteFile],
-    proofs: Vec<Option<Proof>>,
+    mut proofs: Vec<Option<Proof>>,
 ) -> Vec<SentinelFile> {
-    let proofs = proofs.into_iter().map(|it| it.expect("without failure all files are proved"));
-    let finished = files.iter().zip(proofs).map(|(file, proof)| {
+    let mut finished = Vec::with_capacity(files.len());
+    for file in files.iter().rev() {
+        let proof = proofs.pop().flatten().expect("without failure all files are proved");
+        if proofs.len() % 4_096 == 0 {
+            proofs.shrink_to_fit();
+        }
         let compared_with = file.digest.as_ref().filter(|_| proof.is_compared);
-        SentinelFile::new(file, Sha256(proof.sha256), compared_with, proof.structure)
-    });
-    finished.collect()
+        finished.push(SentinelFile::new(
+            file,
+            Sha256(proof.sha256),
+            compared_with,
+            proof.structure,
+        ));
+    }
+    finished.reverse();
+    finished
 }
 
 /// The first of `paths`, and how many more there are.

@@ -113,7 +113,10 @@ impl Fetch<'_> {
         {
             self.screen.warn(&warning);
         }
-        let files = digests::finished_files(&plan.files, proofs);
+        let files = plan.files.clone();
+        // With very many files what was missing is a lot of memory, and nothing is any more.
+        drop(plan);
+        let files = digests::finished_files(&files, proofs);
         let Chosen { snapshot, left_out, also, .. } = chosen;
         let sentinel = Sentinel {
             also,

@@ -11,9 +11,7 @@ use serde::de::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{
-    Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, hex, text,
-};
+use super::{Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
 
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u32 = 1;
@@ -93,9 +91,9 @@ pub struct SentinelFile {
     /// The checksum that the store of a mirror keeps of the object, such as `s3-crc64nvme:…`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stored: Option<Box<str>>,
-    /// What the Hub's store of chunks calls the content: 64 hexadecimal digits, for updates that fetch chunks.
+    /// What the Hub's store of chunks calls the content, for updates that fetch chunks. As long as a SHA-256, and none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub xet_hash: Option<Box<str>>,
+    pub xet_hash: Option<Box<Sha256>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "maybe_common")]
     pub structure: Option<Cow<'static, str>>,
@@ -255,7 +253,7 @@ impl SentinelFile {
                 Some(digest) => Some(digest.to_string().into()),
             },
             validator: file.validator.as_deref().filter(|_| is_crc).map(Into::into),
-            xet_hash: file.xet_hash.as_deref().map(|hash| hex::encode(hash).into()),
+            xet_hash: file.xet_hash.as_deref().map(|hash| Box::new(Sha256(*hash))),
             stored: None,
             structure,
         }
