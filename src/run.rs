@@ -257,11 +257,13 @@ fn plan(
 ) -> Result<Done, Error> {
     let models = args.models()?;
     state.has_models(models.len());
-    let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
     let runtime = several::runtime()?;
     let (mut claimed, mut bytes) = (Claimed::new(), 0);
     let (mut failed, mut planned) = (Vec::new(), Vec::new());
     for model in &models {
+        let of_model = (models.len() > 1).then(|| screen.of_model(model.name()));
+        let screen = of_model.as_ref().unwrap_or(screen);
+        let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
         let report = runtime.block_on(fetch.plan(model, &mut claimed));
         let ended = report.and_then(|mut report| {
             bytes += report.fetch_bytes;
@@ -276,7 +278,7 @@ fn plan(
             Err(error @ Error::Stopped) => return Err(error),
             Err(error) => {
                 if models.len() > 1 {
-                    screen.of_model(model.name()).tell(&failed_event(&error));
+                    screen.tell(&failed_event(&error));
                 }
                 failed.push((Named::of(model), error));
             }

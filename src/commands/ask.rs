@@ -54,6 +54,17 @@ impl<'a> Asker<'a> {
         Self { args, all_checksums, deadlines, http: OnceLock::new(), screen, stop, state }
     }
 
+    /// The same, with lines about one of several models.
+    pub fn with_screen<'b>(&'b self, screen: &'b Screen) -> Asker<'b> {
+        let (deadlines, http) = (self.deadlines, self.http.clone());
+        Asker {
+            deadlines,
+            http,
+            screen,
+            ..Asker::new(self.args, self.all_checksums, screen, self.stop, self.state)
+        }
+    }
+
     pub fn http(&self) -> Result<&Http, Error> {
         if let Some(http) = self.http.get() {
             return Ok(http);

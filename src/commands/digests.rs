@@ -125,7 +125,7 @@ pub(super) fn finished_files(
     let mut finished = Vec::with_capacity(files.len());
     for file in files.iter().rev() {
         let proof = proofs.pop().flatten().expect("without failure all files are proved");
-        if proofs.len() % 4_096 == 0 {
+        if proofs.len().is_multiple_of(4_096) {
             proofs.shrink_to_fit();
         }
         let compared_with = file.digest.as_ref().filter(|_| proof.is_compared);

@@ -56,7 +56,8 @@ pub fn run(
         return Err(Error::Usage(format!("--upgrade names `{name}`, and there is no such model")));
     }
     state.has_models(entries.len());
-    let pin = Pin { args, ask: Asker::new(&args.source, false, screen, stop, state) };
+    let is_alone = entries.len() == 1;
+    let pin = Pin { args, is_alone, ask: Asker::new(&args.source, false, screen, stop, state) };
     match (args.check, before) {
         (true, Some(before)) => pin.check(&entries, &before, each),
         (true, None) => Err(Error::Usage(format!(
@@ -69,6 +70,8 @@ pub fn run(
 
 struct Pin<'a> {
     args: &'a PinArgs,
+    /// There is one model, and no line need say which.
+    is_alone: bool,
     ask: Asker<'a>,
 }
 
@@ -81,6 +84,16 @@ struct Resolved {
 }
 
 impl Pin<'_> {
+    /// Does `work` with lines that say that they are about the model `name`.
+    fn of_model<T>(&self, name: &str, work: impl FnOnce(&Pin<'_>) -> T) -> T {
+        if self.is_alone {
+            return work(self);
+        }
+        let screen = self.ask.screen.of_model(name);
+        let ask = self.ask.with_screen(&screen);
+        work(&Pin { args: self.args, is_alone: false, ask })
+    }
+
     fn write(
         &self,
         entries: Vec<Entry>,
@@ -98,7 +111,7 @@ impl Pin<'_> {
             };
             let (model, status) = match known.filter(is_kept) {
                 Some(model) => (Ok(model.clone()), "kept"),
-                None => (self.pinned(entry, known), "pinned"),
+                None => (self.of_model(&entry.name, |it| it.pinned(entry, known)), "pinned"),
             };
             match model {
                 Ok(model) => {
@@ -263,7 +276,7 @@ impl Pin<'_> {
         for entry in entries {
             let report = match before.models.iter().find(|model| model.name == entry.name) {
                 None => absent(entry, "unlocked"),
-                Some(model) => match self.checked(entry, model) {
+                Some(model) => match self.of_model(&entry.name, |it| it.checked(entry, model)) {
                     Ok(report) => report,
                     Err(Error::Stopped) => return Err(Error::Stopped),
                     Err(error) if entries.len() == 1 => return Err(error),
