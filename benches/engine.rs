@@ -260,7 +260,12 @@ fn publish(root: &Path, files: usize) -> Vec<u8> {
         let path = family.join(listed.path.as_str());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         File::create(path).unwrap().set_len(SIZE).unwrap();
-        SentinelFile::new(&listed, Sha256([7; 32]), listed.digest.as_ref(), Some("valid".into()))
+        SentinelFile::new(
+            &listed,
+            Sha256([7; 32]),
+            listed.digest.as_ref(),
+            Some(Box::new("valid".into())),
+        )
     };
     let uri = SourceUri::parse("hf://org/name").unwrap();
     let sentinel = Sentinel::new(

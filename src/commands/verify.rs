@@ -190,7 +190,7 @@ fn check(
     if sha256 != listed.sha256 {
         return Ok(Some(format!("sha256 {sha256} instead of {}", listed.sha256)));
     }
-    if listed.structure.as_deref() == Some("valid")
+    if listed.structure.as_deref().is_some_and(|it| it == "valid")
         && let Structure::Invalid(why) = verify::check_safetensors(&file, size).map_err(fail)?
     {
         return Ok(Some(format!("no valid safetensors: {why}")));

@@ -75,7 +75,7 @@ impl Shared<'_> {
             Err(mismatch) if self.is_no_digest(job, &mismatch) => (mismatch.sha256, false),
             Err(mismatch) => return self.check_wrong(job, &staged, mismatch).map(|()| false),
         };
-        let structure = self.structure(job, &staged)?;
+        let structure = self.structure(job, &staged)?.map(Box::new);
         self.staging.sync(job.n, &staged)?;
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
             Some(Proof { sha256, is_compared, structure });

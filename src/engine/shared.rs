@@ -24,7 +24,7 @@ pub struct Proof {
     /// The bytes have the digest that the source published.
     pub is_compared: bool,
     /// For safetensors: `valid`, or why the structure was not checked.
-    pub structure: Option<Cow<'static, str>>,
+    pub structure: Option<Box<Cow<'static, str>>>,
 }
 
 pub struct Shared<'a> {

@@ -72,6 +72,7 @@ pub enum MirrorState {
     Complete,
 }
 
+/// There can be very many: what few files have is a word of memory for all others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelFile {
     pub path: Arc<str>,
@@ -90,13 +91,13 @@ pub struct SentinelFile {
     pub validator: Option<Box<str>>,
     /// The checksum that the store of a mirror keeps of the object, such as `s3-crc64nvme:…`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub stored: Option<Box<str>>,
+    pub stored: Option<Box<Box<str>>>,
     /// What the Hub's store of chunks calls the content, for updates that fetch chunks. As long as a SHA-256, and none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub xet_hash: Option<Box<Sha256>>,
     /// `valid` for a safetensors file whose header was checked, or why it was not.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "maybe_common")]
-    pub structure: Option<Cow<'static, str>>,
+    pub structure: Option<Box<Cow<'static, str>>>,
 }
 
 /// A sentinel without its files, of which there can be very many.
@@ -240,7 +241,7 @@ impl SentinelFile {
         file: &RemoteFile,
         sha256: Sha256,
         compared_with: Option<&Digest>,
-        structure: Option<Cow<'static, str>>,
+        structure: Option<Box<Cow<'static, str>>>,
     ) -> Self {
         let is_crc = compared_with.is_some_and(Digest::is_crc);
         Self {
@@ -374,8 +375,10 @@ fn common<'de, D: Deserializer<'de>>(text: D) -> Result<Cow<'static, str>, D::Er
     String::deserialize(text).map(shared)
 }
 
-fn maybe_common<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Cow<'static, str>>, D::Error> {
-    Option::<String>::deserialize(text).map(|text| text.map(shared))
+fn maybe_common<'de, D: Deserializer<'de>>(
+    text: D,
+) -> Result<Option<Box<Cow<'static, str>>>, D::Error> {
+    Option::<String>::deserialize(text).map(|text| text.map(|text| Box::new(shared(text))))
 }
 
 fn shared(text: String) -> Cow<'static, str> {

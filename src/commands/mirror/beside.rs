@@ -29,7 +29,7 @@ impl Proved {
     pub(super) fn listed(&self, file: SentinelFile) -> SentinelFile {
         SentinelFile {
             validator: self.etag.as_deref().map(Into::into),
-            stored: self.crc64nvme.map(|crc| format!("s3-crc64nvme:{crc:016x}").into()),
+            stored: self.crc64nvme.map(|crc| Box::new(format!("s3-crc64nvme:{crc:016x}").into())),
             ..file
         }
     }

@@ -145,7 +145,7 @@ fn wrong(file: &SentinelFile, seen: Option<&Seen>) -> Option<String> {
     if seen.size != file.size {
         return Some(format!("has {} bytes, written were {}", seen.size, file.size));
     }
-    let stored = file.stored.as_deref().and_then(crc_of);
+    let stored = file.stored.as_deref().and_then(|it| crc_of(it));
     if let Some((there, written)) = seen.crc64nvme.zip(stored)
         && there != written
     {
