@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, FetchArgs, LogKind, MirrorArgs, MirrorModel, Model, Output};
+use crate::commands::ask::SharedHttp;
 use crate::commands::beside::Beside;
 use crate::commands::mirror::Mirror;
 use crate::commands::plan::{self, Claimed};
@@ -257,16 +258,16 @@ fn plan(
 ) -> Result<Done, Error> {
     let models = args.models()?;
     state.has_models(models.len());
-    let runtime = several::runtime()?;
+    let (runtime, beside) = (several::runtime()?, Beside::new(1));
     let (mut claimed, mut bytes) = (Claimed::new(), 0);
     let (mut failed, mut planned) = (Vec::new(), Vec::new());
     for model in &models {
         let of_model = (models.len() > 1).then(|| screen.of_model(model.name()));
         let screen = of_model.as_ref().unwrap_or(screen);
-        let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
+        let fetch = Fetch::new(args, screen, stop, state, beside.clone());
         let report = runtime.block_on(fetch.plan(model, &mut claimed));
         let ended = report.and_then(|mut report| {
-            bytes += report.fetch_bytes;
+            bytes = report.fetch_bytes.saturating_add(bytes);
             print(&plan::text(&report), &report, cli.global.output)?;
             report.lack().map_or(Ok((report.path, report.status)), Err)
         });
@@ -304,9 +305,10 @@ fn mirror(
 ) -> Result<Vec<Outcome>, Error> {
     let is_alone = models.len() == 1;
     let (mut done, mut errors) = (Vec::new(), Vec::new());
+    let http = SharedHttp::default();
     for model in models {
         let screen = if is_alone { screen.clone() } else { screen.of_model(&model.name) };
-        let mirror = Mirror::new(args, &screen, stop, state)?;
+        let mirror = Mirror::new(args, http.clone(), &screen, stop, state)?;
         match mirror.model(model) {
             Ok(outcome) => {
                 print(outcome.to_load(), &outcome, cli.global.output)?;

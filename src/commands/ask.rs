@@ -1,6 +1,6 @@
 //! Asking a source, as often as that makes sense.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::run_state::RunState;
@@ -26,14 +26,17 @@ impl Problem for NoAnswer {}
 /// Bound on the wait between two tries of a question.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// What it takes to ask sources, shared by all models of a run.
+/// Made when a source is first asked: a warm start needs no roots and no client. All models of a run have the
+/// same, so that a pause which a host asks for is kept by all.
+pub type SharedHttp = Arc<OnceLock<Http>>;
+
+/// What it takes to ask sources.
 pub struct Asker<'a> {
     args: &'a SourceArgs,
     /// Every checksum that a store has is asked for.
     all_checksums: bool,
     deadlines: Deadlines,
-    /// Made when a source is first asked: a warm start needs no roots and no client.
-    http: OnceLock<Http>,
+    http: SharedHttp,
     pub screen: &'a Screen,
     pub stop: &'a Stop,
     pub state: &'a RunState,
@@ -43,6 +46,7 @@ impl<'a> Asker<'a> {
     pub fn new(
         args: &'a SourceArgs,
         all_checksums: bool,
+        http: SharedHttp,
         screen: &'a Screen,
         stop: &'a Stop,
         state: &'a RunState,
@@ -51,18 +55,13 @@ impl<'a> Asker<'a> {
         // One silent server must leave room for a second try.
         let first_byte = usual.first_byte.min(args.retry_timeout / 2).max(usual.connect / 10);
         let deadlines = Deadlines { stall: args.stall_timeout, first_byte, ..usual };
-        Self { args, all_checksums, deadlines, http: OnceLock::new(), screen, stop, state }
+        Self { args, all_checksums, deadlines, http, screen, stop, state }
     }
 
     /// The same, with lines about one of several models.
     pub fn with_screen<'b>(&'b self, screen: &'b Screen) -> Asker<'b> {
-        let (deadlines, http) = (self.deadlines, self.http.clone());
-        Asker {
-            deadlines,
-            http,
-            screen,
-            ..Asker::new(self.args, self.all_checksums, screen, self.stop, self.state)
-        }
+        let Self { args, all_checksums, stop, state, .. } = *self;
+        Asker::new(args, all_checksums, self.http.clone(), screen, stop, state)
     }
 
     pub fn http(&self) -> Result<&Http, Error> {

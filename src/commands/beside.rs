@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::ask::SharedHttp;
 use crate::engine::Share;
 use crate::report::Progress;
 
@@ -12,6 +13,7 @@ use crate::report::Progress;
 #[derive(Clone, Default)]
 pub struct Beside {
     pub share: Share,
+    pub http: SharedHttp,
     /// How many models are fetched at the same time, at most.
     pub lanes: usize,
     transfers: Arc<Mutex<Vec<Transfer>>>,
@@ -37,7 +39,7 @@ impl Beside {
         let missing = progresses.map(|other| {
             other.total_bytes.load(Relaxed).saturating_sub(other.done_bytes.load(Relaxed))
         });
-        let missing = missing.sum();
+        let missing = missing.fold(0, u64::saturating_add);
         transfers.push(Transfer { root: root.to_owned(), progress: Arc::downgrade(progress) });
         missing
     }

@@ -5,7 +5,7 @@
 
 mod acquire;
 pub mod announce;
-mod ask;
+pub mod ask;
 pub mod beside;
 mod completeness;
 mod digests;

@@ -1,5 +1,6 @@
 //! `weightlift pin`: resolves what is asked for, and writes down exactly what that is.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use serde::Serialize;
 
-use super::ask::Asker;
+use super::ask::{Asker, SharedHttp};
 use super::completeness;
 use super::read_once::amount;
 use super::run_state::{Doing, RunState};
@@ -57,7 +58,8 @@ pub fn run(
     }
     state.has_models(entries.len());
     let is_alone = entries.len() == 1;
-    let pin = Pin { args, is_alone, ask: Asker::new(&args.source, false, screen, stop, state) };
+    let ask = Asker::new(&args.source, false, SharedHttp::default(), screen, stop, state);
+    let pin = Pin { args, is_alone, ask };
     match (args.check, before) {
         (true, Some(before)) => pin.check(&entries, &before, each),
         (true, None) => Err(Error::Usage(format!(
@@ -145,7 +147,7 @@ impl Pin<'_> {
             .map_err(|error| Error::Unusable(format!("`{shown}` cannot be written: {error}")))?;
         let models = lock.models.len();
         let files = lock.models.iter().map(|it| it.content.files.len()).sum();
-        let bytes = lock.models.iter().map(bytes_of).sum();
+        let bytes = lock.models.iter().map(bytes_of).fold(0, u64::saturating_add);
         Ok(format!(
             "pinned: {}, {} in `{shown}`",
             text::count(models, "model"),
@@ -163,11 +165,10 @@ impl Pin<'_> {
         }
         let before =
             before.filter(|before| before.source.source_name() == entry.source.source_name());
-        let known = |file: &RemoteFile| {
-            let before = before.map(|before| &before.content.files);
-            let before = before.and_then(|files| files.iter().find(|it| it.path == file.path));
-            LockedFile::sha256_of(file, before)
-        };
+        let before = before.into_iter().flat_map(|before| &before.content.files);
+        let before: HashMap<_, _> = before.map(|file| (&file.path, file)).collect();
+        let known =
+            |file: &RemoteFile| LockedFile::sha256_of(file, before.get(&file.path).copied());
         let mut digests: Vec<Option<Sha256>> = files.iter().map(known).collect();
         self.read_missing(source.as_ref(), &files, &mut digests)?;
         self.ask.pass_on(source.as_ref());
@@ -329,7 +330,7 @@ impl Pin<'_> {
 }
 
 fn bytes_of(model: &LockedModel) -> u64 {
-    model.content.files.iter().map(|file| file.size).sum()
+    model.content.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
 }
 
 fn short(revision: &str) -> &str {

@@ -125,9 +125,9 @@ impl Fetch<'_> {
             plan.iter().partition(|step| step.action != "reuse");
         let fetch_bytes = fetched.iter().map(|step| step.fetch_bytes).sum();
         let before = claimed.entry(model.destination.root.clone()).or_default();
-        let (free, room) = store.has_room(fetch_bytes + *before, all.inodes())?;
+        let (free, room) = store.has_room(before.saturating_add(fetch_bytes), all.inodes())?;
         let free_bytes = (free < u64::MAX).then(|| free.saturating_sub(*before));
-        *before += fetch_bytes;
+        *before = before.saturating_add(fetch_bytes);
         Ok(PlanReport {
             path: store.family_path().display().to_string(),
             status,

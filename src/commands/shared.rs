@@ -60,7 +60,8 @@ impl<'a> Fetch<'a> {
         state: &'a RunState,
         beside: Beside,
     ) -> Self {
-        let ask = Asker::new(&args.source, args.require_digests, screen, stop, state);
+        let (source, http) = (&args.source, beside.http.clone());
+        let ask = Asker::new(source, args.require_digests, http, screen, stop, state);
         Self { args, ask, screen, stop, state, beside }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -162,6 +163,22 @@ fn models_at_the_same_time_share_the_connections() {
     eprintln!("at most {most} transfers at the same time");
     // One each; each may have had more until the others had begun.
     assert!((3..=5).contains(&most), "{most}");
+}
+
+#[test]
+fn a_pause_that_one_model_is_asked_for_is_kept_by_all() {
+    let hub = FakeHub::builder().repo("org/m0", small(0)).repo("org/m1", small(1)).start();
+    let volume = Volume::new();
+    let pause = Fault::status_with(429, &[("Retry-After", "3")], "");
+    hub.script(Rule::on("GET", "org/m0").once().then(pause));
+    // Its first question is on its way by then; what follows can wait.
+    hub.script(Rule::on("GET", "org/m1").once().then(Fault::Delay(Duration::from_millis(700))));
+    fetch_listed(&hub, &volume, &list_of(&["org/m0", "org/m1"])).run().assert_success();
+    let requests = hub.requests();
+    let asked = requests.iter().find(|it| it.status == 429).unwrap().at;
+    let early = requests.iter().filter(|it| it.at < asked + Duration::from_millis(2_900));
+    let early: Vec<&str> = early.map(|it| it.target.as_str()).collect();
+    assert_eq!(early.len(), 2, "the first question of each: {early:?}");
 }
 
 #[test]

@@ -107,7 +107,8 @@ impl Mirror<'_> {
         let paths: Vec<String> = tasks.iter().map(|task| task.file.path.to_string()).collect();
         let progress = Arc::new(Progress::default());
         progress.enter("reading");
-        progress.total_bytes.store(tasks.iter().map(|task| task.file.size).sum(), Relaxed);
+        let bytes = tasks.iter().map(|task| task.file.size).fold(0, u64::saturating_add);
+        progress.total_bytes.store(bytes, Relaxed);
         progress.total_files.store(tasks.len() as u64, Relaxed);
         self.state.enter(Doing::Filling { source: uri.to_string(), progress: progress.clone() });
         let _follower = self.screen.follow(progress.clone());

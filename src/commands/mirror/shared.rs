@@ -3,7 +3,7 @@
 use super::relay::Relay;
 use crate::Error;
 use crate::cli::MirrorArgs;
-use crate::commands::ask::Asker;
+use crate::commands::ask::{Asker, SharedHttp};
 use crate::commands::run_state::RunState;
 use crate::content::Source;
 use crate::engine::Stop;
@@ -25,11 +25,12 @@ pub struct Mirror<'a> {
 impl<'a> Mirror<'a> {
     pub fn new(
         args: &'a MirrorArgs,
+        http: SharedHttp,
         screen: &'a Screen,
         stop: &'a Stop,
         state: &'a RunState,
     ) -> Result<Self, Error> {
-        let ask = Asker::new(&args.source, false, screen, stop, state);
+        let ask = Asker::new(&args.source, false, http, screen, stop, state);
         let http = ask.http()?.clone();
         Ok(Self { args, ask, http, screen, stop, state })
     }
