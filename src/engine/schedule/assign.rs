@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::event::{Action, Chunk, Party, Task};
 use super::frontier::ToHash;
-use super::hedge::{self, Running};
+use super::hedge::{Rates, Running};
 use super::machine::{Doing, Hasher, Lease, Schedule, Service};
 use super::spans::{Around, Piece};
 
@@ -94,7 +94,7 @@ impl Schedule {
             }
             _ => false,
         };
-        let usual = || hedge::usual(self.workers.iter().map(|worker| &worker.meter));
+        let usual = || Rates::of(self.workers.iter().map(|worker| &worker.meter)).usual();
         let other = self.workers[n].meter.last_rate().or_else(usual)?;
         let least = self.spans.least();
         let splits = self.running().filter_map(|(victim, running)| {

@@ -19,10 +19,16 @@ const QUIET: f64 = 0.25;
 /// Ticks that a step has to bring something: until a connection to a server far away is open and at
 /// its speed, a dozen round trips go by.
 const PATIENCE: u32 = 16;
-/// Ticks until a further step is tried after one that brought nothing.
+/// Ticks until a further step is tried after one that brought nothing; twice as many after each
+/// further one.
 const REST: u32 = 40;
+const LONGEST_REST: u32 = 16 * REST;
 /// Ticks that the rate has to be lower, after a step was taken back, until that is regretted.
 const REGRET: u32 = 8;
+/// A step that was worth it can still be too large: so many times what the rate needs is kept.
+const SPARE: f64 = 1.25;
+/// What is kept must be fewer than this part of what there is: anything else is not worth a change.
+const FEWER: f64 = 0.7;
 
 #[derive(Clone, Debug)]
 pub struct Concurrency {
@@ -31,8 +37,14 @@ pub struct Concurrency {
     step: Option<Step>,
     /// The step that was taken back last, with the rate that there was during it.
     taken_back: Option<Step>,
+    /// Connections before the last step that was worth it, and their rate.
+    before: Option<(usize, f64)>,
+    /// The rates since then, while it is not known whether all of its connections are needed.
+    settling: Vec<f64>,
     /// Ticks during which nothing is changed.
     wait: u32,
+    /// How long is waited after a step that brought nothing.
+    rest: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -45,15 +57,22 @@ struct Step {
     rates: Vec<f64>,
 }
 
-impl Step {
-    fn mean(&self) -> f64 {
-        self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
-    }
+fn mean(rates: &[f64]) -> f64 {
+    rates.iter().sum::<f64>() / rates.len().max(1) as f64
 }
 
 impl Concurrency {
     pub fn new(most: usize) -> Self {
-        Self { now: FIRST.min(most), most, step: None, taken_back: None, wait: 1 }
+        Self {
+            now: FIRST.min(most),
+            most,
+            step: None,
+            taken_back: None,
+            before: None,
+            settling: Vec::new(),
+            wait: 1,
+            rest: REST,
+        }
     }
 
     /// How many connections there should be.
@@ -69,20 +88,7 @@ impl Concurrency {
             self.wait = self.wait.saturating_sub(1);
             return self.now;
         }
-        if let Some(step) = &mut self.taken_back {
-            // A connection that has just begun can be fast, and fall behind by its first losses.
-            if rate * WORTH_IT < step.rate && cpu < BUSY {
-                step.rates.push(rate);
-            } else {
-                step.rates.clear();
-            }
-            if step.rates.len() >= REGRET as usize {
-                // As every step, it has to show.
-                let (to, rate) = (step.to, step.mean());
-                self.step = Some(Step { from: self.now, to, rate, rates: Vec::new() });
-                (self.now, self.wait, self.taken_back) = (to, 1, None);
-            }
-        }
+        self.regret(rate, cpu);
         if self.wait > 0 {
             self.wait -= 1;
             return self.now;
@@ -93,20 +99,81 @@ impl Concurrency {
                 if step.rates.len() <= PATIENCE as usize {
                     self.step = Some(step);
                 } else {
-                    (self.now, self.wait) = (step.from, REST);
-                    let rate = step.mean();
-                    self.taken_back = Some(Step { rate, rates: Vec::new(), ..step });
+                    self.take_back(step);
                 }
+                return self.now;
             }
-            _ if self.now < self.most && cpu < BUSY => {
-                let times = if cpu < QUIET { 4 } else { 2 };
-                let (from, to) = (self.now, (self.now * times).min(self.most));
-                self.step = Some(Step { from, to, rate, rates: Vec::new() });
-                (self.now, self.wait, self.taken_back) = (to, 1, None);
+            Some(step) => {
+                self.before = Some((step.from, step.rate));
+                self.rest = REST;
+                self.settling.clear();
             }
-            _ => {}
+            None => {}
+        }
+        if self.now < self.most && cpu < BUSY {
+            let times = if cpu < QUIET { 4 } else { 2 };
+            let (from, to) = (self.now, (self.now * times).min(self.most));
+            self.step = Some(Step { from, to, rate, rates: Vec::new() });
+            (self.now, self.wait, self.taken_back) = (to, 1, None);
+        } else {
+            self.settle(rate);
         }
         self.now
+    }
+
+    /// A step has brought nothing.
+    fn take_back(&mut self, step: Step) {
+        (self.now, self.wait) = (step.from, self.rest);
+        self.rest = (self.rest * 2).min(LONGEST_REST);
+        let needed = self.needed(step.rate);
+        let rate = mean(&step.rates);
+        self.taken_back = Some(Step { rate, rates: Vec::new(), ..step });
+        self.shrink(needed);
+    }
+
+    /// Takes the last step again if the rate has fallen without it.
+    fn regret(&mut self, rate: f64, cpu: f64) {
+        let Some(step) = &mut self.taken_back else { return };
+        // A connection that has just begun can be fast, and fall behind by its first losses.
+        if rate * WORTH_IT < step.rate && cpu < BUSY {
+            step.rates.push(rate);
+        } else {
+            step.rates.clear();
+        }
+        if step.rates.len() >= REGRET as usize {
+            // As every step, it has to show.
+            let (to, rate) = (step.to, mean(&step.rates));
+            self.step = Some(Step { from: self.now, to, rate, rates: Vec::new() });
+            (self.now, self.wait, self.taken_back, self.before) = (to, 1, None, None);
+        }
+    }
+
+    /// All connections that there may be were worth it; whether so many are needed shows after a while.
+    fn settle(&mut self, rate: f64) {
+        if self.before.is_none() {
+            return;
+        }
+        self.settling.push(rate);
+        if self.settling.len() > PATIENCE as usize {
+            let rate = mean(&self.settling);
+            let needed = self.needed(rate);
+            self.taken_back = Some(Step { from: self.now, to: self.now, rate, rates: Vec::new() });
+            self.shrink(needed);
+        }
+    }
+
+    /// As many connections as bring `rate`, if each brings what it brought before the last step.
+    fn needed(&mut self, rate: f64) -> usize {
+        self.settling.clear();
+        let Some((from, before)) = self.before.take() else { return self.now };
+        (from as f64 * rate / before.max(1.0) * SPARE).ceil() as usize
+    }
+
+    fn shrink(&mut self, needed: usize) {
+        if (needed as f64) < self.now as f64 * FEWER {
+            self.now = needed.max(FIRST.min(self.most));
+            self.wait = self.wait.max(self.rest);
+        }
     }
 }
 
@@ -147,6 +214,74 @@ mod tests {
             concurrency.steer(delivering as f64 * 1e6, 0.1);
         }
         assert_eq!(concurrency.now, 16);
+    }
+
+    /// Lets `ticks` pass with connections that bring `each` after so many ticks, and a link that carries `all`.
+    /// Returns how many there were at each tick.
+    fn over_time(ticks: usize, most: usize, slow_start: usize, each: f64, all: f64) -> Vec<usize> {
+        let mut concurrency = Concurrency::new(most);
+        let mut had = vec![0; slow_start];
+        for tick in 0..ticks {
+            had.push(concurrency.now);
+            // Each doubles its rate on the way.
+            let ages = had[tick..].iter().rev().scan(usize::MAX, |least, now| {
+                *least = (*least).min(*now);
+                Some(*least)
+            });
+            let ages: Vec<usize> = ages.collect();
+            let rate: f64 = (0..concurrency.now)
+                .map(|n| {
+                    let age = ages.iter().take_while(|had| **had > n).count();
+                    each / 2_f64.powi((slow_start + 1 - age.min(slow_start + 1)) as i32)
+                })
+                .sum();
+            concurrency.steer(rate.min(all), 0.1);
+        }
+        had.split_off(slow_start)
+    }
+
+    #[test]
+    fn a_link_that_needs_64_connections_has_them_within_ten_seconds() {
+        // A round trip of 1 ms, and of 100: a dozen of them until a connection is at its speed.
+        for slow_start in [0, 2, 5] {
+            let had = over_time(40, 64, slow_start, 60e6, 12.5e9);
+            assert_eq!(had[39], 64, "{slow_start}: {had:?}");
+            // And keeps them.
+            let had = over_time(400, 64, slow_start, 60e6, 12.5e9);
+            assert!(had[40..].iter().all(|now| *now == 64), "{had:?}");
+        }
+    }
+
+    #[test]
+    fn a_home_line_gets_no_more_than_it_needs() {
+        // 1 Gbit/s; what each connection brings, and what is enough.
+        for (each, enough) in [(125e6, 4), (40e6, 8), (20e6, 16), (10e6, 24)] {
+            for slow_start in [0, 2] {
+                let had = over_time(1_200, 64, slow_start, each, 120e6);
+                // Tried now and then, and less and less often.
+                let more = had[40..].iter().filter(|now| **now > enough).count();
+                let first = &had[..60];
+                assert!(more <= 150, "{each} {slow_start}: {more} of 1200 ticks: {first:?}");
+                let least = (120e6 / each).ceil() as usize;
+                let is_enough = had[20..].iter().all(|now| *now >= least);
+                assert!(is_enough, "{each} {slow_start}: {first:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_that_was_too_large_is_made_smaller_and_that_is_regretted_if_it_costs() {
+        let mut concurrency = Concurrency::new(64);
+        let mut steer = |each: f64, all: f64| {
+            let rate = (concurrency.now as f64 * each).min(all);
+            concurrency.steer(rate, 0.1)
+        };
+        // Twenty are needed.
+        let had: Vec<usize> = (0..40).map(|_| steer(10e6, 200e6)).collect();
+        assert!(had.contains(&64) && had[39] == 25, "{had:?}");
+        // Those that are left bring less, alone.
+        let had: Vec<usize> = (0..REGRET + 4).map(|_| steer(4e6, 200e6)).collect();
+        assert_eq!(had.last(), Some(&64), "{had:?}");
     }
 
     #[test]

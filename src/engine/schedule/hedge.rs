@@ -26,6 +26,8 @@ const SOON: f64 = 2.0;
 /// What takes longer than this, in seconds, and could be faster, is worth a new connection however much
 /// there is to do beside it.
 const LONG: f64 = 12.0;
+/// Of fewer connections none is good because it is better than the others.
+const LEAST_TO_COMPARE: usize = 4;
 /// A pause between two chunks, or until the first byte of one, that is none.
 const GAP: Duration = Duration::from_millis(500);
 /// After this time a rate says something.
@@ -155,11 +157,35 @@ impl Meter {
     }
 }
 
-/// What is usual for a connection: the median of those that have shown something, `without` one.
-pub fn usual<'a>(meters: impl Iterator<Item = &'a Meter>) -> Option<f64> {
-    let mut rates: Vec<f64> = meters.filter_map(Meter::last_rate).collect();
-    rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied()
+/// What connections bring that have shown something, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Rates(Vec<f64>);
+
+impl Rates {
+    pub fn of<'a>(meters: impl Iterator<Item = &'a Meter>) -> Self {
+        let mut rates: Vec<f64> = meters.filter_map(Meter::last_rate).collect();
+        rates.sort_by(f64::total_cmp);
+        Self(rates)
+    }
+
+    /// What is usual: the median.
+    pub fn usual(&self) -> Option<f64> {
+        self.0.get(self.0.len() / 2).copied()
+    }
+
+    /// What is usual without `meter`, which is one of them.
+    pub fn usual_without(&self, meter: &Meter) -> Option<f64> {
+        let Some(own) = meter.last_rate() else { return self.usual() };
+        let place = self.0.partition_point(|rate| *rate < own);
+        let median = self.0.len().saturating_sub(1) / 2;
+        self.0.get(if place <= median { median + 1 } else { median }).copied()
+    }
+
+    /// What an eighth of the connections brings at least: the others may all lead to servers that are worse.
+    pub fn good(&self) -> Option<f64> {
+        let is_enough = self.0.len() >= LEAST_TO_COMPARE;
+        is_enough.then(|| self.0[self.0.len() * 7 / 8])
+    }
 }
 
 /// A running chunk, for those who judge it.
@@ -184,14 +210,20 @@ impl Running<'_> {
         is_awaited: bool,
         all_take: f64,
     ) -> Option<f64> {
-        let rate = self.meter.judged(now)?;
+        let rate = self.far_below(now, usual)?;
         let seconds_left = self.left() as f64 / rate.max(1.0);
-        let is_far_below = rate < usual * SLOW_PART;
-        let can_tell = usual * SLOW_AFTER.as_secs_f64() >= LEAST_USUAL_BYTES;
         // It would be the last; or it is slow for longer than a new connection costs.
         let blocks = is_awaited || seconds_left > all_take.min(LONG) + SLOW_AFTER.as_secs_f64();
-        let is_worth_it = seconds_left > SOON && self.recalls < MAX_RECALLS;
-        (is_far_below && can_tell && blocks && is_worth_it).then_some(rate)
+        blocks.then_some(rate)
+    }
+
+    /// What the connection brings, if that is far below `other` and its chunk takes a while.
+    pub fn far_below(&self, now: Duration, other: f64) -> Option<f64> {
+        let rate = self.meter.judged(now)?;
+        let is_far_below = rate < other * SLOW_PART;
+        let can_tell = other * SLOW_AFTER.as_secs_f64() >= LEAST_USUAL_BYTES;
+        let is_long = self.left() as f64 / rate.max(1.0) > SOON;
+        (is_far_below && can_tell && is_long && self.recalls < MAX_RECALLS).then_some(rate)
     }
 
     /// Seconds until it is done and where to split it for a worker that brings `other` bytes per second,
@@ -281,8 +313,36 @@ mod tests {
     #[test]
     fn what_is_usual_is_the_median_of_those_who_have_shown_something() {
         let meters = [1, 100, 100, 120].map(|rate| after(4, rate, Phase::Body).0);
-        assert_eq!(usual(meters.iter()), Some(100.0));
-        assert_eq!(usual(std::iter::empty()), None);
-        assert_eq!(usual([Meter::default()].iter()), None);
+        assert_eq!(Rates::of(meters.iter()).usual(), Some(100.0));
+        assert_eq!(Rates::of(std::iter::empty()).usual(), None);
+        assert_eq!(Rates::of([Meter::default()].iter()).usual(), None);
+    }
+
+    #[test]
+    fn what_is_usual_beside_a_connection_is_the_median_of_the_others() {
+        for count in 1..9 {
+            let meters: Vec<Meter> =
+                (0..count).map(|n| after(4, (n * 7 + 3) % 11, Phase::Body).0).collect();
+            let rates = Rates::of(meters.iter());
+            for (n, meter) in meters.iter().enumerate() {
+                let others = meters.iter().enumerate().filter(|(other, _)| *other != n);
+                let expected = Rates::of(others.map(|(_, other)| other)).usual();
+                assert_eq!(rates.usual_without(meter), expected, "{n} of {count}");
+            }
+            assert_eq!(rates.usual_without(&Meter::default()), rates.usual());
+        }
+    }
+
+    #[test]
+    fn good_is_what_an_eighth_of_the_connections_bring_at_least() {
+        let good = |rates: &[u64]| {
+            let meters: Vec<Meter> =
+                rates.iter().map(|rate| after(4, *rate, Phase::Body).0).collect();
+            Rates::of(meters.iter()).good()
+        };
+        assert_eq!(good(&[9, 9, 68]), None);
+        assert_eq!(good(&[9, 9, 9, 68]), Some(68.0));
+        assert_eq!(good(&[[9; 14].as_slice(), &[68; 2]].concat()), Some(68.0));
+        assert_eq!(good(&[[9; 15].as_slice(), &[68]].concat()), Some(9.0));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::concurrency::{Concurrency, TICK};
 use super::event::{Action, Ending, Event, Limits, Party, Recall, Restart, Task};
+use super::exchange::Exchange;
 use super::frontier::Frontier;
 use super::hedge::Meter;
 use super::low_speed::{LowSpeed, RunRate, Traffic};
@@ -21,6 +22,7 @@ pub struct Schedule {
     pub(super) permits: Permits,
     pub(super) frontier: Frontier,
     pub(super) concurrency: Concurrency,
+    pub(super) exchange: Exchange,
     pub(super) run_rate: RunRate,
     pub(super) traffic: Traffic,
     pub(super) workers: Vec<Worker>,
@@ -98,6 +100,7 @@ impl Schedule {
             permits: Permits::new(limits.open_files),
             frontier: Frontier::new(plan, wanted),
             concurrency,
+            exchange: Exchange::new(most),
             run_rate: RunRate::new(limits.min_rate),
             traffic: Traffic::default(),
             workers,

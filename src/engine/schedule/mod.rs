@@ -8,6 +8,7 @@ mod assign;
 pub mod backoff;
 pub mod concurrency;
 pub mod event;
+mod exchange;
 mod frontier;
 mod hedge;
 mod low_speed;

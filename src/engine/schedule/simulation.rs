@@ -31,6 +31,8 @@ enum Fault {
     DeafToSplits,
     /// What was given back is forgotten.
     RestLost,
+    /// Nobody looks for a better server.
+    NoExchange,
 }
 
 /// Of one transfer.
@@ -41,6 +43,7 @@ struct Outcome {
     ideal: f64,
     /// It can be held against the ideal, see `World::ideal`.
     is_comparable: bool,
+    recalls: u32,
     about: String,
 }
 
@@ -107,6 +110,50 @@ fn what_is_broken_on_purpose_is_found() {
         });
         let (seed, why) = found.unwrap_or_else(|| panic!("{fault:?} is not found"));
         eprintln!("{fault:?}, seed {seed}: {}", why.chars().take(100).collect::<String>());
+    }
+}
+
+/// Mean times of the ideal, and the most recalls, of transfers from a host whose addresses bring such `parts` of the
+/// rate of a connection.
+fn of_addresses(parts: &[f64], link: f64, fault: Option<Fault>) -> (f64, u32) {
+    let first = fastrand::u64(..u64::MAX / 2);
+    let rounds = 10;
+    let mut total = 0.0;
+    let mut recalls = 0;
+    for seed in first..first + rounds {
+        let outcome = World::unequal(seed, fault, parts, 68e6, link).run();
+        let outcome = outcome.unwrap_or_else(|why| panic!("{why}; seed {seed}"));
+        total += outcome.took / outcome.ideal;
+        recalls = recalls.max(outcome.recalls);
+    }
+    let mean = total / rounds as f64;
+    eprintln!(
+        "{rounds} transfers from seed {first}: {mean:.2} times the ideal, {recalls} recalls at most"
+    );
+    (mean, recalls)
+}
+
+#[test]
+fn servers_that_are_far_worse_than_others_are_left() {
+    // 5 or 2 of 16 are good. If the others are kept it takes 2.5 and 4 times as long.
+    for good in [5, 2] {
+        let parts = [vec![0.128; 16 - good], vec![1.0; good]].concat();
+        let (times, _) = of_addresses(&parts, network::NEVER, None);
+        let (without, _) = of_addresses(&parts, network::NEVER, Some(Fault::NoExchange));
+        assert!(times < 1.4 && without > 1.8, "{times} {without}");
+    }
+}
+
+#[test]
+fn servers_that_are_all_alike_are_kept() {
+    for (parts, link) in [
+        (vec![0.128; 16], network::NEVER),
+        (vec![1.0; 16], 200e6),
+        // Not far enough below the others.
+        ([[0.3; 8], [1.0; 8]].concat(), network::NEVER),
+    ] {
+        let (_, recalls) = of_addresses(&parts, link, None);
+        assert!(recalls <= 4, "{parts:?}: {recalls}");
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::event::{Action, Phase, Reading, Recall, Tick};
-use super::hedge::{self, Running};
+use super::exchange;
+use super::hedge::{Rates, Running};
 use super::machine::{Doing, Schedule};
 
 impl Schedule {
@@ -35,7 +36,7 @@ impl Schedule {
                 }
             }
         }
-        if let Some(usual) = hedge::usual(self.workers.iter().map(|worker| &worker.meter)) {
+        if let Some(usual) = self.rates().usual() {
             self.spans.set_usual_rate(usual);
         }
     }
@@ -71,30 +72,47 @@ impl Schedule {
         }
     }
 
-    /// Takes their chunks from connections that others wait for, or will wait for, and that are far below
-    /// them.
+    fn rates(&self) -> Rates {
+        Rates::of(self.workers.iter().map(|worker| &worker.meter))
+    }
+
+    /// Takes their chunks from connections that are far below others, if these wait for them, or will; or if
+    /// there is so much left that it is worth looking for a better server.
     fn recall_slow(&mut self, now: Duration) {
         let is_awaited = self.idle().next().is_some();
         let left = |running: &Running<'_>| running.end.saturating_sub(running.meter.at());
         let all_left: u64 = self.running().map(|(_, running)| left(&running)).sum();
         let all_left = (all_left + self.spans.bytes()) as f64;
-        let rates = self.running().filter_map(|(_, running)| running.meter.last_rate());
-        let rate: f64 = rates.sum();
+        let running_rates = self.running().filter_map(|(_, running)| running.meter.last_rate());
+        let rate: f64 = running_rates.sum();
+        let rates = self.rates();
+        self.exchange.look(now, self.workers.iter().map(|worker| &worker.meter));
+        let good = rates.good().filter(|_| exchange::is_worth_it(all_left / rate.max(1.0)));
+        let mut may_exchange = self.exchange.room(now, self.leases, self.wanted);
         let mut slow = Vec::new();
         for (n, running) in self.running() {
-            let others = self.workers.iter().enumerate().filter(|(other, _)| *other != n);
-            let Some(usual) = hedge::usual(others.map(|(_, worker)| &worker.meter)) else {
-                continue;
-            };
             let all_take = (all_left - left(&running) as f64) / rate.max(1.0);
-            if let Some(own) = running.is_slow(now, usual, is_awaited, all_take) {
-                slow.push((n, Recall::Slow { rate: own as u64, usual: usual as u64 }));
+            let usual = rates.usual_without(running.meter);
+            let blocking = usual.and_then(|usual| {
+                Some((usual, running.is_slow(now, usual, is_awaited, all_take)?, false))
+            });
+            let exchanged = || {
+                let good = good.filter(|_| may_exchange > 0)?;
+                Some((good, running.far_below(now, good)?, true))
+            };
+            if let Some((usual, own, is_exchange)) = blocking.or_else(exchanged) {
+                may_exchange -= usize::from(is_exchange);
+                slow.push((n, own, usual, is_exchange));
             }
         }
-        for (worker, why) in slow {
+        for (worker, own, usual, is_exchange) in slow {
+            if is_exchange {
+                self.exchange.begin(worker, own);
+            }
             let Doing::Fetches(lease) = &mut self.workers[worker].doing else { continue };
             lease.is_recalled = true;
             let lease = lease.id;
+            let why = Recall::Slow { rate: own as u64, usual: usual as u64 };
             self.actions.push_back(Action::Recall { worker, lease, why });
         }
     }

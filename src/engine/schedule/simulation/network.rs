@@ -23,7 +23,22 @@ pub struct Conditions {
     pub threads_fail: bool,
     /// Other transfers want some of the connections now and then.
     pub has_siblings: bool,
+    /// Of the host.
+    pub addresses: Vec<Address>,
+    pub turn: usize,
 }
+
+/// Where connections lead.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    /// A connection to it brings this part of the usual rate.
+    pub part: f64,
+    /// It is not connected to before, if there is another one.
+    pub avoided_until: f64,
+}
+
+/// An address is avoided so long.
+const AVOIDED_FOR: f64 = 60.0;
 
 #[derive(Clone, Debug)]
 pub struct Fetching {
@@ -37,6 +52,7 @@ pub struct Fetching {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
+    pub address: usize,
     pub rate: f64,
     pub head_at: f64,
     pub turns_bad_at: f64,
@@ -47,11 +63,31 @@ pub struct Connection {
 }
 
 impl Conditions {
-    /// A request, on a connection that may be bad.
-    pub fn connect(&mut self, random: &mut fastrand::Rng, now: f64) -> Connection {
+    /// Where a new connection leads: to the next of the addresses that are not avoided.
+    fn address(&mut self, now: f64) -> usize {
+        self.turn += 1;
+        let in_turn = |n: usize| (self.turn + n) % self.addresses.len();
+        let mut in_turn = (0..self.addresses.len()).map(in_turn);
+        let is_good = |n: &usize| self.addresses[*n].avoided_until <= now;
+        in_turn.clone().find(is_good).or_else(|| in_turn.next()).unwrap_or_default()
+    }
+
+    pub fn avoid(&mut self, address: usize, now: f64) {
+        self.addresses[address].avoided_until = now + AVOIDED_FOR;
+    }
+
+    /// A request, on a connection that may be bad; to `address` if there is one already.
+    pub fn connect(
+        &mut self,
+        random: &mut fastrand::Rng,
+        now: f64,
+        address: Option<usize>,
+    ) -> Connection {
+        let address = address.unwrap_or_else(|| self.address(now));
         let it = self;
-        let rate = it.rate * (0.85 + 0.3 * random.f64());
+        let rate = it.rate * it.addresses[address].part * (0.85 + 0.3 * random.f64());
         let mut connection = Connection {
+            address,
             rate,
             head_at: now + it.head,
             turns_bad_at: NEVER,

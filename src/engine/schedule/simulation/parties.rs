@@ -25,7 +25,7 @@ impl World {
                     return self.fetched(n, &it.chunk, at, false);
                 }
                 if it.retries_at <= now {
-                    it.connection = self.conditions.connect(&mut self.random, now);
+                    it.connection = self.conditions.connect(&mut self.random, now, None);
                     it.retries_at = NEVER;
                 } else if it.retries_at == NEVER && it.connection.is_broken(now) {
                     it.retries_at = now + 0.25;
@@ -47,7 +47,10 @@ impl World {
         at: u64,
         is_given_back: bool,
     ) -> Result<(), String> {
-        self.workers[n] = Worker::Waits;
+        if let Worker::Fetches(it) = std::mem::replace(&mut self.workers[n], Worker::Waits) {
+            // What is read to its end leaves its connection to the next chunk.
+            self.at_address[n] = (!is_given_back).then_some(it.connection.address);
+        }
         let file = &mut self.files[chunk.file];
         let may_restart = self.conditions.restarts && file.beginnings < 2 && !is_given_back;
         let ending = if may_restart && self.random.u16(0..200) == 0 {
@@ -160,7 +163,10 @@ impl World {
                     if let Worker::Fetches(it) = self.workers[worker].clone()
                         && it.chunk.lease == lease
                     {
-                        self.recalls += u32::from(matches!(why, Recall::Slow { .. }));
+                        if matches!(why, Recall::Slow { .. }) {
+                            self.recalls += 1;
+                            self.conditions.avoid(it.connection.address, self.now);
+                        }
                         let at = (it.at as u64).min(it.end);
                         self.fetched(worker, &it.chunk, at, true)?;
                     }
@@ -197,7 +203,8 @@ impl World {
                 }
                 self.files[chunk.file].is_open = true;
                 let (at, end) = (chunk.range.start as f64, chunk.range.end);
-                let mut connection = self.conditions.connect(&mut self.random, self.now);
+                let address = self.at_address[n].take();
+                let mut connection = self.conditions.connect(&mut self.random, self.now, address);
                 if self.files[chunk.file].beginnings > 0 {
                     // In one stream it could not be replaced, whatever it brings.
                     connection.turns_bad_at = NEVER;

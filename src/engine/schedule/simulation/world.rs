@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::super::concurrency::TICK;
 use super::super::event::*;
+use super::super::exchange::Exchange;
 use super::super::ranges::Ranges;
 use super::super::tests::plan;
 use super::super::{Schedule, least_chunk};
-use super::network::{Conditions, Fetching, NEVER};
+use super::network::{Address, Conditions, Fetching, NEVER};
 use super::{Fault, Outcome, seconds};
-use crate::model::Plan;
+use crate::model::{Plan, RemoteFile};
 
 pub const MIB: u64 = 1 << 20;
 pub const GB: f64 = 1e9;
@@ -23,6 +24,8 @@ pub struct World {
     pub next_tick: f64,
     pub files: Vec<File>,
     pub workers: Vec<Worker>,
+    /// Where the connection leads that each has kept.
+    pub at_address: Vec<Option<usize>>,
     pub hashers: Vec<Hasher>,
     pub conditions: Conditions,
     pub fetched: f64,
@@ -76,7 +79,7 @@ impl World {
         let chunk_size = [8, 16, 64, 256, 1024][random.usize(0..5)] * MIB;
         // No more workers than there can be chunks, as the engine has it.
         let chunks = needed.div_ceil(least_chunk(chunk_size)).max(plan.missing.len() as u64);
-        let workers = [1, 2, 4, 8, 16][random.usize(0..5)].min(chunks as usize).max(1);
+        let workers = [1, 2, 4, 8, 16, 64][random.usize(0..6)].min(chunks as usize).max(1);
         // Long enough to be a transfer, and short enough to be played.
         let target = 4.0 * 100.0_f64.powf(random.f64());
         let restarts = random.u8(0..4) == 0;
@@ -99,6 +102,8 @@ impl World {
             restarts,
             threads_fail: random.u8(0..8) == 0,
             has_siblings: random.u8(0..6) == 0,
+            addresses: vec![Address { part: 1.0, avoided_until: 0.0 }],
+            turn: 0,
         };
         let may_be_open = if random.bool() { random.usize(1..10) } else { 128 };
         let limits = Limits {
@@ -111,14 +116,33 @@ impl World {
             low_speed_after: seconds(20.0),
             min_rate: None,
         };
+        Self::of(random, fault, &plan, &present, limits, conditions)
+    }
+
+    /// The transfer of `plan`, of whose files `present` was there before.
+    fn of(
+        random: fastrand::Rng,
+        fault: Option<Fault>,
+        plan: &Plan,
+        present: &[Vec<Range<u64>>],
+        limits: Limits,
+        conditions: Conditions,
+    ) -> Self {
+        let Limits { chunk_size, workers, .. } = limits;
+        let may_be_open = limits.open_files - usize::from(fault == Some(Fault::OneTooMany));
+        let rate = conditions.rate;
+        let needed = plan.missing_bytes();
         // Where workers share a file, one that takes four seconds, or 16 MiB.
         let usual = chunk_size.min(((4.0 * rate) as u64).max(16 * MIB));
         let requests = |(_, range): &(usize, Range<u64>)| (range.end - range.start).div_ceil(usual);
         let requests = plan.missing.iter().map(requests).sum();
-        let schedule = Schedule::new(&plan, |_| true, limits);
+        let mut schedule = Schedule::new(plan, |_| true, limits);
+        if fault == Some(Fault::NoExchange) {
+            schedule.exchange = Exchange::never();
+        }
         let limits = Limits { open_files: may_be_open, ..limits };
-        let mut files: Vec<File> =
-            sizes.iter().map(|size| File { size: *size, ..File::default() }).collect();
+        let file = |file: &RemoteFile| File { size: file.size, ..File::default() };
+        let mut files: Vec<File> = plan.files.iter().map(file).collect();
         for (n, file) in files.iter_mut().enumerate() {
             present[n].iter().for_each(|range| file.written.insert(range.clone()));
         }
@@ -132,6 +156,7 @@ impl World {
             next_tick: TICK.as_secs_f64(),
             files,
             workers: vec![Worker::Absent; workers],
+            at_address: vec![None; workers],
             hashers,
             conditions,
             fetched: 0.0,
@@ -145,6 +170,43 @@ impl World {
         }
     }
 
+    /// Files of `size` bytes from a host with `addresses`, over connections that bring up to `rate` and as much as
+    /// `link` together.
+    pub fn unequal(seed: u64, fault: Option<Fault>, parts: &[f64], rate: f64, link: f64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut parts = parts.to_vec();
+        random.shuffle(&mut parts);
+        let addresses = parts.iter().map(|part| Address { part: *part, avoided_until: 0.0 });
+        let conditions = Conditions {
+            rate,
+            link,
+            hash: 2.0 * GB,
+            head: 0.06,
+            cpu: 0.1,
+            bad_left: 0,
+            bad: 0,
+            cuts: false,
+            restarts: false,
+            threads_fail: false,
+            has_siblings: false,
+            addresses: addresses.collect(),
+            turn: 0,
+        };
+        let limits = Limits {
+            chunk_size: 64 * MIB,
+            workers: 16,
+            at_first: 16,
+            open_files: 128,
+            hashers: 4,
+            small_bytes: 8 * MIB,
+            low_speed_after: seconds(20.0),
+            min_rate: None,
+        };
+        let plan = plan(&[5_000_000_000; 8]);
+        let present = vec![Vec::new(); plan.files.len()];
+        Self::of(random, fault, &plan, &present, limits, conditions)
+    }
+
     pub fn run(mut self) -> Result<Outcome, String> {
         let ideal = self.ideal();
         let about = self.about();
@@ -154,8 +216,9 @@ impl World {
             if self.is_over {
                 self.check_end(expected)?;
                 let is_comparable = self.is_comparable();
-                let about = format!("{about}, {} recalls", self.recalls);
-                return Ok(Outcome { took: self.now, ideal, is_comparable, about });
+                let recalls = self.recalls;
+                let about = format!("{about}, {recalls} recalls");
+                return Ok(Outcome { took: self.now, ideal, is_comparable, recalls, about });
             }
             self.step()?;
         }
