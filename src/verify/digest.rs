@@ -1,9 +1,10 @@
 //! All digests of one file in one pass, in the order of its bytes.
 
 use md5::Md5;
+use sha1::Digest as _;
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
 
+use super::sha256::Sha256;
 use crate::model::{Checksum, Digest};
 
 /// Computes our own SHA-256 of a file and, beside it, the digest that its source published.
@@ -65,7 +66,7 @@ impl FileHasher {
                 Some(Other::Composite(Composite::new(*checksum, part_sizes.clone())))
             }
         };
-        Self { sha256: Sha256::new(), published: published.cloned(), other }
+        Self { sha256: Sha256::default(), published: published.cloned(), other }
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
@@ -79,7 +80,7 @@ impl FileHasher {
 
     /// The SHA-256 of all bytes, if they are what the source published.
     pub fn finish(self) -> Result<[u8; 32], Mismatch> {
-        let sha256: [u8; 32] = self.sha256.finalize().into();
+        let sha256 = self.sha256.finish();
         let Some(published) = self.published else {
             return Ok(sha256);
         };
@@ -124,7 +125,7 @@ impl Hash {
                 Self::Crc(Box::new(crc_fast::Digest::new(algorithm)), checksum.len_bytes())
             }
             None if checksum == Checksum::Sha1 => Self::Sha1(Box::new(Sha1::new())),
-            None => Self::Sha256(Box::new(Sha256::new())),
+            None => Self::Sha256(Box::default()),
         }
     }
 
@@ -139,7 +140,7 @@ impl Hash {
 
     fn finish(self) -> Vec<u8> {
         match self {
-            Self::Sha256(hash) => hash.finalize().to_vec(),
+            Self::Sha256(hash) => hash.finish().to_vec(),
             Self::Sha1(hash) => hash.finalize().to_vec(),
             Self::Md5(hash) => hash.finalize().to_vec(),
             Self::Crc(hash, len) => hash.finalize().to_be_bytes()[8 - len..].to_vec(),
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_digest_accepts_the_right_bytes_and_no_others() {
-        let sha256: [u8; 32] = Sha256::digest(b"hello").into();
+        let sha256: [u8; 32] = sha2::Sha256::digest(b"hello").into();
         let full = |checksum, value: &[u8]| Digest::Full { checksum, value: value.to_vec() };
         for published in [
             Digest::Sha256(sha256),

@@ -7,6 +7,7 @@ mod digest;
 pub(crate) mod fuzz;
 mod index;
 mod safetensors;
+mod sha256;
 
 pub use digest::{FileHasher, Mismatch};
 pub use index::{IndexProblem, read as read_index};
