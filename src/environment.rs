@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 114] = [
+pub const VARIABLES: [Variable; 115] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -50,6 +50,7 @@ pub const VARIABLES: [Variable; 114] = [
     variable("WEIGHTLIFT_DENY_PICKLE", Part::Flags, "`--deny-pickle`"),
     variable("WEIGHTLIFT_REQUIRE_DIGESTS", Part::Flags, "`--require-digests`"),
     variable("WEIGHTLIFT_CONNECTIONS", Part::Flags, "`--connections`"),
+    variable("WEIGHTLIFT_DIRECT_IO", Part::Flags, "`--direct-io`"),
     variable("WEIGHTLIFT_CHUNK_SIZE", Part::Flags, "`--chunk-size`"),
     variable("WEIGHTLIFT_LOCK_TIMEOUT", Part::Flags, "`--lock-timeout`"),
     variable("WEIGHTLIFT_TAKEOVER_AFTER", Part::Flags, "`--takeover-after`"),

@@ -4,6 +4,7 @@
 //! [`environment`] · [`model`] is pure · [`fs`], [`net`], [`verify`], [`report`] · [`content`], [`lock`] · [`source`],
 //! [`volume`] · [`engine`] · [`commands`] · `cli`, [`error`], `run`.
 
+mod cgroup;
 mod cli;
 pub mod commands;
 pub mod content;

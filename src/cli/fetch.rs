@@ -8,10 +8,10 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::listed::ModelsArgs;
 use super::sources::SourceArgs;
-use crate::engine::{self, Share};
+use crate::engine::{self, DirectIo, Share};
 use crate::model::hf_cache::Layout;
 use crate::model::{Keep, text};
-use crate::process;
+use crate::{cgroup, process};
 
 /// What becomes of a whole copy that cannot be brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,6 +24,24 @@ pub enum IfStale {
 pub enum LockKind {
     File,
     Kubernetes,
+}
+
+/// Whether something is done that is not always better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<When> for DirectIo {
+    fn from(when: When) -> Self {
+        match when {
+            When::Auto => Self::Auto,
+            When::On => Self::On,
+            When::Off => Self::Off,
+        }
+    }
 }
 
 /// How a model is laid out on the volume.
@@ -100,9 +118,9 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_REQUIRE_DIGESTS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub require_digests: bool,
 
-    /// The most connections at the same time; beyond four, they are opened only as long as they make
-    /// the transfer faster
-    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 16,
+    /// The most connections at the same time, as far as the memory limit of the container has room for them;
+    /// beyond four, they are opened only as long as they make the transfer faster
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: u16,
 
@@ -110,6 +128,11 @@ pub struct FetchArgs {
     #[arg(long, env = "WEIGHTLIFT_CHUNK_SIZE", value_name = "SIZE", default_value = "64MiB",
           value_parser = parse_chunk_size)]
     pub chunk_size: u64,
+
+    /// Write large files past the page cache: `auto` where the kernel is seen to hold writers back and a
+    /// trial is at least twice as fast, because the server has to read the model from the disk then
+    #[arg(long, env = "WEIGHTLIFT_DIRECT_IO", value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    pub direct_io: When,
 
     /// Give up (exit 23) when another fetcher of the same model makes no progress for this long; one that
     /// does is waited for, up to --deadline. Less than 11s counts as 11s, and 0s does not wait
@@ -228,6 +251,7 @@ impl FetchArgs {
     /// How a transfer is done that shares what there is with up to `lanes` - 1 others.
     pub fn transfer_options(&self, share: &Share, lanes: usize) -> engine::Options {
         let lanes = lanes.max(1);
+        let limits = cgroup::limits();
         engine::Options {
             connections: usize::from(self.connections),
             share: share.clone(),
@@ -235,6 +259,9 @@ impl FetchArgs {
             min_rate: self.min_rate.map(|rate| (rate / lanes as u64).max(1)),
             retry: self.source.retry(),
             descriptors: process::free_descriptors() / lanes,
+            memory_limit: limits.memory,
+            processor_limit: limits.processors,
+            direct_io: self.direct_io.into(),
             require_digests: self.require_digests,
         }
     }

@@ -100,12 +100,26 @@ impl Doing {
     }
 }
 
+/// Alone in its lines of the cache: its thread writes to it with each read.
+#[repr(align(128))]
+struct Slot(AtomicUsize);
+
+impl Slot {
+    fn new() -> Self {
+        Self(AtomicUsize::new(Doing::Ended.packed()))
+    }
+
+    fn read(&self) -> Doing {
+        Doing::unpacked(self.0.load(Relaxed))
+    }
+}
+
 /// Where one thread tells what it does. It has ended when this is dropped.
-pub struct Post<'a>(&'a AtomicUsize);
+pub struct Post<'a>(&'a Slot);
 
 impl Post<'_> {
     pub fn tell(&self, doing: Doing) {
-        self.0.store(doing.packed(), Relaxed);
+        self.0.0.store(doing.packed(), Relaxed);
     }
 }
 
@@ -117,17 +131,16 @@ impl Drop for Post<'_> {
 
 /// The posts of all threads.
 pub struct Activity {
-    workers: Vec<AtomicUsize>,
-    hashers: Vec<AtomicUsize>,
+    workers: Vec<Slot>,
+    hashers: Vec<Slot>,
     /// Nobody waits for this one.
-    checkpointer: AtomicUsize,
+    checkpointer: Slot,
 }
 
 impl Activity {
     pub fn of(workers: usize, hashers: usize) -> Self {
-        let posts = |count| (0..count).map(|_| AtomicUsize::new(Doing::Ended.packed())).collect();
-        let checkpointer = AtomicUsize::new(Doing::Ended.packed());
-        Self { workers: posts(workers), hashers: posts(hashers), checkpointer }
+        let slots = |count| (0..count).map(|_| Slot::new()).collect();
+        Self { workers: slots(workers), hashers: slots(hashers), checkpointer: Slot::new() }
     }
 
     /// For the thread that is about to start.
@@ -143,15 +156,15 @@ impl Activity {
         Self::started(&self.checkpointer)
     }
 
-    fn started(post: &AtomicUsize) -> Post<'_> {
-        let post = Post(post);
+    fn started(slot: &Slot) -> Post<'_> {
+        let post = Post(slot);
         post.tell(Doing::Starting);
         post
     }
 
     /// What worker number `number` does, as the schedule sees it.
     pub fn phase(&self, number: usize) -> Phase {
-        match Doing::unpacked(self.workers[number].load(Relaxed)) {
+        match self.workers[number].read() {
             Doing::WaitsForAnswer(_) => Phase::Head,
             Doing::WaitsForBytes(_) | Doing::Works(_) => Phase::Body,
             _ => Phase::Other,
@@ -190,9 +203,8 @@ impl Activity {
     }
 
     fn all(&self) -> impl Iterator<Item = (&'static str, usize, Doing)> {
-        let of = |kind, posts: &'_ [AtomicUsize]| {
-            let doing = |post: &AtomicUsize| Doing::unpacked(post.load(Relaxed));
-            Vec::from_iter(posts.iter().map(doing).enumerate().map(|(n, it)| (kind, n, it)))
+        let of = |kind, slots: &'_ [Slot]| {
+            Vec::from_iter(slots.iter().map(Slot::read).enumerate().map(|(n, it)| (kind, n, it)))
         };
         of("fetch", &self.workers).into_iter().chain(of("hash", &self.hashers))
     }

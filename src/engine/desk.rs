@@ -1,7 +1,7 @@
 //! Where the threads of a transfer and its schedule meet: events go in, tasks and orders come out. It
 //! decides nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ pub struct Desk {
     started: Instant,
     workers: Vec<Worker>,
     hashers: Vec<Hasher>,
+    /// Chunks are given up where they stand.
+    is_stopped: AtomicBool,
     /// For the thread that started the transfer.
     news: Mutex<News>,
     has_news: Condvar,
@@ -32,8 +34,10 @@ pub struct News {
     pub is_tick_due: bool,
 }
 
-/// What the schedule says to one worker.
+/// What the schedule says to one worker. Nobody else's is in the same lines of the cache: the worker reads and
+/// writes here with each read from the network.
 #[derive(Default)]
+#[repr(align(128))]
 struct Worker {
     task: Mutex<Option<Task>>,
     has_task: Notify,
@@ -69,16 +73,11 @@ impl<T: Copy> Order<T> {
         self.is_given.notify_one();
     }
 
-    /// Returns once it is given for this chunk; once only.
-    async fn wait(&self, lease: u64) -> T {
-        loop {
-            self.is_given.notified().await;
-            if let Some((of, what)) = *lock(&self.of)
-                && of == lease
-            {
-                return what;
-            }
-        }
+    /// Returns once something is given: what, if it is for this chunk; once only.
+    async fn next(&self, lease: u64) -> Option<T> {
+        self.is_given.notified().await;
+        let given = *lock(&self.of);
+        given.filter(|(of, _)| *of == lease).map(|(_, what)| what)
     }
 }
 
@@ -89,6 +88,7 @@ impl Desk {
             started: Instant::now(),
             workers: (0..workers).map(|_| Worker::default()).collect(),
             hashers: (0..hashers).map(|_| Hasher::default()).collect(),
+            is_stopped: AtomicBool::new(false),
             news: Mutex::default(),
             has_news: Condvar::new(),
         };
@@ -155,15 +155,35 @@ impl Desk {
         self.workers[n].bounds.end()
     }
 
-    /// Returns once worker number `n` is to give this chunk back.
-    pub async fn recalled(&self, n: usize, chunk: &Chunk) -> Recall {
-        self.workers[n].recall.wait(chunk.lease).await
+    /// Returns once worker number `n` is to give this chunk back; `None`: because everything stops.
+    pub async fn recalled(&self, n: usize, chunk: &Chunk) -> Option<Recall> {
+        let recall = &self.workers[n].recall;
+        loop {
+            if self.is_stopped.load(SeqCst) {
+                return None;
+            }
+            if let Some(recall) = recall.next(chunk.lease).await {
+                return Some(recall);
+            }
+        }
+    }
+
+    /// Tells all workers that everything stops. Not the wish itself is what they listen to: that would be one
+    /// thing for all of them, looked at with each read from the network.
+    pub fn stop(&self) {
+        if !self.is_stopped.swap(true, SeqCst) {
+            self.workers.iter().for_each(|worker| worker.recall.is_given.notify_one());
+        }
     }
 
     /// Returns once worker number `n` is to close the connection for this chunk, which brought so many
     /// bytes per second, and to make another one.
     pub async fn is_to_reconnect(&self, n: usize, chunk: &Chunk) -> u64 {
-        self.workers[n].reconnect.wait(chunk.lease).await
+        loop {
+            if let Some(rate) = self.workers[n].reconnect.next(chunk.lease).await {
+                return rate;
+            }
+        }
     }
 
     /// What there is to do for the thread that started the transfer, at a tick at the latest.

@@ -10,12 +10,14 @@ mod activity;
 mod bounds;
 mod checkpoint;
 mod desk;
+mod direct;
 mod error;
 mod finish;
 mod hashing;
 mod header;
 mod job;
 mod last_resort;
+mod load;
 mod options;
 mod request;
 mod retry;
@@ -33,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use direct::DirectIo;
 pub use error::TransferError;
 pub use options::Options;
 pub use retry::{Retry, RetryPolicy};
@@ -43,11 +46,13 @@ pub use stop::Stop;
 use crate::content::Source;
 use crate::model::{Plan, RemoteFile};
 use crate::net::http::Http;
-use crate::report::{Progress, Screen};
+use crate::report::{Event as Said, Progress, Screen};
 use crate::volume::Staging;
 use activity::{Activity, Post};
 use desk::Desk;
+use direct::Trial;
 use job::Job;
+use load::Load;
 use options::Shares;
 use schedule::Schedule;
 use schedule::event::{Event, Limits, MinRate, Party, Tick};
@@ -108,6 +113,7 @@ pub fn run(
         screen,
         stop,
         desk: Desk::new(Schedule::new(&part, is_open, limits), limits.workers, limits.hashers),
+        trial: Trial::new(options.direct_io),
         activity: Activity::of(limits.workers, limits.hashers),
         old_hash_nanos: AtomicU64::new(0),
         has_md5_etags: AtomicBool::new(last_resort::has_proved(&plan.files, &proofs)),
@@ -171,7 +177,7 @@ fn limits(plan: &Plan, options: &Options, stall: Duration, files: usize) -> Limi
     Limits {
         chunk_size: options.chunk_size,
         workers: (chunks.min(workers as u64) as usize).max(1),
-        at_first: options.share.of(options.connections),
+        at_first: options.share.of(options.most_connections()),
         open_files,
         hashers: hashers.min(files),
         small_bytes: written::SMALL_BYTES,
@@ -184,13 +190,22 @@ impl Shared<'_> {
     /// Looks after the transfer until it is over; `start` starts a worker.
     fn watch(&self, start: impl Fn(usize)) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = self.options.processors(cores);
+        let most = self.options.most_connections();
         let mut last = Usage::now(self);
         let first_bytes = last.bytes;
+        let mut load = Load::new(processors);
         let mut watchdog = Watchdog::new(self.options.retry.budget, self.grace());
         loop {
             let news = self.desk.news();
+            if self.stop.is_set() {
+                self.desk.stop();
+            }
             if news.is_over {
                 return;
+            }
+            if news.start_workers.contains(&(most - 1)) {
+                self.say_memory(most);
             }
             news.start_workers.into_iter().for_each(&start);
             if let Some(too_slow) = news.too_slow {
@@ -206,15 +221,36 @@ impl Shared<'_> {
                 self.fail(TransferError::Silent { silent, waits: self.activity.describe(path) });
                 return;
             }
+            if let Some(used) = load.look(now.at, now.cpu_of_all, now.bytes) {
+                self.say_processor(used);
+            }
             let tick = Tick {
                 fetched_bytes: now.bytes - first_bytes,
-                cpu: now.cpu_since(&last, cores),
+                cpu: now.cpu_since(&last, processors),
                 is_paused: self.http.pace.is_pausing(),
-                most: self.options.share.of(self.options.connections),
+                most: self.options.share.of(most),
                 readings: Vec::new(),
             };
             self.desk.tick(tick, |n| self.activity.phase(n));
             last = now;
+        }
+    }
+
+    /// There would be more connections if there was more memory.
+    fn say_memory(&self, connections: usize) {
+        let asked = self.options.connections;
+        if let Some(memory_limit) = self.options.memory_limit
+            && connections < asked
+            && self.options.share.says_memory()
+        {
+            self.screen.tell(&Said::MemoryLimit { connections, asked, memory_limit });
+        }
+    }
+
+    fn say_processor(&self, used: f64) {
+        let limit = self.options.processor_limit;
+        if self.options.share.says_processor() {
+            self.screen.tell(&Said::ProcessorLimit { used, limit });
         }
     }
 
@@ -245,6 +281,8 @@ struct Usage {
     bytes: u64,
     /// Of all threads, in seconds, without the hashing of old bytes: that waits for what comes in.
     cpu: f64,
+    /// With it.
+    cpu_of_all: f64,
 }
 
 impl Usage {
@@ -254,14 +292,15 @@ impl Usage {
         Self {
             at: Instant::now(),
             bytes: shared.progress.fetched_bytes.load(Relaxed),
+            cpu_of_all: all,
             cpu: all - shared.old_hash_nanos.load(Relaxed) as f64 / 1e9,
         }
     }
 
     /// The part of the processors (0 to 1) that was used since `earlier`.
-    fn cpu_since(&self, earlier: &Self, cores: usize) -> f64 {
+    fn cpu_since(&self, earlier: &Self, processors: f64) -> f64 {
         let seconds = self.at.duration_since(earlier.at).as_secs_f64().max(0.001);
-        (self.cpu - earlier.cpu).max(0.0) / seconds / cores as f64
+        (self.cpu - earlier.cpu).max(0.0) / seconds / processors.max(0.01)
     }
 }
 

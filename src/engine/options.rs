@@ -2,15 +2,25 @@
 
 use std::time::Duration;
 
+use super::direct::DirectIo;
 use super::retry::RetryPolicy;
 use super::share::Share;
+
+/// What a connection needs of the memory that the container may use: its thread, its buffers, and what the kernel
+/// holds of what has come. Measured (docs/performance.md): 0.25 MiB of it are the process's own over TLS.
+const BYTES_OF_A_CONNECTION: u64 = 1 << 20;
+/// So much of the memory is for something else: the process without connections, the page cache.
+const PART_FOR_CONNECTIONS: u64 = 2;
+/// Fewer than this are not worth what they save.
+const LEAST_CONNECTIONS: usize = 4;
 
 /// Files that are open for writing at the same time, those that wait to be hashed and synced
 /// included.
 const MAX_OPEN_FILES: usize = 128;
 
-/// What a worker has open beside its file: its runtime's four, and a connection to each of two hosts.
-pub(super) const DESCRIPTORS_OF_A_WORKER: usize = 6;
+/// What a worker has open beside its file: its runtime's four, a connection to each of two hosts, and the file once
+/// more, where it is written past the page cache.
+pub(super) const DESCRIPTORS_OF_A_WORKER: usize = 7;
 /// For a moment, or for somebody else: directories, heartbeats, name servers, files that are hashed.
 pub(super) const SPARE_DESCRIPTORS: usize = 12;
 
@@ -40,6 +50,10 @@ pub struct Options {
     pub min_rate: Option<u64>,
     /// Descriptors that the process can still open.
     pub descriptors: usize,
+    /// Bytes of memory and processors that the container may use, if that has a limit.
+    pub memory_limit: Option<u64>,
+    pub processor_limit: Option<f64>,
+    pub direct_io: DirectIo,
     /// Each file must be what its source published, whatever sort of digest that is.
     pub require_digests: bool,
 }
@@ -53,6 +67,20 @@ pub(super) struct Shares {
 }
 
 impl Options {
+    /// As many connections as may be and fit into the memory.
+    pub(super) fn most_connections(&self) -> usize {
+        let fit = self.memory_limit.map_or(usize::MAX, |bytes| {
+            usize::try_from(bytes / PART_FOR_CONNECTIONS / BYTES_OF_A_CONNECTION)
+                .unwrap_or(usize::MAX)
+        });
+        self.connections.min(fit.max(LEAST_CONNECTIONS))
+    }
+
+    /// Processors that there are for this process, `cores` of the machine at most.
+    pub(super) fn processors(&self, cores: usize) -> f64 {
+        self.processor_limit.unwrap_or(f64::INFINITY).min(cores as f64)
+    }
+
     /// As much of each as the descriptors allow; there is always one of each.
     pub(super) fn shares(&self, cores: usize) -> Shares {
         let free = self.descriptors.saturating_sub(SPARE_DESCRIPTORS);
@@ -61,7 +89,8 @@ impl Options {
         // The first one is among those that are spared.
         let free = free.saturating_sub((hashers - 1) * DESCRIPTORS_OF_A_HASHER);
         // A worker needs a file as well.
-        let workers = (free / (DESCRIPTORS_OF_A_WORKER + 1)).clamp(1, self.connections.max(1));
+        let workers =
+            (free / (DESCRIPTORS_OF_A_WORKER + 1)).clamp(1, self.most_connections().max(1));
         let files = free.saturating_sub(workers * DESCRIPTORS_OF_A_WORKER);
         Shares { workers, open_files: files.clamp(1, MAX_OPEN_FILES), hashers }
     }
@@ -85,6 +114,9 @@ mod tests {
             retry: RetryPolicy::default(),
             min_rate: None,
             descriptors,
+            memory_limit: None,
+            processor_limit: None,
+            direct_io: DirectIo::Off,
             require_digests: false,
         };
         for descriptors in 0..600 {
@@ -100,6 +132,23 @@ mod tests {
                 let fits = used + SPARE_DESCRIPTORS <= descriptors;
                 assert!(descriptors < least || fits, "{descriptors}: {shares:?}");
             }
+        }
+        let of =
+            |memory: Option<u64>, asked| Options { memory_limit: memory, ..options(4_096, asked) };
+        let mib = |mib: u64| Some(mib << 20);
+        for (memory, asked, most) in [
+            (None, 64, 64),
+            (mib(1_024), 64, 64),
+            (mib(128), 64, 64),
+            (mib(64), 64, 32),
+            (mib(64), 16, 16),
+            (mib(4), 64, 4),
+            (mib(4), 2, 2),
+            (Some(0), 64, 4),
+            (Some(u64::MAX), 256, 256),
+        ] {
+            assert_eq!(of(memory, asked).most_connections(), most, "{memory:?} {asked}");
+            assert_eq!(of(memory, asked).shares(64).workers, most, "{memory:?} {asked}");
         }
         let plenty = Shares { workers: 16, open_files: MAX_OPEN_FILES, hashers: 16 };
         assert_eq!(options(4_096, 16).shares(64), plenty);

@@ -1,7 +1,7 @@
 //! The one retry loop, around a whole chunk with its body, and the requests in it.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::activity::Doing;
 use super::error::{EngineProblem, TransferError};
@@ -10,15 +10,10 @@ use super::retry::Retry;
 use super::schedule::event::{Ending, Restart};
 use super::shared::Shared;
 use super::worker::{Fetch, Worker};
-use super::written::Written;
+use super::written::{NOTE_EVERY, Written};
 use crate::net::SourceError;
 use crate::report::Event as Said;
 use crate::volume::StoreError;
-
-/// A killed run loses at most this much of each connection, and what came in this time: each note is
-/// one small write.
-const NOTE_BYTES: u64 = 4 << 20;
-const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// How a request failed.
 pub enum Failure {
@@ -86,6 +81,7 @@ impl Shared<'_> {
                 }
                 Err(Failure::Source(error)) => error,
             };
+            self.count(fetch.shown, written);
             // It may take long until more comes, and the process may be killed meanwhile.
             self.record(job, fetch.staged, written)?;
             retry.progressed(written.at - before);
@@ -160,6 +156,7 @@ impl Shared<'_> {
                         piece = &mut next => break piece?,
                         // Nothing comes: what has come is noted all the same.
                         () = &mut note_due => {
+                            self.count(shown, written);
                             self.record(job, staged, written)?;
                             note_due.as_mut().reset(tokio::time::Instant::now() + NOTE_EVERY);
                         }
@@ -171,25 +168,40 @@ impl Shared<'_> {
             // Others may have been given what follows.
             end = self.desk.claim(worker.number, written.at + piece.len() as u64);
             piece.truncate(end.saturating_sub(written.at) as usize);
-            staged.write_at(&piece, written.at)?;
-            written.add(&piece);
+            while !piece.is_empty() {
+                let part = piece.split_to(written.part(piece.len()));
+                self.take_in(worker, fetch, written, &part)?;
+            }
             end = self.desk.has_come_to(worker.number, written.at);
-            if written.at >= written.look_at {
-                written.look_at = self.look_at_header(job, staged, written.at)?;
-            }
-            if written.at - written.noted >= NOTE_BYTES
-                || Instant::now().saturating_duration_since(written.noted_at) >= NOTE_EVERY
-            {
-                self.record(job, staged, written)?;
-            }
-            let len = piece.len() as u64;
-            self.progress.done_bytes.fetch_add(len, Relaxed);
-            shown.done.fetch_add(len, Relaxed);
-            self.progress.fetched_bytes.fetch_add(len, Relaxed);
             if written.at >= end && end < asked.end {
                 // The rest of the answer is somebody else's; the connection is closed with it.
                 return Ok(());
             }
         }
+    }
+
+    /// Writes what has come, hashes it, and looks at it.
+    fn take_in(
+        &self,
+        worker: &Worker<'_>,
+        fetch: &Fetch<'_>,
+        written: &mut Written,
+        bytes: &[u8],
+    ) -> Result<(), Failure> {
+        let Fetch { job, staged, shown, .. } = *fetch;
+        written.write(staged, bytes, worker.number, &self.trial)?;
+        written.add(bytes);
+        if written.at >= written.look_at {
+            written.flush(staged)?;
+            written.look_at = self.look_at_header(job, staged, written.at)?;
+        }
+        let now = Instant::now();
+        if written.is_to_be_counted(now) {
+            self.count(shown, written);
+        }
+        if written.is_to_be_noted(now) {
+            self.record(job, staged, written)?;
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,20 @@
 //! Connections that the transfers of one run have together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-/// How many transfers are under way; a copy is the same.
+/// How many transfers are under way, and what one of them has said for all; a copy is the same.
 #[derive(Clone, Debug, Default)]
 pub struct Share {
     active: Arc<AtomicUsize>,
+    said: Arc<Said>,
+}
+
+/// What the user is told once.
+#[derive(Debug, Default)]
+struct Said {
+    memory: AtomicBool,
+    processor: AtomicBool,
 }
 
 /// One of them, until it is dropped.
@@ -17,6 +25,16 @@ impl Share {
     pub(super) fn join(&self) -> Active<'_> {
         self.active.fetch_add(1, SeqCst);
         Active(self)
+    }
+
+    /// Whether nobody has said yet that memory limits the connections; true once.
+    pub(super) fn says_memory(&self) -> bool {
+        !self.said.memory.swap(true, SeqCst)
+    }
+
+    /// The same of the processor, which limits the rate.
+    pub(super) fn says_processor(&self) -> bool {
+        !self.said.processor.swap(true, SeqCst)
     }
 
     /// What each may have of `all`; at least one. A transfer that joins gets its part as the chunks of the

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::activity::Activity;
 use super::desk::Desk;
+use super::direct::Trial;
 use super::error::TransferError;
 use super::job::Job;
 use super::options::Options;
@@ -40,6 +41,8 @@ pub struct Shared<'a> {
     /// An ETag of this source was the MD5 of its file.
     pub has_md5_etags: AtomicBool,
     pub desk: Desk,
+    /// Which way of writing is better.
+    pub trial: Trial,
     pub activity: Activity,
     /// Processor time that the hashing of old bytes has used, in nanoseconds.
     pub old_hash_nanos: AtomicU64,
@@ -58,6 +61,7 @@ impl Shared<'_> {
             }
         }
         self.stop.set();
+        self.desk.stop();
         self.desk.tell(Event::Close);
     }
 

@@ -63,6 +63,9 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
             ..RetryPolicy::default()
         },
         min_rate: None,
+        memory_limit: None,
+        processor_limit: None,
+        direct_io: super::DirectIo::default(),
         descriptors: 1_000,
         require_digests: false,
     };

@@ -1,11 +1,13 @@
 //! A worker: fetches the chunks that it is given, writes them where they belong, and finishes small files.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use reqwest::Client;
 
 use super::activity::{Doing, Post};
+use super::direct;
 use super::error::TransferError;
 use super::job::Job;
 use super::schedule::event::{Chunk, Ending, Event, Party, Recall, Task};
@@ -85,15 +87,24 @@ impl Shared<'_> {
         let (staged, shown) = self.staged(job)?;
         let hasher = chunk.hashes.then(|| job.take_hasher());
         let mut written = Written::new(chunk.range.start, hasher);
+        // What is hashed by another thread is read back, and should be in memory then.
+        if chunk.hashes && chunk.range.end - chunk.range.start >= direct::WINDOW {
+            written.may_be_direct(self.trial.begin());
+        }
         let fetch = Fetch { job, staged: &staged, shown: &shown, chunk };
         let fetched = tokio::select! {
+            biased;
             fetched = self.fetch(worker, &fetch, &mut written) => fetched,
-            () = self.stop.wait() => Err(TransferError::Stopped),
-            why = self.desk.recalled(worker.number, chunk) => {
-                self.say_why(job, why);
-                Ok(Ending::Written)
+            recalled = self.desk.recalled(worker.number, chunk) => match recalled {
+                Some(why) => {
+                    self.say_why(job, why);
+                    Ok(Ending::Written)
+                }
+                None => Err(TransferError::Stopped),
             }
         };
+        self.trial.end(worker.number);
+        self.count(&shown, &mut written);
         worker.post.tell(Doing::Finishes(job.n));
         // However it ended, what has arrived is kept for this run or the next.
         self.record(job, &staged, &mut written)?;
@@ -102,6 +113,14 @@ impl Shared<'_> {
             job.put_hasher(hasher);
         }
         Ok((written.at, fetched?))
+    }
+
+    /// Adds what has come to the counters that all workers share.
+    pub fn count(&self, shown: &ActiveFile, written: &mut Written) {
+        let len = written.take_uncounted();
+        self.progress.done_bytes.fetch_add(len, Relaxed);
+        shown.done.fetch_add(len, Relaxed);
+        self.progress.fetched_bytes.fetch_add(len, Relaxed);
     }
 
     fn say_why(&self, job: &Job<'_>, why: Recall) {
@@ -121,6 +140,7 @@ impl Shared<'_> {
         staged: &StagedFile,
         written: &mut Written,
     ) -> Result<(), TransferError> {
+        written.flush(staged)?;
         let range = written.noted..written.at;
         if range.is_empty() {
             return Ok(());

@@ -85,6 +85,14 @@ pub enum Event {
     FetchingAgain { path: String, cause: String },
     /// A connection is far below the others; rates in bytes per second.
     ReplacingConnection { path: String, bytes_per_second: u64, usual_bytes_per_second: u64 },
+    /// There are as many connections as the memory of the container has room for, and fewer than there may be.
+    MemoryLimit { connections: usize, asked: usize, memory_limit: u64 },
+    /// The processors are busy with the transfer; `limit` is how many of them the container may use.
+    ProcessorLimit {
+        used: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit: Option<f64>,
+    },
     /// A server sends whole files in place of ranges.
     NoRanges { host: String, file: String },
     /// Another process fetches what is wanted.
@@ -174,6 +182,8 @@ impl Event {
             | Self::Progress { .. }
             | Self::Retrying { .. }
             | Self::ReplacingConnection { .. }
+            | Self::MemoryLimit { .. }
+            | Self::ProcessorLimit { .. }
             | Self::NoRanges { .. }
             | Self::Waiting { .. }
             | Self::Linked { .. }
@@ -255,6 +265,21 @@ impl fmt::Display for Event {
                     "replacing a slow connection for `{path}`: it brought {rate}/s, others {usual}/s"
                 )
             }
+            Self::MemoryLimit { connections, asked, memory_limit } => write!(
+                out,
+                "using no more than {connections} of {asked} connections: the container's memory limit is {}; \
+                 a higher limit allows more",
+                text::size(*memory_limit)
+            ),
+            Self::ProcessorLimit { used, limit: Some(limit) } => write!(
+                out,
+                "limited by processor, not by network: the transfer uses {used:.2} of the {limit:.2} CPUs that \
+                 the container may use; a higher CPU limit makes it faster"
+            ),
+            Self::ProcessorLimit { used, limit: None } => write!(
+                out,
+                "limited by processor, not by network: the transfer uses {used:.2} CPUs, all that there are"
+            ),
             Self::NoRanges { host, file } => {
                 write!(out, "`{host}` sends no ranges; streaming `{file}`")
             }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::journal::{Header, Journal, WrittenChunk};
@@ -74,6 +75,8 @@ pub(super) enum Presence {
 pub struct StagedFile {
     file: File,
     path: PathBuf,
+    /// The same file for writes past the page cache, if the filesystem has them; opened when first used.
+    direct: OnceLock<Option<File>>,
 }
 
 impl Staging {
@@ -182,7 +185,7 @@ impl Staging {
         if let Some(access) = access {
             let opened = dir.open_file(name, access)?;
             let opened = opened.ok_or_else(|| StoreError::io("open", &path, Errno::NOENT))?;
-            return Ok(StagedFile { file: opened, path });
+            return Ok(StagedFile::new(opened, path));
         }
         let created = self.create_in(dir, n)?;
         allocate(&created.file, file.size)
@@ -200,7 +203,7 @@ impl Staging {
         self.journal.file(n, &self.files[n], &self.identity(n))?;
         let file = dir.create_file(name)?;
         self.set_presence(n, Presence::Ours);
-        Ok(StagedFile { file, path: dir.path_of(name) })
+        Ok(StagedFile::new(file, dir.path_of(name)))
     }
 
     /// Records that a chunk of file `n` is written.
@@ -325,6 +328,30 @@ pub(super) fn version_identity(
 }
 
 impl StagedFile {
+    fn new(file: File, path: PathBuf) -> Self {
+        Self { file, path, direct: OnceLock::new() }
+    }
+
+    /// Writes past the page cache; `bytes`, their place in memory and `offset` are aligned. False, and nothing is
+    /// written, where the filesystem does not do that.
+    pub fn write_direct(&self, bytes: &[u8], offset: u64) -> Result<bool, StoreError> {
+        let Some(file) = self.direct.get_or_init(|| self.open_direct()) else {
+            return Ok(false);
+        };
+        match file.write_all_at(bytes, offset) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(false),
+            Err(error) => Err(StoreError::io("write", &self.path, error)),
+        }
+    }
+
+    /// By the descriptor, so that it is this file and no other.
+    fn open_direct(&self) -> Option<File> {
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        rustix::fs::open(own, flags, Mode::empty()).ok().map(File::from)
+    }
+
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
         self.file
             .write_all_at(bytes, offset)

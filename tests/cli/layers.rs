@@ -19,6 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
+            "cgroup",
             "engine",
             "environment",
             "error",

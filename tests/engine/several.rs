@@ -178,7 +178,8 @@ fn a_pause_that_one_model_is_asked_for_is_kept_by_all() {
     let asked = requests.iter().find(|it| it.status == 429).unwrap().at;
     let early = requests.iter().filter(|it| it.at < asked + Duration::from_millis(2_900));
     let early: Vec<&str> = early.map(|it| it.target.as_str()).collect();
-    assert_eq!(early.len(), 2, "the first question of each: {early:?}");
+    // On a busy machine the second model may begin after the answer to the first.
+    assert!(early.len() <= 2, "the first question of each: {early:?}");
 }
 
 #[test]
