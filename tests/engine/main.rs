@@ -8,6 +8,7 @@ mod support;
 mod budget;
 mod completeness;
 mod durability;
+mod limits;
 mod liveness;
 mod resume;
 mod selection;

@@ -1,0 +1,119 @@
+//! What a container may use, and what becomes of a transfer that would use more.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::measure::*;
+use crate::support::tls::{Authority, Front, Handshake};
+use crate::support::*;
+use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
+
+const MIB: u64 = 1 << 20;
+
+/// One file, over connections that bring no more than this each; from the Hub itself if it is direct.
+fn capped(bytes: u64, bytes_per_second: u64, is_direct: bool) -> FakeHub {
+    let tree = Tree::new().with_blob("big.bin", Blob::synthetic(bytes, 3));
+    let hub = FakeHub::builder().repo(REPO, tree);
+    let hub = if is_direct { hub.lfs_direct().start() } else { hub.start() };
+    hub.script(Rule::on("GET", "big.bin").then(Fault::Drip { bytes_per_second }));
+    hub
+}
+
+#[test]
+fn connections_are_opened_as_long_as_they_pay_and_memory_has_room_for_them() {
+    let Some(group) = MemoryGroup::limited_to(48 * MIB) else { return };
+    // More than 24 would be faster.
+    let (hub, volume) = (capped(320 * MIB, 1_500_000, false), Volume::new());
+    let run = group.around(&fetch(&hub, &volume, &["hf://org/tiny"])).run().assert_success();
+    let says = "using no more than 24 of 64 connections: the container's memory limit is 50.3 MB";
+    assert_eq!(run.stderr.matches(says).count(), 1, "{}", run.stderr);
+    // One that was replaced may still be served.
+    assert!((24..=26).contains(&hub.most_transfers_at_once()), "{}", hub.most_transfers_at_once());
+
+    // Where nothing binds, nothing is said.
+    let (hub, volume) = (capped(16 * MIB, 1_500_000, false), Volume::new());
+    let run = group.around(&fetch(&hub, &volume, &["hf://org/tiny"])).run().assert_success();
+    assert!(!run.stderr.contains("connections: the container"), "{}", run.stderr);
+}
+
+/// So a pod with the smallest usual limit holds the most connections that there are without a flag.
+#[test]
+fn sixty_four_connections_over_tls_need_less_than_64_mib() {
+    let hub = capped(512 * MIB, 1_500_000, true);
+    let (authority, volume) = (Authority::new("known"), Volume::new());
+    let config = authority.certify("IP:127.0.0.1", 2020, 2049);
+    let port = hub.url().rsplit(':').next().unwrap().parse().unwrap();
+    let front = Front::start(config, port, |_| Handshake::Done);
+    let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);
+    command.env("HF_ENDPOINT", front.url()).env("SSL_CERT_FILE", authority.path());
+    let (run, peak) = with_peak_memory(&mut command);
+    run.assert_success();
+    eprintln!("{} connections, peak RSS {} KiB", front.connections(), peak >> 10);
+    // And one for the listing.
+    assert!(front.connections() >= 64, "{}", front.connections());
+    assert!(peak <= 64 * MIB, "peak RSS {} KiB", peak >> 10);
+}
+
+#[test]
+fn a_transfer_that_uses_all_processors_that_it_may_says_so_once() {
+    let Some(group) = ProcessorGroup::limited_to(0.1) else { return };
+    let (hub, volume) = (capped(384 * MIB, 1 << 30, false), Volume::new());
+    let run = group.around(&fetch(&hub, &volume, &["hf://org/tiny"])).run().assert_success();
+    let says = "limited by processor, not by network: the transfer uses 0.";
+    assert_eq!(run.stderr.matches(says).count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains(" of the 0.10 CPUs that the container may use"), "{}", run.stderr);
+}
+
+#[test]
+fn a_transfer_that_waits_for_the_network_says_nothing_of_processors() {
+    let (hub, volume) = (capped(24 * MIB, 1_000_000, false), Volume::new());
+    let limit = ["hf://org/tiny", "--connections", "4"];
+    let run = fetch(&hub, &volume, &limit).run().assert_success();
+    assert!(!run.stderr.contains("limited by processor"), "{}", run.stderr);
+}
+
+/// A cgroup with a limit of processor time; removed at the end.
+struct ProcessorGroup(PathBuf);
+
+impl ProcessorGroup {
+    fn limited_to(processors: f64) -> Option<Self> {
+        if !is_root() {
+            return None;
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let (quota, period) = ((processors * 100_000.0) as u64, 100_000);
+        for line in mounts.lines() {
+            let [_, path, kind, options, ..] = line.split(' ').collect::<Vec<_>>()[..] else {
+                continue;
+            };
+            let folder = Path::new(path).join(format!("weightlift-limits-{}", std::process::id()));
+            let is_one = kind == "cgroup" && options.split(',').any(|it| it == "cpu");
+            let (file, limit) = match kind {
+                _ if is_one => ("cpu.cfs_quota_us", quota.to_string()),
+                "cgroup2" => ("cpu.max", format!("{quota} {period}")),
+                _ => continue,
+            };
+            let _ = std::fs::write(Path::new(path).join("cgroup.subtree_control"), "+cpu");
+            if std::fs::create_dir(&folder).is_ok() {
+                let group = Self(folder);
+                if std::fs::write(group.0.join(file), limit).is_ok() {
+                    return Some(group);
+                }
+            }
+        }
+        skip("no cgroup with a limit of processor time can be made here");
+        None
+    }
+
+    fn around(&self, command: &Command) -> Command {
+        let procs = self.0.join("cgroup.procs");
+        let enter = "echo $$ >\"$0\" && exec \"$@\"";
+        under(&["sh", "-c", enter, procs.to_str().unwrap()], command)
+    }
+}
+
+impl Drop for ProcessorGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
