@@ -13,7 +13,7 @@ pub struct Body {
 
 /// Where they come from.
 enum Pieces {
-    Http(net::Body),
+    Http(Box<net::Body>),
     File(FilePart),
 }
 
@@ -47,7 +47,7 @@ impl Drop for Watched {
 
 impl From<net::Body> for Body {
     fn from(pieces: net::Body) -> Self {
-        Self { pieces: Pieces::Http(pieces), watch: Watched::default() }
+        Self { pieces: Pieces::Http(Box::new(pieces)), watch: Watched::default() }
     }
 }
 

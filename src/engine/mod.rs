@@ -185,14 +185,17 @@ impl Shared<'_> {
     fn watch(&self, start: impl Fn(usize)) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut last = Usage::now(self);
-        let first_bytes = last.bytes;
+        let (first_bytes, mut started) = (last.bytes, 0);
         let mut watchdog = Watchdog::new(self.options.retry.budget, self.grace());
         loop {
             let news = self.desk.news();
             if news.is_over {
                 return;
             }
-            news.start_workers.into_iter().for_each(&start);
+            for n in news.start_workers {
+                started = started.max(n + 1);
+                start(n);
+            }
             if let Some(too_slow) = news.too_slow {
                 self.fail(TransferError::TooSlow(too_slow));
                 return;
@@ -206,11 +209,14 @@ impl Shared<'_> {
                 self.fail(TransferError::Silent { silent, waits: self.activity.describe(path) });
                 return;
             }
+            // The wait for the bandwidth says nothing of any connection, and more of them would wait as well.
+            let is_limited = self.http.is_limited();
+            let share = self.options.share.of(self.options.connections);
             let tick = Tick {
                 fetched_bytes: now.bytes - first_bytes,
                 cpu: now.cpu_since(&last, cores),
-                is_paused: self.http.pace.is_pausing(),
-                most: self.options.share.of(self.options.connections),
+                is_paused: self.http.pace.is_pausing() || is_limited,
+                most: if is_limited { share.min(started) } else { share },
                 readings: Vec::new(),
             };
             self.desk.tick(tick, |n| self.activity.phase(n));
@@ -232,7 +238,7 @@ impl Shared<'_> {
         Look {
             at,
             progress: bytes + self.progress.done_files.load(Relaxed),
-            is_paused: self.http.pace.is_pausing(),
+            is_paused: self.http.pace.is_pausing() || self.http.is_limited(),
             is_working,
             has_deadline,
         }

@@ -3,6 +3,7 @@
 //!
 //! Imports `environment` and `model`; knows nothing of hubs, buckets or volumes.
 
+mod bandwidth;
 pub(crate) mod body;
 mod dns;
 pub(crate) mod encoding;
@@ -15,6 +16,7 @@ pub(crate) mod pace;
 mod problem;
 mod proxy;
 
+pub use bandwidth::Bandwidth;
 pub use body::Body;
 pub use error::{Cause, Failures, Problem, SourceError};
 pub use pace::Pace;
