@@ -64,6 +64,14 @@ impl Body {
         self
     }
 
+    /// Where they come from, if that is an address of the network.
+    pub fn peer(&self) -> Option<net::Peer> {
+        match &self.pieces {
+            Pieces::Http(body) => body.peer(),
+            Pieces::File(_) => None,
+        }
+    }
+
     /// The next bytes, as they have arrived and not copied, or `None` once the range is complete.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         let next = match &mut self.pieces {

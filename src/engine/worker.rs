@@ -91,6 +91,9 @@ impl Shared<'_> {
             () = self.stop.wait() => Err(TransferError::Stopped),
             why = self.desk.recalled(worker.number, chunk) => {
                 self.say_why(job, why);
+                if matches!(why, Recall::Slow { .. }) {
+                    written.avoid_peer();
+                }
                 Ok(Ending::Written)
             }
         };

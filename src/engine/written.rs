@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::model::{Digest, RemoteFile};
+use crate::net::Peer;
 use crate::verify::{self, FileHasher};
 use crate::volume::StagedFile;
 
@@ -38,12 +39,15 @@ pub struct Written {
     pub hasher: Option<Box<FileHasher>>,
     /// From here on the header can be looked at.
     pub look_at: u64,
+    /// Where the bytes come from at the moment.
+    pub from: Option<Peer>,
 }
 
 impl Written {
     pub fn new(start: u64, hasher: Option<Box<FileHasher>>) -> Self {
         let (noted_at, look_at) = (Instant::now(), NEVER);
-        Self { at: start, noted: start, noted_at, sent: start, crc: new_crc(), hasher, look_at }
+        let (crc, from) = (new_crc(), None);
+        Self { at: start, noted: start, noted_at, sent: start, crc, hasher, look_at, from }
     }
 
     /// Lets the disk begin with what has come since the last time, if that is `least` bytes or more.
@@ -52,6 +56,11 @@ impl Written {
             staged.begin_writeback(self.sent..self.at);
             self.sent = self.at;
         }
+    }
+
+    /// The connection is replaced because it is slow: by one to elsewhere, if that can be.
+    pub fn avoid_peer(&self) {
+        self.from.iter().for_each(Peer::avoid);
     }
 
     pub fn add(&mut self, piece: &[u8]) {

@@ -10,7 +10,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
 use super::http::Http;
-use super::{Bandwidth, Problem, SourceError, encoding, http};
+use super::{Bandwidth, Peer, Problem, SourceError, encoding, http};
 use crate::model::{ErrorFields, RemoteFile, text};
 
 /// A body whose head has promised exactly the range that was asked for.
@@ -28,6 +28,7 @@ pub struct Body {
     bandwidth: Option<Arc<Bandwidth>>,
     /// Has arrived, and waits for `bandwidth`.
     held: Bytes,
+    came_from: Option<Peer>,
 }
 
 impl Body {
@@ -103,8 +104,8 @@ impl Body {
             }
         }
         let (stall, bandwidth) = (http.deadlines.stall, http.reads.clone());
-        let (left, held) = (wanted, Bytes::new());
-        Ok(Self { response, origin, left, runs_on, encoding, stall, bandwidth, held })
+        let (left, held, came_from) = (wanted, Bytes::new(), http.peer_of(&response));
+        Ok(Self { response, origin, left, runs_on, encoding, stall, bandwidth, held, came_from })
     }
 
     /// The next bytes, or `None` once the range is complete. A wait for the bandwidth is no stall: what it is
@@ -124,12 +125,18 @@ impl Body {
         Ok(Some(self.held.split_to(len)))
     }
 
+    /// Where the bytes come from.
+    pub fn peer(&self) -> Option<Peer> {
+        self.came_from.clone()
+    }
+
     async fn arrive(&mut self) -> Result<Option<Bytes>, SourceError> {
         if self.left == 0 {
             return Ok(None);
         }
         let piece = match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Err(_) => {
+                self.came_from.iter().for_each(Peer::avoid);
                 let what = Wrong::Stalled { stall: self.stall, left: self.left };
                 return Err(SourceError::Unreachable(self.wrong(what, None).into()));
             }

@@ -10,7 +10,8 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use super::dns::Lookup;
+use super::connecting::Watch;
+use super::dns::{Lookup, Peer};
 use super::failures::chain;
 pub use super::failures::transport_error;
 use super::outgoing::Outgoing;
@@ -107,6 +108,11 @@ impl Http {
         Self { reads: limit(), writes: limit(), ..self }
     }
 
+    /// Where this answer has come from.
+    pub fn peer_of(&self, response: &Response) -> Option<Peer> {
+        response.remote_addr().map(|address| self.lookup.peer(address))
+    }
+
     /// Whether it is the limit on reads that makes them slow.
     pub fn is_limited(&self) -> bool {
         self.reads.as_ref().is_some_and(|reads| reads.is_used_up())
@@ -139,6 +145,7 @@ impl Http {
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
             .dns_resolver(self.lookup.clone())
+            .connector_layer(Watch(self.lookup.clone()))
             .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
     }
 
