@@ -103,20 +103,23 @@ fn an_address_that_does_not_answer_is_waited_for_once() {
         let good: String = (1..=3).map(|n| format!("127.0.0.{n} quarter.example\n")).collect();
         replace_file("/etc/hosts", &format!("{good}10.9.9.9 quarter.example\n"));
         black_hole("10.9.9.0/24");
-        let (tree, volume) = (big(32 * MIB), Volume::new());
-        let hub = serving(&tree);
-        close_each(&hub);
-        let relay = Relay::everywhere(port_of(&hub.url()));
-        let file = volume.path("calls");
-        let command = fetch_from("quarter.example", relay.port(), &volume, "4");
-        traced(&file, &command).run().assert_success();
-        volume.assert_holds("m", &tree);
-        let connects = connects(&file, relay.port());
-        let counts = counted(&connects);
-        // Each request needs a connection; a quarter of them would be nine.
-        assert!(connects.len() >= 33, "{counts:?}");
-        let dead = counts["10.9.9.9"];
-        assert!((1..=3).contains(&dead), "{counts:?}");
+        // One after the other, and several at once: these must not all begin with it before it is known.
+        for workers in ["1", "8"] {
+            let (tree, volume) = (big(32 * MIB), Volume::new());
+            let hub = serving(&tree);
+            close_each(&hub);
+            let relay = Relay::everywhere(port_of(&hub.url()));
+            let file = volume.path("calls");
+            let command = fetch_from("quarter.example", relay.port(), &volume, workers);
+            traced(&file, &command).run().assert_success();
+            volume.assert_holds("m", &tree);
+            let connects = connects(&file, relay.port());
+            let counts = counted(&connects);
+            eprintln!("{workers} workers: {counts:?}");
+            // Each request needs a connection; a quarter of them would be eight.
+            assert!(connects.len() >= 33, "{counts:?}");
+            assert!((1..=3).contains(&counts["10.9.9.9"]), "{workers} workers: {counts:?}");
+        }
     });
 }
 
