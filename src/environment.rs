@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 115] = [
+pub const VARIABLES: [Variable; 116] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -61,6 +61,7 @@ pub const VARIABLES: [Variable; 115] = [
     variable("WEIGHTLIFT_RETRY_TIMEOUT", Part::Flags, "`--retry-timeout`"),
     variable("WEIGHTLIFT_RETRY_DELAY", Part::Flags, "`--retry-delay`"),
     variable("WEIGHTLIFT_STALL_TIMEOUT", Part::Flags, "`--stall-timeout`"),
+    variable("WEIGHTLIFT_BANDWIDTH", Part::Flags, "`--bandwidth`"),
     variable("WEIGHTLIFT_MIN_RATE", Part::Flags, "`--min-rate`"),
     variable("WEIGHTLIFT_EXPECT_REVISION", Part::Flags, "`--expect-revision`"),
     variable("WEIGHTLIFT_LINK", Part::Flags, "`--link`"),

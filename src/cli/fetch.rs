@@ -7,7 +7,9 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::listed::ModelsArgs;
+use super::rate::parse_min_rate;
 use super::sources::SourceArgs;
+use crate::Error;
 use crate::engine::{self, DirectIo, Share};
 use crate::model::hf_cache::Layout;
 use crate::model::{Keep, text};
@@ -149,7 +151,7 @@ pub struct FetchArgs {
     /// arrive sooner at this many bytes a second; 0 never does [default: 256KiB]
     #[arg(long, env = "WEIGHTLIFT_TAKEOVER_RATE", value_name = "SIZE", default_value = "256KiB",
           hide_default_value = true, value_parser = text::parse_size)]
-    pub takeover_rate: u64,
+    takeover_rate: u64,
 
     /// What keeps several pods from fetching the same model: `kubernetes` takes a Lease of the cluster
     /// beside the lock on the volume, for volumes whose locks do not reach from node to node
@@ -248,6 +250,23 @@ impl FetchArgs {
         })
     }
 
+    pub(super) fn check_rates(&self) -> Result<(), Error> {
+        match (self.min_rate, self.source.bandwidth) {
+            (Some(least), Some(most)) if least > most => Err(Error::Usage(format!(
+                "--min-rate is {}/s and --bandwidth {}/s, so that every run would be too slow; give a lower \
+                 --min-rate",
+                text::size(least),
+                text::size(most)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a waiter counts on for itself when it judges how slow another fetcher is.
+    pub fn takeover_rate(&self) -> u64 {
+        self.takeover_rate.min(self.source.bandwidth.unwrap_or(u64::MAX))
+    }
+
     /// How a transfer is done that shares what there is with up to `lanes` - 1 others.
     pub fn transfer_options(&self, share: &Share, lanes: usize) -> engine::Options {
         let lanes = lanes.max(1);
@@ -278,13 +297,5 @@ fn parse_chunk_size(text: &str) -> Result<u64, String> {
     match text::parse_size(text)? {
         size @ 0x10_0000..=0x4000_0000 => Ok(size),
         _ => Err("use 1MiB to 1GiB".into()),
-    }
-}
-
-/// Bytes per second; `1MB/s` says the same as `1MB`.
-fn parse_min_rate(text: &str) -> Result<u64, String> {
-    match text::parse_size(text.trim().trim_end_matches("/s"))? {
-        0 => Err("use at least 1B, or leave it out".into()),
-        rate => Ok(rate),
     }
 }

@@ -9,6 +9,7 @@ mod mirror;
 mod models;
 mod order;
 mod pin;
+mod rate;
 mod sources;
 
 pub use fetch::{FetchArgs, IfStale, LockKind};

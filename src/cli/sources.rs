@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
+use super::rate::parse_bandwidth;
 use crate::engine::RetryPolicy;
 use crate::model::{Selection, text};
 use crate::source::{S3Settings, SourceSettings};
@@ -49,6 +50,11 @@ pub struct SourceArgs {
     #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
           value_parser = parse_stall_timeout)]
     pub stall_timeout: Duration,
+
+    /// Take no more than this in a second for all models and connections together: 2Gbit, 250MB, 100MiB. It
+    /// limits files from the network; `mirror` may send as much again [default: no limit]
+    #[arg(long, env = "WEIGHTLIFT_BANDWIDTH", value_name = "RATE", value_parser = parse_bandwidth)]
+    pub bandwidth: Option<u64>,
 
     /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
     /// endpoint_url, S3_ENDPOINT)

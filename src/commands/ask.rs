@@ -68,7 +68,7 @@ impl<'a> Asker<'a> {
         if let Some(http) = self.http.get() {
             return Ok(http);
         }
-        let http = Http::new(self.deadlines)?;
+        let http = Http::new(self.deadlines)?.limited_to(self.args.bandwidth);
         Ok(self.http.get_or_init(|| http))
     }
 

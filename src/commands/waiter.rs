@@ -47,7 +47,7 @@ impl<'a> HolderWatch<'a> {
         let patience = Patience {
             lock_timeout: fetch.args.lock_timeout,
             takeover_after: fetch.args.takeover_after,
-            takeover_rate: fetch.args.takeover_rate,
+            takeover_rate: fetch.args.takeover_rate(),
         };
         Self {
             fetch,

@@ -13,7 +13,7 @@ pub struct Body {
 
 /// Where they come from.
 enum Pieces {
-    Http(net::Body),
+    Http(Box<net::Body>),
     File(FilePart),
 }
 
@@ -47,7 +47,7 @@ impl Drop for Watched {
 
 impl From<net::Body> for Body {
     fn from(pieces: net::Body) -> Self {
-        Self { pieces: Pieces::Http(pieces), watch: Watched::default() }
+        Self { pieces: Pieces::Http(Box::new(pieces)), watch: Watched::default() }
     }
 }
 
@@ -62,6 +62,14 @@ impl Body {
     pub fn watched(mut self, watch: impl Watch + 'static) -> Self {
         self.watch.0 = Some(Box::new(watch));
         self
+    }
+
+    /// Where they come from, if that is an address of the network.
+    pub fn peer(&self) -> Option<net::Peer> {
+        match &self.pieces {
+            Pieces::Http(body) => body.peer(),
+            Pieces::File(_) => None,
+        }
     }
 
     /// The next bytes, as they have arrived and not copied, or `None` once the range is complete.

@@ -193,7 +193,7 @@ impl Shared<'_> {
         let processors = self.options.processors(cores);
         let most = self.options.most_connections();
         let mut last = Usage::now(self);
-        let first_bytes = last.bytes;
+        let (first_bytes, mut started) = (last.bytes, 0);
         let mut load = Load::new(processors);
         let mut watchdog = Watchdog::new(self.options.retry.budget, self.grace());
         loop {
@@ -207,7 +207,10 @@ impl Shared<'_> {
             if news.start_workers.contains(&(most - 1)) {
                 self.say_memory(most);
             }
-            news.start_workers.into_iter().for_each(&start);
+            for n in news.start_workers {
+                started = started.max(n + 1);
+                start(n);
+            }
             if let Some(too_slow) = news.too_slow {
                 self.fail(TransferError::TooSlow(too_slow));
                 return;
@@ -224,11 +227,14 @@ impl Shared<'_> {
             if let Some(used) = load.look(now.at, now.cpu_of_all, now.bytes) {
                 self.say_processor(used);
             }
+            // The wait for the bandwidth says nothing of any connection, and more of them would wait as well.
+            let is_limited = self.http.is_limited();
+            let share = self.options.share.of(most);
             let tick = Tick {
                 fetched_bytes: now.bytes - first_bytes,
                 cpu: now.cpu_since(&last, processors),
-                is_paused: self.http.pace.is_pausing(),
-                most: self.options.share.of(most),
+                is_paused: self.http.pace.is_pausing() || is_limited,
+                most: if is_limited { share.min(started) } else { share },
                 readings: Vec::new(),
             };
             self.desk.tick(tick, |n| self.activity.phase(n));
@@ -268,7 +274,7 @@ impl Shared<'_> {
         Look {
             at,
             progress: bytes + self.progress.done_files.load(Relaxed),
-            is_paused: self.http.pace.is_pausing(),
+            is_paused: self.http.pace.is_pausing() || self.http.is_limited(),
             is_working,
             has_deadline,
         }

@@ -65,6 +65,7 @@ impl Shared<'_> {
                 biased;
                 requested = self.request(worker, fetch, written) => requested,
                 rate = self.desk.is_to_reconnect(worker.number, chunk) => {
+                    written.avoid_peer();
                     Err(Failure::Source(SourceError::Unreachable(EngineProblem::Slow(rate).into())))
                 }
             };
@@ -141,7 +142,9 @@ impl Shared<'_> {
         }
         worker.post.tell(Doing::WaitsForAnswer(job.n));
         let asked = written.at..end;
+        written.from = None;
         let mut body = self.source.read(&worker.client, job.file, asked.clone()).await?;
+        written.from = body.peer();
         let note_due = tokio::time::sleep(NOTE_EVERY);
         tokio::pin!(note_due);
         loop {

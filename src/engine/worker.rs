@@ -98,6 +98,9 @@ impl Shared<'_> {
             recalled = self.desk.recalled(worker.number, chunk) => match recalled {
                 Some(why) => {
                     self.say_why(job, why);
+                    if matches!(why, Recall::Slow { .. }) {
+                        written.avoid_peer();
+                    }
                     Ok(Ending::Written)
                 }
                 None => Err(TransferError::Stopped),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::direct::{self, Block, Trial, WINDOW, Way};
 use crate::model::{Digest, RemoteFile};
+use crate::net::Peer;
 use crate::verify::{self, FileHasher};
 use crate::volume::{StagedFile, StoreError};
 
@@ -46,6 +47,8 @@ pub struct Written {
     /// Bytes that the counters do not have yet, and since when.
     uncounted: u64,
     counted_at: Instant,
+    /// Where the bytes come from at the moment.
+    pub from: Option<Peer>,
 }
 
 /// A killed run loses at most this much of each connection, and what came in this time: each note is
@@ -72,6 +75,7 @@ impl Written {
             window: None,
             uncounted: 0,
             counted_at,
+            from: None,
         }
     }
 
@@ -158,6 +162,11 @@ impl Written {
             staged.begin_writeback(self.sent..self.at);
             self.sent = self.at;
         }
+    }
+
+    /// The connection is replaced because it is slow: by one to elsewhere, if that can be.
+    pub fn avoid_peer(&self) {
+        self.from.iter().for_each(Peer::avoid);
     }
 
     pub fn add(&mut self, piece: &[u8]) {

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
-use super::{Problem, SourceError, encoding, http};
+use super::http::Http;
+use super::{Bandwidth, Peer, Problem, SourceError, encoding, http};
 use crate::model::{ErrorFields, RemoteFile, text};
 
 /// A body whose head has promised exactly the range that was asked for.
@@ -23,15 +25,19 @@ pub struct Body {
     /// The compression that the head has claimed.
     encoding: Option<String>,
     stall: Duration,
+    bandwidth: Option<Arc<Bandwidth>>,
+    /// Has arrived, and waits for `bandwidth`.
+    held: Bytes,
+    came_from: Option<Peer>,
 }
 
 impl Body {
     /// Accepts a `206` for exactly `range`, or a `200` if the range starts at byte 0.
     pub fn open(
+        http: &Http,
         response: Response,
         file: &RemoteFile,
         range: Range<u64>,
-        stall: Duration,
     ) -> Result<Self, SourceError> {
         let origin = http::origin(response.url());
         let headers = response.headers();
@@ -97,16 +103,40 @@ impl Body {
                 return Err(SourceError::Protocol(problem.into()));
             }
         }
-        Ok(Self { response, origin, left: wanted, runs_on, encoding, stall })
+        let (stall, bandwidth) = (http.deadlines.stall, http.reads.clone());
+        let (left, held, came_from) = (wanted, Bytes::new(), http.peer_of(&response));
+        Ok(Self { response, origin, left, runs_on, encoding, stall, bandwidth, held, came_from })
     }
 
-    /// The next bytes, or `None` once the range is complete.
+    /// The next bytes, or `None` once the range is complete. A wait for the bandwidth is no stall: what it is
+    /// for has arrived.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        let Some(bandwidth) = self.bandwidth.clone() else { return self.arrive().await };
+        if self.held.is_empty() {
+            match self.arrive().await? {
+                Some(piece) => self.held = piece,
+                None => return Ok(None),
+            }
+        }
+        let len = self.held.len().min(bandwidth.burst());
+        if let Some(wait) = bandwidth.take(len) {
+            wait.await;
+        }
+        Ok(Some(self.held.split_to(len)))
+    }
+
+    /// Where the bytes come from.
+    pub fn peer(&self) -> Option<Peer> {
+        self.came_from.clone()
+    }
+
+    async fn arrive(&mut self) -> Result<Option<Bytes>, SourceError> {
         if self.left == 0 {
             return Ok(None);
         }
         let piece = match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Err(_) => {
+                self.came_from.iter().for_each(Peer::avoid);
                 let what = Wrong::Stalled { stall: self.stall, left: self.left };
                 return Err(SourceError::Unreachable(self.wrong(what, None).into()));
             }

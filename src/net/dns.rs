@@ -4,30 +4,70 @@
 //! A host with several addresses is connected to at each of them in turn. Who connects takes the
 //! first address that answers, and the resolver of the system gives everybody the same order.
 
-use std::collections::HashMap;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Clones share whose turn it is.
-#[derive(Clone, Debug, Default)]
-pub struct Lookup(Arc<Mutex<HashMap<String, usize>>>);
+use super::addresses::Addresses;
+use super::connecting;
+
+/// Clones share what is known of addresses.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    started: Instant,
+    known: Arc<Mutex<Addresses>>,
+}
+
+/// The address that something has come from.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    lookup: Lookup,
+    address: IpAddr,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self { started: Instant::now(), known: Arc::default() }
+    }
+}
 
 impl Lookup {
-    /// How often `host` has been looked up before, counted from a random number: many pods that start
-    /// together must not begin with the same address.
-    fn turn(&self, host: &str) -> usize {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = turns.entry(host.to_owned()).or_insert_with(|| fastrand::usize(..1 << 16));
-        *turn = turn.wrapping_add(1);
-        *turn
+    pub fn peer(&self, address: SocketAddr) -> Peer {
+        Peer { lookup: self.clone(), address: address.ip() }
+    }
+
+    /// Connects elsewhere for a while, if there is another address.
+    pub fn avoid(&self, address: IpAddr) {
+        self.known().avoid(self.started.elapsed(), address);
+    }
+
+    /// Nobody is just connecting to this address, which came first.
+    pub fn settled(&self, first: IpAddr) {
+        self.known().settled(first);
+    }
+
+    fn order(&self, host: &str, addresses: &mut [SocketAddr]) {
+        self.known().order(self.started.elapsed(), host, addresses);
+        connecting::may_use(addresses.iter().map(SocketAddr::ip));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Addresses> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Peer {
+    /// It is slow or silent: new connections go elsewhere for a while.
+    pub fn avoid(&self) {
+        self.lookup.avoid(self.address);
     }
 }
 
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
-        let turn = self.turn(name.as_str());
+        let lookup = self.clone();
         Box::pin(async move {
             let host: Arc<str> = name.as_str().into();
             let (tell, told) = tokio::sync::oneshot::channel();
@@ -41,7 +81,7 @@ impl Resolve for Lookup {
                 Err(_) => addresses(&host),
             };
             let mut found = found?;
-            rotate(&mut found, turn);
+            lookup.order(&host, &mut found);
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -49,50 +89,4 @@ impl Resolve for Lookup {
 
 fn addresses(host: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok((host, 0).to_socket_addrs()?.collect())
-}
-
-/// Lets another address of each family come first at each turn. Which family comes first stays as the
-/// system has it (RFC 6724): it knows whether there is a way to the other one.
-fn rotate(addresses: &mut Vec<SocketAddr>, turn: usize) {
-    let Some(first) = addresses.first() else { return };
-    let is_v4 = first.is_ipv4();
-    let (mut preferred, mut others): (Vec<_>, Vec<_>) =
-        addresses.drain(..).partition(|address| address.is_ipv4() == is_v4);
-    for family in [&mut preferred, &mut others] {
-        if !family.is_empty() {
-            let by = turn % family.len();
-            family.rotate_left(by);
-        }
-    }
-    addresses.extend(preferred.into_iter().chain(others));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rotated(addresses: &[&str], turn: usize) -> Vec<String> {
-        let parse = |address: &&str| SocketAddr::new(address.parse().expect("an address"), 0);
-        let mut addresses: Vec<_> = addresses.iter().map(parse).collect();
-        rotate(&mut addresses, turn);
-        addresses.iter().map(|address| address.ip().to_string()).collect()
-    }
-
-    #[test]
-    fn each_turn_begins_with_another_address_of_the_first_family() {
-        let host = ["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"];
-        assert_eq!(rotated(&host, 0), ["fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-        assert_eq!(rotated(&host, 1), ["fd00::2", "fd00::1", "10.0.0.2", "10.0.0.3", "10.0.0.1"]);
-        assert_eq!(rotated(&host, 2), ["fd00::1", "fd00::2", "10.0.0.3", "10.0.0.1", "10.0.0.2"]);
-        assert_eq!(rotated(&["10.0.0.1", "fd00::1"], 7), ["10.0.0.1", "fd00::1"]);
-        assert!(rotated(&[], 1).is_empty());
-    }
-
-    #[test]
-    fn turns_are_counted_for_each_host() {
-        let lookup = Lookup::default();
-        let (one, other) = (lookup.turn("one"), lookup.turn("other"));
-        assert_eq!(lookup.clone().turn("one"), one + 1);
-        assert_eq!(lookup.turn("other"), other + 1);
-    }
 }

@@ -10,13 +10,14 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use super::dns::Lookup;
+use super::connecting::Watch;
+use super::dns::{Lookup, Peer};
 use super::failures::chain;
 pub use super::failures::transport_error;
 use super::outgoing::Outgoing;
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
-use super::{BadSetting, HttpProblem, Pace, SourceError, pace};
+use super::{BadSetting, Bandwidth, HttpProblem, Pace, SourceError, pace};
 use crate::environment;
 use crate::model::text;
 
@@ -50,6 +51,9 @@ pub struct Http {
     lookup: Lookup,
     pub deadlines: Deadlines,
     pub pace: Arc<Pace>,
+    /// What the bodies of files that are read may take together, and what those that are sent may.
+    pub reads: Option<Arc<Bandwidth>>,
+    pub writes: Option<Arc<Bandwidth>>,
 }
 
 impl Http {
@@ -93,7 +97,25 @@ impl Http {
             lookup: Lookup::default(),
             deadlines,
             pace: Arc::default(),
+            reads: None,
+            writes: None,
         })
+    }
+
+    /// Lets the files that are read take no more than this in a second, and those that are sent as much.
+    pub fn limited_to(self, bytes_per_second: Option<u64>) -> Self {
+        let limit = || bytes_per_second.map(Bandwidth::of).map(Arc::new);
+        Self { reads: limit(), writes: limit(), ..self }
+    }
+
+    /// Where this answer has come from.
+    pub fn peer_of(&self, response: &Response) -> Option<Peer> {
+        response.remote_addr().map(|address| self.lookup.peer(address))
+    }
+
+    /// Whether it is the limit on reads that makes them slow.
+    pub fn is_limited(&self) -> bool {
+        self.reads.as_ref().is_some_and(|reads| reads.is_used_up())
     }
 
     /// A client with a connection pool of its own.
@@ -123,6 +145,7 @@ impl Http {
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
             .dns_resolver(self.lookup.clone())
+            .connector_layer(Watch(self.lookup.clone()))
             .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
     }
 
@@ -163,7 +186,7 @@ impl Http {
         let origin = origin(url);
         self.pace.wait(&origin).await;
         let sent = Arc::new(AtomicU64::new(0));
-        let body = reqwest::Body::wrap(Outgoing::new(body, sent.clone()));
+        let body = reqwest::Body::wrap(Outgoing::new(body, sent.clone(), self.writes.clone()));
         let sending = client.request(method, url.clone()).headers(headers).body(body).send();
         tokio::pin!(sending);
         let patience = self.deadlines.stall + self.deadlines.first_byte;

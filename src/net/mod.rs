@@ -3,7 +3,10 @@
 //!
 //! Imports `environment` and `model`; knows nothing of hubs, buckets or volumes.
 
+mod addresses;
+mod bandwidth;
 pub(crate) mod body;
+mod connecting;
 mod dns;
 pub(crate) mod encoding;
 mod error;
@@ -15,7 +18,9 @@ pub(crate) mod pace;
 mod problem;
 mod proxy;
 
+pub use bandwidth::Bandwidth;
 pub use body::Body;
+pub use dns::Peer;
 pub use error::{Cause, Failures, Problem, SourceError};
 pub use pace::Pace;
 pub use problem::{BadSetting, HttpProblem};

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bandwidth;
 mod budget;
 mod completeness;
 mod durability;

@@ -767,9 +767,9 @@ fn all_addresses_of_a_host_are_connected_to() {
         };
         let seen = fetched("hub.example", "8");
         assert_eq!(seen.len(), 3, "{seen:?}");
-        // Evenly, up to one.
+        // Evenly, up to one; who still waits for a connection to one address is not followed there.
         let (least, most) = (seen.values().min().unwrap(), seen.values().max().unwrap());
-        assert!(most - least <= 1, "{seen:?}");
+        assert!(most - least <= 2, "{seen:?}");
         // One that is dead is passed over.
         let seen = fetched("half.example", "4");
         assert_eq!(seen.keys().collect::<Vec<_>>(), ["127.0.0.1", "127.0.0.2"], "{seen:?}");

@@ -29,13 +29,13 @@ impl Hub {
         let final_url = followed.response.url().clone();
         if final_url.origin() == self.endpoint().origin() {
             let response = self.accepted(followed.response, &Asked::File(&file.path)).await?;
-            return Body::open(response, file, range, self.stall());
+            return Body::open(&self.http, response, file, range);
         }
         if !followed.response.status().is_success() {
             return Err(self.storage_refusal(followed.response, file, None).await);
         }
         self.links.worked(&file.path);
-        Body::open(followed.response, file, range, self.stall())
+        Body::open(&self.http, followed.response, file, range)
     }
 
     /// Reads from the storage directly, by a link that serves all ranges of the file.
@@ -50,7 +50,7 @@ impl Hub {
         let response = self.follow(client, Method::GET, url.clone(), Some(&range)).await?.response;
         if response.status().is_success() {
             self.links.worked(&file.path);
-            return Body::open(response, file, range, self.stall());
+            return Body::open(&self.http, response, file, range);
         }
         Err(self.storage_refusal(response, file, Some(url)).await)
     }

@@ -190,7 +190,7 @@ impl Source for S3 {
         let key = self.pinned().await?.key(file.path.as_str());
         let listed = Stamp::by_etag(file.size, file.validator.clone());
         let response = self.bucket.get(client, &key, &listed, Some(&range)).await?;
-        let body = net::Body::open(response, file, range, self.http.deadlines.stall);
+        let body = net::Body::open(&self.http, response, file, range);
         body.map(Body::from).map_err(|error| match error {
             // Of another size than was listed.
             SourceError::Changed(cause) => SourceError::Stale(cause),

@@ -32,7 +32,7 @@
 //! Log: .requests() .count(method, substring) .body_bytes() .bytes_sent_for(substring)
 //!     .bytes_sent_twice() .clear()
 //! Server::start(|request| Response::json(200, &value))  .url()
-//! Relay::proxy(user) everywhere(port)  .port() .seen()
+//! Relay::proxy(user) everywhere(port) everywhere_at(port, rate_of)  .port() .seen()
 //! script.observed(origin, &log, handler)   puts a script and a log around such a closure
 //! ```
 //!

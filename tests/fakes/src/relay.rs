@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,9 +39,10 @@ impl Relay {
     /// When the machine has no free port.
     pub fn proxy(user: Option<&str>) -> Self {
         let user = user.map(str::to_owned);
-        Self::start(Ipv4Addr::LOCALHOST, move |client, relayed| {
+        let upstream = move |client: &TcpStream, relayed: &mut Relayed| {
             negotiate(client, relayed, user.as_deref())
-        })
+        };
+        Self::start(Ipv4Addr::LOCALHOST, upstream, |_| None)
     }
 
     /// A port at every address of this machine, in front of the one at `127.0.0.1`.
@@ -48,9 +50,20 @@ impl Relay {
     /// # Panics
     /// When the machine has no free port.
     pub fn everywhere(port: u16) -> Self {
-        Self::start(Ipv4Addr::UNSPECIFIED, move |_, _| {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-        })
+        Self::everywhere_at(port, |_| None)
+    }
+
+    /// The same; each connection gets no more bytes per second than `rate_of` the address that it came to.
+    ///
+    /// # Panics
+    /// When the machine has no free port.
+    pub fn everywhere_at(
+        port: u16,
+        rate_of: impl Fn(IpAddr) -> Option<u64> + Send + Sync + 'static,
+    ) -> Self {
+        let upstream =
+            move |_: &TcpStream, _: &mut Relayed| TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        Self::start(Ipv4Addr::UNSPECIFIED, upstream, rate_of)
     }
 
     pub fn port(&self) -> u16 {
@@ -65,21 +78,23 @@ impl Relay {
     fn start(
         address: Ipv4Addr,
         upstream: impl Fn(&TcpStream, &mut Relayed) -> io::Result<TcpStream> + Send + Sync + 'static,
+        rate_of: impl Fn(IpAddr) -> Option<u64> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((address, 0)).expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (list, upstream) = (Arc::clone(&seen), Arc::new(upstream));
+        let (list, how) = (Arc::clone(&seen), Arc::new((upstream, rate_of)));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (list, upstream) = (Arc::clone(&list), Arc::clone(&upstream));
+                let (list, how) = (Arc::clone(&list), Arc::clone(&how));
                 thread::spawn(move || {
                     let came_to = client.local_addr().ok().map(|address| address.ip());
                     let mut relayed = Relayed { came_to, ..Relayed::default() };
+                    let (upstream, rate_of) = &*how;
                     let server = upstream(&client, &mut relayed);
                     list.lock().unwrap_or_else(PoisonError::into_inner).push(relayed);
                     if let Ok(server) = server {
-                        carry(&client, &server);
+                        carry(&client, &server, came_to.and_then(rate_of));
                     }
                 });
             }
@@ -88,16 +103,34 @@ impl Relay {
     }
 }
 
-/// Passes bytes on in both directions until both have ended.
-fn carry(client: &TcpStream, server: &TcpStream) {
-    let pass = |mut from: &TcpStream, mut to: &TcpStream| {
-        let _ = io::copy(&mut from, &mut to);
+/// Passes bytes on in both directions until both have ended, to the client at this rate.
+fn carry(client: &TcpStream, server: &TcpStream, bytes_per_second: Option<u64>) {
+    let pass = |mut from: &TcpStream, mut to: &TcpStream, rate: Option<u64>| {
+        let _ = match rate {
+            Some(rate) => copy_at(rate, from, to),
+            None => io::copy(&mut from, &mut to).map(drop),
+        };
         let _ = to.shutdown(Shutdown::Write);
     };
     thread::scope(|scope| {
-        scope.spawn(|| pass(client, server));
-        pass(server, client);
+        scope.spawn(|| pass(client, server, None));
+        pass(server, client, bytes_per_second);
     });
+}
+
+fn copy_at(bytes_per_second: u64, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    let mut block = vec![0; (bytes_per_second / 20).clamp(1, 64 << 10) as usize];
+    let (started, mut passed) = (Instant::now(), 0);
+    loop {
+        let count = from.read(&mut block)?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all(&block[..count])?;
+        passed += count;
+        let due = Duration::from_secs_f64(passed as f64 / bytes_per_second as f64);
+        thread::sleep(due.saturating_sub(started.elapsed()));
+    }
 }
 
 fn negotiate(
