@@ -10,10 +10,11 @@ use super::listed::ModelsArgs;
 use super::rate::parse_min_rate;
 use super::sources::SourceArgs;
 use crate::Error;
+use crate::cgroup;
 use crate::engine::{self, DirectIo, Share};
 use crate::model::hf_cache::Layout;
 use crate::model::{Keep, text};
-use crate::{cgroup, process};
+use crate::process;
 
 /// What becomes of a whole copy that cannot be brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
