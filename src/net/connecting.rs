@@ -1,4 +1,4 @@
-//! Watches connections while they are made, and tells the lookup which addresses did not answer.
+//! Watches connections while they are made, and remembers which addresses did not answer.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use tower::{Layer, Service};
 
 use super::addresses::failed;
-use super::dns::Lookup;
+use super::peers::Peers;
 
 /// Where no connection is made within this time, the next ones go elsewhere. The one that waits goes on to the
 /// next address only when its part of the time for all is over.
@@ -23,7 +23,7 @@ tokio::task_local! {
 
 /// One connection, and the addresses that it may use.
 struct Connecting {
-    lookup: Lookup,
+    peers: Peers,
     addresses: OnceLock<Vec<IpAddr>>,
 }
 
@@ -36,13 +36,13 @@ pub fn may_use(addresses: impl Iterator<Item = IpAddr>) {
 impl Connecting {
     fn is_slow(&self) {
         if let [first, _, ..] = self.addresses() {
-            self.lookup.avoid(*first);
+            self.peers.avoid(*first);
         }
     }
 
     fn is_made_to(&self, address: IpAddr) {
         for address in failed(self.addresses(), address) {
-            self.lookup.avoid(address);
+            self.peers.avoid(address);
         }
     }
 
@@ -54,26 +54,26 @@ impl Connecting {
 impl Drop for Connecting {
     fn drop(&mut self) {
         if let Some(first) = self.addresses().first() {
-            self.lookup.settled(*first);
+            self.peers.settled(*first);
         }
     }
 }
 
 /// Puts a watch on all connections of a client.
 #[derive(Clone)]
-pub struct Watch(pub Lookup);
+pub struct Watch(pub Peers);
 
 #[derive(Clone)]
 pub struct Watched<S> {
     connector: S,
-    lookup: Lookup,
+    peers: Peers,
 }
 
 impl<S> Layer<S> for Watch {
     type Service = Watched<S>;
 
     fn layer(&self, connector: S) -> Watched<S> {
-        Watched { connector, lookup: self.0.clone() }
+        Watched { connector, peers: self.0.clone() }
     }
 }
 
@@ -94,7 +94,7 @@ where
 
     fn call(&mut self, to: T) -> Self::Future {
         let addresses = OnceLock::new();
-        let watched = Arc::new(Connecting { lookup: self.lookup.clone(), addresses });
+        let watched = Arc::new(Connecting { peers: self.peers.clone(), addresses });
         let connecting = CONNECTING.scope(watched.clone(), self.connector.call(to));
         Box::pin(async move {
             tokio::pin!(connecting);

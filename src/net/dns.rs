@@ -4,70 +4,20 @@
 //! A host with several addresses is connected to at each of them in turn. Who connects takes the
 //! first address that answers, and the resolver of the system gives everybody the same order.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::addresses::Addresses;
 use super::connecting;
+use super::peers::Peers;
 
-/// Clones share what is known of addresses.
 #[derive(Clone, Debug)]
-pub struct Lookup {
-    started: Instant,
-    known: Arc<Mutex<Addresses>>,
-}
-
-/// The address that something has come from.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    lookup: Lookup,
-    address: IpAddr,
-}
-
-impl Default for Lookup {
-    fn default() -> Self {
-        Self { started: Instant::now(), known: Arc::default() }
-    }
-}
-
-impl Lookup {
-    pub fn peer(&self, address: SocketAddr) -> Peer {
-        Peer { lookup: self.clone(), address: address.ip() }
-    }
-
-    /// Connects elsewhere for a while, if there is another address.
-    pub fn avoid(&self, address: IpAddr) {
-        self.known().avoid(self.started.elapsed(), address);
-    }
-
-    /// Nobody is just connecting to this address, which came first.
-    pub fn settled(&self, first: IpAddr) {
-        self.known().settled(first);
-    }
-
-    fn order(&self, host: &str, addresses: &mut [SocketAddr]) {
-        self.known().order(self.started.elapsed(), host, addresses);
-        connecting::may_use(addresses.iter().map(SocketAddr::ip));
-    }
-
-    fn known(&self) -> MutexGuard<'_, Addresses> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Peer {
-    /// It is slow or silent: new connections go elsewhere for a while.
-    pub fn avoid(&self) {
-        self.lookup.avoid(self.address);
-    }
-}
+pub struct Lookup(pub Peers);
 
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
-        let lookup = self.clone();
+        let Self(peers) = self.clone();
         Box::pin(async move {
             let host: Arc<str> = name.as_str().into();
             let (tell, told) = tokio::sync::oneshot::channel();
@@ -81,7 +31,8 @@ impl Resolve for Lookup {
                 Err(_) => addresses(&host),
             };
             let mut found = found?;
-            lookup.order(&host, &mut found);
+            peers.order(&host, &mut found);
+            connecting::may_use(found.iter().map(SocketAddr::ip));
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }

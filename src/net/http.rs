@@ -11,10 +11,11 @@ use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::connecting::Watch;
-use super::dns::{Lookup, Peer};
+use super::dns::Lookup;
 use super::failures::chain;
 pub use super::failures::transport_error;
 use super::outgoing::Outgoing;
+use super::peers::{Peer, Peers};
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
 use super::{BadSetting, Bandwidth, HttpProblem, Pace, SourceError, pace};
@@ -48,7 +49,7 @@ impl Default for Deadlines {
 pub struct Http {
     tls: Arc<rustls::ClientConfig>,
     proxies: Proxies,
-    lookup: Lookup,
+    peers: Peers,
     pub deadlines: Deadlines,
     pub pace: Arc<Pace>,
     /// What the bodies of files that are read may take together, and what those that are sent may.
@@ -94,7 +95,7 @@ impl Http {
         Ok(Self {
             tls: Arc::new(tls),
             proxies: Proxies::from_environment()?,
-            lookup: Lookup::default(),
+            peers: Peers::default(),
             deadlines,
             pace: Arc::default(),
             reads: None,
@@ -110,7 +111,7 @@ impl Http {
 
     /// Where this answer has come from.
     pub fn peer_of(&self, response: &Response) -> Option<Peer> {
-        response.remote_addr().map(|address| self.lookup.peer(address))
+        response.remote_addr().map(|address| self.peers.peer(address))
     }
 
     /// Whether it is the limit on reads that makes them slow.
@@ -144,8 +145,8 @@ impl Http {
             .connect_timeout(self.deadlines.connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
-            .dns_resolver(self.lookup.clone())
-            .connector_layer(Watch(self.lookup.clone()))
+            .dns_resolver(Lookup(self.peers.clone()))
+            .connector_layer(Watch(self.peers.clone()))
             .user_agent(concat!("weightlift/", env!("CARGO_PKG_VERSION")))
     }
 

@@ -15,12 +15,13 @@ pub mod http;
 mod no_proxy;
 mod outgoing;
 pub(crate) mod pace;
+mod peers;
 mod problem;
 mod proxy;
 
 pub use bandwidth::Bandwidth;
 pub use body::Body;
-pub use dns::Peer;
 pub use error::{Cause, Failures, Problem, SourceError};
 pub use pace::Pace;
+pub use peers::Peer;
 pub use problem::{BadSetting, HttpProblem};
