@@ -118,20 +118,22 @@ fn writer(criterion: &mut Criterion) {
 
 /// All chunks of a transfer, given to eight workers that come back in turn.
 fn chunk_queue(criterion: &mut Criterion) {
-    const WORKERS: usize = 8;
     const CHUNK_SIZE: u64 = 64 * MIB;
     let mut group = criterion.benchmark_group("chunk queue");
-    for (name, files, size) in [
-        ("100 files of 1 GiB", 100, GIB),
-        ("1 file of 100 GiB", 1, 100 * GIB),
-        ("100,000 files of 1 MiB", 100_000, MIB),
+    for (name, workers, files, size) in [
+        ("100 files of 1 GiB", 8, 100, GIB),
+        ("1 file of 100 GiB", 8, 1, 100 * GIB),
+        ("100,000 files of 1 MiB", 8, 100_000, MIB),
+        ("100 files of 1 GiB, 64 workers", 64, 100, GIB),
+        ("1 file of 100 GiB, 64 workers", 64, 1, 100 * GIB),
+        ("100,000 files of 1 MiB, 64 workers", 64, 100_000, MIB),
     ] {
         let files = (0..files).map(|n| remote_file(&format!("{n:05}.safetensors"), size));
         let plan = Plan::new(files.collect(), |_| Vec::new());
         let limits = Limits {
             chunk_size: CHUNK_SIZE,
-            workers: WORKERS,
-            at_first: WORKERS,
+            workers,
+            at_first: workers,
             open_files: 128,
             hashers: 1,
             small_bytes: 8 * MIB,

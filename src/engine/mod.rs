@@ -177,7 +177,7 @@ fn limits(plan: &Plan, options: &Options, stall: Duration, files: usize) -> Limi
     Limits {
         chunk_size: options.chunk_size,
         workers: (chunks.min(workers as u64) as usize).max(1),
-        at_first: options.share.of(options.most_connections()),
+        at_first: options.at_first(cores, files).min(options.share.of(options.most_connections())),
         open_files,
         hashers: hashers.min(files),
         small_bytes: written::SMALL_BYTES,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::direct::DirectIo;
 use super::retry::RetryPolicy;
+use super::schedule::concurrency;
 use super::share::Share;
 
 /// What a connection needs of the memory that the container may use: its thread, its buffers, and what the kernel
-/// holds of what has come. Measured (docs/performance.md): 0.25 MiB of it are the process's own over TLS.
+/// holds of what has come. Measured (docs/performance.md): 0.3 MiB of it are the process's own, 0.4 over TLS.
 const BYTES_OF_A_CONNECTION: u64 = 1 << 20;
 /// So much of the memory is for something else: the process without connections, the page cache.
 const PART_FOR_CONNECTIONS: u64 = 2;
@@ -74,6 +75,14 @@ impl Options {
                 .unwrap_or(usize::MAX)
         });
         self.connections.min(fit.max(LEAST_CONNECTIONS))
+    }
+
+    /// How many connections there are until it is known what they bring. Where there is hardly more than one
+    /// processor, a file is hashed at the least cost if it is one stream: more connections have to show first that
+    /// the network is what it waits for.
+    pub(super) fn at_first(&self, cores: usize, files: usize) -> usize {
+        let is_narrow = self.processors(cores) < 2.0 && files < concurrency::FIRST;
+        if is_narrow { 1 } else { concurrency::FIRST }
     }
 
     /// Processors that there are for this process, `cores` of the machine at most.
@@ -149,6 +158,17 @@ mod tests {
         ] {
             assert_eq!(of(memory, asked).most_connections(), most, "{memory:?} {asked}");
             assert_eq!(of(memory, asked).shares(64).workers, most, "{memory:?} {asked}");
+        }
+        let quota = |limit| Options { processor_limit: limit, ..options(4_096, 64) };
+        for (limit, cores, files, first) in [
+            (None, 2, 1, 4),
+            (None, 1, 1, 1),
+            (None, 1, 4, 4),
+            (Some(1.0), 64, 1, 1),
+            (Some(0.5), 64, 3, 1),
+            (Some(2.0), 64, 1, 4),
+        ] {
+            assert_eq!(quota(limit).at_first(cores, files), first, "{limit:?} {cores} {files}");
         }
         let plenty = Shares { workers: 16, open_files: MAX_OPEN_FILES, hashers: 16 };
         assert_eq!(options(4_096, 16).shares(64), plenty);

@@ -62,9 +62,10 @@ fn mean(rates: &[f64]) -> f64 {
 }
 
 impl Concurrency {
-    pub fn new(most: usize) -> Self {
+    /// Begins with `first` of at most `most`.
+    pub fn new(first: usize, most: usize) -> Self {
         Self {
-            now: FIRST.min(most),
+            now: first.clamp(1, most.max(1)),
             most,
             step: None,
             taken_back: None,
@@ -171,7 +172,7 @@ impl Concurrency {
 
     fn shrink(&mut self, needed: usize) {
         if (needed as f64) < self.now as f64 * FEWER {
-            self.now = needed.max(FIRST.min(self.most));
+            self.now = needed.clamp(1, self.most);
             self.wait = self.wait.max(self.rest);
         }
     }
@@ -184,7 +185,7 @@ mod tests {
     /// Where it is after `ticks` with a server that gives `each` bytes per second to a connection
     /// and `all` to all of them.
     fn after(ticks: usize, most: usize, each: f64, all: f64, cpu: f64) -> usize {
-        let mut concurrency = Concurrency::new(most);
+        let mut concurrency = Concurrency::new(FIRST, most);
         (0..ticks)
             .fold(concurrency.now, |now, _| concurrency.steer((now as f64 * each).min(all), cpu))
     }
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn connections_that_take_seconds_to_be_made_are_waited_for() {
-        let mut concurrency = Concurrency::new(16);
+        let mut concurrency = Concurrency::new(FIRST, 16);
         // What each of the last ticks had; a connection delivers after three seconds.
         let mut had = vec![concurrency.now; 13];
         for tick in 0..30 {
@@ -219,7 +220,7 @@ mod tests {
     /// Lets `ticks` pass with connections that bring `each` after so many ticks, and a link that carries `all`.
     /// Returns how many there were at each tick.
     fn over_time(ticks: usize, most: usize, slow_start: usize, each: f64, all: f64) -> Vec<usize> {
-        let mut concurrency = Concurrency::new(most);
+        let mut concurrency = Concurrency::new(FIRST, most);
         let mut had = vec![0; slow_start];
         for tick in 0..ticks {
             had.push(concurrency.now);
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_step_that_was_too_large_is_made_smaller_and_that_is_regretted_if_it_costs() {
-        let mut concurrency = Concurrency::new(64);
+        let mut concurrency = Concurrency::new(FIRST, 64);
         let mut steer = |each: f64, all: f64| {
             let rate = (concurrency.now as f64 * each).min(all);
             concurrency.steer(rate, 0.1)
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_step_is_taken_again_at_once_when_the_rate_falls_without_it() {
-        let mut concurrency = Concurrency::new(16);
+        let mut concurrency = Concurrency::new(FIRST, 16);
         let mut now = concurrency.now;
         let mut ticks = 0;
         // Each connection alone is fast at first: four fill the link.
@@ -304,7 +305,7 @@ mod tests {
     #[test]
     fn a_pause_and_busy_processors_are_no_reason_for_more() {
         for (each, cpu) in [(0.0, 0.1), (10e6, 0.9)] {
-            let mut concurrency = Concurrency::new(16);
+            let mut concurrency = Concurrency::new(FIRST, 16);
             let mut steer = |each: f64, cpu| {
                 let rate = (concurrency.now as f64 * each).min(160e6);
                 concurrency.steer(rate, cpu)
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_link_that_becomes_faster_is_tried_again() {
-        let mut concurrency = Concurrency::new(32);
+        let mut concurrency = Concurrency::new(FIRST, 32);
         let mut now = concurrency.now;
         for _ in 0..PATIENCE + 10 {
             now = concurrency.steer((now as f64 * 40e6).min(160e6), 0.1);

@@ -10,7 +10,7 @@ pub struct Limits {
     pub chunk_size: u64,
     /// The most workers.
     pub workers: usize,
-    /// So many of them may fetch until a tick says otherwise.
+    /// So many of them fetch until a tick says otherwise.
     pub at_first: usize,
     /// Files that may be open for writing at the same time.
     pub open_files: usize,

@@ -91,8 +91,8 @@ impl Schedule {
     /// Of the files of `plan` only those that are `wanted` are fetched and finished.
     pub fn new(plan: &Plan, wanted: impl Fn(usize) -> bool, limits: Limits) -> Self {
         let most = limits.workers.max(1);
-        let concurrency = Concurrency::new(most);
-        let first = concurrency.now().min(limits.at_first.max(1));
+        let concurrency = Concurrency::new(limits.at_first, most);
+        let first = concurrency.now();
         let mut workers = vec![Worker::default(); most];
         workers[..first].iter_mut().for_each(|worker| worker.doing = Doing::Starting);
         Self {
