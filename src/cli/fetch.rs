@@ -300,3 +300,37 @@ fn parse_chunk_size(text: &str) -> Result<u64, String> {
         _ => Err("use 1MiB to 1GiB".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn args(arguments: &[&str]) -> Box<FetchArgs> {
+        let cli = Cli::try_parse_from([&["weightlift", "fetch", "hf://org/x"], arguments].concat());
+        let Command::Fetch(args) = cli.expect("parses").command else { panic!("is fetch") };
+        args
+    }
+
+    #[test]
+    fn who_waits_for_another_fetcher_counts_on_no_more_than_its_own_bandwidth() {
+        for (arguments, expected) in [
+            (&[][..], 256 << 10),
+            (&["--bandwidth", "1MB"], 256 << 10),
+            (&["--bandwidth", "64KiB"], 64 << 10),
+            (&["--bandwidth", "1MB", "--takeover-rate", "2MB"], 1_000_000),
+            (&["--bandwidth", "1MB", "--takeover-rate", "0"], 0),
+        ] {
+            assert_eq!(args(arguments).takeover_rate(), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_least_rate_may_be_as_much_as_the_bandwidth_and_no_more() {
+        let check = |least| args(&["--bandwidth", "8Mbit", "--min-rate", least]).check_rates();
+        assert!(check("1MB").is_ok());
+        assert_eq!(check("1000001B").expect_err("is more").class().exit_code(), 2);
+    }
+}

@@ -30,10 +30,20 @@ struct Connecting {
 /// These addresses, in this order, are for the connection that is being made.
 pub fn may_use(addresses: impl Iterator<Item = IpAddr>) {
     // A connection that nobody watches has only itself to look after.
-    let _ = CONNECTING.try_with(|connecting| connecting.addresses.set(addresses.collect()));
+    let _ = CONNECTING.try_with(|connecting| connecting.may_use(addresses.collect()));
 }
 
 impl Connecting {
+    fn may_use(&self, addresses: Vec<IpAddr>) {
+        let first = addresses.first().copied();
+        // On the way through a proxy there may be a second lookup, of a name that the proxy is asked for.
+        if self.addresses.set(addresses).is_ok()
+            && let Some(first) = first
+        {
+            self.peers.begun(first);
+        }
+    }
+
     fn is_slow(&self) {
         if let [first, _, ..] = self.addresses() {
             self.peers.avoid(*first);

@@ -36,6 +36,11 @@ impl Peers {
         self.known().order(self.started.elapsed(), host, addresses);
     }
 
+    /// A connection is being made for which this address came `first`, until it is `settled`.
+    pub fn begun(&self, first: IpAddr) {
+        self.known().begun(first);
+    }
+
     /// The connection for which this address came first is made, or given up.
     pub fn settled(&self, first: IpAddr) {
         self.known().settled(first);

@@ -163,6 +163,19 @@ fn a_mirror_reads_and_sends_with_the_bandwidth_each() {
 }
 
 #[test]
+fn what_pin_reads_for_a_digest_is_limited() {
+    // Not in LFS, so that the Hub publishes no SHA-256 of it.
+    let tree = Tree::new().with("tokenizer.json", "x".repeat(3_000_000));
+    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::in_memory());
+    let mut command = weightlift();
+    command.args(["pin", "hf://org/tiny", "--bandwidth", "1MB", "--locked"]);
+    command.arg(volume.path("models.lock")).env("HF_ENDPOINT", hub.url());
+    let started = Instant::now();
+    command.run().assert_success();
+    assert_takes("pin", started.elapsed(), 3_000_000, 1_000_000);
+}
+
+#[test]
 fn a_file_of_this_machine_is_not_limited() {
     let tree = of_one(64 * MIB, 6);
     let (hub, volume) = (FakeHub::serving(REPO, tree.clone()), Volume::in_memory());
