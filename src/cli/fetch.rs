@@ -132,8 +132,8 @@ pub struct FetchArgs {
           value_parser = parse_chunk_size)]
     pub chunk_size: u64,
 
-    /// Write large files past the page cache: `auto` where the kernel is seen to hold writers back and a
-    /// trial is at least twice as fast, because the server has to read the model from the disk then
+    /// Write large files past the page cache: `auto` on ext4 and xfs, where the kernel is seen to hold writers
+    /// back and a trial is at least twice as fast, because the server has to read the model from the disk then
     #[arg(long, env = "WEIGHTLIFT_DIRECT_IO", value_enum, value_name = "WHEN", default_value_t = When::Auto)]
     pub direct_io: When,
 

@@ -55,11 +55,12 @@ enum State {
 }
 
 impl Trial {
-    pub fn new(mode: DirectIo) -> Self {
+    /// Where the files are not on a disk of this node, nothing is tried: somebody in between may keep copies.
+    pub fn new(mode: DirectIo, is_on_disk: bool) -> Self {
         Self(Mutex::new(match mode {
-            DirectIo::Auto => State::Watching,
+            DirectIo::Auto if is_on_disk => State::Watching,
             DirectIo::On => State::Decided(Way::Direct),
-            DirectIo::Off => State::Decided(Way::Cached),
+            DirectIo::Auto | DirectIo::Off => State::Decided(Way::Cached),
         }))
     }
 
@@ -192,20 +193,22 @@ mod tests {
 
     #[test]
     fn nothing_is_tried_as_long_as_nobody_is_held_back_or_the_user_has_decided() {
-        let trial = Trial::new(DirectIo::Auto);
+        let trial = Trial::new(DirectIo::Auto, true);
         assert!((0..1_000).all(|n| trial.look(n % 4, Way::Cached, FAST) == Way::Cached));
-        let (on, off) = (Trial::new(DirectIo::On), Trial::new(DirectIo::Off));
+        let (on, off) = (Trial::new(DirectIo::On, false), Trial::new(DirectIo::Off, true));
         assert_eq!(
             (on.begin(), off.begin(), trial.begin()),
             (Way::Direct, Way::Cached, Way::Cached)
         );
+        let elsewhere = Trial::new(DirectIo::Auto, false);
+        assert_eq!(elsewhere.look(0, Way::Cached, SLOW), Way::Cached);
         assert_eq!(on.look(0, Way::Direct, SLOW), Way::Direct);
         assert_eq!(off.look(0, Way::Cached, SLOW), Way::Cached);
     }
 
     #[test]
     fn who_is_held_back_tries_alone_and_all_follow_if_it_is_twice_as_fast() {
-        let trial = Trial::new(DirectIo::Auto);
+        let trial = Trial::new(DirectIo::Auto, true);
         assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Direct);
         assert_eq!(trial.look(2, Way::Cached, SLOW), Way::Cached);
         assert_eq!((trial.begin(), trial.look(1, Way::Direct, FASTER)), (Way::Cached, Way::Direct));
@@ -214,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_is_not_twice_as_fast_is_tried_again_later_only() {
-        let trial = Trial::new(DirectIo::Auto);
+        let trial = Trial::new(DirectIo::Auto, true);
         assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Direct);
         assert_eq!(trial.look(1, Way::Direct, SLOW / 2 + FAST), Way::Cached);
         let rest = (0..).take_while(|_| trial.look(1, Way::Cached, SLOW) == Way::Cached).count();
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_chunk_that_ends_leaves_its_trial_to_others() {
-        let trial = Trial::new(DirectIo::Auto);
+        let trial = Trial::new(DirectIo::Auto, true);
         assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Direct);
         trial.end(2);
         assert_eq!(trial.look(2, Way::Cached, SLOW), Way::Cached);

@@ -96,6 +96,11 @@ pub fn syncs_as_a_whole(dir: &Dir) -> bool {
     is_one_of(dir, &[EXT, XFS, BTRFS, TMPFS]) && kernel() >= Some(SYNCFS_REPORTS_SINCE)
 }
 
+/// Whether writes past the page cache go to a disk of this node, with nobody in between who keeps copies.
+pub fn is_on_disk(dir: &Dir) -> bool {
+    is_one_of(dir, &[EXT, XFS])
+}
+
 fn is_one_of(dir: &Dir, kinds: &[u64]) -> bool {
     fstatfs(dir).is_ok_and(|stat| kinds.contains(&(stat.f_type as u64)))
 }

@@ -156,6 +156,11 @@ impl Staging {
         Ok(space::check(&self.dir, bytes, plan.inodes().saturating_sub(existing))?)
     }
 
+    /// Whether writes past the page cache are worth a trial here.
+    pub fn is_on_disk(&self) -> bool {
+        filesystem::is_on_disk(&self.tree)
+    }
+
     /// Bytes that are free on the volume now.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
         Ok(space::free_bytes(&self.dir)?)

@@ -64,6 +64,25 @@ fn sixty_four_connections_over_tls_need_less_than_64_mib() {
     }
 }
 
+/// Each read costs a few calls, and nobody waits for another: a lock that all share would show as calls to `futex`.
+#[test]
+fn a_read_costs_the_same_beside_sixty_three_others() {
+    if !has("strace") {
+        return;
+    }
+    let (bytes, blocks_per_mib) = (192 * MIB, (MIB as f64) / 75_000.0);
+    let hub = capped(bytes, 1_500_000, false);
+    let calls = Calls::of(&fetch(&hub, &Volume::new(), &["hf://org/tiny"]));
+    let per_mib = |names: &[&str]| calls.count(names) as f64 / (bytes / MIB) as f64;
+    let (all, locks) = (calls.total() as f64 / (bytes / MIB) as f64, per_mib(&["futex"]));
+    let most = hub.most_transfers_at_once();
+    eprintln!(
+        "{most} at once, {blocks_per_mib:.0} reads: {all:.1} calls a MiB, {locks:.2} to futex"
+    );
+    assert!(most >= 60, "{most}");
+    assert!(all <= 120.0 && locks <= 6.0, "{all:.1} calls a MiB, {locks:.2} to futex");
+}
+
 #[test]
 fn a_transfer_that_uses_all_processors_that_it_may_says_so_once() {
     let Some(group) = ProcessorGroup::limited_to(0.1) else { return };
