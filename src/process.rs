@@ -22,6 +22,15 @@ pub fn settle() {
     }
 }
 
+/// Bytes of memory that the process has; 0 where `/proc` does not say.
+pub fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    kib.unwrap_or(0) << 10
+}
+
 /// How many more files and sockets can be opened.
 pub fn free_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(ENOUGH_DESCRIPTORS);

@@ -280,6 +280,7 @@ impl FetchArgs {
             retry: self.source.retry(),
             descriptors: process::free_descriptors() / lanes,
             memory_limit: limits.memory,
+            memory_used: process::resident_bytes(),
             processor_limit: limits.processors,
             direct_io: self.direct_io.into(),
             require_digests: self.require_digests,

@@ -10,7 +10,7 @@ use super::share::Share;
 /// What a connection needs of the memory that the container may use: its thread, its buffers, and what the kernel
 /// holds of what has come. Measured (docs/performance.md): 0.3 MiB of it are the process's own, 0.4 over TLS.
 const BYTES_OF_A_CONNECTION: u64 = 1 << 20;
-/// So much of the memory is for something else: the process without connections, the page cache.
+/// So much of the memory that is left is for them; the rest is for what grows meanwhile, and the page cache.
 const PART_FOR_CONNECTIONS: u64 = 2;
 /// Fewer than this are not worth what they save.
 const LEAST_CONNECTIONS: usize = 4;
@@ -54,6 +54,8 @@ pub struct Options {
     /// Bytes of memory and processors that the container may use, if that has a limit.
     pub memory_limit: Option<u64>,
     pub processor_limit: Option<f64>,
+    /// Bytes of memory that the process has already: a listing of a hundred thousand files needs some.
+    pub memory_used: u64,
     pub direct_io: DirectIo,
     /// Each file must be what its source published, whatever sort of digest that is.
     pub require_digests: bool,
@@ -71,7 +73,8 @@ impl Options {
     /// As many connections as may be and fit into the memory.
     pub(super) fn most_connections(&self) -> usize {
         let fit = self.memory_limit.map_or(usize::MAX, |bytes| {
-            usize::try_from(bytes / PART_FOR_CONNECTIONS / BYTES_OF_A_CONNECTION)
+            let left = bytes.saturating_sub(self.memory_used);
+            usize::try_from(left / PART_FOR_CONNECTIONS / BYTES_OF_A_CONNECTION)
                 .unwrap_or(usize::MAX)
         });
         self.connections.min(fit.max(LEAST_CONNECTIONS))
@@ -124,6 +127,7 @@ mod tests {
             min_rate: None,
             descriptors,
             memory_limit: None,
+            memory_used: 8 << 20,
             processor_limit: None,
             direct_io: DirectIo::Off,
             require_digests: false,
@@ -148,8 +152,8 @@ mod tests {
         for (memory, asked, most) in [
             (None, 64, 64),
             (mib(1_024), 64, 64),
-            (mib(128), 64, 64),
-            (mib(64), 64, 32),
+            (mib(136), 64, 64),
+            (mib(64), 64, 28),
             (mib(64), 16, 16),
             (mib(4), 64, 4),
             (mib(4), 2, 2),

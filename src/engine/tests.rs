@@ -64,6 +64,7 @@ fn a_wait_without_an_end_ends_the_transfer_and_names_all_who_wait() {
         },
         min_rate: None,
         memory_limit: None,
+        memory_used: 0,
         processor_limit: None,
         direct_io: super::DirectIo::default(),
         descriptors: 1_000,
