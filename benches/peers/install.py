@@ -41,7 +41,7 @@ class Installer:
         if self.own_built:
             return
         self.cargo(HERE / "floor", "--locked")
-        for name in ("floor", "measured", "slowlink"):
+        for name in ("floor", "measured", "relay", "slowlink"):
             self.keep(name)
         self.own_built = True
 
