@@ -100,4 +100,7 @@ class Installer:
         found = [path for pattern in (f"*/release/{program}", f"release/{program}")
                  for path in (self.cache / "target").glob(pattern)]
         newest = max(found, key=lambda path: path.stat().st_mtime)
-        shutil.copy2(newest, self.tools / program)
+        # Another run may be using the one that is there.
+        unfinished = self.tools / f"{program}.new"
+        shutil.copy2(newest, unfinished)
+        unfinished.rename(self.tools / program)
