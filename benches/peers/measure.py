@@ -15,6 +15,7 @@ from edges import Relay
 from servers import LOOPBACK
 from surroundings import Limits, Link, Shape
 from workloads import Workload
+from xet import large_files
 
 HERE = Path(__file__).resolve().parent
 
@@ -65,7 +66,8 @@ class Lab:
         command = contender.warm if workload.warm else contender.command
         sample = self.measure(workload, command, filled, place, number)
         if sample["exit"] == 0:
-            sample["failed"] = wrong(filled["dest"], data) or bypassed(workload, contender, sample)
+            sample["failed"] = (wrong(filled["dest"], data)
+                                or bypassed(workload, contender, data, sample))
             sample |= derived(workload, data, sample)
         if calm and "failed" not in calm:
             sample["calm_wall"] = calm["wall"]
@@ -126,7 +128,8 @@ class Lab:
         edges = relay.close() if relay else []
         traffic = self.servers.traffic_since(mark)
         sample = json.loads(result.read_text()) if result.exists() else {"exit": 127}
-        sample |= {"requests": traffic.requests, "sent": traffic.sent.total(), "refused": traffic.errors}
+        sample |= {"requests": traffic.requests, "sent": traffic.sent.total(),
+                   "refused": traffic.errors}
         if relay:
             # nginx counts what it gave to the relay, of which some was not wanted any more.
             sample |= {"edges": edges, "sent": sum(it["bytes"] for it in edges)}
@@ -171,9 +174,10 @@ def derived(workload: Workload, data: Data, sample: dict) -> dict:
     return found
 
 
-def bypassed(workload: Workload, contender: Contender, sample: dict) -> str:
+def bypassed(workload: Workload, contender: Contender, data: Data, sample: dict) -> str:
     """Without what the Hub has to say of Xet, its client quietly takes the plain way."""
-    if contender.uses_xet and not workload.warm and not sample["sent_by_store"]:
+    wanted = contender.uses_xet and large_files(data) and not workload.warm
+    if wanted and not sample["sent_by_store"]:
         return "nothing came from the Xet store"
     return ""
 

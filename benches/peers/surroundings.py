@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,18 @@ class Limits:
                  if self.memory]
         told = {"cgroup_peak": int(it.read_text()) for it in peaks if it.exists()}
         for folder in self.folders:
-            folder.rmdir()
+            removed(folder)
         return told
+
+
+def removed(folder: Path) -> None:
+    """A process that was killed is in its group for a little longer."""
+    for _ in range(500):
+        try:
+            return folder.rmdir()
+        except OSError:
+            time.sleep(0.02)
+    folder.rmdir()
 
 
 PERIOD = 100_000

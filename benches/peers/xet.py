@@ -31,7 +31,7 @@ class Store:
         found = {}
         for data in self.data:
             listed = self.folder / f"{data.spec.key}.json"
-            paths = [path for path in data.sums if path.endswith(".safetensors")]
+            paths = large_files(data)
             if paths and not listed.exists():
                 say(f"upload to the Xet store: {data.spec.key}")
                 words = [self.python, HERE / "upload_xet.py", f"http://127.0.0.1:{port}", listed]
@@ -44,6 +44,11 @@ class Store:
                 told = json.loads(listed.read_text())
                 found |= {f"{data.spec.repo}/{path}": told[path] for path in paths}
         return found
+
+
+def large_files(data: Data) -> list[str]:
+    """What a Hub keeps in Xet; small files are in the repository itself."""
+    return [path for path in data.sums if path.endswith(".safetensors")]
 
 
 def hash_map(hashes: dict[str, str]) -> str:

@@ -55,6 +55,9 @@ fn main() {
     });
     let (status, usage) = wait(pid);
     let wall = since.elapsed();
+    // What a killed program leaves behind would be there in the next run.
+    // SAFETY: the group is the child's own.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
     let first_read = if read_dir == "-" { String::new() } else { first_read(read_dir.as_ref()) };
     let since = Instant::now();
     // A command that failed may not have made the directory.
