@@ -6,6 +6,7 @@ import re
 import shutil
 import statistics
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +19,17 @@ HEAD = ("contender", "verifies", "ok", "wall s (min–max)", "wall+sync s", "× 
 
 @dataclass(frozen=True)
 class Column:
-    """A median of one number of the samples; empty where a sample lacks it."""
+    """A median of one number of the samples, or what `of` makes of them; empty where all lack it."""
 
     title: str
     key: str
     form: str = "{:.2f}"
     unit: float = 1
+    of: Callable = statistics.median
 
     def cell(self, ok: list[dict]) -> str:
         values = [it[self.key] for it in ok if it.get(self.key) is not None]
-        return self.form.format(statistics.median(values) / self.unit) if values else ""
+        return self.form.format(self.of(values) / self.unit) if values else ""
 
 
 def columns(workload: Workload) -> list[Column]:
@@ -42,7 +44,7 @@ def columns(workload: Workload) -> list[Column]:
     if workload.calm:
         found += [Column("wall s without stalls", "calm_wall"),
                   Column("connections", "fast_connections", "{:g}"),
-                  Column("of which stalled", "fast_stalled", "{:g}")]
+                  Column("stalled, of all rounds", "fast_stalled", "{:g}", of=sum)]
     if workload.read:
         found += [Column("in memory %", "cached", "{:.0f}", 0.01), Column("first read s", "read"),
                   Column("wall + first read s", "wall_and_read")]
