@@ -41,7 +41,7 @@ class Installer:
         if self.own_built:
             return
         self.cargo(HERE / "floor", "--locked")
-        for name in ("floor", "measured", "slowlink"):
+        for name in ("floor", "measured", "relay", "slowlink"):
             self.keep(name)
         self.own_built = True
 
@@ -100,4 +100,7 @@ class Installer:
         found = [path for pattern in (f"*/release/{program}", f"release/{program}")
                  for path in (self.cache / "target").glob(pattern)]
         newest = max(found, key=lambda path: path.stat().st_mtime)
-        shutil.copy2(newest, self.tools / program)
+        # Another run may be using the one that is there.
+        unfinished = self.tools / f"{program}.new"
+        shutil.copy2(newest, unfinished)
+        unfinished.rename(self.tools / program)

@@ -6,12 +6,51 @@ import re
 import shutil
 import statistics
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from data import GIB, MIB
+from workloads import Workload
 
 HEAD = ("contender", "verifies", "ok", "wall s (min–max)", "wall+sync s", "× weightlift",
         "CPU s", "CPU s/GiB", "peak RSS MiB", "requests", "MiB sent")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A median of one number of the samples, or what `of` makes of them; empty where all lack it."""
+
+    title: str
+    key: str
+    form: str = "{:.2f}"
+    unit: float = 1
+    of: Callable = statistics.median
+
+    def cell(self, ok: list[dict]) -> str:
+        values = [it[self.key] for it in ok if it.get(self.key) is not None]
+        return self.form.format(self.of(values) / self.unit) if values else ""
+
+
+def columns(workload: Workload) -> list[Column]:
+    """What a workload is about, beside what all have."""
+    found = []
+    if workload.link:
+        found += [Column("× link", "of_link")]
+    if workload.edges and len(workload.edges.rates) > 1:
+        for name in ("slow", "fast"):
+            found += [Column(f"{name} connections", f"{name}_connections", "{:g}"),
+                      Column(f"{name} MiB", f"{name}_bytes", "{:.0f}", MIB)]
+    if workload.calm:
+        found += [Column("wall s without stalls", "calm_wall"),
+                  Column("connections", "fast_connections", "{:g}"),
+                  Column("stalled, of all rounds", "fast_stalled", "{:g}", of=sum)]
+    if workload.read:
+        found += [Column("in memory %", "cached", "{:.0f}", 0.01), Column("first read s", "read"),
+                  Column("wall + first read s", "wall_and_read")]
+    if workload.cpus:
+        found += [Column("cgroup peak MiB", "cgroup_peak", "{:.0f}", MIB)]
+    return found
 
 
 def median(samples: list[dict], of) -> float:
@@ -30,13 +69,14 @@ def cpu(sample: dict) -> float:
     return sample["user"] + sample["system"]
 
 
-def section(title: str, rows: list[dict], notes: list[str]) -> str:
+def section(title: str, rows: list[dict], notes: list[str], extra: list[Column]) -> str:
     """`rows` have `name`, `verifies`, `bytes` and `samples`."""
     lines = [f"### {title}", ""]
+    head = (*HEAD, *(it.title for it in extra))
     if rows:
         sizes = ", ".join(dict.fromkeys(f"{row['bytes'] / MIB:,.1f}" for row in rows))
-        lines += [f"{sizes} MiB.", "", line(HEAD),
-                  line(["---"] * 3 + ["---:"] * (len(HEAD) - 3))]
+        lines += [f"{sizes} MiB, {rounds(rows)}.", "", line(head),
+                  line(["---"] * 3 + ["---:"] * (len(head) - 3))]
     ours = [good(row) for row in rows if row["name"] == "weightlift"]
     unit = median(ours[0], wall) if ours and ours[0] else None
     faults = []
@@ -45,15 +85,53 @@ def section(title: str, rows: list[dict], notes: list[str]) -> str:
         bad = [it for it in row["samples"] if it.get("failed")]
         cells = [row["name"], row["verifies"], f"{len(ok)}/{len(row['samples'])}"]
         cells += numbers(ok, row["bytes"], unit) if ok else ["failed"] + [""] * 7
+        cells += [it.cell(ok) for it in extra]
         lines.append(line(cells))
         if bad:
-            faults.append(f"{row['name']}: {' '.join(bad[0]['failed'].split())[:300]}")
+            faults.append(f"{row['name']}: {' '.join(bad[0]['failed'].split())[:500]}")
         if any(it["refused"] for it in ok):
             count = int(median(ok, lambda it: it["refused"]))
             faults.append(f"{row['name']}: {count} of the requests were answered with an error")
     lines += [""] if rows else []
-    lines += [f"- {note}" for note in notes + faults]
+    lines += [f"- {note}" for note in notes + faults + flatness(rows)]
+    lines += addresses(rows)
     return "\n".join(lines) + "\n"
+
+
+def rounds(rows: list[dict]) -> str:
+    counts = sorted({len(row["samples"]) for row in rows})
+    return f"{'–'.join(map(str, counts))} round{'' if counts == [1] else 's'}"
+
+
+def flatness(rows: list[dict]) -> list[str]:
+    """Of one contender at several sizes: whether what a GiB costs stays the same."""
+    notes = []
+    for contender in dict.fromkeys(row["contender"] for row in rows):
+        mine = [row for row in rows if row["contender"] == contender and good(row)]
+        small, large = (of(mine, key=lambda row: row["bytes"], default=None) for of in (min, max))
+        if not mine or small["bytes"] < 16 * MIB or small["bytes"] == large["bytes"]:
+            continue
+        cost, peak = ([of(good(row)) for row in (small, large)] for of in (
+            lambda ok: median(ok, cpu), lambda ok: median(ok, lambda it: it["peak_kib"])))
+        factor = large["bytes"] / small["bytes"]
+        notes.append(f"{contender} at {factor:g} times the size: CPU per GiB × "
+                     f"{cost[1] / cost[0] / factor:.2f}, peak RSS × {peak[1] / peak[0]:.2f}")
+    return notes
+
+
+def addresses(rows: list[dict]) -> list[str]:
+    """Connections and MiB of each address in the last round, where there are several."""
+    found = {row["name"]: row["samples"][-1].get("edges", []) for row in rows}
+    found = {name: edges for name, edges in found.items() if len(edges) > 1}
+    if not found:
+        return []
+    lines = ["", "Connections / MiB of each address in the last round:", "",
+             line(["address", "MB/s each", *found]),
+             line(["---"] + ["---:"] * (len(found) + 1))]
+    for told in zip(*found.values()):
+        cells = [f"{it['connections']} / {it['bytes'] / MIB:.1f}" for it in told]
+        lines.append(line([told[0]["address"], f"{told[0]['rate'] / 1e6:.1f}", *cells]))
+    return lines
 
 
 def good(row: dict) -> list[dict]:
