@@ -114,11 +114,11 @@ mod tests {
             // What is left of a chunk is given again.
             let leases = chunks + exchange.count;
             let mut room = exchange.room(now, leases, workers);
-            for n in 0..workers {
+            for (n, meter) in meters.iter_mut().enumerate() {
                 if exchange.tried[n].is_none() && room > 0 {
                     room -= 1;
                     exchange.begin(n, rate);
-                    meters[n].forget();
+                    meter.forget();
                 }
             }
         }
