@@ -15,16 +15,17 @@ import argparse
 GIB = 1 << 30
 GB = 1e9
 
-# CPU seconds for one GiB: docs/performance.md says where each is measured.
+# CPU seconds for one GiB, on the machine of docs/performance.md: so that their sums are its tables (four shards to
+# ext4: 1.61 plain, 1.50 past the page cache, 2.06 over TLS).
 COSTS = {
     "receive": 0.28,  # the kernel's TCP and one copy
-    "tls": 0.15,      # AES-GCM by aws-lc
-    "hash": 0.79,     # SHA-256 with the processor's instructions
-    "cached": 0.45,   # a copy into the page cache, and what the kernel does with it
-    "direct": 0.07,   # a copy into a block of 1 MiB
-    "own": 0.10,      # 0.35 instructions a byte: framing, CRC of the journal, looking around
+    "tls": 0.45,      # AES-GCM by aws-lc, records, copies
+    "hash": 0.61,     # SHA-256 with the processor's instructions
+    "cached": 0.62,   # a copy into the page cache, and what the kernel does with it
+    "direct": 0.51,   # a copy into a block of 1 MiB that is in no cache of the processor, and the disk
+    "own": 0.10,      # framing, CRC of the journal, looking around
 }
-# One lock for all workers: a moment for each chunk, measured by `cargo bench --bench engine`.
+# One lock for all workers: a moment for each chunk. `cargo bench --bench engine` has the figure of a machine.
 SCHEDULE_SECONDS = 20e-6
 CHUNK = 64 << 20
 

@@ -1,5 +1,5 @@
 //! SHA-256 by the faster of two implementations: with instructions for it in the processor both are alike, and
-//! `sha2` is used; without them (Intel before Ice Lake) the vector code of aws-lc is about twice as fast as that.
+//! `sha2` is used; without them (Intel before Ice Lake) aws-lc, whose vector code is a third faster than what `sha2` has.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use sha2::{Digest as _, Sha256 as Sha2};

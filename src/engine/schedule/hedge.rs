@@ -13,6 +13,8 @@ use super::event::Phase;
 pub const SLOW_AFTER: Duration = Duration::from_secs(3);
 /// The head of an answer may take longer: a store that is busy answers late.
 const HEAD_SLOW_AFTER: Duration = Duration::from_secs(6);
+/// A connection that brings nothing at all for this long, and that others wait for, is given up.
+const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 /// Slow is less than this part of what is usual; a new connection costs round trips as well.
 const SLOW_PART: f64 = 0.25;
 /// Where somebody waits for it already, this part.
@@ -21,8 +23,10 @@ const SPLIT_PART: f64 = 0.5;
 const LEAST_USUAL_BYTES: f64 = (256 << 10) as f64;
 /// A piece is taken from slow connections no more often than this: it may be the piece that is slow.
 pub const MAX_RECALLS: u32 = 3;
-/// What is done sooner than this, in seconds, is left alone.
+/// What is done sooner than this, in seconds, is left alone: a connection for it would cost round trips. A tail
+/// goes to somebody who has a connection and nothing else to do, so it is worth it sooner.
 const SOON: f64 = 2.0;
+const TAIL_SOON: f64 = 1.0;
 /// What takes longer than this, in seconds, and could be faster, is worth a new connection however much
 /// there is to do beside it.
 const LONG: f64 = 12.0;
@@ -43,8 +47,9 @@ pub struct Meter {
     start: u64,
     at: u64,
     phase: Phase,
-    /// When the phase began.
+    /// When the phase began, and when the last bytes were seen.
     since: Duration,
+    moved: Duration,
     /// When its chunk began, and when the last one ended.
     begun: Duration,
     ended: Duration,
@@ -64,6 +69,7 @@ impl Meter {
             self.sample(now);
         }
         (self.phase, self.since, self.begun) = (Phase::Head, now, now);
+        self.moved = now;
     }
 
     /// A chunk ends.
@@ -81,10 +87,13 @@ impl Meter {
     pub fn pause(&mut self, now: Duration) {
         self.samples.clear();
         self.samples.push_back((now, self.bytes));
-        self.since = now;
+        (self.since, self.moved) = (now, now);
     }
 
     pub fn see(&mut self, now: Duration, at: u64, phase: Phase) {
+        if at > self.at || phase != Phase::Body {
+            self.moved = now;
+        }
         self.advance(at);
         if self.phase != phase {
             // The wait for a head says nothing of the rate.
@@ -143,6 +152,11 @@ impl Meter {
     fn brought(&self) -> f64 {
         let first = self.samples.front().map_or(0, |(_, bytes)| *bytes);
         (self.bytes - first) as f64 / self.window().as_secs_f64().max(0.001)
+    }
+
+    /// Whether it waits for bytes, and none have come for a while.
+    fn is_silent(&self, now: Duration) -> bool {
+        self.phase == Phase::Body && now.saturating_sub(self.moved) >= SILENT_AFTER
     }
 
     /// Bytes per second, once it has had its time to show them.
@@ -210,6 +224,11 @@ impl Running<'_> {
         is_awaited: bool,
         all_take: f64,
     ) -> Option<f64> {
+        let could_have_come = usual * SILENT_AFTER.as_secs_f64() >= LEAST_USUAL_BYTES;
+        if is_awaited && could_have_come && self.recalls < MAX_RECALLS && self.meter.is_silent(now)
+        {
+            return Some(0.0);
+        }
         let rate = self.far_below(now, usual)?;
         let seconds_left = self.left() as f64 / rate.max(1.0);
         // It would be the last; or it is slow for longer than a new connection costs.
@@ -232,12 +251,12 @@ impl Running<'_> {
     pub fn split(&self, other: f64, is_waited_for: bool, least: u64) -> Option<(f64, u64)> {
         let rate = self.meter.last_rate.filter(|_| self.meter.phase == Phase::Body)?.max(1.0);
         let seconds_left = self.left() as f64 / rate;
-        if seconds_left <= SOON || !(is_waited_for || rate < other * SPLIT_PART) {
+        if seconds_left <= TAIL_SOON || !(is_waited_for || rate < other * SPLIT_PART) {
             return None;
         }
         let tail = (self.left() as f64 * other / (rate + other)) as u64;
         // Where the worker stands now, a moment after the last look, is not known.
-        let own = (rate * SOON / 2.0) as u64;
+        let own = (rate * TAIL_SOON / 2.0) as u64;
         let end = self.end - tail.min(self.left().saturating_sub(own));
         let aligned = end.next_multiple_of(least.min(super::spans::ALIGNMENT));
         (aligned + least <= self.end).then_some((seconds_left, aligned))
@@ -294,6 +313,32 @@ mod tests {
     }
 
     #[test]
+    fn who_falls_silent_and_is_waited_for_is_replaced_sooner() {
+        let fast = (10 * MIB) as f64;
+        let (mut meter, mut now) = after(4, 10 * MIB, Phase::Body);
+        let at = 40 * MIB;
+        // Milliseconds of silence, whether somebody waits, what is usual, and the verdict.
+        let mut silent = 0;
+        for (millis, is_awaited, usual, expected) in [
+            (1_000, true, fast, None),
+            (1_500, true, fast, Some(0.0)),
+            (1_500, false, fast, None),
+            (1_500, true, 100_000.0, None),
+        ] {
+            while silent < millis {
+                silent += 250;
+                now += Duration::from_millis(250);
+                meter.see(now, at, Phase::Body);
+            }
+            let running = Running { meter: &meter, end: at + MIB, recalls: 0 };
+            assert_eq!(running.is_slow(now, usual, is_awaited, 1.0), expected, "{millis} {usual}");
+        }
+        meter.see(now, at + 1, Phase::Body);
+        let running = Running { meter: &meter, end: at + MIB, recalls: 0 };
+        assert_eq!(running.is_slow(now, fast, true, 1.0), None);
+    }
+
+    #[test]
     fn a_chunk_is_split_so_that_both_end_together() {
         let (meter, _) = after(4, MIB, Phase::Body);
         let running = |end| Running { meter: &meter, end, recalls: 0 };
@@ -306,7 +351,7 @@ mod tests {
         assert_eq!(split.map(|(_, end)| end), Some(at + 16 * MIB));
         // There is more to fetch, and it is not slow; it is done soon; nothing worth a request is left.
         assert_eq!(running(at + 64 * MIB).split(MIB as f64, false, MIB), None);
-        assert_eq!(running(at + 2 * MIB).split(MIB as f64, true, MIB), None);
+        assert_eq!(running(at + MIB).split(MIB as f64, true, MIB), None);
         assert_eq!(running(at + 12 * MIB).split(MIB as f64, true, 8 * MIB), None);
     }
 

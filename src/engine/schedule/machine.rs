@@ -96,7 +96,7 @@ impl Schedule {
         let mut workers = vec![Worker::default(); most];
         workers[..first].iter_mut().for_each(|worker| worker.doing = Doing::Starting);
         Self {
-            spans: Spans::new(plan, limits.chunk_size),
+            spans: Spans::new(plan, limits.chunk_size, most),
             permits: Permits::new(limits.open_files),
             frontier: Frontier::new(plan, wanted),
             concurrency,

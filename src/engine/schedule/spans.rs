@@ -81,7 +81,8 @@ pub struct Around<'a> {
 }
 
 impl Spans {
-    pub fn new(plan: &Plan, chunk_size: u64) -> Self {
+    /// `workers` is how many there may be at most.
+    pub fn new(plan: &Plan, chunk_size: u64, workers: usize) -> Self {
         let missing = plan.missing.iter().map(|(file, range)| Missing {
             file: *file,
             range: range.clone(),
@@ -94,7 +95,7 @@ impl Spans {
             bytes: plan.missing_bytes(),
             chunk_size,
             least: least_chunk(chunk_size),
-            shared: first_shared(chunk_size),
+            shared: first_shared(chunk_size).min(part_of_each(plan.missing_bytes(), workers)),
         }
     }
 
@@ -268,6 +269,12 @@ impl Spans {
 /// The largest piece of a shared file while nothing is known of the connections.
 fn first_shared(chunk_size: u64) -> u64 {
     FIRST_SHARED_CHUNK.min(chunk_size)
+}
+
+/// All who may come want a piece: of what the first ones take while nothing is known of the connections, none may be
+/// long about.
+fn part_of_each(bytes: u64, workers: usize) -> u64 {
+    (bytes / (2 * workers.max(1) as u64) / ALIGNMENT * ALIGNMENT).max(MIN_SHARED_CHUNK)
 }
 
 /// The smallest piece that a file is cut into where `chunk_size` is the largest.
