@@ -19,6 +19,8 @@ pub const WINDOW: u64 = 16 << 20;
 const HELD_BACK: Duration = Duration::from_millis(16);
 /// So many times faster it must be: the server reads from the disk then, which takes about as long as writing.
 const BETTER: u32 = 2;
+/// Windows, one after the other, that have to say the same.
+const AGREE: u32 = 2;
 /// Windows until the next trial after one that brought nothing.
 const REST: u32 = 64;
 
@@ -46,19 +48,21 @@ pub struct Trial(Mutex<State>);
 enum State {
     /// For good.
     Decided(Way),
-    /// Until somebody is held back.
-    Watching,
-    /// This worker writes a window past the cache; with it, it took so long.
-    Trying { by: usize, cached: Duration },
+    /// Until writers are held back, in so many more windows one after the other: a busy processor looks like that
+    /// as well, but not for long.
+    Watching { left: u32 },
+    /// This worker writes windows past the cache; with it, one took so long. So many have yet to show.
+    Trying { by: usize, cached: Duration, left: u32 },
     /// So many windows more.
     Resting(u32),
 }
 
 impl Trial {
-    /// Where the files are not on a disk of this node, nothing is tried: somebody in between may keep copies.
-    pub fn new(mode: DirectIo, is_on_disk: bool) -> Self {
+    /// Where a trial `is_worth_it` is found out by who calls: there must be memory for it, and nobody between us and
+    /// the disk who keeps copies.
+    pub fn new(mode: DirectIo, is_worth_it: bool) -> Self {
         Self(Mutex::new(match mode {
-            DirectIo::Auto if is_on_disk => State::Watching,
+            DirectIo::Auto if is_worth_it => State::Watching { left: AGREE },
             DirectIo::On => State::Decided(Way::Direct),
             DirectIo::Auto | DirectIo::Off => State::Decided(Way::Cached),
         }))
@@ -77,17 +81,19 @@ impl Trial {
     pub fn look(&self, worker: usize, way: Way, took: Duration) -> Way {
         let mut state = self.state();
         *state = match (*state, way) {
-            (State::Watching, Way::Cached) if took > HELD_BACK => {
-                State::Trying { by: worker, cached: took }
-            }
-            (State::Trying { by, cached }, Way::Direct) if by == worker => {
-                if took * BETTER <= cached {
-                    State::Decided(Way::Direct)
-                } else {
-                    State::Resting(REST)
+            (State::Watching { left }, Way::Cached) if took > HELD_BACK => match left {
+                0 | 1 => State::Trying { by: worker, cached: took, left: AGREE },
+                _ => State::Watching { left: left - 1 },
+            },
+            (State::Watching { .. }, Way::Cached) => State::Watching { left: AGREE },
+            (State::Trying { by, cached, left }, Way::Direct) if by == worker => {
+                match (took * BETTER <= cached, left) {
+                    (true, 0 | 1) => State::Decided(Way::Direct),
+                    (true, _) => State::Trying { by, cached, left: left - 1 },
+                    (false, _) => State::Resting(REST),
                 }
             }
-            (State::Resting(0), _) => State::Watching,
+            (State::Resting(0), _) => State::Watching { left: AGREE },
             (State::Resting(left), _) => State::Resting(left - 1),
             (same, _) => same,
         };
@@ -102,7 +108,7 @@ impl Trial {
     pub fn end(&self, worker: usize) {
         let mut state = self.state();
         if matches!(*state, State::Trying { by, .. } if by == worker) {
-            *state = State::Watching;
+            *state = State::Watching { left: AGREE };
         }
     }
 
@@ -172,14 +178,17 @@ impl Block {
 
     /// Writes what has come: past the cache if it is a whole block.
     pub fn flush(&mut self, staged: &StagedFile) -> Result<(), StoreError> {
-        let bytes = &self.memory[self.first..self.first + std::mem::take(&mut self.len)];
-        if bytes.len() == BLOCK && !self.is_refused {
-            if staged.write_direct(bytes, self.offset)? {
-                return Ok(());
+        let bytes = &self.memory[self.first..self.first + self.len];
+        let is_whole = bytes.len() == BLOCK && !self.is_refused;
+        if !(is_whole && staged.write_direct(bytes, self.offset)?) {
+            self.is_refused |= is_whole;
+            if !bytes.is_empty() {
+                staged.write_at(bytes, self.offset)?;
             }
-            self.is_refused = true;
         }
-        if bytes.is_empty() { Ok(()) } else { staged.write_at(bytes, self.offset) }
+        // Not before it is written: what failed must not be noted as if it was there.
+        self.len = 0;
+        Ok(())
     }
 }
 
@@ -190,6 +199,14 @@ mod tests {
     const FAST: Duration = Duration::from_millis(3);
     const SLOW: Duration = Duration::from_millis(100);
     const FASTER: Duration = Duration::from_millis(40);
+
+    /// Lets writers be held back until `worker` tries.
+    fn hold_back(trial: &Trial, worker: usize) {
+        for _ in 1..AGREE {
+            assert_eq!(trial.look(worker, Way::Cached, SLOW), Way::Cached);
+        }
+        assert_eq!(trial.look(worker, Way::Cached, SLOW), Way::Direct);
+    }
 
     #[test]
     fn nothing_is_tried_as_long_as_nobody_is_held_back_or_the_user_has_decided() {
@@ -209,8 +226,12 @@ mod tests {
     #[test]
     fn who_is_held_back_tries_alone_and_all_follow_if_it_is_twice_as_fast() {
         let trial = Trial::new(DirectIo::Auto, true);
-        assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Direct);
+        // Once is nothing.
+        assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Cached);
+        assert_eq!(trial.look(1, Way::Cached, FAST), Way::Cached);
+        hold_back(&trial, 1);
         assert_eq!(trial.look(2, Way::Cached, SLOW), Way::Cached);
+        assert_eq!((trial.begin(), trial.look(1, Way::Direct, FASTER)), (Way::Cached, Way::Direct));
         assert_eq!((trial.begin(), trial.look(1, Way::Direct, FASTER)), (Way::Cached, Way::Direct));
         assert_eq!((trial.begin(), trial.look(2, Way::Cached, SLOW)), (Way::Direct, Way::Direct));
     }
@@ -218,20 +239,25 @@ mod tests {
     #[test]
     fn what_is_not_twice_as_fast_is_tried_again_later_only() {
         let trial = Trial::new(DirectIo::Auto, true);
-        assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Direct);
-        assert_eq!(trial.look(1, Way::Direct, SLOW / 2 + FAST), Way::Cached);
-        let rest = (0..).take_while(|_| trial.look(1, Way::Cached, SLOW) == Way::Cached).count();
-        assert_eq!(rest, REST as usize + 1);
+        for wins in [0, 1] {
+            hold_back(&trial, 1);
+            for _ in 0..wins {
+                assert_eq!(trial.look(1, Way::Direct, FASTER), Way::Direct);
+            }
+            assert_eq!(trial.look(1, Way::Direct, SLOW / 2 + FAST), Way::Cached);
+            let rest = (0..).take_while(|_| trial.look(1, Way::Cached, FAST) == Way::Cached);
+            assert_eq!(rest.take(REST as usize + 1).count(), REST as usize + 1);
+        }
     }
 
     #[test]
     fn a_chunk_that_ends_leaves_its_trial_to_others() {
         let trial = Trial::new(DirectIo::Auto, true);
-        assert_eq!(trial.look(1, Way::Cached, SLOW), Way::Direct);
+        hold_back(&trial, 1);
         trial.end(2);
         assert_eq!(trial.look(2, Way::Cached, SLOW), Way::Cached);
         trial.end(1);
-        assert_eq!(trial.look(2, Way::Cached, SLOW), Way::Direct);
+        hold_back(&trial, 2);
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn run(
         screen,
         stop,
         desk: Desk::new(Schedule::new(&part, is_open, limits), limits.workers, limits.hashers),
-        trial: Trial::new(options.direct_io, staging.is_on_disk()),
+        trial: Trial::new(options.direct_io, staging.is_on_disk() && options.may_try_direct()),
         activity: Activity::of(limits.workers, limits.hashers),
         old_hash_nanos: AtomicU64::new(0),
         has_md5_etags: AtomicBool::new(last_resort::has_proved(&plan.files, &proofs)),

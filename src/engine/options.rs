@@ -72,12 +72,22 @@ pub(super) struct Shares {
 impl Options {
     /// As many connections as may be and fit into the memory.
     pub(super) fn most_connections(&self) -> usize {
-        let fit = self.memory_limit.map_or(usize::MAX, |bytes| {
+        let with_block = self.direct_io == DirectIo::On;
+        self.connections.min(self.fit(with_block).max(LEAST_CONNECTIONS))
+    }
+
+    /// Whether there is memory for writes past the page cache, should they turn out to be better.
+    pub(super) fn may_try_direct(&self) -> bool {
+        self.fit(true) >= self.most_connections()
+    }
+
+    /// Connections for which there is memory, each `with_block` of what is written past the page cache.
+    fn fit(&self, with_block: bool) -> usize {
+        let each = BYTES_OF_A_CONNECTION << u32::from(with_block);
+        self.memory_limit.map_or(usize::MAX, |bytes| {
             let left = bytes.saturating_sub(self.memory_used);
-            usize::try_from(left / PART_FOR_CONNECTIONS / BYTES_OF_A_CONNECTION)
-                .unwrap_or(usize::MAX)
-        });
-        self.connections.min(fit.max(LEAST_CONNECTIONS))
+            usize::try_from(left / PART_FOR_CONNECTIONS / each).unwrap_or(usize::MAX)
+        })
     }
 
     /// How many connections there are until it is known what they bring. Where there is hardly more than one
@@ -163,6 +173,10 @@ mod tests {
             assert_eq!(of(memory, asked).most_connections(), most, "{memory:?} {asked}");
             assert_eq!(of(memory, asked).shares(64).workers, most, "{memory:?} {asked}");
         }
+        let direct = Options { direct_io: DirectIo::On, ..of(mib(64), 64) };
+        assert_eq!(direct.most_connections(), 14);
+        assert!(!of(mib(64), 64).may_try_direct() && of(mib(64), 14).may_try_direct());
+        assert!(of(None, 256).may_try_direct());
         let quota = |limit| Options { processor_limit: limit, ..options(4_096, 64) };
         for (limit, cores, files, first) in [
             (None, 2, 1, 4),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::event::{Action, Chunk, Party, Task};
 use super::frontier::ToHash;
-use super::hedge::{Rates, Running};
+use super::hedge::Running;
 use super::machine::{Doing, Hasher, Lease, Schedule, Service};
 use super::spans::{Around, Piece};
 
@@ -94,7 +94,7 @@ impl Schedule {
             }
             _ => false,
         };
-        let usual = || Rates::of(self.workers.iter().map(|worker| &worker.meter)).usual();
+        let usual = || self.rates().usual();
         let other = self.workers[n].meter.last_rate().or_else(usual)?;
         let least = self.spans.least();
         let splits = self.running().filter_map(|(victim, running)| {
@@ -132,7 +132,8 @@ impl Schedule {
         worker.own = Some(file);
         worker.meter.begin(now, range.start);
         worker.low_speed.reset();
-        worker.doing = Doing::Fetches(Lease { id, piece, is_recalled: false });
+        let (is_recalled, is_exchanged) = (false, false);
+        worker.doing = Doing::Fetches(Lease { id, piece, is_recalled, is_exchanged });
         let chunk = Chunk { lease: id, file, range, hashes, from_start };
         self.actions.push_back(Action::Give(party, Task::Fetch(chunk)));
     }

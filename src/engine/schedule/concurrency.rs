@@ -34,6 +34,8 @@ const FEWER: f64 = 0.7;
 pub struct Concurrency {
     now: usize,
     most: usize,
+    /// What others leave of it at the moment.
+    allowed: usize,
     step: Option<Step>,
     /// The step that was taken back last, with the rate that there was during it.
     taken_back: Option<Step>,
@@ -67,6 +69,7 @@ impl Concurrency {
         Self {
             now: first.clamp(1, most.max(1)),
             most,
+            allowed: most,
             step: None,
             taken_back: None,
             before: None,
@@ -74,6 +77,14 @@ impl Concurrency {
             wait: 1,
             rest: REST,
         }
+    }
+
+    /// There may be so many now: a step beyond would not be one, and what was in vain before may not be now.
+    pub fn allow(&mut self, allowed: usize) {
+        if allowed > self.allowed {
+            (self.wait, self.rest) = (self.wait.min(1), REST);
+        }
+        self.allowed = allowed;
     }
 
     /// How many connections there should be.
@@ -111,9 +122,10 @@ impl Concurrency {
             }
             None => {}
         }
-        if self.now < self.most && cpu < BUSY {
+        let most = self.most.min(self.allowed);
+        if self.now < most && cpu < BUSY {
             let times = if cpu < QUIET { 4 } else { 2 };
-            let (from, to) = (self.now, (self.now * times).min(self.most));
+            let (from, to) = (self.now, (self.now * times).min(most));
             self.step = Some(Step { from, to, rate, rates: Vec::new() });
             (self.now, self.wait, self.taken_back) = (to, 1, None);
         } else {
@@ -268,6 +280,19 @@ mod tests {
                 assert!(is_enough, "{each} {slow_start}: {first:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_others_leave_is_tried_as_soon_as_they_leave_it() {
+        let mut concurrency = Concurrency::new(FIRST, 64);
+        concurrency.allow(4);
+        for _ in 0..400 {
+            assert_eq!(concurrency.steer(4.0 * 10e6, 0.1), 4);
+        }
+        concurrency.allow(64);
+        let had: Vec<usize> =
+            (0..8).map(|_| concurrency.steer(concurrency.now as f64 * 10e6, 0.1)).collect();
+        assert_eq!(had.last(), Some(&64), "{had:?}");
     }
 
     #[test]

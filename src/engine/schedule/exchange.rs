@@ -64,9 +64,13 @@ impl Exchange {
         self.tried[worker] = Some(Try { rate, since: None });
     }
 
-    /// Looks at what the new connections of the workers bring.
-    pub fn look<'a>(&mut self, now: Duration, meters: impl Iterator<Item = &'a Meter>) {
-        for (tried, meter) in self.tried.iter_mut().zip(meters) {
+    /// Looks at what the new connections of the workers bring, each with whether it fetches.
+    pub fn look<'a>(&mut self, now: Duration, workers: impl Iterator<Item = (&'a Meter, bool)>) {
+        for (tried, (meter, fetches)) in self.tried.iter_mut().zip(workers) {
+            if !fetches {
+                // It may never get another chunk.
+                *tried = None;
+            }
             let Some(one) = tried else { continue };
             // The first rate is that of the new connection: the one before was forgotten.
             let Some(rate) = meter.last_rate() else { continue };
@@ -110,7 +114,7 @@ mod tests {
                 *at += (rate * times / 4.0) as u64;
                 meter.see(now, *at, Phase::Body);
             }
-            exchange.look(now, meters.iter());
+            exchange.look(now, meters.iter().map(|meter| (meter, true)));
             // What is left of a chunk is given again.
             let leases = chunks + exchange.count;
             let mut room = exchange.room(now, leases, workers);
@@ -130,6 +134,16 @@ mod tests {
         // Twice as many as there are workers, and again after each minute.
         let count = exchanges(16, u64::MAX / 2, 1.0);
         assert!((32..=2 * 32).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn a_worker_that_gets_no_other_chunk_keeps_nobody_from_an_exchange() {
+        let mut exchange = Exchange::new(8);
+        (0..8).for_each(|n| exchange.begin(n, 1e6));
+        assert_eq!(exchange.room(Duration::ZERO, 1_000, 4), 0);
+        let meters = vec![Meter::default(); 8];
+        exchange.look(Duration::ZERO, meters.iter().enumerate().map(|(n, it)| (it, n < 4)));
+        assert_eq!(exchange.room(Duration::ZERO, 1_000, 4), 4);
     }
 
     #[test]

@@ -117,6 +117,16 @@ impl Meter {
         self.samples.clear();
     }
 
+    /// Bytes that it has brought in all.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether bytes have come lately.
+    pub fn moves(&self, now: Duration) -> bool {
+        self.phase == Phase::Body && now.saturating_sub(self.moved) < SILENT_AFTER
+    }
+
     pub fn at(&self) -> u64 {
         self.at
     }
@@ -216,15 +226,18 @@ impl Running<'_> {
     }
 
     /// The rate of a connection that is to be replaced. `usual` is that of the others; `is_awaited`: a
-    /// worker has nothing to do; `all_take`: seconds that the whole rest takes for all together.
+    /// worker has nothing to do; `all_take`: seconds that the whole rest takes for all together;
+    /// `others_move`: bytes have come to others lately.
     pub fn is_slow(
         &self,
         now: Duration,
         usual: f64,
         is_awaited: bool,
         all_take: f64,
+        others_move: bool,
     ) -> Option<f64> {
-        let could_have_come = usual * SILENT_AFTER.as_secs_f64() >= LEAST_USUAL_BYTES;
+        let could_have_come =
+            others_move && usual * SILENT_AFTER.as_secs_f64() >= LEAST_USUAL_BYTES;
         if is_awaited && could_have_come && self.recalls < MAX_RECALLS && self.meter.is_silent(now)
         {
             return Some(0.0);
@@ -234,6 +247,12 @@ impl Running<'_> {
         // It would be the last; or it is slow for longer than a new connection costs.
         let blocks = is_awaited || seconds_left > all_take.min(LONG) + SLOW_AFTER.as_secs_f64();
         blocks.then_some(rate)
+    }
+
+    /// The same for a connection that may be exchanged for a better one: an answer that is late is no sign of a
+    /// bad server.
+    pub fn could_be_better(&self, now: Duration, good: f64) -> Option<f64> {
+        (self.meter.phase == Phase::Body).then(|| self.far_below(now, good))?
     }
 
     /// What the connection brings, if that is far below `other` and its chunk takes a while.
@@ -295,9 +314,9 @@ mod tests {
         ] {
             let (meter, now) = after(seconds, rate, Phase::Body);
             let running = |recalls| Running { meter: &meter, end: 64 * MIB, recalls };
-            let verdict = running(0).is_slow(now, usual, is_awaited, all_take);
+            let verdict = running(0).is_slow(now, usual, is_awaited, all_take, true);
             assert_eq!(verdict.is_some(), expected, "{name}");
-            assert_eq!(running(MAX_RECALLS).is_slow(now, usual, is_awaited, all_take), None);
+            assert_eq!(running(MAX_RECALLS).is_slow(now, usual, is_awaited, all_take, true), None);
         }
     }
 
@@ -306,7 +325,7 @@ mod tests {
         let slow = |seconds, phase| {
             let (meter, now) = after(seconds, 0, phase);
             let running = Running { meter: &meter, end: 64 * MIB, recalls: 0 };
-            running.is_slow(now, 1e7, true, 1.0).is_some()
+            running.is_slow(now, 1e7, true, 1.0, true).is_some()
         };
         assert!(!slow(5, Phase::Head) && slow(7, Phase::Head));
         assert!(!slow(60, Phase::Other));
@@ -331,11 +350,14 @@ mod tests {
                 meter.see(now, at, Phase::Body);
             }
             let running = Running { meter: &meter, end: at + MIB, recalls: 0 };
-            assert_eq!(running.is_slow(now, usual, is_awaited, 1.0), expected, "{millis} {usual}");
+            let verdict = running.is_slow(now, usual, is_awaited, 1.0, true);
+            assert_eq!(verdict, expected, "{millis} {usual}");
+            // A disk that stands still, or a process that was frozen, is nobody's fault.
+            assert_eq!(running.is_slow(now, usual, is_awaited, 1.0, false), None);
         }
         meter.see(now, at + 1, Phase::Body);
         let running = Running { meter: &meter, end: at + MIB, recalls: 0 };
-        assert_eq!(running.is_slow(now, fast, true, 1.0), None);
+        assert_eq!(running.is_slow(now, fast, true, 1.0, true), None);
     }
 
     #[test]

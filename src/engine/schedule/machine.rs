@@ -30,6 +30,8 @@ pub struct Schedule {
     /// Workers that may fetch.
     pub(super) wanted: usize,
     pub(super) leases: u64,
+    /// Bytes that all workers have brought, as of the last tick.
+    pub(super) came: u64,
     pub(super) last_tick: Duration,
     pub(super) actions: VecDeque<Action>,
     pub(super) is_closed: bool,
@@ -71,6 +73,8 @@ pub(super) struct Lease {
     pub(super) id: u64,
     pub(super) piece: Piece,
     pub(super) is_recalled: bool,
+    /// For the sake of another server: that says nothing of the piece.
+    pub(super) is_exchanged: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,6 +111,7 @@ impl Schedule {
             hashers: vec![Hasher::default(); limits.hashers.max(1)],
             wanted: first,
             leases: 0,
+            came: 0,
             last_tick: Duration::ZERO,
             actions: (0..first).map(Action::StartWorker).collect(),
             is_closed: false,
@@ -178,7 +183,8 @@ impl Schedule {
 
     fn fetched(&mut self, now: Duration, n: usize, at: u64, ending: Ending) {
         let worker = &mut self.workers[n];
-        let Doing::Fetches(Lease { piece, is_recalled, .. }) = std::mem::take(&mut worker.doing)
+        let Doing::Fetches(Lease { piece, is_recalled, is_exchanged, .. }) =
+            std::mem::take(&mut worker.doing)
         else {
             return;
         };
@@ -195,7 +201,7 @@ impl Schedule {
             return;
         }
         if at < piece.range.end {
-            let recalls = piece.recalls + u32::from(is_recalled);
+            let recalls = piece.recalls + u32::from(is_recalled && !is_exchanged);
             self.spans.put_back(file, at..piece.range.end, recalls);
             self.workers[n].meter.forget();
         } else if self.frontier.size(file) <= self.limits.small_bytes

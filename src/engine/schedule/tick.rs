@@ -5,15 +5,17 @@ use std::time::Duration;
 use super::event::{Action, Phase, Reading, Recall, Tick};
 use super::exchange;
 use super::hedge::{Rates, Running};
-use super::machine::{Doing, Schedule};
+use super::machine::{Doing, Schedule, Worker};
 
 impl Schedule {
     pub(super) fn tick(&mut self, now: Duration, tick: &Tick) {
         let elapsed = now.saturating_sub(std::mem::replace(&mut self.last_tick, now));
-        let came = tick.fetched_bytes.saturating_sub(self.traffic.bytes);
         self.traffic.bytes = tick.fetched_bytes;
-        let rate = came as f64 / elapsed.as_secs_f64().max(0.001);
         self.read(now, tick);
+        // By what each worker has written by now: the counters of all follow later.
+        let bytes: u64 = self.workers.iter().map(|worker| worker.meter.bytes()).sum();
+        let came = bytes - std::mem::replace(&mut self.came, bytes);
+        let rate = came as f64 / elapsed.as_secs_f64().max(0.001);
         self.steer(rate, tick);
         if !tick.is_paused {
             self.replace_low_speed(now, tick);
@@ -42,6 +44,7 @@ impl Schedule {
     }
 
     fn steer(&mut self, rate: f64, tick: &Tick) {
+        self.concurrency.allow(tick.most);
         let wanted = self.concurrency.steer(rate, tick.cpu).min(self.workers.len());
         self.wanted = wanted.min(tick.most.max(1));
         if self.spans.bytes() == 0 {
@@ -72,8 +75,13 @@ impl Schedule {
         }
     }
 
-    fn rates(&self) -> Rates {
-        Rates::of(self.workers.iter().map(|worker| &worker.meter))
+    /// Of those that fetch, or may: what others have brought before is no measure.
+    pub(super) fn rates(&self) -> Rates {
+        let workers = self.workers.iter().enumerate();
+        let counts = |(n, worker): &(usize, &Worker)| {
+            *n < self.wanted || matches!(worker.doing, Doing::Fetches(_))
+        };
+        Rates::of(workers.filter(counts).map(|(_, worker)| &worker.meter))
     }
 
     /// Takes their chunks from connections that are far below others, if these wait for them, or will; or if
@@ -86,19 +94,23 @@ impl Schedule {
         let running_rates = self.running().filter_map(|(_, running)| running.meter.last_rate());
         let rate: f64 = running_rates.sum();
         let rates = self.rates();
-        self.exchange.look(now, self.workers.iter().map(|worker| &worker.meter));
+        let fetching = |worker: &Worker| matches!(worker.doing, Doing::Fetches(_));
+        self.exchange.look(now, self.workers.iter().map(|it| (&it.meter, fetching(it))));
         let good = rates.good().filter(|_| exchange::is_worth_it(all_left / rate.max(1.0)));
         let mut may_exchange = self.exchange.room(now, self.leases, self.wanted);
         let mut slow = Vec::new();
+        let moving = self.running().filter(|(_, running)| running.meter.moves(now)).count();
         for (n, running) in self.running() {
+            let others_move = moving > usize::from(running.meter.moves(now));
             let all_take = (all_left - left(&running) as f64) / rate.max(1.0);
             let usual = rates.usual_without(running.meter);
             let blocking = usual.and_then(|usual| {
-                Some((usual, running.is_slow(now, usual, is_awaited, all_take)?, false))
+                let own = running.is_slow(now, usual, is_awaited, all_take, others_move)?;
+                Some((usual, own, false))
             });
             let exchanged = || {
-                let good = good.filter(|_| may_exchange > 0)?;
-                Some((good, running.far_below(now, good)?, true))
+                let good = good.filter(|_| may_exchange > 0 && n < self.wanted)?;
+                Some((good, running.could_be_better(now, good)?, true))
             };
             if let Some((usual, own, is_exchange)) = blocking.or_else(exchanged) {
                 may_exchange -= usize::from(is_exchange);
@@ -110,7 +122,7 @@ impl Schedule {
                 self.exchange.begin(worker, own);
             }
             let Doing::Fetches(lease) = &mut self.workers[worker].doing else { continue };
-            lease.is_recalled = true;
+            (lease.is_recalled, lease.is_exchanged) = (true, is_exchange);
             let lease = lease.id;
             let why = Recall::Slow { rate: own as u64, usual: usual as u64 };
             self.actions.push_back(Action::Recall { worker, lease, why });
