@@ -91,14 +91,14 @@ fn a_read_costs_the_same_beside_many_others() {
 
 #[test]
 fn a_transfer_that_uses_all_processors_that_it_may_says_so_once() {
-    let Some(group) = ProcessorGroup::limited_to(0.1) else { return };
-    let (hub, volume) = (capped(640 * MIB, 1 << 30, false), Volume::new());
+    let Some(group) = ProcessorGroup::limited_to(0.04) else { return };
+    let (hub, volume) = (capped(256 * MIB, 1 << 30, false), Volume::new());
     let run = group.around(&fetch(&hub, &volume, &["hf://org/tiny"])).run().assert_success();
     let says = "limited by processor, not by network: the transfer uses 0.";
     assert_eq!(run.stderr.matches(says).count(), 1, "{}", run.stderr);
     // More connections, and a hash of its own thread, would only cost more of it.
     assert_eq!(hub.most_transfers_at_once(), 1);
-    assert!(run.stderr.contains(" of the 0.10 CPUs that the container may use"), "{}", run.stderr);
+    assert!(run.stderr.contains(" of the 0.04 CPUs that the container may use"), "{}", run.stderr);
 }
 
 #[test]

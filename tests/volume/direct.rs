@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::own_network::in_own_network;
 use crate::support::process::straced;
 use crate::support::tls::{Authority, Front, Handshake};
 use crate::support::*;
@@ -67,38 +68,67 @@ fn a_file_that_is_one_stream_goes_past_the_page_cache_in_whole_blocks() {
 
 #[test]
 fn auto_goes_past_the_cache_where_writers_are_held_back_and_whole_blocks_are_far_better() {
-    if !has("strace") {
-        return;
+    in_own_network(
+        "direct::auto_goes_past_the_cache_where_writers_are_held_back_and_whole_blocks_are_far_better",
+        || {
+            if !has("strace") || !is_root() || !has("mkfs.ext4") || !has("mount") {
+                return;
+            }
+            // A disk that is as fast as memory, and that nobody else writes to.
+            let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+            let (image, mounted) = (memory.path().join("image"), memory.path().join("mounted"));
+            std::fs::File::create(&image).unwrap().set_len(160 * MIB).unwrap();
+            std::fs::create_dir(&mounted).unwrap();
+            let done = |command: &mut Command| command.output().unwrap().status.success();
+            assert!(done(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image)));
+            if !done(Command::new("mount").args(["-o", "loop"]).args([&image, &mounted])) {
+                skip("no loop device can be mounted here");
+                return;
+            }
+            let _mounted = Mounted(mounted.clone());
+            let big = Tree::new().with_blob("big.bin", Blob::synthetic(80 * MIB, 6));
+            let hub = FakeHub::builder().repo(REPO, big.clone()).lfs_direct().start();
+            let (authority, volume) = (Authority::new("known"), Volume::new());
+            let config = authority.certify("IP:127.0.0.1", 2020, 2049);
+            let port = hub.url().rsplit(':').next().unwrap().parse().unwrap();
+            let front = Front::start(config, port, |_| Handshake::Done);
+            let mut command = weightlift();
+            command.args(["fetch", "hf://org/tiny", "--connections", "1", "--chunk-size", "1GiB"]);
+            command.arg("--root").arg(&mounted);
+            command.env("HF_ENDPOINT", front.url()).env("SSL_CERT_FILE", authority.path());
+            // Each write takes 4 ms more, and what can be read at once is far less than a block.
+            std::fs::write("/proc/sys/net/ipv4/tcp_rmem", "4096 16384 32768").unwrap();
+            let trace = volume.path("trace");
+            let slow = [
+                "strace",
+                "-f",
+                "-qq",
+                "-e",
+                "trace=open,openat,pwrite64",
+                "-e",
+                "inject=pwrite64:delay_enter=4000",
+                "-o",
+                trace.to_str().unwrap(),
+            ];
+            under(&slow, &command).run().assert_success();
+            let trace = std::fs::read_to_string(trace).unwrap();
+            assert_eq!(trace.matches("|O_DIRECT|").count(), 1);
+            let blocks = trace.lines().filter(|line| line.contains(", 1048576, ")).count();
+            // Held back for two windows of 16 MiB, tried in the next two, kept for the fifth.
+            assert!(blocks >= 44, "{blocks}");
+            let mut verify = weightlift();
+            verify.arg("verify").arg(mounted.join("tiny")).run().assert_success();
+        },
+    );
+}
+
+/// A filesystem that is unmounted at the end.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
-    let big = Tree::new().with_blob("big.bin", Blob::synthetic(80 * MIB, 6));
-    let hub = FakeHub::builder().repo(REPO, big.clone()).lfs_direct().start();
-    let (authority, volume) = (Authority::new("known"), Volume::new());
-    let config = authority.certify("IP:127.0.0.1", 2020, 2049);
-    let port = hub.url().rsplit(':').next().unwrap().parse().unwrap();
-    let front = Front::start(config, port, |_| Handshake::Done);
-    let mut command = fetch_in(&hub, &volume, "auto");
-    command.args(["--chunk-size", "1GiB"]);
-    command.env("HF_ENDPOINT", front.url()).env("SSL_CERT_FILE", authority.path());
-    // Each write takes 10 ms more; what TLS brings at once is far less than a block.
-    let trace = volume.path("trace");
-    let slow = [
-        "strace",
-        "-f",
-        "-qq",
-        "-e",
-        "trace=open,openat,pwrite64",
-        "-e",
-        "inject=pwrite64:delay_enter=10000",
-        "-o",
-        trace.to_str().unwrap(),
-    ];
-    under(&slow, &command).run().assert_success();
-    let trace = std::fs::read_to_string(trace).unwrap();
-    assert_eq!(trace.matches("|O_DIRECT|").count(), 1);
-    let blocks = trace.lines().filter(|line| line.contains(", 1048576, ")).count();
-    // Held back for two windows of 16 MiB, tried in the next two, kept for the fifth.
-    assert!(blocks >= 44, "{blocks}");
-    volume.assert_holds("tiny", &big);
 }
 
 #[test]
