@@ -129,12 +129,18 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// Another test may take one of its ports between the look and the use.
     fn start(volume: &Volume) -> Self {
+        let tries = (0..3).find_map(|n| Self::try_start(volume, &format!("ceph-{n}")));
+        tries.expect("the gateway starts")
+    }
+
+    fn try_start(volume: &Volume, name: &str) -> Option<Self> {
         // The two ports behind it are taken as well.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port = port.min(65_000).to_string();
         let mut child = Command::new(script("serve_radosgw"))
-            .arg(volume.path("ceph"))
+            .arg(volume.path(name))
             .args([port.as_str(), ACCESS_KEY, SECRET_KEY])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -142,9 +148,12 @@ impl Gateway {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next().expect("the gateway starts").unwrap();
-        let url = line.strip_prefix("AWS_ENDPOINT_URL=").unwrap().to_owned();
-        Self { child, url }
+        let Some(line) = lines.next() else {
+            child.wait().unwrap();
+            return None;
+        };
+        let url = line.unwrap().strip_prefix("AWS_ENDPOINT_URL=").unwrap().to_owned();
+        Some(Self { child, url })
     }
 
     /// By Python, because nothing of ours makes buckets.
