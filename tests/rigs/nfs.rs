@@ -53,7 +53,8 @@ fn two_nodes_cause_one_download() {
         let cleaned = |run: &Run| !run.stderr.contains("could not be cleaned up");
         assert!(runs.iter().all(cleaned), "{}\n{}", runs[0].stderr, runs[1].stderr);
         let (sent, size) = (hub.body_bytes(), tree.total_bytes());
-        assert!(sent as f64 <= 1.02 * size as f64, "{sent} bytes for {size}");
+        // Each connection whose tail is given to another one has something on its way by then.
+        assert!(sent as f64 <= 1.05 * size as f64, "{sent} bytes for {size}");
         eprintln!(
             "{name}: {sent} bytes sent for a model of {size}; both exit 0, both see it whole"
         );
