@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Run, Running, Volume, binary, eventually, skip, under};
+use super::{Run, Running, Volume, binary, eventually, has, is_root, skip, under};
 
 /// Lets what is started from now on obey SIGHUP, also where the tests run under `nohup`: what is ignored
 /// stays so in a child, what is caught does not.
@@ -207,5 +207,42 @@ impl Drop for Freezer {
         if let Some(mounted) = &self.mounted {
             let _ = Command::new("umount").arg(mounted.path()).status();
         }
+    }
+}
+
+/// A filesystem that is unmounted at the end.
+pub struct Mounted(pub PathBuf);
+
+impl Mounted {
+    pub fn tmpfs(at: &Path, options: &str) -> Self {
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(at)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        Self(at.to_owned())
+    }
+
+    /// A fresh ext4 of so many `bytes` on a loop device, in the file `image`, at `dir`, which is made. `None`, and said why, where that cannot be.
+    pub fn ext4(bytes: u64, image: &Path, dir: &Path) -> Option<Self> {
+        if !is_root() || !has("mkfs.ext4") || !has("mount") {
+            return None;
+        }
+        std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
+        std::fs::create_dir(dir).unwrap();
+        let done = |command: &mut Command| command.output().unwrap().status.success();
+        assert!(done(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image)));
+        if !done(Command::new("mount").args(["-o", "loop"]).args([image, dir])) {
+            skip("no loop device can be mounted here");
+            return None;
+        }
+        Some(Self(dir.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

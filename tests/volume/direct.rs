@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::own_network::in_own_network;
-use crate::support::process::straced;
+use crate::support::process::{Mounted, straced};
 use crate::support::tls::{Authority, Front, Handshake};
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
@@ -71,21 +71,13 @@ fn auto_goes_past_the_cache_where_writers_are_held_back_and_whole_blocks_are_far
     in_own_network(
         "direct::auto_goes_past_the_cache_where_writers_are_held_back_and_whole_blocks_are_far_better",
         || {
-            if !has("strace") || !is_root() || !has("mkfs.ext4") || !has("mount") {
+            if !has("strace") {
                 return;
             }
             // A disk that is as fast as memory, and that nobody else writes to.
             let memory = tempfile::tempdir_in("/dev/shm").unwrap();
             let (image, mounted) = (memory.path().join("image"), memory.path().join("mounted"));
-            std::fs::File::create(&image).unwrap().set_len(160 * MIB).unwrap();
-            std::fs::create_dir(&mounted).unwrap();
-            let done = |command: &mut Command| command.output().unwrap().status.success();
-            assert!(done(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image)));
-            if !done(Command::new("mount").args(["-o", "loop"]).args([&image, &mounted])) {
-                skip("no loop device can be mounted here");
-                return;
-            }
-            let _mounted = Mounted(mounted.clone());
+            let Some(_mounted) = Mounted::ext4(160 * MIB, &image, &mounted) else { return };
             let big = Tree::new().with_blob("big.bin", Blob::synthetic(80 * MIB, 6));
             let hub = FakeHub::builder().repo(REPO, big.clone()).lfs_direct().start();
             let (authority, volume) = (Authority::new("known"), Volume::new());
@@ -120,15 +112,6 @@ fn auto_goes_past_the_cache_where_writers_are_held_back_and_whole_blocks_are_far
             verify.arg("verify").arg(mounted.join("tiny")).run().assert_success();
         },
     );
-}
-
-/// A filesystem that is unmounted at the end.
-struct Mounted(std::path::PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::process::{Node, straced};
+use crate::support::process::{Mounted, Node, straced};
 use crate::support::tracer::{Act, Call, traced};
 use crate::support::*;
 use nix::errno::Errno;
@@ -132,20 +132,9 @@ fn what_a_filesystem_keeps_in_a_directory_is_never_foreign_and_never_opened() {
 
 #[test]
 fn a_fresh_ext4_volume_is_filled_by_a_user_who_is_not_root() {
-    if !is_root() || !has("mkfs.ext4") || !has("mount") {
-        return;
-    }
     let (hub, volume) = (hub_of_tiny(), Volume::new());
-    let (image, mounted) = (volume.path("image"), volume.path("mnt-models"));
-    std::fs::File::create(&image).unwrap().set_len(64 * MIB).unwrap();
-    std::fs::create_dir(&mounted).unwrap();
-    let done = |command: &mut Command| command.output().unwrap().status.success();
-    assert!(done(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image)));
-    if !done(Command::new("mount").args(["-o", "loop"]).args([&image, &mounted])) {
-        skip("no loop device can be mounted here");
-        return;
-    }
-    let _mounted = Mounted(mounted.clone());
+    let mounted = volume.path("mnt-models");
+    let Some(_mounted) = Mounted::ext4(64 * MIB, &volume.path("image"), &mounted) else { return };
     assert_eq!(std::fs::metadata(mounted.join("lost+found")).unwrap().mode() & 0o777, 0o700);
     let fetch_there = || {
         let mut command = weightlift();
@@ -160,15 +149,6 @@ fn a_fresh_ext4_volume_is_filled_by_a_user_who_is_not_root() {
     assert_has(&mounted, &new);
     let mut verify = weightlift();
     as_nobody(&volume, verify.arg("verify").arg(&mounted), &[]).run().assert_success();
-}
-
-/// A filesystem that is unmounted at the end.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

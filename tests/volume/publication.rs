@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::process::Mounted;
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
@@ -789,25 +790,4 @@ fn strace_all(command: &Command, calls: &str, injects: &[&str]) -> Run {
     let mut wrapper = vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace];
     wrapper.extend(injects.iter().flat_map(|inject| ["-e", inject.as_str()]));
     under(&wrapper, command).run()
-}
-
-/// A filesystem that is unmounted at the end.
-struct Mounted(std::path::PathBuf);
-
-impl Mounted {
-    fn tmpfs(at: &Path, options: &str) -> Self {
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(at)
-            .status()
-            .unwrap();
-        assert!(status.success());
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
