@@ -423,7 +423,9 @@ impl Scene {
         let family = self.family();
         if self.layout == Layout::HfCache {
             // Also one that no name leads to yet: a server may ask for the commit.
-            for snapshot in list(&self.layout.revisions(&self.volume.root())) {
+            let snapshots = list(&self.layout.revisions(&self.volume.root()));
+            // A directory that is there to find out what the volume can do is removed by the next run.
+            for snapshot in snapshots.into_iter().filter(|path| !is_of_the_probe(path)) {
                 let is_old = self.old.as_ref().is_some_and(|old| holds(&snapshot, old));
                 assert!(is_old || holds(&snapshot, &self.new), "{what}: {snapshot:?} is a mixture");
             }
@@ -490,6 +492,8 @@ impl Scene {
         stray.retain(|path| !path.starts_with(&revisions) && !is_kept(path));
         let trees = list(&revisions).into_iter().flat_map(|family| list(&family));
         stray.extend(trees.filter(|tree| *tree != current && !is_old(tree)));
+        let shown = list(&self.layout.revisions(&self.volume.root()));
+        stray.extend(shown.into_iter().filter(|path| is_of_the_probe(path)));
         stray.into_iter().next()
     }
 
