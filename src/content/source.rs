@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 
-use super::Body;
+use super::{Body, ChunkStore};
 use crate::model::{RelPath, RemoteFile, Snapshot};
 use crate::net::SourceError;
 
@@ -54,6 +54,11 @@ pub trait Source: Send + Sync {
 
     /// What the place is called that `file` would be read from now, where there are several.
     fn place_of(&self, _file: &RemoteFile) -> Option<String> {
+        None
+    }
+
+    /// Where it is told what files are made of, if it is: what two of them have in common is fetched once.
+    fn chunk_store(&self) -> Option<&dyn ChunkStore> {
         None
     }
 
