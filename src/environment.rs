@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 116] = [
+pub const VARIABLES: [Variable; 118] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -51,6 +51,7 @@ pub const VARIABLES: [Variable; 116] = [
     variable("WEIGHTLIFT_REQUIRE_DIGESTS", Part::Flags, "`--require-digests`"),
     variable("WEIGHTLIFT_CONNECTIONS", Part::Flags, "`--connections`"),
     variable("WEIGHTLIFT_DIRECT_IO", Part::Flags, "`--direct-io`"),
+    variable("WEIGHTLIFT_XET", Part::Flags, "`--xet`"),
     variable("WEIGHTLIFT_CHUNK_SIZE", Part::Flags, "`--chunk-size`"),
     variable("WEIGHTLIFT_LOCK_TIMEOUT", Part::Flags, "`--lock-timeout`"),
     variable("WEIGHTLIFT_TAKEOVER_AFTER", Part::Flags, "`--takeover-after`"),
@@ -90,6 +91,7 @@ pub const VARIABLES: [Variable; 116] = [
     variable("HF_HUB_CACHE", Part::Hub, "with `--layout hf-cache` the directory of repos, where `--root` is not given; else `hub` in `HF_HOME`"),
     variable("XDG_CACHE_HOME", Part::Hub, "the directory in which `huggingface` is `HF_HOME`, where that is not set"),
     variable("HF_HUB_DISABLE_IMPLICIT_TOKEN", Part::Hub, "true: no token is looked for"),
+    variable("HF_HUB_DISABLE_XET", Part::Hub, "true: `--xet never`, where `--xet` is not given"),
     variable("HF_HUB_OFFLINE", Part::Hub, "true: the Hub is not asked"),
     variable("TRANSFORMERS_OFFLINE", Part::Hub, "the same, where `HF_HUB_OFFLINE` is not set"),
     variable("AWS_ACCESS_KEY_ID", Part::S3, "credentials: the key"),

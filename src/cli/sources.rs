@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::rate::parse_bandwidth;
 use crate::engine::RetryPolicy;
 use crate::model::{Selection, text};
-use crate::source::{S3Settings, SourceSettings};
+use crate::source::{S3Settings, SourceSettings, XetMode};
 
 /// A place of --also is listed within this time, or left alone.
 const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
@@ -31,6 +31,24 @@ pub struct SelectionArgs {
     /// formats, `onnx/`, `original/`, …), and training state
     #[arg(long, env = "WEIGHTLIFT_ALL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub all: bool,
+}
+
+/// Whether files of the Hub are read by the chunks of its Xet store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XetWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<XetWhen> for XetMode {
+    fn from(when: XetWhen) -> Self {
+        match when {
+            XetWhen::Auto => Self::Auto,
+            XetWhen::Always => Self::Always,
+            XetWhen::Never => Self::Never,
+        }
+    }
 }
 
 /// How a source is asked.
@@ -55,6 +73,12 @@ pub struct SourceArgs {
     /// limits files from the network; `mirror` may send as much again [default: no limit]
     #[arg(long, env = "WEIGHTLIFT_BANDWIDTH", value_name = "RATE", value_parser = parse_bandwidth)]
     pub bandwidth: Option<u64>,
+
+    /// How large files are read from the Hub: plain, and by the chunks of its Xet store where that fails; first
+    /// by chunks; or never by chunks. An update reads only the chunks that are new, unless it is `never`
+    /// [default: auto; never where HF_HUB_DISABLE_XET is true]
+    #[arg(long, env = "WEIGHTLIFT_XET", value_enum, value_name = "MODE")]
+    pub xet: Option<XetWhen>,
 
     /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
     /// endpoint_url, S3_ENDPOINT)
@@ -105,6 +129,7 @@ impl SourceArgs {
         SourceSettings {
             selection: selection.clone(),
             s3: self.s3(all_checksums),
+            xet: self.xet.map(XetMode::from),
             patience: self.retry_timeout.min(PATIENCE_WITH_A_PLACE),
         }
     }

@@ -1,5 +1,6 @@
 //! The bytes of one range, as they arrive, and how that ends.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::FilePart;
@@ -7,14 +8,25 @@ use crate::net::{self, SourceError};
 
 /// Exactly the bytes of the range that was asked for, or an error.
 pub struct Body {
-    pieces: Pieces,
+    origin: Origin,
     watch: Watched,
 }
 
 /// Where they come from.
-enum Pieces {
+enum Origin {
     Http(Box<net::Body>),
     File(FilePart),
+    Made(Box<dyn Pieces>),
+}
+
+/// Bytes that a source makes of what it reads: exactly those of a range, or an error.
+#[async_trait]
+pub trait Pieces: Send {
+    /// The next bytes, or `None` once the range is complete.
+    async fn next(&mut self) -> Result<Option<Bytes>, SourceError>;
+
+    /// Where they come from at the moment.
+    fn peer(&self) -> Option<net::Peer>;
 }
 
 /// How a body has ended, if not by an error.
@@ -46,18 +58,22 @@ impl Drop for Watched {
 }
 
 impl From<net::Body> for Body {
-    fn from(pieces: net::Body) -> Self {
-        Self { pieces: Pieces::Http(Box::new(pieces)), watch: Watched::default() }
+    fn from(body: net::Body) -> Self {
+        Self { origin: Origin::Http(Box::new(body)), watch: Watched::default() }
     }
 }
 
 impl From<FilePart> for Body {
     fn from(part: FilePart) -> Self {
-        Self { pieces: Pieces::File(part), watch: Watched::default() }
+        Self { origin: Origin::File(part), watch: Watched::default() }
     }
 }
 
 impl Body {
+    pub fn made(pieces: impl Pieces + 'static) -> Self {
+        Self { origin: Origin::Made(Box::new(pieces)), watch: Watched::default() }
+    }
+
     /// Has `watch` told how the body ends, in place of whoever was to be told before.
     pub fn watched(mut self, watch: impl Watch + 'static) -> Self {
         self.watch.0 = Some(Box::new(watch));
@@ -66,17 +82,19 @@ impl Body {
 
     /// Where they come from, if that is an address of the network.
     pub fn peer(&self) -> Option<net::Peer> {
-        match &self.pieces {
-            Pieces::Http(body) => body.peer(),
-            Pieces::File(_) => None,
+        match &self.origin {
+            Origin::Http(body) => body.peer(),
+            Origin::File(_) => None,
+            Origin::Made(pieces) => pieces.peer(),
         }
     }
 
     /// The next bytes, as they have arrived and not copied, or `None` once the range is complete.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
-        let next = match &mut self.pieces {
-            Pieces::Http(body) => body.next().await,
-            Pieces::File(part) => part.next().await,
+        let next = match &mut self.origin {
+            Origin::Http(body) => body.next().await,
+            Origin::File(part) => part.next().await,
+            Origin::Made(pieces) => pieces.next().await,
         };
         match next {
             Ok(Some(piece)) => Ok(Some(piece)),

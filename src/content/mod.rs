@@ -12,7 +12,7 @@ mod part;
 mod source;
 
 pub use blob::{Blob, Identity, Locator};
-pub use body::{Body, Ending, Watch};
+pub use body::{Body, Ending, Pieces, Watch};
 pub use chunked::{ChunkStore, ChunkedFile, ChunkedId, ChunkedPath, Recipe, Term};
 pub use part::{FilePart, PartProblem};
 pub use source::Source;

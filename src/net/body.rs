@@ -31,6 +31,16 @@ pub struct Body {
     came_from: Option<Peer>,
 }
 
+/// What a body is to be.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Of the file, for messages.
+    pub name: &'a str,
+    /// Bytes of the whole file, where that is known.
+    pub size: Option<u64>,
+    pub range: Range<u64>,
+}
+
 impl Body {
     /// Accepts a `206` for exactly `range`, or a `200` if the range starts at byte 0.
     pub fn open(
@@ -39,6 +49,17 @@ impl Body {
         file: &RemoteFile,
         range: Range<u64>,
     ) -> Result<Self, SourceError> {
+        let (name, size) = (file.path.as_str(), Some(file.size));
+        Self::open_part(http, response, &Part { name, size, range })
+    }
+
+    /// The same of something that is no listed file. Where its size is not known, only a `206` will do.
+    pub fn open_part(
+        http: &Http,
+        response: Response,
+        part: &Part<'_>,
+    ) -> Result<Self, SourceError> {
+        let Part { name, range, .. } = part;
         let origin = http::origin(response.url());
         let headers = response.headers();
         let text_of = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -50,7 +71,7 @@ impl Body {
             SourceError::Protocol(
                 WrongBody {
                     host: http::origin(response.url()),
-                    file: Some(file.path.to_string()),
+                    file: Some((*name).to_owned()),
                     what,
                     hint: hint(is_web_page, encoding.as_deref()),
                 }
@@ -63,15 +84,15 @@ impl Body {
         if encoding.is_some() && !is_stored {
             return Err(wrong(Wrong::Form, false));
         }
-        let listed = file.size;
+        let listed = part.size.unwrap_or_default();
         let mut runs_on = false;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
-                let checked = check_content_range(text_of(CONTENT_RANGE), &range, file);
+                let checked = check_content_range(text_of(CONTENT_RANGE), range, part.size);
                 checked.map_err(|what| match what {
                     // Otherwise it is the size of the compressed file.
                     Wrong::Total { .. } if encoding.is_none() => {
-                        let file = Some(file.path.to_string());
+                        let file = Some((*name).to_owned());
                         let host = http::origin(response.url());
                         SourceError::Changed(WrongBody { host, file, what, hint: None }.into())
                     }
@@ -81,6 +102,9 @@ impl Body {
                     let what = Wrong::Announced { length, wanted, from: range.start };
                     return Err(wrong(what, false));
                 }
+            }
+            StatusCode::OK if part.size.is_none() => {
+                return Err(wrong(Wrong::Status(200), is_web_page));
             }
             StatusCode::OK if range.start == 0 => {
                 if let Some(length) = length.filter(|length| *length != listed) {
@@ -93,12 +117,12 @@ impl Body {
                 return Err(wrong(Wrong::NoRange { length, listed }, is_web_page));
             }
             StatusCode::OK => {
-                return Err(SourceError::NoRanges { host: origin, file: file.path.to_string() });
+                return Err(SourceError::NoRanges { host: origin, file: (*name).to_owned() });
             }
             status => {
                 let what = Wrong::Status(status.as_u16());
                 let host = http::origin(response.url());
-                let file = Some(file.path.to_string());
+                let file = Some((*name).to_owned());
                 let problem = WrongBody { host, file, what, hint: None };
                 return Err(SourceError::Protocol(problem.into()));
             }
@@ -276,29 +300,35 @@ pub(crate) fn hint(is_web_page: bool, encoding: Option<&str>) -> Option<String> 
     (!hints.is_empty()).then(|| hints.join("; "))
 }
 
-/// `bytes 0-99/1000` must name the range that was asked for and the size that was listed.
+/// `bytes 0-99/1000` must name the range that was asked for and the size that was listed, if one was.
 pub(crate) fn check_content_range(
     header: Option<&str>,
     range: &Range<u64>,
-    file: &RemoteFile,
+    size: Option<u64>,
 ) -> Result<(), Wrong> {
     let parsed = header.and_then(|value| {
         let (span, total) = value.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = span.split_once('-')?;
         let number = |text: &str| text.trim().parse::<u64>().ok();
         // A total that is not told (`*`) says nothing wrong.
-        let total = if total.trim() == "*" { file.size } else { number(total)? };
+        let total = match total.trim() {
+            "*" => size.unwrap_or_default(),
+            total => number(total)?,
+        };
         Some((number(first)?, number(last)?, total))
     });
+    let listed = |total| size.unwrap_or(total);
     match parsed {
         Some((first, last, total))
             if first == range.start
                 && last.checked_add(1) == Some(range.end)
-                && total == file.size =>
+                && total == listed(total) =>
         {
             Ok(())
         }
-        Some((_, _, total)) if total != file.size => Err(Wrong::Total { total, listed: file.size }),
+        Some((_, _, total)) if total != listed(total) => {
+            Err(Wrong::Total { total, listed: listed(total) })
+        }
         _ => Err(Wrong::ContentRange {
             first: range.start,
             last: range.end - 1,
@@ -310,13 +340,10 @@ pub(crate) fn check_content_range(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RelPath;
 
     #[test]
     fn a_content_range_must_be_the_one_that_was_asked_for() {
-        let path = RelPath::parse("a").expect("path");
-        let file = RemoteFile { path, size: 1_000, digest: None, validator: None, xet_hash: None };
-        let check = |header: &str| check_content_range(Some(header), &(100..200), &file);
+        let check = |header: &str| check_content_range(Some(header), &(100..200), Some(1_000));
         assert!(check("bytes 100-199/1000").is_ok());
         assert!(check("bytes 100-199/*").is_ok());
         for other in [
@@ -333,6 +360,9 @@ mod tests {
             assert!(matches!(check(other), Err(Wrong::ContentRange { .. })), "{other}");
         }
         assert!(matches!(check("bytes 100-199/1001"), Err(Wrong::Total { .. })));
-        assert!(check_content_range(None, &(100..200), &file).is_err());
+        assert!(check_content_range(None, &(100..200), Some(1_000)).is_err());
+        let unknown = |header: &str| check_content_range(Some(header), &(100..200), None);
+        assert!(unknown("bytes 100-199/7000").is_ok() && unknown("bytes 100-199/*").is_ok());
+        assert!(matches!(unknown("bytes 0-99/7000"), Err(Wrong::ContentRange { .. })));
     }
 }

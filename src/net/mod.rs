@@ -20,7 +20,7 @@ mod problem;
 mod proxy;
 
 pub use bandwidth::Bandwidth;
-pub use body::Body;
+pub use body::{Body, Part};
 pub use error::{Cause, Failures, Problem, SourceError};
 pub use pace::Pace;
 pub use peers::Peer;

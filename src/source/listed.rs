@@ -7,7 +7,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Body, Source};
+use crate::content::{Body, ChunkStore, Source};
 use crate::model::{ErrorFields, RemoteFile, Snapshot};
 use crate::net::{Problem, SourceError};
 
@@ -76,6 +76,10 @@ impl Source for Listed {
         if let Ok(source) = &self.source {
             source.distrust(file);
         }
+    }
+
+    fn chunk_store(&self) -> Option<&dyn ChunkStore> {
+        self.source.as_ref().ok()?.chunk_store()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ pub mod registry;
 pub(crate) mod s3;
 pub(crate) mod volume;
 
-pub use hub::{Hub, HubSettings};
+pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings, Sink};

@@ -1,12 +1,13 @@
 //! Which source serves which scheme: the one place that knows them all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
-use super::{Published, S3, S3Settings, hub};
+use super::{Hub, Published, S3, S3Settings, Xet, XetMode, hub};
 use crate::content::Source;
-use crate::model::{Locked, Selection, SourceUri};
+use crate::model::{Locked, RemoteFile, Selection, SourceUri};
 use crate::net::SourceError;
 use crate::net::http::Http;
 
@@ -17,6 +18,8 @@ pub struct SourceSettings {
     /// What will be fetched: nothing else needs to be known of a source.
     pub selection: Selection,
     pub s3: S3Settings,
+    /// Which way to the bytes of a Hub; none: what `HF_HUB_DISABLE_XET` says.
+    pub xet: Option<XetMode>,
     /// How long the listing of one of several places may take.
     pub patience: Duration,
 }
@@ -29,7 +32,7 @@ pub fn open(
     http: &Http,
 ) -> Result<Box<dyn Source>, SourceError> {
     Ok(match uri {
-        SourceUri::Hub(repo) => Box::new(hub::open(repo, http)?),
+        SourceUri::Hub(repo) => two_ways(uri, hub::open(repo, http)?, settings),
         SourceUri::S3(location) => {
             Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
         }
@@ -57,7 +60,9 @@ pub fn open_locked(
 ) -> Result<Box<dyn Source>, SourceError> {
     let source: Result<Box<dyn Source>, _> = match (offline_by(uri), uri) {
         (Some(variable), _) => Err(variable),
-        (None, SourceUri::Hub(repo)) => Ok(Box::new(hub::open_at(repo, locked, http)?)),
+        (None, SourceUri::Hub(repo)) => {
+            Ok(two_ways(uri, hub::open_at(repo, locked, http)?, settings))
+        }
         (None, SourceUri::S3(location)) => {
             Ok(Box::new(S3::open_at(location, &settings.s3, locked, http)?))
         }
@@ -65,6 +70,22 @@ pub fn open_locked(
     };
     let listed = Listed { source, snapshot: locked.snapshot() };
     read_from_also(uri, Box::new(listed), also, settings, http)
+}
+
+/// The bridge of a Hub and its chunk store.
+fn two_ways(uri: &SourceUri, hub: Hub, settings: &SourceSettings) -> Box<dyn Source> {
+    let mode = settings.xet.unwrap_or_else(hub::xet_mode);
+    if mode == XetMode::Never {
+        return Box::new(hub);
+    }
+    let hub = Arc::new(hub);
+    let bridge = Place { name: uri.to_string(), source: hub.clone() };
+    let xet = Place { name: "Xet".into(), source: Arc::new(Xet::new(hub)) };
+    let has_both = |file: &RemoteFile| file.xet_hash.is_some() && file.size > 0;
+    Box::new(match mode {
+        XetMode::Always => Mirrors::two_ways([xet, bridge], 1, has_both),
+        XetMode::Auto | XetMode::Never => Mirrors::two_ways([bridge, xet], 0, has_both),
+    })
 }
 
 fn read_from_also(

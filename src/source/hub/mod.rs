@@ -15,8 +15,10 @@ mod reads;
 mod refusals;
 mod status;
 mod tree;
+mod xet;
 
 pub use endpoint::HubSettings;
+pub use xet::{Xet, XetMode};
 
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -29,7 +31,7 @@ use reqwest::{Client, Method, Response};
 use serde::Deserialize;
 use url::Url;
 
-use crate::content::{Body, Source};
+use crate::content::{Body, ChunkedId, Source};
 use crate::environment;
 use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
@@ -54,6 +56,8 @@ pub struct Hub {
     client: Client,
     pinned: OnceLock<Pinned>,
     pub(super) links: Links,
+    /// Small files that the listing has a Xet hash of, in its order, with their sizes.
+    small_chunked: OnceLock<Vec<(ChunkedId, u64)>>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -80,6 +84,7 @@ pub(super) fn open_at(repo: &HubRepo, locked: &Locked, http: &Http) -> Result<Hu
     let commit = locked.revision.clone();
     let hub = open(&HubRepo { revision: commit.clone(), ..repo.clone() }, http)?;
     let id = locked.source_name.strip_prefix("hf://").unwrap_or(&repo.id).to_owned();
+    hub.learn_chunked(&locked.snapshot().files);
     hub.pinned.get_or_init(|| Pinned { id, commit });
     Ok(hub)
 }
@@ -89,6 +94,11 @@ pub(super) fn offline_by() -> Option<&'static str> {
     let variables = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
     let first = variables.into_iter().find(|name| environment::text(name).is_some())?;
     is_true(first).then_some(first)
+}
+
+/// Which way is gone where no flag says so: as for `hf`, a variable can forbid Xet.
+pub(super) fn xet_mode() -> XetMode {
+    if is_true("HF_HUB_DISABLE_XET") { XetMode::Never } else { XetMode::Auto }
 }
 
 impl Hub {
@@ -102,8 +112,33 @@ impl Hub {
             client,
             pinned: OnceLock::new(),
             links: Links::default(),
+            small_chunked: OnceLock::new(),
             warnings,
         })
+    }
+
+    /// The same Hub, for another revision of this repo or of another one.
+    fn at(&self, repo: &str, revision: &str) -> Result<Self, SourceError> {
+        let (id, commit) = (repo.to_owned(), revision.to_owned());
+        let repo = HubRepo { id: id.clone(), revision: commit.clone() };
+        let settings = HubSettings { warning: None, ..self.settings.clone() };
+        let hub = Self::new(repo, settings, self.http.clone())?;
+        hub.pinned.get_or_init(|| Pinned { id, commit });
+        Ok(hub)
+    }
+
+    fn small_chunked(&self) -> &[(ChunkedId, u64)] {
+        self.small_chunked.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn learn_chunked(&self, files: &[RemoteFile]) {
+        let small = files.iter().filter(|file| file.size <= xet::SMALL_BYTES);
+        let chunked = small.filter_map(|file| Some((*file.xet_hash.as_deref()?, file.size)));
+        self.small_chunked.get_or_init(|| chunked.collect());
+    }
+
+    fn http(&self) -> &Http {
+        &self.http
     }
 
     pub(super) fn endpoint(&self) -> &Url {
@@ -192,6 +227,21 @@ impl Hub {
         id
     }
 
+    /// A question about whatever revision the URL names.
+    async fn follow_unpinned(&self, client: &Client, url: Url) -> Result<Response, SourceError> {
+        let mut url = url;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send_unpinned(client, Method::GET, &url, None).await?;
+            let Some(target) = http::redirect_target(&url, &response)? else {
+                return Ok(response);
+            };
+            http::read_off(response, self.http.deadlines.stall).await;
+            url = target;
+        }
+        let (host, most) = (http::origin(&url), MAX_REDIRECTS);
+        Err(SourceError::Protocol(HttpProblem::ManyRedirects { host, most }.into()))
+    }
+
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
     pub(super) async fn follow(
         &self,
@@ -223,16 +273,7 @@ impl Hub {
         url: &Url,
         range: Option<&Range<u64>>,
     ) -> Result<Response, SourceError> {
-        let mut headers = HeaderMap::new();
-        if url.origin() == self.settings.endpoint.origin()
-            && let Some(token) = self.settings.login.token()
-        {
-            headers.insert(AUTHORIZATION, token.header());
-        }
-        if let Some(range) = range {
-            headers.insert(RANGE, range_header(range));
-        }
-        let response = self.http.send(client, method, url, headers).await?;
+        let response = self.send_unpinned(client, method, url, range).await?;
         match (self.pinned.get(), answers::commit_header(response.headers())) {
             (Some(pinned), Some(answered)) if answered != pinned.commit => {
                 let problem = HubProblem::CommitOfAnswer {
@@ -244,6 +285,25 @@ impl Hub {
             }
             _ => Ok(response),
         }
+    }
+
+    async fn send_unpinned(
+        &self,
+        client: &Client,
+        method: Method,
+        url: &Url,
+        range: Option<&Range<u64>>,
+    ) -> Result<Response, SourceError> {
+        let mut headers = HeaderMap::new();
+        if url.origin() == self.settings.endpoint.origin()
+            && let Some(token) = self.settings.login.token()
+        {
+            headers.insert(AUTHORIZATION, token.header());
+        }
+        if let Some(range) = range {
+            headers.insert(RANGE, range_header(range));
+        }
+        self.http.send(client, method, url, headers).await
     }
 
     /// Passes a successful answer on, and names any other.
@@ -314,6 +374,7 @@ impl Source for Hub {
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let pinned = self.pinned().await?;
         let (files, refused) = self.list(pinned).await?;
+        self.learn_chunked(&files);
         Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files, refused))
     }
 
@@ -343,7 +404,7 @@ impl Source for Hub {
     }
 }
 
-fn range_header(range: &Range<u64>) -> HeaderValue {
+pub(super) fn range_header(range: &Range<u64>) -> HeaderValue {
     HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
         .expect("digits and a dash are a valid header")
 }

@@ -19,6 +19,8 @@ pub enum Asked<'a> {
     /// The listing of one directory, of a server that does not list what is in it.
     Directory(&'a RelPath),
     File(&'a RelPath),
+    /// The token for its Xet store.
+    XetToken,
 }
 
 impl Asked<'_> {
@@ -74,7 +76,7 @@ impl Refusal {
     }
 
     /// What the other side itself said, for the cases that have no sentence of their own.
-    fn told(&self) -> String {
+    pub fn told(&self) -> String {
         let told = if self.message.is_empty() { words(&self.body) } else { self.message.clone() };
         match &self.request {
             Some(request) => format!("{told} (request {request})"),
@@ -158,6 +160,7 @@ impl Refusal {
                 }
                 Asked::Tree | Asked::Directory(_) => Why::NoListing,
                 Asked::File(_) => Why::NoFile,
+                Asked::XetToken => Why::Final { meaning: "" },
             },
             status if is_no(status) => Why::Final { meaning: meaning(status) },
             _ => Why::Words,

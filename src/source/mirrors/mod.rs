@@ -6,6 +6,9 @@
 //! rest, and gets it from there. What came from where makes no difference to the proof: the digest is
 //! the pinned source's.
 //!
+//! Two ways to one storage, which can fail at different times, are two places as well: what the one lists
+//! the other has, and there is nothing to compare.
+//!
 //! Imports `model`, `content` and `net`; knows no kind of source.
 
 mod listing;
@@ -19,7 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Blob, Body, Ending, Locator, Source, Watch};
+use crate::content::{Blob, Body, ChunkStore, Ending, Locator, Source, Watch};
 use crate::model::{RelPath, RemoteFile, Snapshot};
 use crate::net::{Failures, Problem, SourceError};
 use standing::{News, Reads, Record, Way};
@@ -39,8 +42,12 @@ pub struct Mirrors {
 }
 
 struct Shared {
-    /// In the order of preference; the one that is pinned is the last.
+    /// In the order of preference.
     places: Vec<Place>,
+    /// Number of the one that is pinned.
+    pinned: usize,
+    /// What lies at each of them as the pinned one lists it, where nothing has to be looked for.
+    is_everywhere: Option<fn(&RemoteFile) -> bool>,
     state: Mutex<State>,
 }
 
@@ -70,17 +77,24 @@ impl Mirrors {
     pub fn new(also: Vec<Place>, pinned: Place, patience: Duration) -> Self {
         let mut places = also;
         places.push(pinned);
-        let state = State {
-            records: places.iter().map(|_| Record::default()).collect(),
-            is_told: vec![false; places.len()],
-            ..State::default()
-        };
-        Self { shared: Arc::new(Shared { places, state: Mutex::new(state) }), patience }
+        let shared = Shared::new(places, |places| places.len() - 1, None);
+        Self { shared: Arc::new(shared), patience }
+    }
+
+    /// Two ways to the same storage: the first one is gone as long as it works. Number `pinned` of them lists
+    /// the files; those that `has_both` is true of are to be had by either.
+    pub fn two_ways(ways: [Place; 2], pinned: usize, has_both: fn(&RemoteFile) -> bool) -> Self {
+        let shared = Shared::new(ways.into(), |_| pinned, Some(has_both));
+        Self { shared: Arc::new(shared), patience: Duration::ZERO }
     }
 
     /// Finds out what the other places have of `files`.
     async fn locate(&self, files: &[RemoteFile]) -> Result<(), SourceError> {
-        let (pinned, also) = (self.shared.pinned(), self.shared.also());
+        if self.shared.is_everywhere.is_some() {
+            return Ok(());
+        }
+        let pinned = self.shared.pinned();
+        let also = &self.shared.places[..self.shared.pinned];
         let wanted: Vec<(&RemoteFile, Blob)> = listing::portable(files).collect();
         if wanted.is_empty() {
             self.shared.state().warnings.push(format!(
@@ -121,7 +135,7 @@ impl Mirrors {
         }
         for (file, _) in &wanted {
             if let Some(ways) = state.files.get_mut(&file.path) {
-                let locator = Locator { place: also.len(), file: (*file).clone() };
+                let locator = Locator { place: self.shared.pinned, file: (*file).clone() };
                 ways.push(Way::new(locator, true));
             }
         }
@@ -151,23 +165,26 @@ impl Source for Mirrors {
         let (mut moves, mut renewals) = (0, 0);
         loop {
             let Some(begun) = shared.begin(file) else {
-                let pinned = &shared.pinned().source;
-                return pinned.read(client, file, range).await.map_err(|it| shared.alone(file, it));
+                let read = shared.pinned().source.read(client, file, range).await;
+                return match shared.is_everywhere {
+                    Some(_) => read,
+                    None => read.map_err(|error| shared.alone(file, error)),
+                };
             };
             let Begun { locator, read, way } = begun;
             let source = &shared.places[locator.place].source;
             let error = match source.read(client, &locator.file, range.clone()).await {
                 Ok(body) => {
-                    shared.serves(&file.path, way);
-                    let (shared, path) = (Arc::clone(shared), file.path.clone());
-                    return Ok(body.watched(Watching { shared, path, way, read }));
+                    shared.serves(file, way);
+                    let (shared, file) = (Arc::clone(shared), file.clone());
+                    return Ok(body.watched(Watching { shared, file, way, read }));
                 }
                 // Not a failure of the place yet: it knows another way of its own.
                 Err(SourceError::Again(_)) if renewals < MAX_RENEWALS => {
                     renewals += 1;
                     continue;
                 }
-                Err(error) => shared.failed(&file.path, way, read, error),
+                Err(error) => shared.failed(file, way, read, error),
             };
             match error {
                 // The reader shows what there is to say, and asks again at once.
@@ -195,9 +212,14 @@ impl Source for Mirrors {
         Some(place.unwrap_or(shared.pinned()).name.clone())
     }
 
+    fn chunk_store(&self) -> Option<&dyn ChunkStore> {
+        let pinned = self.shared.pinned().source.chunk_store();
+        pinned.or_else(|| self.shared.others().find_map(|(_, place)| place.source.chunk_store()))
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.shared.pinned().source.warnings();
-        for place in self.shared.also() {
+        for (_, place) in self.shared.others() {
             let of_place = place.source.warnings();
             warnings.extend(of_place.iter().map(|warning| format!("{}: {warning}", place.name)));
         }
@@ -227,12 +249,44 @@ struct Failed {
 const MAX_RENEWALS: u32 = 8;
 
 impl Shared {
-    fn pinned(&self) -> &Place {
-        self.places.last().expect("`new` puts one there")
+    fn new(
+        places: Vec<Place>,
+        pinned: impl FnOnce(&[Place]) -> usize,
+        is_everywhere: Option<fn(&RemoteFile) -> bool>,
+    ) -> Self {
+        let pinned = pinned(&places);
+        let state = State {
+            records: places.iter().map(|_| Record::default()).collect(),
+            is_told: vec![false; places.len()],
+            ..State::default()
+        };
+        Self { places, pinned, is_everywhere, state: Mutex::new(state) }
     }
 
-    fn also(&self) -> &[Place] {
-        &self.places[..self.places.len() - 1]
+    fn pinned(&self) -> &Place {
+        &self.places[self.pinned]
+    }
+
+    /// The places beside the pinned one, with their numbers.
+    fn others(&self) -> impl Iterator<Item = (usize, &Place)> {
+        self.places.iter().enumerate().filter(|(n, _)| *n != self.pinned)
+    }
+
+    /// The ways to `file`, and what is known of the places. Where a file is everywhere, its ways are kept from
+    /// its first read on.
+    fn ways<'a>(
+        &self,
+        state: &'a mut State,
+        file: &RemoteFile,
+    ) -> Option<(&'a mut Vec<Way>, &'a mut Vec<Record>)> {
+        if self.is_everywhere.is_some_and(|is_everywhere| is_everywhere(file))
+            && !state.files.contains_key(&file.path)
+        {
+            let way = |place| Way::new(Locator { place, file: file.clone() }, place == self.pinned);
+            let ways = (0..self.places.len()).map(way).collect();
+            state.files.insert(file.path.clone(), ways);
+        }
+        Some((state.files.get_mut(&file.path)?, &mut state.records))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -242,22 +296,43 @@ impl Shared {
     /// The way to read `file` now; none where only the pinned source has it.
     fn begin(&self, file: &RemoteFile) -> Option<Begun> {
         let state = &mut *self.state();
-        let ways = state.files.get(&file.path)?;
+        let (ways, records) = self.ways(state, file)?;
         // Where each has refused, the pinned source says so once more.
-        let way = standing::next(ways, &state.records).unwrap_or(ways.len() - 1);
+        let pinned = || ways.iter().position(|way| way.is_pinned).unwrap_or_default();
+        let way = standing::next(ways, records).unwrap_or_else(pinned);
         let locator = ways[way].locator.clone();
         Some(Begun { way, read: state.reads.begin(), locator })
     }
 
-    fn serves(&self, path: &RelPath, way: usize) {
-        if let Some(ways) = self.state().files.get_mut(path) {
+    fn serves(&self, file: &RemoteFile, way: usize) {
+        if let Some((ways, _)) = self.ways(&mut self.state(), file) {
             ways[way].serves();
         }
     }
 
-    /// Read number `read` has failed; says so once for each place that another one takes over from.
-    fn failed(&self, path: &RelPath, way: usize, read: u64, error: SourceError) -> Failed {
+    fn worked(&self, file: &RemoteFile, way: usize) {
         let state = &mut *self.state();
+        let Some((ways, records)) = self.ways(state, file) else { return };
+        let place = ways[way].locator.place;
+        ways[way].worked(&mut records[place]);
+        // Of very many files nothing is kept that says nothing.
+        if self.is_everywhere.is_some() && standing::is_as_at_first(ways) {
+            state.files.remove(&file.path);
+        }
+    }
+
+    fn given_up(&self, file: &RemoteFile, way: usize, read: u64) {
+        let state = &mut *self.state();
+        self.ways(state, file);
+        if let Some(ways) = state.files.get_mut(&file.path) {
+            ways[way].given_up(read, &state.reads);
+        }
+    }
+
+    /// Read number `read` has failed; says so once for each place that another one takes over from.
+    fn failed(&self, file: &RemoteFile, way: usize, read: u64, error: SourceError) -> Failed {
+        let (state, path) = (&mut *self.state(), &file.path);
+        self.ways(state, file);
         let Some(ways) = state.files.get_mut(path) else {
             return Failed { elsewhere: None, is_news: false, error };
         };
@@ -311,7 +386,7 @@ impl Shared {
         let ways = state.files.get(path).map_or(&[][..], Vec::as_slice);
         let is_portable = alone.as_ref().is_none_or(|(file, _)| Blob::of(file).is_portable());
         let mut each = Vec::with_capacity(self.places.len());
-        for (n, place) in self.also().iter().enumerate() {
+        for (n, place) in self.others() {
             let way = ways.iter().find(|way| way.locator.place == n);
             let error = match (way, state.unlisted.get(&n)) {
                 (Some(way), _) => way.error.clone(),
@@ -325,7 +400,7 @@ impl Shared {
         }
         let pinned = match alone {
             Some((_, error)) => Some(Arc::new(error)),
-            None => ways.last().and_then(|way| way.error.clone()),
+            None => ways.iter().find(|way| way.is_pinned).and_then(|way| way.error.clone()),
         };
         each.extend(pinned.map(|error| (self.pinned().name.clone(), error)));
         each
@@ -333,6 +408,7 @@ impl Shared {
 
     fn distrust(&self, file: &RemoteFile) {
         let state = &mut *self.state();
+        self.ways(state, file);
         let Some(ways) = state.files.get_mut(&file.path) else { return };
         let blamed = standing::distrust(ways, &mut state.records);
         let name = |way: &usize| self.places[ways[*way].locator.place].name.as_str();
@@ -354,24 +430,20 @@ impl Shared {
 /// Follows a body, for the way that it came by.
 struct Watching {
     shared: Arc<Shared>,
-    path: RelPath,
+    file: RemoteFile,
     way: usize,
     read: u64,
 }
 
 impl Watch for Watching {
     fn ended(&mut self, ending: Ending) {
-        let state = &mut *self.shared.state();
-        let Some(way) = state.files.get_mut(&self.path).map(|ways| &mut ways[self.way]) else {
-            return;
-        };
         match ending {
-            Ending::Whole => way.worked(&mut state.records[way.locator.place]),
-            Ending::GivenUp => way.given_up(self.read, &state.reads),
+            Ending::Whole => self.shared.worked(&self.file, self.way),
+            Ending::GivenUp => self.shared.given_up(&self.file, self.way, self.read),
         }
     }
 
     fn failed(&mut self, error: SourceError) -> SourceError {
-        self.shared.failed(&self.path, self.way, self.read, error).error
+        self.shared.failed(&self.file, self.way, self.read, error).error
     }
 }

@@ -163,6 +163,14 @@ pub fn all_had_their_turn(ways: &[Way]) -> bool {
     ways.iter().all(|way| way.is_refused || way.strikes.failures >= STRIKES)
 }
 
+/// Whether nothing has happened that decides what is next: the first way has served, at most.
+pub fn is_as_at_first(ways: &[Way]) -> bool {
+    let is_new = |way: &Way| {
+        way.strikes.failures == 0 && !way.is_refused && way.wrong == 0 && way.error.is_none()
+    };
+    ways.iter().enumerate().all(|(n, way)| is_new(way) && (n == 0 || !way.has_served))
+}
+
 /// Whether `ways` leaves a choice.
 pub fn is_only_one_left(ways: &[Way]) -> bool {
     ways.iter().filter(|way| !way.is_refused).count() <= 1

@@ -1,0 +1,131 @@
+//! Tokens of the chunk store: who may read a repo at one revision. The Hub gives them out, by its own token,
+//! which never goes to the store.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::utf8_percent_encode;
+use reqwest::Client;
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use url::Url;
+
+use super::problem::{What, XetProblem};
+use crate::model::text;
+use crate::net::http::{self, safe_target};
+use crate::net::{SourceError, encoding};
+use crate::source::hub::refusals::Asked;
+use crate::source::hub::{Hub, QUOTED};
+
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// A new one is asked for so long before the end of the old one.
+const MARGIN: Duration = Duration::from_secs(30);
+/// One that has just come is used whatever it says: this machine's clock may be wrong.
+const AT_LEAST: Duration = Duration::from_secs(30);
+
+/// May read the files of one repo at one revision.
+#[derive(Clone)]
+pub struct Token {
+    /// Marked as sensitive.
+    pub header: HeaderValue,
+    /// Where the store is.
+    pub store: Url,
+    expires: SystemTime,
+    since: Instant,
+}
+
+/// Repo and revision.
+type Key = (String, String);
+
+/// The tokens of a run: each is asked for once, by one of those who need it.
+#[derive(Default)]
+pub struct Tokens(tokio::sync::Mutex<HashMap<Key, Result<Token, SourceError>>>);
+
+impl Token {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < AT_LEAST || SystemTime::now() + MARGIN < self.expires
+    }
+}
+
+impl Tokens {
+    /// The token for `repo` at `revision`; another one than `refused`, which the store has not accepted.
+    pub async fn get(
+        &self,
+        hub: &Hub,
+        client: &Client,
+        (repo, revision): (&str, &str),
+        refused: Option<&HeaderValue>,
+    ) -> Result<Token, SourceError> {
+        let key = (repo.to_owned(), revision.to_owned());
+        let mut known = self.0.lock().await;
+        match known.get(&key) {
+            Some(Ok(token)) if token.is_fresh() && refused != Some(&token.header) => {
+                return Ok(token.clone());
+            }
+            Some(Err(error)) => return Err(error.clone()),
+            _ => {}
+        }
+        let asked = ask(hub, client, repo, revision).await;
+        // It will be the same in this run.
+        if asked.as_ref().map_or_else(|error| !error.is_transient(), |_| true) {
+            known.insert(key, asked.clone());
+        }
+        asked
+    }
+}
+
+async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<Token, SourceError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        access_token: String,
+        exp: u64,
+        cas_url: String,
+    }
+    let revision = utf8_percent_encode(revision, QUOTED);
+    let url = hub.url(&format!("api/models/{repo}/xet-read-token/{revision}"))?;
+    let response = hub.follow_unpinned(client, url).await?;
+    let host = http::origin(response.url());
+    let status = response.status();
+    let problem = |what| {
+        let (host, status) = (host.clone(), Some(status.as_u16()));
+        XetProblem { host, file: None, status, what }
+    };
+    if matches!(status.as_u16(), 404 | 405 | 410 | 501) {
+        http::read_off(response, hub.stall()).await;
+        return Err(SourceError::NotFound(problem(What::NoStore).into()));
+    }
+    let response = hub.accepted(response, &Asked::XetToken).await?;
+    let claimed = encoding::claimed(response.headers());
+    let body = http::small_body(response, MAX_ANSWER_BYTES, hub.stall()).await?;
+    let answer: Answer = serde_json::from_slice(&body)
+        .map_err(|error| hub.misunderstood(&error, &body, claimed, "the token for Xet"))?;
+    let odd = |what: &str| SourceError::Protocol(problem(What::Answer(what.into())).into());
+    let header = HeaderValue::from_str(&format!("Bearer {}", answer.access_token)).ok();
+    let mut header = header
+        .filter(|_| answer.access_token.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| odd("the token has blanks or control characters"))?;
+    header.set_sensitive(true);
+    let store = Url::parse(&answer.cas_url).ok().filter(is_plain).ok_or_else(|| {
+        odd(&format!("`{}` is no address of a store", text::inert(&http_host(&answer.cas_url), 80)))
+    })?;
+    Ok(Token {
+        header,
+        store: safe_target(hub.endpoint(), store)?,
+        expires: UNIX_EPOCH.checked_add(Duration::from_secs(answer.exp)).unwrap_or(UNIX_EPOCH),
+        since: Instant::now(),
+    })
+}
+
+fn is_plain(url: &Url) -> bool {
+    url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+}
+
+/// Of an address that cannot be used what may be shown: no user, no query.
+fn http_host(text: &str) -> String {
+    let after = text.rsplit_once('@').map_or(text, |(_, after)| after);
+    after.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
