@@ -20,6 +20,12 @@ use crate::text::{hex, unhex};
 #[derive(Clone)]
 pub struct Blob(Arc<Inner>);
 
+/// Makes any part of some bytes on demand.
+pub(crate) trait ReadAt: Send + Sync {
+    /// Fills `buffer`, which ends at or before the end of the bytes.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]);
+}
+
 /// The object checksums S3 knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -43,6 +49,11 @@ impl Blob {
 
     pub fn zeros(size: u64) -> Self {
         Self::new(size, Source::Zeros)
+    }
+
+    /// Bytes that `reader` makes whenever they are read.
+    pub(crate) fn made(size: u64, reader: impl ReadAt + 'static) -> Self {
+        Self::new(size, Source::Made(Arc::new(reader)))
     }
 
     /// Reads from disk on every request, so the file must stay as it is.
@@ -100,6 +111,7 @@ impl Blob {
             }
             Source::Synthetic { seed } => fill(*seed, offset, buffer),
             Source::Zeros => buffer.fill(0),
+            Source::Made(reader) => reader.read_at(offset, buffer),
         }
         count
     }
@@ -210,6 +222,7 @@ impl std::fmt::Debug for Blob {
             Source::File(_) => "file",
             Source::Synthetic { .. } => "synthetic",
             Source::Zeros => "zeros",
+            Source::Made(_) => "made",
         };
         write!(formatter, "Blob({kind}, {} bytes)", self.len())
     }
@@ -229,6 +242,7 @@ enum Source {
     File(Arc<File>),
     Synthetic { seed: u64 },
     Zeros,
+    Made(Arc<dyn ReadAt>),
 }
 
 /// Writes the bytes from `offset` on, eight at a time once the position is even.

@@ -12,14 +12,16 @@ use serde_json::Value;
 use crate::http::Server;
 use crate::hub_cdn::{Cdn, UrlRules};
 use crate::hub_repos::{Repo, Snapshot};
-use crate::hub_routes::{Mirror, State};
+use crate::hub_routes::{Mirror, State, XetStore};
+use crate::hub_xet::{Xet, XetRules};
 use crate::log::{Log, Logged};
 use crate::script::{Rule, Script};
 use crate::tree::Tree;
 
-/// A running hub; dropping it closes both ports.
+/// A running hub; dropping it closes its ports.
 pub struct FakeHub {
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
+    pub(crate) xet: Option<Xet>,
     hub: Server,
     cdn: Server,
     log: Log,
@@ -40,6 +42,7 @@ pub struct FakeHubBuilder {
     page_size: Option<usize>,
     url_rules: UrlRules,
     mirror: Mirror,
+    pub(crate) xet_rules: XetRules,
     external_cdn: Option<String>,
     hub_port: u16,
     cdn_port: u16,
@@ -64,7 +67,7 @@ impl FakeHub {
         self.cdn.url()
     }
 
-    /// Adds a rule for both ports; see [`Rule::at`].
+    /// Adds a rule for all ports; see [`Rule::at`].
     pub fn script(&self, rule: Rule) {
         self.script.add(rule);
     }
@@ -78,7 +81,7 @@ impl FakeHub {
         self.script.applied()
     }
 
-    /// Requests to both ports, told apart by [`Logged::origin`].
+    /// Requests to all ports, told apart by [`Logged::origin`].
     pub fn log(&self) -> &Log {
         &self.log
     }
@@ -120,24 +123,39 @@ impl FakeHub {
     /// When there is no such repository.
     pub fn move_branch(&self, repo: &str, branch: &str, tree: Tree) -> String {
         let snapshot = Snapshot::of(&tree, self.state.lfs_threshold_bytes);
+        if let Some(xet) = &self.xet {
+            xet.cas.register(&snapshot);
+        }
         let mut repos = self.state.repos();
         let repo = repos.get_mut(repo).expect("a repository of this hub");
         repo.move_branch(branch, snapshot)
     }
 
-    /// Connections open at either port.
+    /// Connections open at any port.
     pub fn open_connections(&self) -> usize {
-        self.hub.open_connections() + self.cdn.open_connections()
+        self.servers().map(Server::open_connections).sum()
     }
 
-    /// The most requests that the storage has answered at the same time.
+    /// The most requests that the CDN, or the transfer host of the chunk store, has answered at
+    /// the same time.
     pub fn most_transfers_at_once(&self) -> usize {
-        self.cdn.most_answered_at_once()
+        let transfer = self.xet.as_ref().map(|xet| &xet.transfer_server);
+        [&self.cdn]
+            .into_iter()
+            .chain(transfer)
+            .map(Server::most_answered_at_once)
+            .max()
+            .unwrap_or(0)
     }
 
-    /// Connections that either port has ever accepted.
+    /// Connections that any port has ever accepted.
     pub fn accepted_connections(&self) -> usize {
-        self.hub.accepted_connections() + self.cdn.accepted_connections()
+        self.servers().map(Server::accepted_connections).sum()
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        let xet = self.xet.iter().flat_map(|xet| [&xet.cas_server, &xet.transfer_server]);
+        [&self.hub, &self.cdn].into_iter().chain(xet)
     }
 }
 
@@ -284,8 +302,8 @@ impl FakeHubBuilder {
         self
     }
 
-    /// Names the xet hash of LFS files in listings and redirects. There is no chunk store behind
-    /// them, so a client has to take the CDN all the same.
+    /// Names the xet hash of LFS files in listings and redirects. Without [`FakeHubBuilder::xet`]
+    /// no chunk store is behind them, so a client has to take the CDN all the same.
     #[must_use]
     pub fn xet_hashes(mut self) -> Self {
         self.mirror.xet = true;
@@ -341,6 +359,10 @@ impl FakeHubBuilder {
             let urls = Arc::clone(&urls);
             script.observed("cdn", &log, move |request| urls.serve(request))
         })?;
+        let xet = match self.xet_rules.wanted {
+            true => Some(Xet::start(self.xet_rules, &script, &log)?),
+            false => None,
+        };
         let lfs_threshold_bytes = self.lfs_threshold_bytes.unwrap_or(LFS_THRESHOLD_BYTES);
         let mut repos = BTreeMap::new();
         for (id, tree) in &self.trees {
@@ -353,10 +375,17 @@ impl FakeHubBuilder {
             repo.raw_entries.extend(
                 self.raw_entries.iter().filter(|(of, _)| of == id).map(|(_, entry)| entry.clone()),
             );
-            repo.move_branch("main", Snapshot::of(tree, lfs_threshold_bytes));
+            let snapshot = Snapshot::of(tree, lfs_threshold_bytes);
+            if let Some(xet) = &xet {
+                xet.cas.register(&snapshot);
+            }
+            repo.move_branch("main", snapshot);
             repos.insert(id.clone(), repo);
         }
-        let state = Arc::new(State::new(
+        let xet_store = xet
+            .as_ref()
+            .map(|xet| XetStore { cas: Arc::clone(&xet.cas), url: xet.cas_server.url() });
+        let mut state = State::new(
             repos,
             self.renamed,
             self.token,
@@ -364,12 +393,14 @@ impl FakeHubBuilder {
             self.page_size.unwrap_or(PAGE_SIZE),
             self.mirror,
             (urls, self.external_cdn.unwrap_or_else(|| cdn.url())),
-        ));
+        );
+        state.xet_store = xet_store;
+        let state = Arc::new(state);
         let hub = Server::start_on(self.hub_port, {
             let state = Arc::clone(&state);
             script.observed("hub", &log, move |request| state.answer(request))
         })?;
-        Ok(FakeHub { state, hub, cdn, log, script })
+        Ok(FakeHub { state, xet, hub, cdn, log, script })
     }
 }
 

@@ -24,6 +24,10 @@ impl State {
                 Ok(paths_info(&asked_paths(request), &found.snapshot, self.mirror.xet))
             }
             ("GET", ["refs"]) => Ok(refs(&listing("main")?)),
+            ("GET", ["xet-read-token", revision]) if let Some(store) = &self.xet_store => {
+                let found = self.find(request, id, revision, Wanted::Files)?;
+                Ok(Response::json(200, &store.cas.token(&found.snapshot, &store.url)))
+            }
             ("GET" | "HEAD", ["auth-check"]) => {
                 self.admit(request, id, Wanted::Files)?;
                 Ok(Response::text(200, "OK"))

@@ -123,7 +123,7 @@ impl Cdn {
     }
 }
 
-fn refusal(status: u16, code: &str, message: &str) -> Response {
+pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Response {
     Response::new(status).header("Content-Type", "application/xml").body(format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <Error><Code>{code}</Code><Message>{message}</Message></Error>"

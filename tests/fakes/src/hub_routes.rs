@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::cas::Cas;
 use crate::http::{Request, Response};
 use crate::hub_cdn::Cdn;
 use crate::hub_repos::{Repo, Snapshot};
@@ -23,7 +24,14 @@ pub(crate) struct State {
     pub mirror: Mirror,
     pub cdn: Arc<Cdn>,
     pub cdn_url: String,
+    pub xet_store: Option<XetStore>,
     answered: AtomicU64,
+}
+
+/// The chunk store behind this hub, for which it gives tokens.
+pub(crate) struct XetStore {
+    pub cas: Arc<Cas>,
+    pub url: String,
 }
 
 /// Ways in which this hub is not the usual one.
@@ -88,6 +96,7 @@ impl State {
             mirror,
             cdn,
             cdn_url,
+            xet_store: None,
             answered,
         }
     }

@@ -24,6 +24,8 @@
 //!     .total_bytes() .len() .blob(path) .iter()
 //! FakeHub::serving(repo, tree) | FakeHub::builder().repo(repo, tree)….start()
 //!     .url() .cdn_url() .script(rule) .log() .commit(repo) .move_branch(repo, branch, tree)
+//! FakeHub::builder().xet()….start()                large files also from a chunk store
+//!     .cas_url() .transfer_url() .xet_lie(lie) .xet_honest() .xet_new_bytes(repo, path, old, new)
 //! FakeS3::builder().object(bucket, key, blob)….start()
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
@@ -41,6 +43,8 @@
 //! | Type | Stands for |
 //! |---|---|
 //! | [`FakeHub`] | the hub (API, `resolve`) and, on a second port, the CDN it redirects to |
+//! | [`FakeHub`] with `xet()` | also Xet's chunk store and, on a fourth port, its transfer host |
+//! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
@@ -50,6 +54,12 @@
 //! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
 
 mod blob;
+mod cas;
+mod cas_chunks;
+mod cas_lies;
+mod cas_links;
+mod cas_store;
+mod cas_terms;
 mod date;
 pub mod http;
 mod hub;
@@ -58,6 +68,7 @@ mod hub_cdn;
 mod hub_repos;
 mod hub_resolve;
 mod hub_routes;
+mod hub_xet;
 mod link;
 mod log;
 mod relay;
@@ -75,6 +86,7 @@ mod tree;
 mod wire;
 
 pub use blob::{Blob, Checksum};
+pub use cas_lies::XetLie;
 pub use http::{Body, Request, Response, Server};
 pub use hub::{FakeHub, FakeHubBuilder};
 pub use link::Link;

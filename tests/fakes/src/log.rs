@@ -18,7 +18,7 @@ pub struct Log(Arc<Mutex<Vec<Arc<Entry>>>>);
 /// One request, as far as it got when the log was read.
 #[derive(Clone, Debug)]
 pub struct Logged {
-    /// `"hub"`, `"cdn"`, `"s3"`, or whatever the server was called.
+    /// `"hub"`, `"cdn"`, `"cas"`, `"transfer"`, `"s3"`, or whatever the server was called.
     pub origin: &'static str,
     pub method: String,
     /// `path?query` as it was sent.

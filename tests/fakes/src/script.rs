@@ -103,7 +103,7 @@ impl Rule {
         }
     }
 
-    /// Only at `"hub"`, `"cdn"` or `"s3"`.
+    /// Only at `"hub"`, `"cdn"`, `"cas"`, `"transfer"` or `"s3"`.
     #[must_use]
     pub fn at(self, origin: &'static str) -> Self {
         Self { origin: Some(origin), ..self }

@@ -9,10 +9,11 @@ use weightlift_fakes::{FakeHub, FakeHubBuilder, Tree};
 const USAGE: &str = "usage: fake-hub --repo ORG/NAME=FOLDER … [--token TOKEN] [--private ORG/NAME]
                 [--gated ORG/NAME] [--granted ORG/NAME] [--renamed OLD=NEW]
                 [--sha256sums ORG/NAME=FILE] [--cdn-url URL] [--hub-port N] [--cdn-port N]
-                [--page-size N] [--sign-ranges] [--port-file FILE]
+                [--page-size N] [--sign-ranges] [--xet] [--port-file FILE]
 
 --sha256sums  digests of the files of a --repo before it, as sha256sum prints them
---cdn-url     redirect large files to URL/ORG/NAME/PATH instead of serving them";
+--cdn-url     redirect large files to URL/ORG/NAME/PATH instead of serving them
+--xet         serve large files from a chunk store as well";
 
 fn main() {
     if let Err(message) = run() {
@@ -26,8 +27,13 @@ fn run() -> Result<(), String> {
     let mut port_file = None;
     let mut arguments = env::args().skip(1);
     while let Some(flag) = arguments.next() {
-        if flag == "--sign-ranges" {
-            builder = builder.sign_ranges();
+        let without_value = match flag.as_str() {
+            "--sign-ranges" => Some(FakeHubBuilder::sign_ranges as fn(_) -> _),
+            "--xet" => Some(FakeHubBuilder::xet as fn(_) -> _),
+            _ => None,
+        };
+        if let Some(apply) = without_value {
+            builder = apply(builder);
             continue;
         }
         let value = arguments.next().ok_or_else(|| format!("`{flag}` needs a value"))?;
