@@ -156,7 +156,7 @@ impl Cas {
         };
         let answer = form(&answer, &sign);
         let response = Response::json(200, &answer);
-        match lie.and_then(|lie| lie.change_text(&answer.to_string())) {
+        match lie.and_then(|lie| lie.change_text(&answer)) {
             Some(text) => response.body(text),
             None => response,
         }
