@@ -56,18 +56,20 @@ struct Refusal {
 type Answer = Result<Response, Refusal>;
 
 impl Cas {
-    /// What the hub answers to somebody who may read this commit.
-    pub fn token(&self, snapshot: &Arc<Snapshot>, cas_url: &str) -> Value {
+    /// What the hub answers to a client that may read this commit. Some clients read the headers.
+    pub fn token(&self, snapshot: &Arc<Snapshot>, cas_url: &str) -> Response {
         let lifetime = self.rules.token_lifetime;
+        let token = self.tokens.grant(snapshot, lifetime);
+        let expires = unix_seconds(SystemTime::now()) + lifetime.as_secs();
         let cas_url = match self.lies.tell(Part::Token) {
             Some(XetLie::CasAt(url)) => url,
             _ => cas_url.to_owned(),
         };
-        json!({
-            "accessToken": self.tokens.grant(snapshot, lifetime),
-            "exp": unix_seconds(SystemTime::now()) + lifetime.as_secs(),
-            "casUrl": cas_url,
-        })
+        let answer = json!({"accessToken": token, "exp": expires, "casUrl": cas_url});
+        Response::json(200, &answer)
+            .header("X-Xet-Access-Token", &token)
+            .header("X-Xet-Token-Expiration", &expires.to_string())
+            .header("X-Xet-Cas-Url", &cas_url)
     }
 
     /// Makes the large files of a commit known.
@@ -156,7 +158,7 @@ impl Cas {
         };
         let answer = form(&answer, &sign);
         let response = Response::json(200, &answer);
-        match lie.and_then(|lie| lie.change_text(&answer.to_string())) {
+        match lie.and_then(|lie| lie.change_text(&answer)) {
             Some(text) => response.body(text),
             None => response,
         }

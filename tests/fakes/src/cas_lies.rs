@@ -5,6 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lz4_flex::frame::BlockSize;
+use serde_json::Value;
 
 use crate::cas_chunks::{HEADER_BYTES, Scheme, lz4_frame, three_bytes};
 use crate::cas_terms::{FetchRange, Reconstruction, Term};
@@ -56,7 +57,8 @@ pub enum XetLie {
     LongestCompressed,
     /// A chunk's length after decompression is that.
     LongestUncompressed,
-    /// A chunk's LZ4 frame yields 4 MiB, its header says what it said before.
+    /// A chunk's LZ4 frame yields 200 times its size, its header says what it said before. Needs
+    /// content that does not compress as well as that.
     Bomb,
     /// A chunk's LZ4 frame declares blocks of 4 MiB; what is in them is right. Does nothing to
     /// chunks that are stored plain: see [`crate::FakeHubBuilder::xet_scheme`].
@@ -210,17 +212,16 @@ impl XetLie {
         }
     }
 
-    /// The answer as text.
-    pub(crate) fn change_text(&self, text: &str) -> Option<String> {
+    /// The answer as text, where that is what changes.
+    pub(crate) fn change_text(&self, answer: &Value) -> Option<String> {
         let Self::HugeAnswer(bytes) = self else {
             return None;
         };
-        let start = text.find("{\"hash\":")?;
-        // A term has one object inside.
-        let end = start + text[start..].find("}}").or_else(|| text[start..].find("},"))? + 2;
-        let term = text[start..end].trim_end_matches(',').to_owned() + ",";
-        let (before, behind) = text.split_at(start);
-        Some(format!("{before}{}{behind}", term.repeat(bytes / term.len())))
+        let first_file = || answer["files"].as_object()?.values().next();
+        let terms = answer.get("terms").or_else(first_file)?;
+        let term = terms.get(0)?.to_string();
+        let repeated = format!("{term},").repeat(bytes / term.len()) + &term;
+        Some(answer.to_string().replacen(&term, &repeated, 1))
     }
 
     /// Header and data of a chunk, whose place and length stay as they are.
@@ -236,10 +237,11 @@ impl XetLie {
             Self::LongestUncompressed => chunk[5..8].copy_from_slice(&three_bytes(0xff_ffff)),
             Self::Bomb => {
                 chunk[4] = Scheme::Lz4 as u8;
-                let frame = lz4_frame(&vec![0; 4 << 20], BlockSize::Max64KB);
-                // Cut off, or with zeros behind: either way it yields too much.
+                let data = &mut chunk[HEADER_BYTES..];
+                let frame = lz4_frame(&vec![0; data.len() * 200], BlockSize::Max64KB);
+                // Behind the frame the data is filled up, so that the next chunk stays in place.
                 let frame = frame.into_iter().chain(std::iter::repeat(0));
-                chunk[HEADER_BYTES..].iter_mut().zip(frame).for_each(|(byte, it)| *byte = it);
+                data.iter_mut().zip(frame).for_each(|(byte, it)| *byte = it);
             }
             Self::LargeBlocks if chunk[4] != Scheme::Plain as u8 => {
                 let frame = lz4_frame(&[], BlockSize::Max4MB);

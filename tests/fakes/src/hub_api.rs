@@ -26,7 +26,7 @@ impl State {
             ("GET", ["refs"]) => Ok(refs(&listing("main")?)),
             ("GET", ["xet-read-token", revision]) if let Some(store) = &self.xet_store => {
                 let found = self.find(request, id, revision, Wanted::Files)?;
-                Ok(Response::json(200, &store.cas.token(&found.snapshot, &store.url)))
+                Ok(store.cas.token(&found.snapshot, &store.url))
             }
             ("GET" | "HEAD", ["auth-check"]) => {
                 self.admit(request, id, Wanted::Files)?;

@@ -234,8 +234,13 @@ fn the_hub_gives_tokens_to_those_who_may_read_and_only_with_a_store() {
         assert_eq!(token(&hub, repo, "main", &member).status, known, "{repo}");
     }
     assert_eq!(token(&hub, "org/open", "nowhere", &[]).status, 404);
-    let answer = token(&hub, "org/open", "main", &[]).json();
+    let whole = token(&hub, "org/open", "main", &[]);
+    let answer = whole.json();
     assert_eq!(answer["casUrl"], hub.cas_url());
+    assert_eq!(whole.header("x-xet-cas-url"), Some(hub.cas_url().as_str()));
+    assert_eq!(whole.header("x-xet-access-token"), answer["accessToken"].as_str());
+    let expires = whole.header("x-xet-token-expiration").and_then(|it| it.parse().ok());
+    assert_eq!(expires, answer["exp"].as_u64());
     assert!(answer["exp"].as_u64().is_some_and(|exp| exp > 1_700_000_000), "{answer}");
 
     let plain = FakeHub::builder().repo(REPO, tree()).xet_hashes().start();
