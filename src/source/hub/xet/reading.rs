@@ -23,9 +23,9 @@ use crate::net::{Peer, SourceError};
 const WINDOW_BYTES: u64 = 64 << 20;
 /// The next part is asked for when so much of this one is left.
 const AHEAD_BYTES: u64 = 24 << 20;
-/// More chunks than these that come with a term, and are not wanted now, are worth a question for the term
-/// alone: its links bring no more than it has.
-const WASTE_CHUNKS: u32 = 4;
+/// Chunks that come with a term and are not wanted now: one, and one for so many of its own. More of them are
+/// worth a question for the term alone, whose links bring no more than it has.
+const CHUNKS_FOR_ONE: u32 = 8;
 /// What is kept of a term that comes again at once, such as a run of zeros.
 const MAX_REPEATED_BYTES: u32 = 256 << 10;
 
@@ -140,9 +140,7 @@ impl Reading {
             }
             let Some(at_hand) = &self.term else { return Ok(()) };
             if let Some(fetching) = &self.fetching {
-                let waste =
-                    if at_hand.chunk == at_hand.term.chunks.start { WASTE_CHUNKS } else { 0 };
-                if fetching.brings(&at_hand.term.block, at_hand.chunk, waste) {
+                if fetching.brings(&at_hand.term.block, at_hand.chunk, waste(&at_hand.term)) {
                     return Ok(());
                 }
             }
@@ -260,7 +258,7 @@ impl Reading {
             }
             end = next.chunks.end;
         }
-        before > WASTE_CHUNKS || fetch.chunks.end.saturating_sub(end) > WASTE_CHUNKS
+        before + fetch.chunks.end.saturating_sub(end) > waste(term)
     }
 
     /// New links, from the byte that is wanted next.
@@ -294,6 +292,11 @@ impl Reading {
         }
         Ok(piece)
     }
+}
+
+/// So many chunks may come with `term` that are not wanted.
+fn waste(term: &Term) -> u32 {
+    1 + (term.chunks.end - term.chunks.start) / CHUNKS_FOR_ONE
 }
 
 #[async_trait]
