@@ -2,8 +2,8 @@
 
 mod client;
 
-use client::xet::{Reader, ranges, unpacked};
-use client::{get, get_range};
+use client::get_range;
+use client::xet::{Reader, id_in, ranges, unpacked};
 use serde_json::{Value, json};
 use weightlift_fakes::{Blob, FakeHub, Tree, XetLie};
 
@@ -23,8 +23,7 @@ fn hub(scheme: u8) -> FakeHub {
 }
 
 fn id(hub: &FakeHub) -> String {
-    let listing = get(&format!("{}/api/models/{REPO}/tree/main", hub.url())).json();
-    listing[0]["xetHash"].as_str().expect("a hash").to_owned()
+    id_in(hub, REPO, "main", "model.bin")
 }
 
 fn answer(hub: &FakeHub) -> Value {

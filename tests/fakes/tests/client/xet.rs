@@ -59,7 +59,15 @@ impl Reader {
     }
 }
 
-/// Every (URL, first chunk, chunk behind the last, `Range`) of an answer of either version.
+/// The xet hash that the hub lists for a file.
+pub fn id_in(hub: &FakeHub, repo: &str, revision: &str, path: &str) -> String {
+    let listing = get(&format!("{}/api/models/{repo}/tree/{revision}", hub.url())).json();
+    let mut entries = listing.as_array().expect("a listing").iter();
+    let entry = entries.find(|it| it["path"] == path).expect("the file");
+    entry["xetHash"].as_str().expect("a hash").to_owned()
+}
+
+/// Every xorb, URL, run of chunks and `Range` of an answer of either version.
 pub fn ranges(answer: &Value) -> Vec<(String, String, Range<u64>, String)> {
     let mut found = Vec::new();
     let mut add = |xorb: &String, url: &Value, chunks: &Value, bytes: &Value| {
