@@ -48,6 +48,12 @@ pub struct Sentinel {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mirror: Option<MirrorMark>,
     pub total_bytes: u64,
+    /// What the run that published this has fetched; with what was thrown away.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fetched_bytes: Option<u64>,
+    /// What it had found on the volume and used.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reused_bytes: Option<u64>,
     pub files: Vec<SentinelFile>,
     pub left_out: Vec<LeftOut>,
 }
@@ -156,6 +162,8 @@ impl Sentinel {
             completed_at,
             mirror: None,
             total_bytes: files.iter().map(|file| file.size).sum(),
+            fetched_bytes: None,
+            reused_bytes: None,
             files,
             left_out,
         }
@@ -274,6 +282,15 @@ impl SentinelHead {
 
     pub fn read(json: impl Read + Seek) -> Result<Self, SentinelProblem> {
         read(json, |head: &Self| head.format)
+    }
+
+    /// The repo of the Hub that it is of, by the name that the Hub answered with.
+    pub fn hub_repo(&self) -> Option<String> {
+        let name = self.renamed_to.as_ref().unwrap_or(&self.source);
+        match SourceUri::parse(name) {
+            Ok(SourceUri::Hub(repo)) => Some(repo.id),
+            Ok(SourceUri::S3(_) | SourceUri::Directory(_)) | Err(_) => None,
+        }
     }
 
     /// Whether it is of the same model as `other`, whatever the revision and the names of a repo.
