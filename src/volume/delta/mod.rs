@@ -7,8 +7,6 @@ mod chunker;
 mod copying;
 mod local;
 mod overlap;
-#[cfg(test)]
-mod tests;
 
 pub use local::{Likeness, LocalFiles, Unnamed};
 pub use overlap::LocalTerms;

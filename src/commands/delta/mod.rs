@@ -1,9 +1,13 @@
 //! What a new revision has in common with files on the volume is copied, where the source has a store that tells
 //! what files are made of. An error of the store is no reason not to fetch: then all of it is fetched.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::ask::Asker;
 use super::shared::Fetch;
 use crate::Error;
 use crate::content::ChunkStore;
@@ -35,7 +39,7 @@ const MAX_NEW_TERMS: usize = 100_000;
 
 /// What one look for common chunks has to do with.
 struct Look<'a> {
-    fetch: &'a Fetch<'a>,
+    ask: &'a Asker<'a>,
     chunks: &'a dyn ChunkStore,
     progress: &'a Progress,
     outside: &'a Surroundings<'a>,
@@ -58,7 +62,7 @@ impl Fetch<'_> {
             return Ok(0);
         }
         progress.enter("looking for chunks that are here");
-        Look { fetch: self, chunks, progress, outside }.copy(store, staging, numbers).await
+        Look { ask: &self.ask, chunks, progress, outside }.copy(store, staging, numbers).await
     }
 }
 
@@ -72,7 +76,7 @@ impl Look<'_> {
         let (mut local, unnamed) = staging.local_files(store, &numbers, self.outside);
         if let Some(unnamed) = unnamed {
             let ask = || self.chunks.listed(&unnamed.repo, &unnamed.revision);
-            match self.fetch.ask.retried(PATIENCE, PATIENCE, ask).await {
+            match self.ask.retried(PATIENCE, PATIENCE, ask).await {
                 Ok(listed) => local.add_listed(&unnamed, listed),
                 Err(error) => self.say(&error),
             }
@@ -113,7 +117,7 @@ impl Look<'_> {
         let mut known = Vec::new();
         let mut terms = 0;
         for (numbers, files) in at_once(files) {
-            let Some(recipes) = self.ask(&files).await else { break };
+            let Some(recipes) = self.recipes(&files).await else { break };
             for (n, recipe) in numbers.into_iter().zip(recipes) {
                 let Some(recipe) = recipe else { continue };
                 terms += recipe.terms.len();
@@ -130,7 +134,7 @@ impl Look<'_> {
     async fn add_terms(&self, local: &LocalFiles, group: Vec<usize>, terms: &mut LocalTerms) {
         let files = group.into_iter().map(|n| (n, local.chunked(n).clone())).collect();
         for (numbers, files) in at_once(files) {
-            let Some(recipes) = self.ask(&files).await else { return };
+            let Some(recipes) = self.recipes(&files).await else { return };
             for ((n, file), recipe) in numbers.into_iter().zip(files).zip(recipes) {
                 if let Some(recipe) = recipe {
                     terms.add(n, file.size, recipe);
@@ -140,9 +144,9 @@ impl Look<'_> {
     }
 
     /// One question to the store; nothing, and a line that says so, if it does not answer.
-    async fn ask(&self, files: &[ChunkedFile]) -> Option<Vec<Option<Recipe>>> {
+    async fn recipes(&self, files: &[ChunkedFile]) -> Option<Vec<Option<Recipe>>> {
         let asked = || self.chunks.recipes(files);
-        match self.fetch.ask.retried(PATIENCE, PATIENCE, asked).await {
+        match self.ask.retried(PATIENCE, PATIENCE, asked).await {
             Ok(recipes) => {
                 // An answer is a sign of life as well.
                 (self.outside.worked)(recipes.len() as u64);
@@ -158,7 +162,7 @@ impl Look<'_> {
     fn say(&self, error: &Error) {
         if !matches!(error, Error::Stopped) {
             let why = error.to_string();
-            self.fetch
+            self.ask
                 .screen
                 .say(&format!("cannot tell which chunks are here already ({why}); fetching them"));
         }
