@@ -55,7 +55,8 @@ pub struct Outcome {
     /// How many files were compared with what kind of published digest.
     pub verified_by: BTreeMap<String, usize>,
     pub fetched_bytes: u64,
-    /// What was on the volume before and was not fetched; of several copies of a model, what this run took.
+    /// What a fetch found on the volume and used: whole files, parts that a killed run has left, chunks of other
+    /// files. None where nothing was to do.
     pub reused_bytes: u64,
     /// What `mirror` has sent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -48,10 +48,10 @@ pub struct Sentinel {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mirror: Option<MirrorMark>,
     pub total_bytes: u64,
-    /// What the run that published this has fetched; with what was thrown away.
+    /// What the run that published this has fetched, thrown away bytes included.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fetched_bytes: Option<u64>,
-    /// What it had found on the volume and used.
+    /// What it found on the volume and used.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reused_bytes: Option<u64>,
     pub files: Vec<SentinelFile>,
@@ -443,6 +443,17 @@ mod tests {
     fn a_sentinel_reads_back_as_it_was_written() {
         let written = sentinel();
         assert_eq!(Sentinel::parse(&json(&written)).expect("parses"), written);
+    }
+
+    #[test]
+    fn what_was_fetched_and_reused_is_told_where_it_is_known() {
+        let unknown = json(&sentinel());
+        assert!(!String::from_utf8_lossy(&unknown).contains("_bytes\": null"));
+        let read = Sentinel::parse(&unknown).expect("as earlier versions have written it");
+        assert_eq!((read.fetched_bytes, read.reused_bytes), (None, None));
+        let known = Sentinel { fetched_bytes: Some(1), reused_bytes: Some(2), ..read };
+        let read = Sentinel::parse(&json(&known)).expect("parses");
+        assert_eq!((read.fetched_bytes, read.reused_bytes), (Some(1), Some(2)));
     }
 
     #[test]

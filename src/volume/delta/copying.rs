@@ -135,7 +135,7 @@ fn within<'a>(copy: &'a Copy, gaps: &'a [Range<u64>]) -> impl Iterator<Item = Co
         let len = gap.end.min(end) - to;
         let is_worth_it = len >= MIN_COPY_BYTES || len == gap.end - gap.start;
         let at = copy.at + (to - copy.to);
-        is_worth_it.then(|| Copy { to, len, at, ..*copy })
+        is_worth_it.then_some(Copy { to, len, at, ..*copy })
     })
 }
 

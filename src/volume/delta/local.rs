@@ -81,26 +81,10 @@ impl Staging {
     ) -> (LocalFiles, Option<Unnamed>) {
         let paths = numbers.iter().map(|n| self.files[*n].path.clone()).collect();
         let mut local = LocalFiles { paths, ..LocalFiles::default() };
-        let mut unnamed = None;
-        let mut look = |found: Result<Option<usize>, StoreError>| {
-            if let Ok(Some(of)) = found
-                && unnamed.is_none()
-            {
-                unnamed = Some(of);
-            }
+        let unnamed = match store.cache {
+            Some(_) => local.look_at_cache(store),
+            None => local.look_at_family(store, outside),
         };
-        if store.cache.is_some() {
-            look(local.look_at_cache(store));
-        } else {
-            if let Ok(Some(family)) = store.family_dir() {
-                look(local.look_at(family, Giver::SameModel));
-            }
-            for kept in store.kept_trees().unwrap_or_default() {
-                if let (true, Ok(Some(dir))) = ((outside.go_on)(), store.kept_dir(&kept.id)) {
-                    let _ = local.look_at(dir, Giver::SameModel);
-                }
-            }
-        }
         store.each_other_revision(&mut |_, dir| {
             let _ = dir.again().map(|dir| local.look_at(dir, Giver::OtherModel));
             if local.is_full() || !(outside.go_on)() {
@@ -109,7 +93,7 @@ impl Staging {
                 ControlFlow::Continue(())
             }
         });
-        let unnamed = unnamed.map(|of| {
+        let unnamed = unnamed.ok().flatten().map(|of| {
             let LocalRevision { repo, revision, .. } = &local.revisions[of];
             Unnamed { of, repo: repo.clone(), revision: revision.clone() }
         });
@@ -118,6 +102,25 @@ impl Staging {
 }
 
 impl LocalFiles {
+    /// Looks at what the family shows, and at what is kept of it; only of the first it is told whether its files
+    /// have names.
+    fn look_at_family(
+        &mut self,
+        store: &Store,
+        outside: &Surroundings<'_>,
+    ) -> Result<Option<usize>, StoreError> {
+        let shown = store.family_dir()?.map(|dir| self.look_at(dir, Giver::SameModel));
+        for kept in store.kept_trees()? {
+            if self.is_full() || !(outside.go_on)() {
+                break;
+            }
+            if let Ok(Some(dir)) = store.kept_dir(&kept.id) {
+                let _ = self.look_at(dir, Giver::SameModel);
+            }
+        }
+        shown.unwrap_or(Ok(None))
+    }
+
     /// Remembers what the sentinel in `dir` lists. Returns the number of the revision if its files have no
     /// names at the store.
     fn look_at(&mut self, dir: Dir, giver: Giver) -> Result<Option<usize>, StoreError> {

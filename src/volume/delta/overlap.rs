@@ -94,8 +94,8 @@ impl LocalTerms {
 
 /// Whether a file of `size` bytes can be made so.
 pub fn makes(recipe: &Recipe, size: u64) -> bool {
-    let lens = recipe.terms.iter().map(|term| u64::from(term.len));
-    lens.fold(Some(0_u64), |sum, len| sum?.checked_add(len)) == Some(size)
+    let mut lens = recipe.terms.iter().map(|term| u64::from(term.len));
+    lens.try_fold(0_u64, u64::checked_add) == Some(size)
 }
 
 /// Makes one copy of two that follow each other in both files.
@@ -124,7 +124,7 @@ impl Wanted {
     fn find(mut self, local: &[LocalTerm], lengths: &mut Lengths<'_, '_>) -> Vec<Copy> {
         let mut found = Vec::new();
         while !self.is_over()
-            && let Some((chunks, copy)) = local.iter().find_map(|it| self.from_left(it, lengths))
+            && let Some((chunks, copy)) = local.iter().find_map(|it| self.first_of(it, lengths))
         {
             self.chunks.start += chunks;
             self.bytes.start += copy.len;
@@ -132,7 +132,7 @@ impl Wanted {
         }
         let from_left = found.len();
         while !self.is_over()
-            && let Some((chunks, copy)) = local.iter().find_map(|it| self.from_right(it, lengths))
+            && let Some((chunks, copy)) = local.iter().find_map(|it| self.last_of(it, lengths))
         {
             self.chunks.end -= chunks;
             self.bytes.end -= copy.len;
@@ -147,7 +147,7 @@ impl Wanted {
     }
 
     /// What `local` has of the first chunks: how many, and where their bytes are.
-    fn from_left(&self, local: &LocalTerm, lengths: &mut Lengths<'_, '_>) -> Option<(u32, Copy)> {
+    fn first_of(&self, local: &LocalTerm, lengths: &mut Lengths<'_, '_>) -> Option<(u32, Copy)> {
         if !local.chunks.contains(&self.chunks.start) {
             return None;
         }
@@ -167,7 +167,7 @@ impl Wanted {
     }
 
     /// What `local` has of the last chunks. What has the first one is not asked.
-    fn from_right(&self, local: &LocalTerm, lengths: &mut Lengths<'_, '_>) -> Option<(u32, Copy)> {
+    fn last_of(&self, local: &LocalTerm, lengths: &mut Lengths<'_, '_>) -> Option<(u32, Copy)> {
         let is_inside = local.chunks.start > self.chunks.start;
         if !is_inside || !local.chunks.contains(&(self.chunks.end - 1)) {
             return None;
@@ -319,7 +319,7 @@ mod tests {
         long.terms[0].len = 4_000;
         assert_eq!(local(&[short]).copies(&long, &mut |_| None), []);
         let empty = Recipe { terms: vec![Term { block: block(1), chunks: 5..5, len: 7 }] };
-        assert_eq!(local(&[empty.clone()]).copies(&empty, &mut |_| None), []);
+        assert_eq!(local(std::slice::from_ref(&empty)).copies(&empty, &mut |_| None), []);
     }
 
     /// How a round of the comparison can be made to fail.
