@@ -86,12 +86,13 @@ pub fn all(done: &[Outcome]) -> String {
         by_status.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let bytes = done.iter().map(|outcome| outcome.total_bytes).sum();
     let fetched = done.iter().map(|outcome| outcome.fetched_bytes).sum();
+    let reused = done.iter().map(|outcome| outcome.reused_bytes).sum();
     format!(
-        "complete: {} models, {} ({}; {} over the network)",
+        "complete: {} models, {} ({}; {})",
         done.len(),
         text::size(bytes),
         by_status.join(", "),
-        text::size(fetched)
+        moved(reused, bytes, fetched)
     )
 }
 
@@ -99,7 +100,7 @@ pub fn all(done: &[Outcome]) -> String {
 pub fn end(outcome: &Outcome, took: Duration) -> String {
     let what = format!("{}, {}", text::files(outcome.files), text::size(outcome.total_bytes));
     let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
-    let Outcome { source, status, fetched_bytes, .. } = outcome;
+    let Outcome { source, status, fetched_bytes, reused_bytes, total_bytes, .. } = outcome;
     let path = outcome.to_load();
     let took = text::duration(took);
     let told = digests::aside(outcome);
@@ -140,8 +141,29 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
         (Some(told), _) => told,
     };
     format!(
-        "complete: `{path}` {status} from {source} at {revision} ({what}; {} over the network in {took}, {}/s; {verified})",
-        text::size(*fetched_bytes),
+        "complete: `{path}` {status} from {source} at {revision} ({what}; {} in {took}, {}/s; {verified})",
+        moved(*reused_bytes, *total_bytes, *fetched_bytes),
         text::size(rate as u64),
     )
+}
+
+/// What was here before, if anything was, and what came over the network.
+fn moved(reused: u64, total: u64, fetched: u64) -> String {
+    let (reused, total, fetched) = match reused {
+        0 => return format!("{} over the network", text::size(fetched)),
+        _ => (text::size(reused), text::size(total), text::size(fetched)),
+    };
+    format!("reused {reused} of {total}, fetched {fetched}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_here_before_is_told_where_there_was_something() {
+        assert_eq!(moved(0, 98_000_000_000, 98_000_000_000), "98.0 GB over the network");
+        let told = moved(97_916_000_000, 98_000_000_000, 84_000_000);
+        assert_eq!(told, "reused 97.9 GB of 98.0 GB, fetched 84.0 MB");
+    }
 }

@@ -80,11 +80,11 @@ impl Fetch<'_> {
             go_on: &|| !self.stop.is_set(),
             worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
         };
-        let reused = staging.adopt(store, wanted.adopt, &outside)?;
+        let mut reused = staging.adopt(store, wanted.adopt, &outside)?;
         staging.clear_abandoned(store, &outside);
         let plan = staging.plan();
         // An attempt that took nothing over holds nothing that the next one could use.
-        let give_up = |staging, heartbeat, error| {
+        let give_up = |staging, heartbeat, reused, error| {
             drop::<Heartbeat>(heartbeat);
             if reused == 0 {
                 self.end(staging, store);
@@ -95,15 +95,19 @@ impl Fetch<'_> {
         progress.total_bytes.store(plan.total_bytes(), Relaxed);
         let by_others = self.beside.join(&wanted.model.destination.root, &progress);
         if let Err(error) = staging.check_space(&plan, by_others) {
-            return give_up(staging, heartbeat, error.into());
+            return give_up(staging, heartbeat, reused, error.into());
         }
+        // Behind the look at the room: a file that is copied into needs all of its blocks.
+        reused += self.copy_common(source, store, &mut staging, &progress, &outside).await?;
+        let plan = staging.plan();
+        progress.reused_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
         self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());
         let proofs = match self.transfer(source, &staging, &plan, &chosen, wanted, &progress) {
             Ok(proofs) => proofs,
             Err(Failed::BeforeTheWeights(error)) => {
                 drop(follower);
-                return give_up(staging, heartbeat, error);
+                return give_up(staging, heartbeat, reused, error);
             }
             Err(Failed::Later(error)) => return Err(error),
         };
@@ -121,6 +125,8 @@ impl Fetch<'_> {
         let sentinel = Sentinel {
             also,
             lock: wanted.goal.locked.map(|locked| locked.lock.clone()),
+            fetched_bytes: Some(progress.fetched_bytes.load(Relaxed)),
+            reused_bytes: Some(progress.reused_bytes.load(Relaxed)),
             ..Sentinel::new(
                 &wanted.model.uri,
                 snapshot.source_name,
@@ -187,6 +193,7 @@ impl Fetch<'_> {
         let outcome = Outcome::of(status, &store.path_to_load(&sentinel), &sentinel);
         let mut outcome = self.led(wanted, store, &sentinel, outcome)?;
         outcome.fetched_bytes = progress.fetched_bytes.load(Relaxed);
+        outcome.reused_bytes = progress.reused_bytes.load(Relaxed);
         Ok(outcome.ended(wanted.started))
     }
 

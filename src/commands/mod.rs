@@ -8,6 +8,7 @@ pub mod announce;
 pub mod ask;
 pub mod beside;
 mod completeness;
+mod delta;
 mod digests;
 mod fetch;
 mod fill;
@@ -54,6 +55,9 @@ pub struct Outcome {
     /// How many files were compared with what kind of published digest.
     pub verified_by: BTreeMap<String, usize>,
     pub fetched_bytes: u64,
+    /// What a fetch found on the volume and used: whole files, parts that a killed run has left, chunks of other
+    /// files. None where nothing was to do.
+    pub reused_bytes: u64,
     /// What `mirror` has sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_bytes: Option<u64>,
@@ -91,6 +95,7 @@ impl Outcome {
             unpublished: sentinel.files.iter().filter(|file| !file.is_compared()).count(),
             verified_by: digests::kinds(&sentinel.files),
             fetched_bytes: 0,
+            reused_bytes: 0,
             sent_bytes: None,
             seconds: 0.0,
             stale: None,

@@ -29,6 +29,7 @@ pub struct PlanReport {
     pub files: usize,
     pub total_bytes: u64,
     pub fetch_files: usize,
+    /// At most: a fetch may find chunks of these files on the volume.
     pub fetch_bytes: u64,
     pub reuse_files: usize,
     /// Parts of files that an attempt has left included.

@@ -169,6 +169,7 @@ impl Shared<'_> {
             });
         }
         self.progress.done_bytes.fetch_sub(lost, Relaxed);
+        self.progress.reused_bytes.fetch_sub(present, Relaxed);
         if is_there {
             self.staging.discard(job.n)?;
         }

@@ -48,6 +48,12 @@ pub struct Sentinel {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mirror: Option<MirrorMark>,
     pub total_bytes: u64,
+    /// What the run that published this has fetched, thrown away bytes included.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fetched_bytes: Option<u64>,
+    /// What it found on the volume and used.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reused_bytes: Option<u64>,
     pub files: Vec<SentinelFile>,
     pub left_out: Vec<LeftOut>,
 }
@@ -156,6 +162,8 @@ impl Sentinel {
             completed_at,
             mirror: None,
             total_bytes: files.iter().map(|file| file.size).sum(),
+            fetched_bytes: None,
+            reused_bytes: None,
             files,
             left_out,
         }
@@ -274,6 +282,15 @@ impl SentinelHead {
 
     pub fn read(json: impl Read + Seek) -> Result<Self, SentinelProblem> {
         read(json, |head: &Self| head.format)
+    }
+
+    /// The repo of the Hub that it is of, by the name that the Hub answered with.
+    pub fn hub_repo(&self) -> Option<String> {
+        let name = self.renamed_to.as_ref().unwrap_or(&self.source);
+        match SourceUri::parse(name) {
+            Ok(SourceUri::Hub(repo)) => Some(repo.id),
+            Ok(SourceUri::S3(_) | SourceUri::Directory(_)) | Err(_) => None,
+        }
     }
 
     /// Whether it is of the same model as `other`, whatever the revision and the names of a repo.
@@ -426,6 +443,17 @@ mod tests {
     fn a_sentinel_reads_back_as_it_was_written() {
         let written = sentinel();
         assert_eq!(Sentinel::parse(&json(&written)).expect("parses"), written);
+    }
+
+    #[test]
+    fn what_was_fetched_and_reused_is_told_where_it_is_known() {
+        let unknown = json(&sentinel());
+        assert!(!String::from_utf8_lossy(&unknown).contains("_bytes\": null"));
+        let read = Sentinel::parse(&unknown).expect("as earlier versions have written it");
+        assert_eq!((read.fetched_bytes, read.reused_bytes), (None, None));
+        let known = Sentinel { fetched_bytes: Some(1), reused_bytes: Some(2), ..read };
+        let read = Sentinel::parse(&json(&known)).expect("parses");
+        assert_eq!((read.fetched_bytes, read.reused_bytes), (Some(1), Some(2)));
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Progress {
     pub done_bytes: AtomicU64,
     /// Bytes that came over the network, thrown away ones included.
     pub fetched_bytes: AtomicU64,
+    /// Bytes that were on the volume before and were not thrown away since.
+    pub reused_bytes: AtomicU64,
     /// Bytes that were sent to a bucket.
     pub sent_bytes: AtomicU64,
     /// Bytes that were read back: hashed, re-checked, copied. A sign of life for those who wait.

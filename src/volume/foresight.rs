@@ -33,7 +33,8 @@ struct Search<'a> {
 }
 
 impl Store {
-    /// What of `files`, which `source_name` lists at `revision`, is on the volume. `go_on` is asked now and then.
+    /// What of `files`, which `source_name` lists at `revision`, is on the volume. Chunks that other files have are
+    /// not looked for, so that what is left is the most that a fetch needs. `go_on` is asked now and then.
     pub fn foresee(
         &self,
         source_name: &str,

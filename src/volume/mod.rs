@@ -11,6 +11,7 @@ mod area;
 mod attempts;
 mod clear;
 mod conflict;
+mod delta;
 mod error;
 mod existing;
 mod families;
@@ -47,6 +48,7 @@ mod weigh;
 
 pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
 pub use adopt_dir::AdoptedDir;
+pub use delta::{Likeness, LocalFiles, LocalTerms, Unnamed};
 pub use error::StoreError;
 pub use existing::{Existing, first_difference, read_sentinel};
 pub use files::PublishedFiles;

@@ -53,6 +53,8 @@ pub struct Staging {
     unsynced: Option<Mutex<Vec<usize>>>,
     /// Files cannot have blocks in common here.
     pub(super) shares_no_blocks: bool,
+    /// The kernel copies from one file into another here, as far as is known.
+    pub(super) shares_ranges: bool,
     /// What the volume can do, once that was found out.
     pub(super) abilities: OnceLock<Abilities>,
     /// It goes into a cache of the Hub's clients.
@@ -121,9 +123,19 @@ impl Staging {
             presence: Mutex::new(vec![Presence::Absent; count]),
             unsynced: together.then(Mutex::default),
             shares_no_blocks: false,
+            shares_ranges: true,
             abilities: OnceLock::new(),
             is_for_cache: store.cache.is_some(),
         })
+    }
+
+    /// What the source is called.
+    pub(super) fn source_name(&self) -> &str {
+        &self.source_name
+    }
+
+    pub(super) fn revision(&self) -> &str {
+        &self.revision
     }
 
     /// What makes the content of file `n` the same elsewhere.
