@@ -14,3 +14,4 @@ mod liveness;
 mod resume;
 mod selection;
 mod several;
+mod xet;

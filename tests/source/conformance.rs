@@ -7,7 +7,7 @@ use weightlift::content::Source;
 use weightlift::model::{RemoteFile, SourceUri};
 use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
-use weightlift::source::{Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings};
+use weightlift::source::{Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings, Xet};
 use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree};
 
 const BIG: u64 = 300_000;
@@ -47,6 +47,23 @@ fn hub() -> Subject {
         http,
         script: Some(Box::new(move |faults| {
             let rule = Rule::on("GET", "").at("cdn").once();
+            hub.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
+/// The chunk store of the Hub; the faults are those of the host that has the xorbs.
+fn xet() -> Subject {
+    let hub = FakeHub::builder().repo(REPO, tree()).lfs_threshold(1).xet().start();
+    let SourceUri::Hub(repo) = SourceUri::parse("hf://org/tiny").unwrap() else { panic!() };
+    let http = http();
+    let settings = HubSettings::new(&hub.url(), None).unwrap();
+    let source = Hub::new(repo, settings, http.clone()).unwrap();
+    Subject {
+        source: Box::new(Xet::new(std::sync::Arc::new(source))),
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "").at("transfer").once();
             hub.script(faults.iter().cloned().fold(rule, Rule::then));
         })),
     }
@@ -134,9 +151,13 @@ fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
     let _ = (ACCESS_KEY, SECRET_KEY);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    for (name, subject) in
-        [("hub", hub()), ("s3", s3()), ("mirrors", mirrors()), ("volume", volume(dir.path()))]
-    {
+    for (name, subject) in [
+        ("hub", hub()),
+        ("xet", xet()),
+        ("s3", s3()),
+        ("mirrors", mirrors()),
+        ("volume", volume(dir.path())),
+    ] {
         runtime.block_on(check(name, &subject));
     }
 }

@@ -9,6 +9,7 @@ mod adopt_dir;
 #[cfg(target_arch = "x86_64")]
 mod adoption;
 mod decisions;
+mod delta;
 mod direct;
 mod hf_cache;
 #[cfg(target_arch = "x86_64")]

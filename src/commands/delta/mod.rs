@@ -4,24 +4,17 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::ask::Asker;
 use super::shared::Fetch;
 use crate::Error;
-use crate::content::ChunkStore;
-use crate::content::ChunkedFile;
-use crate::content::Recipe;
-use crate::content::Source;
+use crate::content::{ChunkStore, ChunkedFile, Recipe, Source};
+use crate::net::SourceError;
 use crate::report::Progress;
-use crate::volume::Likeness;
-use crate::volume::LocalFiles;
-use crate::volume::LocalTerms;
-use crate::volume::Staging;
-use crate::volume::Store;
-use crate::volume::StoreError;
-use crate::volume::Surroundings;
+use crate::volume::{Likeness, LocalFiles, LocalTerms, Staging, Store, StoreError, Surroundings};
 
 /// One question to the store may take so long with all its retries: those who wait for this run see no other
 /// sign of life meanwhile.
@@ -43,6 +36,8 @@ struct Look<'a> {
     chunks: &'a dyn ChunkStore,
     progress: &'a Progress,
     outside: &'a Surroundings<'a>,
+    /// It did not answer, and is not asked again.
+    is_away: Cell<bool>,
 }
 
 impl Fetch<'_> {
@@ -62,7 +57,10 @@ impl Fetch<'_> {
             return Ok(0);
         }
         progress.enter("looking for chunks that are here");
-        Look { ask: &self.ask, chunks, progress, outside }.copy(store, staging, numbers).await
+        let is_away = Cell::new(false);
+        Look { ask: &self.ask, chunks, progress, outside, is_away }
+            .copy(store, staging, numbers)
+            .await
     }
 }
 
@@ -78,7 +76,7 @@ impl Look<'_> {
             let ask = || self.chunks.listed(&unnamed.repo, &unnamed.revision);
             match self.ask.retried(PATIENCE, PATIENCE, ask).await {
                 Ok(listed) => local.add_listed(&unnamed, listed),
-                Err(error) => self.say(&error),
+                Err(error) => self.failed(&error),
             }
         }
         let mut terms = LocalTerms::default();
@@ -102,6 +100,7 @@ impl Look<'_> {
                 self.add_terms(&local, group, &mut terms).await;
             }
             terms.sort();
+            self.progress.enter("copying chunks that are here");
             for (n, recipe) in recipes.iter() {
                 let of_file = staging.copy_common(*n, recipe, &terms, &local, self.outside)?;
                 self.progress.done_bytes.fetch_add(of_file, Relaxed);
@@ -145,6 +144,9 @@ impl Look<'_> {
 
     /// One question to the store; nothing, and a line that says so, if it does not answer.
     async fn recipes(&self, files: &[ChunkedFile]) -> Option<Vec<Option<Recipe>>> {
+        if self.is_away.get() {
+            return None;
+        }
         let asked = || self.chunks.recipes(files);
         match self.ask.retried(PATIENCE, PATIENCE, asked).await {
             Ok(recipes) => {
@@ -153,18 +155,22 @@ impl Look<'_> {
                 Some(recipes)
             }
             Err(error) => {
-                self.say(&error);
+                self.failed(&error);
                 None
             }
         }
     }
 
-    fn say(&self, error: &Error) {
+    /// Says so. What may not be read of one revision may be allowed of another; any other failure is one of all.
+    fn failed(&self, error: &Error) {
+        let is_refused =
+            matches!(error, Error::Source(SourceError::Access(_) | SourceError::NotFound(_)));
+        self.is_away.set(!is_refused);
         if !matches!(error, Error::Stopped) {
             let why = error.to_string();
-            self.ask
-                .screen
-                .say(&format!("cannot tell which chunks are here already ({why}); fetching them"));
+            self.ask.screen.say(&format!(
+                "could not ask which chunks are here already ({why}); fetching what is not known"
+            ));
         }
     }
 }

@@ -18,7 +18,6 @@ use crate::model::{
     Digest, ModelDir, RelPath, RemoteFile, SENTINEL, Selection, Sentinel, SentinelFile, Sha256,
     Snapshot, SourceUri,
 };
-use crate::net::SourceError;
 use crate::report::Screen;
 use crate::volume::Destination;
 
@@ -103,6 +102,8 @@ struct Scripted {
     listed: Vec<ChunkedPath>,
     asked: Mutex<Vec<Asked>>,
     is_down: bool,
+    /// A revision that may not be read.
+    refuses: Option<&'static str>,
     /// The files of the new revision, and what was read of them.
     files: PathBuf,
     read: Mutex<Vec<(String, Range<u64>)>>,
@@ -121,8 +122,13 @@ impl ChunkStore for Scripted {
         let revision = files[0].revision.clone();
         assert!(files.iter().all(|file| file.revision == revision && file.repo == REPO));
         self.asked.lock().expect("unpoisoned").push(Asked::Recipes(revision, ids));
-        if self.is_down {
+        if let Some(revision) = self.refuses
+            && files[0].revision == revision
+        {
             return Err(SourceError::Access(Closed.into()));
+        }
+        if self.is_down {
+            return Err(SourceError::Unusable(Closed.into()));
         }
         Ok(files.iter().map(|file| self.recipes.get(&file.id).cloned()).collect())
     }
@@ -257,7 +263,13 @@ impl Scene {
         let args = source_args();
         let ask = Asker::new(&args, false, Arc::default(), &screen, &stop, &state);
         let (progress, outside) = (Progress::default(), outside(go_on));
-        let look = Look { ask: &ask, chunks: &self.source, progress: &progress, outside: &outside };
+        let look = Look {
+            ask: &ask,
+            chunks: &self.source,
+            progress: &progress,
+            outside: &outside,
+            is_away: Cell::new(false),
+        };
         let numbers = staging.divisible();
         let store = self.store();
         let copied = tokio::runtime::Builder::new_current_thread()
@@ -511,6 +523,22 @@ fn without_an_answer_of_the_store_all_is_fetched() {
     assert_eq!(scene.source.asked().len(), 1);
     scene.fetch(&staging);
     assert_eq!(scene.source.read_bytes(), scene.new[0].size);
+}
+
+#[test]
+fn a_revision_that_may_not_be_read_keeps_no_other_from_being_asked() {
+    let mut scene = Scene::new()
+        .has("m", &[("a", vec![(1, 0..40)]), ("b", vec![(3, 0..110)])], true)
+        .has("n", &[("a", vec![(4, 0..110)])], true)
+        .lists("a", &vec![(1, 0..40), (3, 0..110), (4, 0..110), (5, 0..110), (6, 0..110)]);
+    scene.source.refuses = Some(OLD);
+    scene.copy(&mut scene.begin(), &|| true);
+    assert_eq!(scene.source.asked().len(), 4);
+    // Where it is away, one question is enough.
+    scene.source.refuses = None;
+    scene.source.is_down = true;
+    scene.copy(&mut scene.begin(), &|| true);
+    assert_eq!(scene.source.asked().len(), 1);
 }
 
 #[test]

@@ -137,6 +137,31 @@ mod tests {
     }
 
     #[test]
+    fn a_boundary_at_the_first_byte_where_one_may_be_is_seen() {
+        let mut random = fastrand::Rng::with_seed(6);
+        let mut ends = 0;
+        while ends < 8 {
+            let mut window = [0; WINDOW];
+            random.fill(&mut window);
+            let mut hash = gearhash::Hasher::default();
+            hash.update(&window);
+            if !hash.is_match(MASK) {
+                continue;
+            }
+            ends += 1;
+            // One byte earlier a chunk is too short to end.
+            for (before, is_end) in [(MIN_CHUNK - WINDOW, true), (MIN_CHUNK - WINDOW - 1, false)] {
+                let mut bytes = noise(7, before);
+                bytes.extend(window);
+                bytes.extend(noise(8, 500));
+                let expected = naive(&bytes);
+                assert_eq!(expected[0] as usize == before + WINDOW, is_end);
+                assert_eq!(lengths(&bytes, expected.len()), Some(expected));
+            }
+        }
+    }
+
+    #[test]
     fn another_number_of_chunks_than_expected_is_no_answer() {
         let bytes = noise(5, 1 << 20);
         let count = naive(&bytes).len();

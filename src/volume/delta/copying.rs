@@ -13,8 +13,7 @@ use super::super::recheck::Surroundings;
 use super::super::staging::{Presence, StagedFile, Staging};
 use super::chunker::chunk_lengths;
 use super::local::LocalFiles;
-use super::overlap::Copy;
-use super::overlap::LocalTerm;
+use super::overlap::{Copy, LocalTerm};
 use crate::fs::space;
 use crate::model::gaps;
 

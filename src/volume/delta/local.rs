@@ -10,8 +10,7 @@ use super::super::recheck::Surroundings;
 use super::super::staging::Staging;
 use super::super::{PublishedFiles, Store, StoreError};
 use super::MIN_FILE_BYTES;
-use crate::content::ChunkedFile;
-use crate::content::ChunkedPath;
+use crate::content::{ChunkedFile, ChunkedPath};
 use crate::fs::Dir;
 use crate::model::{
     Giver, RelPath, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,

@@ -17,8 +17,7 @@ use overlap::makes;
 use super::StoreError;
 use super::recheck::Surroundings;
 use super::staging::Staging;
-use crate::content::ChunkedFile;
-use crate::content::Recipe;
+use crate::content::{ChunkedFile, Recipe};
 use crate::model::Digest;
 
 /// Smaller files are fetched as quickly as they are asked about.

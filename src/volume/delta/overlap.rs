@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use crate::content::Recipe;
-use crate::content::Term;
+use crate::content::{Recipe, Term};
 
 /// Of terms of one block so many are looked at, the first candidates' first: files of models have a few.
 const MAX_TERMS_OF_BLOCK: usize = 256;

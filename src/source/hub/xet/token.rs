@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::utf8_percent_encode;
 use reqwest::Client;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use url::Url;
 
@@ -74,14 +74,27 @@ impl Tokens {
     }
 }
 
-async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<Token, SourceError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        access_token: String,
-        exp: u64,
-        cas_url: String,
+/// What the Hub tells: in its headers, which are all that its own client reads, and in the body.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    access_token: String,
+    exp: u64,
+    cas_url: String,
+}
+
+impl Answer {
+    fn in_headers(headers: &HeaderMap) -> Option<Self> {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        Some(Self {
+            access_token: text("x-xet-access-token")?.to_owned(),
+            exp: text("x-xet-token-expiration")?.trim().parse().ok()?,
+            cas_url: text("x-xet-cas-url")?.to_owned(),
+        })
     }
+}
+
+async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<Token, SourceError> {
     let revision = utf8_percent_encode(revision, QUOTED);
     let url = hub.url(&format!("api/models/{repo}/xet-read-token/{revision}"))?;
     let response = hub.follow_unpinned(client, url).await?;
@@ -97,9 +110,14 @@ async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<T
     }
     let response = hub.accepted(response, &Asked::XetToken).await?;
     let claimed = encoding::claimed(response.headers());
+    let in_headers = Answer::in_headers(response.headers());
     let body = http::small_body(response, MAX_ANSWER_BYTES, hub.stall()).await?;
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|error| hub.misunderstood(&error, &body, claimed, "the token for Xet"))?;
+    let answer = match (in_headers, serde_json::from_slice::<Answer>(&body)) {
+        (Some(answer), _) | (None, Ok(answer)) => answer,
+        (None, Err(error)) => {
+            return Err(hub.misunderstood(&error, &body, claimed, "the token for Xet"));
+        }
+    };
     let odd = |what: &str| SourceError::Protocol(problem(What::Answer(what.into())).into());
     let header = HeaderValue::from_str(&format!("Bearer {}", answer.access_token)).ok();
     let mut header = header
@@ -107,7 +125,7 @@ async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<T
         .ok_or_else(|| odd("the token has blanks or control characters"))?;
     header.set_sensitive(true);
     let store = Url::parse(&answer.cas_url).ok().filter(is_plain).ok_or_else(|| {
-        odd(&format!("`{}` is no address of a store", text::inert(&http_host(&answer.cas_url), 80)))
+        odd(&format!("`{}` is no address of a store", text::inert(&showable(&answer.cas_url), 80)))
     })?;
     Ok(Token {
         header,
@@ -125,7 +143,7 @@ fn is_plain(url: &Url) -> bool {
 }
 
 /// Of an address that cannot be used what may be shown: no user, no query.
-fn http_host(text: &str) -> String {
+fn showable(text: &str) -> String {
     let after = text.rsplit_once('@').map_or(text, |(_, after)| after);
     after.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
