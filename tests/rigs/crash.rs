@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::scene::{
-    Layout, SENTINEL, assert_verifies, begins_publication, cached_repo, holds, many_small, new, old,
+    Layout, SENTINEL, assert_verifies, begins_publication, cached_repo, chunked, holds, many_small,
+    new, old,
 };
 use crate::support::tracer::{Act, Call, Kind, traced};
 use crate::support::*;
@@ -157,6 +158,17 @@ fn taking_files_of_another_model_survives_any_failed_call() {
 }
 
 #[test]
+fn an_update_by_chunks_can_be_killed_anywhere() {
+    Scene::chunks().is_killed_anywhere();
+    Scene::by_chunks().is_killed_anywhere();
+}
+
+#[test]
+fn an_update_by_chunks_survives_any_failed_call() {
+    Scene::chunks().fails_anywhere();
+}
+
+#[test]
 fn many_small_files_survive_any_failed_call() {
     Scene::of(Layout::Links, None, many_small()).fails_anywhere();
 }
@@ -194,6 +206,21 @@ impl Scene {
         Self { flags: &["--keep-revisions", "0"], ..Self::update(Layout::Links) }
     }
 
+    /// An update of a file that takes most of its chunks from the old one.
+    fn chunks() -> Self {
+        let [old, new] = chunked();
+        let hub = |tree| FakeHub::builder().repo(REPO, tree).xet().xet_xorb_chunks(3).start();
+        let scene = Self::at(hub, Layout::Links, Layout::Links, Some(old), new, false);
+        let (calls, _) = scene.calls(Call::changes);
+        assert!(calls.iter().any(|call| call.name == "copy_file_range"), "nothing is copied");
+        scene
+    }
+
+    /// The same, and what is new is read by chunks as well.
+    fn by_chunks() -> Self {
+        Self { flags: &["--xet", "always"], ..Self::chunks() }
+    }
+
     /// What is wanted was replaced, and is kept.
     fn back(layout: Layout) -> Self {
         Self::made(layout, layout, Some(old()), new(), true)
@@ -211,7 +238,19 @@ impl Scene {
         new: Tree,
         is_kept: bool,
     ) -> Self {
-        let hub = FakeHub::serving(REPO, old.clone().unwrap_or_else(|| new.clone()));
+        let hub = |tree| FakeHub::serving(REPO, tree);
+        Self::at(hub, layout, before_layout, old, new, is_kept)
+    }
+
+    fn at(
+        hub: impl Fn(Tree) -> FakeHub,
+        layout: Layout,
+        before_layout: Layout,
+        old: Option<Tree>,
+        new: Tree,
+        is_kept: bool,
+    ) -> Self {
+        let hub = hub(old.clone().unwrap_or_else(|| new.clone()));
         let before = tempfile::tempdir().unwrap();
         let (states, bad) = Default::default();
         let volume = Volume::in_memory();
@@ -403,8 +442,8 @@ impl Scene {
             _ if is_of_the_probe(&call.path) => true,
             // Cleaning up once the model is there and durable.
             "unlinkat" | "fadvise64" => true,
-            // What cannot be linked is copied.
-            "linkat" => true,
+            // What cannot be linked is copied, and what the kernel does not copy, we do.
+            "linkat" | "copy_file_range" => true,
             // Nobody could write into it then; it is right all the same.
             "fchmod" => true,
             "renameat" => call.path.to_string_lossy().ends_with("~gone"),
@@ -462,7 +501,7 @@ impl Scene {
             self.hub.move_branch(REPO, "main", self.new.clone());
         }
         assert_eq!(self.left_over(), None, "after {what}: {}", next.stderr);
-        let keeps = self.layout != Layout::InPlace && self.flags.is_empty();
+        let keeps = self.layout != Layout::InPlace && !self.flags.contains(&"--keep-revisions");
         if let Some(old) = self.old.as_ref().filter(|_| keeps) {
             let kept = list(&self.layout.revisions(&self.volume.root()));
             assert!(kept.iter().any(|tree| holds(tree, old)), "after {what}: the old one is lost");
@@ -484,7 +523,7 @@ impl Scene {
         let revisions = state.join("revisions");
         let current = std::fs::canonicalize(self.family()).unwrap();
         let is_old = |path: &Path| {
-            let old = self.old.as_ref().filter(|_| self.flags.is_empty());
+            let old = self.old.as_ref().filter(|_| !self.flags.contains(&"--keep-revisions"));
             let known = [old, Some(&self.new), self.giver.as_ref()];
             known.into_iter().flatten().any(|tree| holds(path, tree))
         };

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::support::scene::{
-    Layout, assert_verifies, begins_publication, holds, many_small, new, old,
+    Layout, assert_verifies, begins_publication, chunked, holds, many_small, new, old,
 };
 use crate::support::tracer::{Act, Call, traced};
 use crate::support::*;
@@ -91,6 +91,10 @@ fn cut_on(kind: &str, size: &str, options: &[&str]) {
         Scene::on(&disk, "small", Layout::Links, None, many_small()),
         Scene::on(&disk, "reuse", Layout::Links, None, new()),
         Scene::on(&disk, "pruned", Layout::Links, Some(old()), new()),
+        {
+            let [old, new] = chunked();
+            Scene::on(&disk, "chunks", Layout::Links, Some(old), new)
+        },
     ];
     let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let first = variable("WEIGHTLIFT_TEST_SEED")
@@ -135,7 +139,8 @@ impl Scene {
     fn on(disk: &Disk, name: &str, layout: Layout, old: Option<Tree>, new: Tree) -> Self {
         let first = old.clone().unwrap_or_else(|| new.clone());
         let of_giver = new.clone().with("config.json", "{\"of\": \"another\"}");
-        let hub = FakeHub::builder().repo(REPO, first).repo("org/giver", of_giver.clone()).start();
+        let hub = FakeHub::builder().repo(REPO, first).repo("org/giver", of_giver.clone());
+        let hub = if name == "chunks" { hub.xet().xet_xorb_chunks(3).start() } else { hub.start() };
         let giver = (name == "reuse").then_some(of_giver);
         let flags: &[&str] = if name == "pruned" { &["--keep-revisions", "0"] } else { &[] };
         let image = disk.volume.path(&format!("{name}.img"));

@@ -90,6 +90,15 @@ pub fn new() -> Tree {
         .with_blob("sub/weights.bin", Blob::synthetic(300_000, 2))
 }
 
+/// A revision with a file of many chunks, and one that has other bytes in the middle of it and behind its end.
+pub fn chunked() -> [Tree; 2] {
+    let content = Blob::synthetic(900_000, 21).to_vec();
+    let mut edited = [&content[..], &Blob::synthetic(70_000, 22).to_vec()].concat();
+    edited[450_000..450_100].fill(0);
+    let tree = |content| old().with("sub/chunked.bin", content);
+    [tree(content), tree(edited)]
+}
+
 /// So many that one `syncfs` serves for all.
 pub fn many_small() -> Tree {
     (0..66).fold(Tree::new(), |tree, n| tree.with(&format!("d/{n}.json"), format!("{{{n}}}")))
