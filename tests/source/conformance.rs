@@ -242,7 +242,10 @@ fn a_body_is_never_short_long_or_another_range() {
             let result = read(subject, &file, 1_000..200_000).await;
             // Or another place gives what one has not.
             let expected = &tree().blob("big.bin").unwrap().to_vec()[1_000..200_000];
-            let is_right = name == "mirrors" && result.as_ref().is_ok_and(|it| it == expected);
+            // How long a xorb is nobody has told.
+            let may_be = name == "mirrors"
+                || (name == "xet" && matches!(faults[..], [Fault::WrongTotal(_)]));
+            let is_right = may_be && result.as_ref().is_ok_and(|it| it == expected);
             assert!(result.is_err() || is_right, "{name}: {faults:?} was not noticed");
             assert!(
                 read(subject, &file, 1_000..200_000).await.is_ok(),

@@ -45,6 +45,7 @@ fn lies() -> Vec<Lie> {
         lie("links to the node", XetLie::LinksTo("http://169.254.169.254".into())),
         lie("no link", XetLie::MissingXorb),
         lie("a range that lacks a chunk", XetLie::UncoveredTerm),
+        Lie { is_harmless: true, ..lie("ranges of all chunks", XetLie::WideRanges) },
         lie("a range that ends before it begins", XetLie::ReversedFetchRange),
         lie("a range that cuts a chunk", XetLie::CutChunk),
         lie("an answer without an end", XetLie::HugeAnswer(40 << 20)),
@@ -113,6 +114,21 @@ fn where_the_bridge_is_gone_a_lie_ends_the_run() {
         by_chunks(&hub, &volume).run().assert_success();
         volume.assert_holds("tiny", &tree());
     }
+}
+
+/// A store that signs all of a xorb for each term of it is slow, and brings the file. Terms lie one behind the
+/// other in the wrong order, so that no range can be read on.
+#[test]
+fn a_store_that_brings_too_much_is_read_all_the_same() {
+    let parts: Vec<Vec<u8>> = (0..6).map(|n| Blob::synthetic(900_000, 40 + n).to_vec()).collect();
+    let backwards: Vec<u8> = parts.iter().rev().flatten().copied().collect();
+    let tree = Tree::new().with("a.bin", parts.concat()).with("b.bin", backwards);
+    let hub = FakeHub::builder().repo(REPO, tree.clone()).xet().start();
+    hub.xet_lie(XetLie::WideRanges);
+    let volume = Volume::new();
+    by_chunks(&hub, &volume).run().assert_success();
+    volume.assert_holds("tiny", &tree);
+    assert_eq!(hub.bytes_sent_for("xet-bridge"), 0);
 }
 
 /// A store that lies for a while is asked again.

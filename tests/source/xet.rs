@@ -7,6 +7,9 @@ use weightlift_fakes::{Blob, FakeHub, FakeHubBuilder, Fault, Logged, Rule, Tree}
 
 const MIB: u64 = 1 << 20;
 
+/// How a Hub is made.
+type With = fn(FakeHubBuilder) -> FakeHubBuilder;
+
 /// Contents of every kind: what packs well, what repeats, what lies in another file as well, and what ends
 /// where a chunk does.
 fn tree() -> Tree {
@@ -30,7 +33,7 @@ fn tree() -> Tree {
         .with("max+1.bin", vec![7; (128 << 10) + 1])
 }
 
-fn hub_of(tree: Tree, with: fn(FakeHubBuilder) -> FakeHubBuilder) -> FakeHub {
+fn hub_of(tree: Tree, with: With) -> FakeHub {
     with(FakeHub::builder().repo(REPO, tree).lfs_threshold(1).xet()).start()
 }
 
@@ -67,7 +70,7 @@ fn assert_discreet(hub: &FakeHub) {
 
 #[test]
 fn every_kind_of_content_comes_byte_for_byte() {
-    let kinds: [(&str, fn(FakeHubBuilder) -> FakeHubBuilder); 8] = [
+    let kinds: [(&str, With); 8] = [
         ("as it is best", |hub| hub),
         ("plain", |hub| hub.xet_scheme(0)),
         ("LZ4", |hub| hub.xet_scheme(1)),
@@ -146,7 +149,7 @@ fn what_one_way_refuses_the_other_brings() {
         ("a token refused", Rule::on("*", "xet-read-token").then(Fault::status(403))),
         ("tokens that fail", Rule::on("*", "xet-read-token").then(Fault::status(500))),
         ("a token in another form", {
-            Rule::on("*", "xet-read-token").then(Fault::ReplaceBody(b"{}".to_vec()))
+            Rule::on("*", "xet-read-token").then(Fault::status_with(200, &[], "{}"))
         }),
         ("401", Rule::on("*", "reconstructions").then(Fault::status(401))),
         ("403", Rule::on("*", "reconstructions").then(Fault::status(403))),
@@ -206,7 +209,7 @@ fn a_mirror_without_a_store_is_read_as_ever() {
 
 #[test]
 fn tokens_and_links_are_renewed_before_and_when_they_expire() {
-    let kinds: [(&str, fn(FakeHubBuilder) -> FakeHubBuilder); 2] = [
+    let kinds: [(&str, With); 2] = [
         ("links of a second", |hub| hub.xet_link_lifetime(Duration::from_secs(1))),
         ("and tokens of two", |hub| {
             hub.xet_link_lifetime(Duration::from_secs(1)).xet_token_lifetime(Duration::from_secs(2))

@@ -9,13 +9,14 @@ use super::super::existing::{each_listed_file, with_sentinel};
 use super::super::recheck::Surroundings;
 use super::super::staging::Staging;
 use super::super::{PublishedFiles, Store, StoreError};
-use super::MIN_FILE_BYTES;
 use crate::content::{ChunkedFile, ChunkedPath};
 use crate::fs::Dir;
 use crate::model::{
     Giver, RelPath, SentinelFile, SentinelHead, SentinelProblem, each_sentinel_file,
 };
 
+/// Smaller files are fetched as quickly as they are asked about.
+pub(super) const MIN_FILE_BYTES: u64 = 256 << 10;
 /// Files that are remembered: what is known of them is some 64 KiB.
 const MAX_FILES: usize = 256;
 /// Revisions that are kept open, up to three descriptors each.

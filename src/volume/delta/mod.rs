@@ -12,6 +12,7 @@ pub use local::{Likeness, LocalFiles, Unnamed};
 pub use overlap::LocalTerms;
 
 use copying::Reader;
+use local::MIN_FILE_BYTES;
 use overlap::makes;
 
 use super::StoreError;
@@ -19,9 +20,6 @@ use super::recheck::Surroundings;
 use super::staging::Staging;
 use crate::content::{ChunkedFile, Recipe};
 use crate::model::Digest;
-
-/// Smaller files are fetched as quickly as they are asked about.
-const MIN_FILE_BYTES: u64 = 256 << 10;
 
 /// The Hub's own name of a repo begins so in the name of a source.
 const HUB: &str = "hf://";

@@ -40,6 +40,8 @@ pub enum XetLie {
     MissingXorb,
     /// The last fetch range of each xorb ends one chunk early.
     UncoveredTerm,
+    /// No lie, and a waste: what is to be fetched of a xorb is all of it, whatever was asked for.
+    WideRanges,
     /// The last fetch range of each xorb ends before it begins.
     ReversedFetchRange,
     /// Every fetch range ends ten bytes before its last chunk does.
@@ -158,6 +160,9 @@ impl XetLie {
                     } else {
                         fetch.ranges.pop();
                     }
+                }
+                (Self::WideRanges, _) => {
+                    fetch.ranges = vec![FetchRange::of(&fetch.xorb, 0..fetch.xorb.count())];
                 }
                 (Self::ReversedFetchRange, Some(last)) => {
                     std::mem::swap(&mut last.bytes.start, &mut last.bytes.end);

@@ -87,6 +87,11 @@ impl Xorb {
         self.chunks.last().map_or(0, |chunk| chunk.end)
     }
 
+    /// How many chunks it has.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// Where these chunks lie in the serialised xorb.
     pub fn bytes_of(&self, chunks: Range<usize>) -> Range<u64> {
         let start = chunks.start.checked_sub(1).map_or(0, |before| self.chunks[before].end);

@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod chunk;
 mod fetching;
+mod inner;
 mod lz4;
 mod problem;
 mod reading;
@@ -25,15 +26,12 @@ use reqwest::Client;
 
 use super::Hub;
 use crate::content::{Body, ChunkStore, ChunkedFile, ChunkedPath, Recipe, Source};
-use crate::model::{RelPath, RemoteFile, Snapshot};
+use crate::model::{RemoteFile, Snapshot};
 use crate::net::SourceError;
-use crate::net::http::{self, Http};
-use answer::Window;
-use batch::Batches;
 pub use batch::SMALL_BYTES;
-use problem::{What, XetProblem};
+use inner::Inner;
 use reading::{Of, Reading};
-use store::{Question, Store};
+use store::Question;
 
 /// Which of the two ways to the bytes of a Hub is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,56 +48,9 @@ pub enum XetMode {
 /// The chunk store of a Hub.
 pub struct Xet(Arc<Inner>);
 
-struct Inner {
-    hub: Arc<Hub>,
-    http: Http,
-    store: Store,
-    batches: Batches,
-}
-
 impl Xet {
     pub fn new(hub: Arc<Hub>) -> Self {
-        let (http, store, batches) = (hub.http().clone(), Store::default(), Batches::default());
-        Self(Arc::new(Inner { hub, http, store, batches }))
-    }
-}
-
-impl Inner {
-    /// What a part of the file is made of.
-    async fn window(
-        &self,
-        client: &Client,
-        file: &ChunkedFile,
-        path: &RelPath,
-        part: Range<u64>,
-    ) -> Result<Window, SourceError> {
-        let question = Question { hub: &self.hub, client, file, path };
-        self.store.window(question, part).await
-    }
-
-    /// The pinned revision's `file`, as the store knows it.
-    async fn chunked(&self, file: &RemoteFile) -> Result<ChunkedFile, SourceError> {
-        let pinned = self.hub.pinned().await?;
-        let Some(id) = file.xet_hash.as_deref() else {
-            let problem = self.problem(&file.path, What::NoName);
-            return Err(SourceError::NotFound(problem.into()));
-        };
-        Ok(ChunkedFile {
-            repo: pinned.id.clone(),
-            revision: pinned.commit.clone(),
-            id: *id,
-            size: file.size,
-        })
-    }
-
-    fn problem(&self, path: &RelPath, what: What) -> XetProblem {
-        let host = http::origin(self.hub.endpoint());
-        XetProblem { host, file: Some(path.clone()), status: None, what }
-    }
-
-    /// An answer that contradicts itself.
-    fn odd(&self, path: &RelPath, why: &str) -> SourceError {
-        SourceError::Protocol(self.problem(path, What::Answer(why.to_owned())).into())
+        Self(Arc::new(Inner::new(hub)))
     }
 }
 

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use reqwest::Client;
 use tokio::task::JoinHandle;
 
-use super::Inner;
 use super::answer::{Fetch, Window};
 use super::chunk::Unpacker;
 use super::fetching::Fetching;
+use super::inner::Inner;
 use crate::content::{ChunkedFile, Pieces, Term};
 use crate::model::RelPath;
 use crate::net::{Peer, SourceError};
@@ -139,15 +139,20 @@ impl Reading {
                 self.next_term();
             }
             let Some(at_hand) = &self.term else { return Ok(()) };
-            if let Some(fetching) = &self.fetching {
-                if fetching.brings(&at_hand.term.block, at_hand.chunk, waste(&at_hand.term)) {
-                    return Ok(());
-                }
+            let (term, chunk) = (&at_hand.term, at_hand.chunk);
+            if let Some(fetching) = &self.fetching
+                && fetching.brings(&term.block, chunk, waste(term))
+            {
+                return Ok(());
             }
             if let Some(done) = self.fetching.take() {
                 done.end().await;
             }
             self.fetch().await?;
+            // However much else it brings: the store has no better.
+            if self.fetching.is_some() {
+                return Ok(());
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! What files are made of, without their bytes.
 
-use super::Inner;
 use super::answer::Window;
 use super::batch::SMALL_BYTES;
+use super::inner::Inner;
 use super::store::Question;
 use crate::content::{ChunkedFile, Recipe, Term};
 use crate::model::{RelPath, hex};
