@@ -19,6 +19,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("link", source::fuzz::link),
     ("redirect", source::fuzz::redirect),
     ("hub_tree", source::fuzz::hub_tree),
+    ("xet_answer", source::hub::xet::fuzz::xet_answer),
+    ("xet_chunk", source::hub::xet::fuzz::xet_chunk),
     ("sha256sums", source::fuzz::sha256sums),
     ("s3_listing", source::s3::fuzz::s3_listing),
 ];

@@ -8,7 +8,7 @@ use super::run_state::Doing;
 use super::shared::{Before, Fetch, Wanted, holder_status};
 use super::{Outcome, announce, completeness, digests};
 use crate::Error;
-use crate::content::Source;
+use crate::content::{ChunkStore, Source};
 use crate::engine::{self, Proof};
 use crate::lock::Heartbeat;
 use crate::model::{
@@ -125,6 +125,7 @@ impl Fetch<'_> {
         let sentinel = Sentinel {
             also,
             lock: wanted.goal.locked.map(|locked| locked.lock.clone()),
+            hub: source.chunk_store().map(ChunkStore::hub),
             fetched_bytes: Some(progress.fetched_bytes.load(Relaxed)),
             reused_bytes: Some(progress.reused_bytes.load(Relaxed)),
             ..Sentinel::new(

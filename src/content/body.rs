@@ -34,8 +34,10 @@ pub trait Pieces: Send {
 pub enum Ending {
     /// All bytes have come.
     Whole,
-    /// The reader has dropped it before: it was too slow, or the run ends.
+    /// The reader has dropped it while it waited for bytes: it was too slow, or the run ends.
     GivenUp,
+    /// The reader wanted no more of it.
+    CutShort,
 }
 
 /// Is told once how a body ends.
@@ -47,12 +49,16 @@ pub trait Watch: Send {
 
 /// Nobody, or who is still to be told.
 #[derive(Default)]
-struct Watched(Option<Box<dyn Watch>>);
+struct Watched {
+    by: Option<Box<dyn Watch>>,
+    /// Bytes are waited for.
+    is_waiting: bool,
+}
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if let Some(mut watch) = self.0.take() {
-            watch.ended(Ending::GivenUp);
+        if let Some(mut watch) = self.by.take() {
+            watch.ended(if self.is_waiting { Ending::GivenUp } else { Ending::CutShort });
         }
     }
 }
@@ -76,7 +82,7 @@ impl Body {
 
     /// Has `watch` told how the body ends, in place of whoever was to be told before.
     pub fn watched(mut self, watch: impl Watch + 'static) -> Self {
-        self.watch.0 = Some(Box::new(watch));
+        self.watch.by = Some(Box::new(watch));
         self
     }
 
@@ -91,20 +97,22 @@ impl Body {
 
     /// The next bytes, as they have arrived and not copied, or `None` once the range is complete.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        self.watch.is_waiting = true;
         let next = match &mut self.origin {
             Origin::Http(body) => body.next().await,
             Origin::File(part) => part.next().await,
             Origin::Made(pieces) => pieces.next().await,
         };
+        self.watch.is_waiting = false;
         match next {
             Ok(Some(piece)) => Ok(Some(piece)),
             Ok(None) => {
-                if let Some(mut watch) = self.watch.0.take() {
+                if let Some(mut watch) = self.watch.by.take() {
                     watch.ended(Ending::Whole);
                 }
                 Ok(None)
             }
-            Err(error) => Err(match self.watch.0.take() {
+            Err(error) => Err(match self.watch.by.take() {
                 Some(mut watch) => watch.failed(error),
                 None => error,
             }),

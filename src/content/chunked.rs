@@ -52,6 +52,9 @@ pub struct Recipe {
 /// A store that tells what files are made of.
 #[async_trait]
 pub trait ChunkStore: Send + Sync {
+    /// The Hub that it belongs to: an origin.
+    fn hub(&self) -> String;
+
     /// The recipe of each of `files`, in their order; none for a file that the store does not tell of, or
     /// whose recipe is too long to be kept in memory. An error is about all of them, and no reason not to
     /// fetch.

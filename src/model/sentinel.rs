@@ -47,6 +47,9 @@ pub struct Sentinel {
     /// Where `mirror` has written it, beside the objects that it lists.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mirror: Option<MirrorMark>,
+    /// The Hub that was asked, if its store of chunks could be: no other one is told of this model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hub: Option<String>,
     pub total_bytes: u64,
     /// What the run that published this has fetched, thrown away bytes included.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -113,6 +116,8 @@ pub struct SentinelHead {
     pub source: String,
     #[serde(default)]
     renamed_to: Option<String>,
+    #[serde(default)]
+    pub hub: Option<String>,
     pub revision: String,
     selection: Selection,
     #[serde(default)]
@@ -161,6 +166,7 @@ impl Sentinel {
             lock: None,
             completed_at,
             mirror: None,
+            hub: None,
             total_bytes: files.iter().map(|file| file.size).sum(),
             fetched_bytes: None,
             reused_bytes: None,

@@ -115,13 +115,17 @@ pub struct Failures {
     pub each: Vec<(String, Arc<SourceError>)>,
     /// No place is left that could be asked again in this run.
     pub is_final: bool,
+    /// They are ways to one storage: what the pinned one has refused, another run will not find there.
+    pub is_one_storage: bool,
 }
 
 impl Failures {
     /// The error that says what to do: where one place may work in another run, that run is worth it.
     pub fn decisive(&self) -> Option<&SourceError> {
         let errors = || self.each.iter().map(|(_, error)| error.as_ref());
-        errors().find(|error| error.is_transient()).or_else(|| errors().next_back())
+        let may_pass = errors().find(|error| error.is_transient());
+        let may_pass = may_pass.filter(|_| !(self.is_final && self.is_one_storage));
+        may_pass.or_else(|| errors().next_back())
     }
 }
 

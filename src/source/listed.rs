@@ -63,12 +63,19 @@ impl Source for Listed {
             Ok(source) => source,
             Err(variable) => return Err(SourceError::NotFound(Offline { variable }.into())),
         };
-        source.read(client, file, range).await.map_err(|error| match error {
-            SourceError::NotFound(_) | SourceError::Stale(_) => {
-                let source_name = self.snapshot.source_name.clone();
-                SourceError::Changed(Moved { source_name, error }.into())
+        source.read(client, file, range).await.map_err(|error| {
+            let is_gone =
+                |it: &SourceError| matches!(it, SourceError::NotFound(_) | SourceError::Stale(_));
+            let is_moved = match &error {
+                // Neither of two ways has it.
+                SourceError::Everywhere(all) if all.is_final => all.decisive().is_some_and(is_gone),
+                error => is_gone(error),
+            };
+            if !is_moved {
+                return error;
             }
-            error => error,
+            let source_name = self.snapshot.source_name.clone();
+            SourceError::Changed(Moved { source_name, error }.into())
         })
     }
 

@@ -6,7 +6,7 @@ mod tests;
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ask::Asker;
 use super::shared::Fetch;
@@ -19,13 +19,18 @@ use crate::volume::{Likeness, LocalFiles, LocalTerms, Staging, Store, StoreError
 /// One question to the store may take so long with all its retries: those who wait for this run see no other
 /// sign of life meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// All questions together may take as long as fetching what is missing would at this rate, bytes a second,
+const RATE: u64 = 500_000_000;
+/// within these bounds; those about other models, which rarely help, a quarter.
+const LEAST_TIME: Duration = Duration::from_secs(8);
+const MOST_TIME: Duration = Duration::from_secs(60);
 
 /// Files that are asked about at once, and their bytes: a recipe has some kilobytes for each gigabyte.
-const MAX_FILES_AT_ONCE: usize = 64;
-const MAX_BYTES_AT_ONCE: u64 = 64 << 30;
+const MAX_FILES_AT_ONCE: usize = 32;
+const MAX_BYTES_AT_ONCE: u64 = 32 << 30;
 
 /// Files of other paths are asked about only if so much is missing after those of the same path.
-const WORTH_ANOTHER_LOOK: u64 = 16 << 20;
+const WORTH_ANOTHER_LOOK: u64 = 4 << 20;
 
 /// What the recipes of new files may need of memory, in terms of 44 bytes.
 const MAX_NEW_TERMS: usize = 100_000;
@@ -38,6 +43,10 @@ struct Look<'a> {
     outside: &'a Surroundings<'a>,
     /// It did not answer, and is not asked again.
     is_away: Cell<bool>,
+    /// When the last question must have been answered.
+    until: Cell<Instant>,
+    /// What is asked is about other models: nobody waits for an answer.
+    is_about_others: Cell<bool>,
 }
 
 impl Fetch<'_> {
@@ -57,8 +66,10 @@ impl Fetch<'_> {
             return Ok(0);
         }
         progress.enter("looking for chunks that are here");
-        let is_away = Cell::new(false);
-        Look { ask: &self.ask, chunks, progress, outside, is_away }
+        let lacks: u64 = numbers.iter().map(|n| staging.lacks(*n)).sum();
+        let (is_away, is_about_others) = (Cell::new(false), Cell::new(false));
+        let until = Cell::new(Instant::now() + time_for(lacks));
+        Look { ask: &self.ask, chunks, progress, outside, is_away, until, is_about_others }
             .copy(store, staging, numbers)
             .await
     }
@@ -71,10 +82,11 @@ impl Look<'_> {
         staging: &mut Staging,
         numbers: Vec<usize>,
     ) -> Result<u64, StoreError> {
-        let (mut local, unnamed) = staging.local_files(store, &numbers, self.outside);
+        let hub = self.chunks.hub();
+        let (mut local, unnamed) = staging.local_files(store, &numbers, hub, self.outside);
         if let Some(unnamed) = unnamed {
             let ask = || self.chunks.listed(&unnamed.repo, &unnamed.revision);
-            match self.ask.retried(PATIENCE, PATIENCE, ask).await {
+            match self.ask.retried(self.patience(), self.patience(), ask).await {
                 Ok(listed) => local.add_listed(&unnamed, listed),
                 Err(error) => self.failed(&error),
             }
@@ -88,6 +100,10 @@ impl Look<'_> {
             let is_worth_it = likeness == Likeness::SamePath || lacks >= WORTH_ANOTHER_LOOK;
             if groups.is_empty() || !is_worth_it || !(self.outside.go_on)() {
                 continue;
+            }
+            if likeness == Likeness::OtherModel {
+                self.is_about_others.set(true);
+                self.until.set(self.until.get().min(Instant::now() + time_for(lacks) / 4));
             }
             let recipes = match &mut recipes {
                 Some(known) => known,
@@ -148,7 +164,7 @@ impl Look<'_> {
             return None;
         }
         let asked = || self.chunks.recipes(files);
-        match self.ask.retried(PATIENCE, PATIENCE, asked).await {
+        match self.ask.retried(self.patience(), self.patience(), asked).await {
             Ok(recipes) => {
                 // An answer is a sign of life as well.
                 (self.outside.worked)(recipes.len() as u64);
@@ -161,18 +177,27 @@ impl Look<'_> {
         }
     }
 
+    fn patience(&self) -> Duration {
+        self.until.get().saturating_duration_since(Instant::now()).min(PATIENCE)
+    }
+
     /// Says so. What may not be read of one revision may be allowed of another; any other failure is one of all.
     fn failed(&self, error: &Error) {
         let is_refused =
             matches!(error, Error::Source(SourceError::Access(_) | SourceError::NotFound(_)));
         self.is_away.set(!is_refused);
-        if !matches!(error, Error::Stopped) {
+        if !matches!(error, Error::Stopped) && !self.is_about_others.get() {
             let why = error.to_string();
             self.ask.screen.say(&format!(
                 "could not ask which chunks are here already ({why}); fetching what is not known"
             ));
         }
     }
+}
+
+/// How long the store may be asked where so many bytes are missing.
+fn time_for(lacks: u64) -> Duration {
+    Duration::from_secs(lacks / RATE).clamp(LEAST_TIME, MOST_TIME)
 }
 
 /// Parts of `files`, each with the numbers of its files, that are small enough for one question.

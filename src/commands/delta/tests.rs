@@ -117,6 +117,10 @@ impl crate::net::Problem for Closed {}
 
 #[async_trait]
 impl ChunkStore for Scripted {
+    fn hub(&self) -> String {
+        "https://hub.example".into()
+    }
+
     async fn recipes(&self, files: &[ChunkedFile]) -> Result<Vec<Option<Recipe>>, SourceError> {
         let ids = files.iter().map(|file| file.id).collect();
         let revision = files[0].revision.clone();
@@ -237,6 +241,7 @@ impl Scene {
         let selection = Selection::default();
         let sentinel =
             Sentinel::new(&uri, name, revision, selection, "now".into(), listed, Vec::new());
+        let sentinel = Sentinel { hub: Some("https://hub.example".into()), ..sentinel };
         let out = File::create(self.path(family, SENTINEL)).expect("made");
         sentinel.write(out).expect("written");
         self
@@ -269,6 +274,8 @@ impl Scene {
             progress: &progress,
             outside: &outside,
             is_away: Cell::new(false),
+            until: Cell::new(Instant::now() + LEAST_TIME),
+            is_about_others: Cell::new(false),
         };
         let numbers = staging.divisible();
         let store = self.store();

@@ -15,7 +15,7 @@ mod reads;
 mod refusals;
 mod status;
 mod tree;
-mod xet;
+pub(crate) mod xet;
 
 pub use endpoint::HubSettings;
 pub use xet::{Xet, XetMode};

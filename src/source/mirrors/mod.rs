@@ -208,7 +208,9 @@ impl Source for Mirrors {
 
     fn place_of(&self, file: &RemoteFile) -> Option<String> {
         let shared = &self.shared;
-        let place = shared.begin(file).map(|begun| &shared.places[begun.locator.place]);
+        // Of one storage it makes no difference.
+        let begun = shared.is_everywhere.is_none().then(|| shared.begin(file)).flatten();
+        let place = begun.map(|begun| &shared.places[begun.locator.place]);
         Some(place.unwrap_or(shared.pinned()).name.clone())
     }
 
@@ -316,7 +318,7 @@ impl Shared {
         let place = ways[way].locator.place;
         ways[way].worked(&mut records[place]);
         // Of very many files nothing is kept that says nothing.
-        if self.is_everywhere.is_some() && standing::is_as_at_first(ways) {
+        if self.is_everywhere.is_some() && standing::is_as_if_new(ways, records, way) {
             state.files.remove(&file.path);
         }
     }
@@ -340,8 +342,9 @@ impl Shared {
         let place = ways[way].locator.place;
         let news = ways[way].failed(&mut state.records[place], read, &state.reads, &error);
         let next = standing::next(ways, &state.records);
-        let is_final = next.is_none();
-        let elsewhere = next.filter(|next| *next != way);
+        let is_one_storage = self.is_everywhere.is_some();
+        let is_final = next.is_none() || (is_one_storage && standing::is_refused(ways));
+        let elsewhere = next.filter(|next| *next != way && !is_final);
         let name = |way: usize| &self.places[ways[way].locator.place].name;
         let is_news = elsewhere.is_some() && !std::mem::replace(&mut state.is_told[place], true);
         let elsewhere = elsewhere.map(|next| name(next).clone());
@@ -354,12 +357,14 @@ impl Shared {
             state.warnings.push(format!("{name} is asked last from now on: {error}"));
         }
         let is_exhausted = standing::all_had_their_turn(ways);
-        let all = || Failures { each: self.failures(state, path, None), is_final };
+        let all = || Failures { each: self.failures(state, path, None), is_final, is_one_storage };
         let error = match error.as_ref() {
             // What the reader counts in its own way.
             limited @ SourceError::RateLimited { .. } => limited.clone(),
             no_ranges @ SourceError::NoRanges { .. } if is_exhausted => no_ranges.clone(),
-            SourceError::Protocol(_) if is_exhausted => SourceError::Protocol(all().into()),
+            SourceError::Protocol(_) if is_exhausted && !is_final => {
+                SourceError::Protocol(all().into())
+            }
             _ => SourceError::Everywhere(all()),
         };
         Failed { elsewhere, is_news, error }
@@ -372,7 +377,7 @@ impl Shared {
             return error;
         }
         let each = self.failures(&self.state(), &file.path, Some((file, error)));
-        SourceError::Everywhere(Failures { each, is_final })
+        SourceError::Everywhere(Failures { each, is_final, is_one_storage: false })
     }
 
     /// What each place has to say about `path`; the pinned source, where it is the only one that has
@@ -409,8 +414,13 @@ impl Shared {
     fn distrust(&self, file: &RemoteFile) {
         let state = &mut *self.state();
         self.ways(state, file);
-        let Some(ways) = state.files.get_mut(&file.path) else { return };
+        let pinned = &self.pinned().source;
+        let Some(ways) = state.files.get_mut(&file.path) else { return pinned.distrust(file) };
         let blamed = standing::distrust(ways, &mut state.records);
+        if blamed.iter().any(|way| ways[*way].is_pinned) {
+            // It may have ways of its own.
+            pinned.distrust(file);
+        }
         let name = |way: &usize| self.places[ways[*way].locator.place].name.as_str();
         if let Some(next) = standing::next(ways, &state.records)
             && !blamed.contains(&next)
@@ -440,6 +450,7 @@ impl Watch for Watching {
         match ending {
             Ending::Whole => self.shared.worked(&self.file, self.way),
             Ending::GivenUp => self.shared.given_up(&self.file, self.way, self.read),
+            Ending::CutShort => {}
         }
     }
 

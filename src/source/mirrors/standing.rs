@@ -163,12 +163,20 @@ pub fn all_had_their_turn(ways: &[Way]) -> bool {
     ways.iter().all(|way| way.is_refused || way.strikes.failures >= STRIKES)
 }
 
-/// Whether nothing has happened that decides what is next: the first way has served, at most.
-pub fn is_as_at_first(ways: &[Way]) -> bool {
-    let is_new = |way: &Way| {
-        way.strikes.failures == 0 && !way.is_refused && way.wrong == 0 && way.error.is_none()
+/// Whether `way`, which has just worked, would be taken as well if nothing was known of the file.
+pub fn is_as_if_new(ways: &[Way], records: &[Record], way: usize) -> bool {
+    let is_demoted = |way: &Way| records[way.locator.place].is_demoted;
+    let first = (0..ways.len()).min_by_key(|n| (is_demoted(&ways[*n]), *n));
+    first == Some(way) && ways.iter().all(|way| way.wrong == 0)
+}
+
+/// Whether the pinned source has refused the file for good, and nothing speaks for another way to it: none
+/// has brought a byte, and each has had its turn.
+pub fn is_refused(ways: &[Way]) -> bool {
+    let is_out = |way: &Way| {
+        way.is_refused || (!way.is_pinned && !way.has_served && way.strikes.failures >= STRIKES)
     };
-    ways.iter().enumerate().all(|(n, way)| is_new(way) && (n == 0 || !way.has_served))
+    ways.iter().all(is_out)
 }
 
 /// Whether `ways` leaves a choice.

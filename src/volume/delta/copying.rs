@@ -24,6 +24,8 @@ const BUFFER_BYTES: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 4096;
 /// What is shorter costs a request less than the one that it makes of two.
 pub(super) const MIN_COPY_BYTES: u64 = 128 << 10;
+/// Each copy leaves a gap behind it, which is a request of its own: of more copies in a file the longest are made.
+const MAX_COPIES: usize = 4_096;
 
 /// Reads files that lie here, the last one kept open.
 pub(super) struct Reader<'a> {
@@ -31,11 +33,14 @@ pub(super) struct Reader<'a> {
     outside: &'a Surroundings<'a>,
     /// The file of this number; none if it cannot be read.
     open: Option<(usize, Option<File>)>,
+    /// Bytes that may still be read to find where chunks end.
+    may_read: u64,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(local: &'a LocalFiles, outside: &'a Surroundings<'a>) -> Self {
-        Self { local, outside, open: None }
+    /// No more than `may_read` bytes are read to find where chunks end.
+    pub fn new(local: &'a LocalFiles, may_read: u64, outside: &'a Surroundings<'a>) -> Self {
+        Self { local, outside, open: None, may_read }
     }
 
     fn file(&mut self, n: usize) -> Option<&File> {
@@ -52,6 +57,7 @@ impl<'a> Reader<'a> {
 
     /// The lengths of the chunks of `term`, by its bytes.
     pub fn lengths(&mut self, term: &LocalTerm) -> Option<Vec<u32>> {
+        self.may_read = self.may_read.checked_sub(term.len.into())?;
         let outside = self.outside;
         let n = term.file as usize;
         let file = self.file(n)?;
@@ -82,7 +88,8 @@ impl Staging {
         reader: &mut Reader<'_>,
     ) -> Result<u64, StoreError> {
         let missing = self.missing_of(n);
-        let copies: Vec<Copy> = copies.iter().flat_map(|copy| within(copy, &missing)).collect();
+        let mut copies: Vec<Copy> = copies.iter().flat_map(|copy| within(copy, &missing)).collect();
+        keep_longest(&mut copies);
         if copies.is_empty() || !self.has_room_for(n)? {
             return Ok(0);
         }
@@ -136,6 +143,14 @@ fn within<'a>(copy: &'a Copy, gaps: &'a [Range<u64>]) -> impl Iterator<Item = Co
         let at = copy.at + (to - copy.to);
         is_worth_it.then_some(Copy { to, len, at, ..*copy })
     })
+}
+
+fn keep_longest(copies: &mut Vec<Copy>) {
+    if copies.len() > MAX_COPIES {
+        copies.sort_unstable_by_key(|copy| std::cmp::Reverse(copy.len));
+        copies.truncate(MAX_COPIES);
+        copies.sort_unstable_by_key(|copy| copy.to);
+    }
 }
 
 fn pieces(copy: &Copy) -> impl Iterator<Item = Copy> {

@@ -27,6 +27,8 @@ const MAX_REVISIONS: usize = 8;
 pub struct LocalFiles {
     /// Of the files that are fetched.
     paths: HashSet<RelPath>,
+    /// The Hub that is asked: it is told of no model that came from another one.
+    hub: String,
     revisions: Vec<LocalRevision>,
     files: Vec<LocalFile>,
 }
@@ -77,10 +79,11 @@ impl Staging {
         &self,
         store: &Store,
         numbers: &[usize],
+        hub: String,
         outside: &Surroundings<'_>,
     ) -> (LocalFiles, Option<Unnamed>) {
         let paths = numbers.iter().map(|n| self.files[*n].path.clone()).collect();
-        let mut local = LocalFiles { paths, ..LocalFiles::default() };
+        let mut local = LocalFiles { paths, hub, ..LocalFiles::default() };
         let unnamed = match store.cache {
             Some(_) => local.look_at_cache(store),
             None => local.look_at_family(store, outside),
@@ -125,6 +128,9 @@ impl LocalFiles {
     /// names at the store.
     fn look_at(&mut self, dir: Dir, giver: Giver) -> Result<Option<usize>, StoreError> {
         let Some(head) = with_sentinel(&dir, SentinelHead::read)? else { return Ok(None) };
+        if giver != Giver::SameModel && head.hub.as_ref() != Some(&self.hub) {
+            return Ok(None);
+        }
         let Some(of) = self.add_revision(&head, giver, PublishedFiles::plain(dir.again()?)) else {
             return Ok(None);
         };

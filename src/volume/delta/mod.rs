@@ -21,6 +21,8 @@ use super::staging::Staging;
 use crate::content::{ChunkedFile, Recipe};
 use crate::model::Digest;
 
+/// So much may be read of local files for any file.
+const LEAST_READ: u64 = 256 << 20;
 /// The Hub's own name of a repo begins so in the name of a source.
 const HUB: &str = "hf://";
 
@@ -66,7 +68,9 @@ impl Staging {
         if !makes(recipe, self.files[n].size) {
             return Ok(0);
         }
-        let mut reader = Reader::new(local, outside);
+        // What it costs to find them must not be more than what they save.
+        let may_read = self.missing_bytes_of(n).saturating_mul(4);
+        let mut reader = Reader::new(local, may_read.max(LEAST_READ), outside);
         let copies = terms.copies(recipe, &mut |term| reader.lengths(term));
         self.copy_all(n, &copies, &mut reader)
     }

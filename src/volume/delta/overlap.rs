@@ -61,6 +61,10 @@ impl LocalTerms {
 
     /// To be called when all are added, and before anything is looked for.
     pub fn sort(&mut self) {
+        // A run that comes again and again, such as one of zeros, is one.
+        let key = |term: &LocalTerm| (term.block, term.chunks.start, term.chunks.end);
+        self.0.sort_unstable_by_key(|term| (key(term), term.file, term.at));
+        self.0.dedup_by_key(|term| key(term));
         self.0.sort_unstable_by_key(|term| (term.block, term.file, term.at));
     }
 

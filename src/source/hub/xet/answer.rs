@@ -24,7 +24,7 @@ pub struct Window {
     pub terms: Vec<Term>,
     /// Bytes of the first term that lie before the part.
     pub skip: u64,
-    fetches: Vec<Fetch>,
+    fetches: Arc<[Fetch]>,
 }
 
 /// Chunks that are had by one request.
@@ -88,7 +88,8 @@ impl Window {
         let answer: Answer = serde_json::from_slice(json).map_err(Bad::Form)?;
         let fetches = fetches(answer.xorbs, answer.fetch_info, store)?;
         let terms = answer.terms.into_iter().map(Listed::check).collect::<Result<_, _>>()?;
-        let window = Self { terms, skip: answer.offset_into_first_range, fetches };
+        let skip = answer.offset_into_first_range;
+        let window = Self { terms, skip, fetches: fetches.into() };
         match window.terms.first() {
             Some(_) if window.skip >= window.total() => {
                 Err(Bad::What("it leaves out more than it has"))
@@ -98,17 +99,19 @@ impl Window {
         }
     }
 
-    /// The answer for several files; each has its own links.
-    pub fn read_several(json: &[u8], store: &Url) -> Result<Vec<([u8; 32], Self)>, Bad> {
+    /// The answer for several files, those that `is_asked` is true of; they share the links.
+    pub fn read_several(
+        json: &[u8],
+        store: &Url,
+        is_asked: impl Fn(&[u8; 32]) -> bool,
+    ) -> Result<Vec<([u8; 32], Self)>, Bad> {
         let answer: Several = serde_json::from_slice(json).map_err(Bad::Form)?;
-        let all = fetches(BTreeMap::new(), answer.fetch_info, store)?;
+        let all: Arc<[Fetch]> = fetches(BTreeMap::new(), answer.fetch_info, store)?.into();
         let of_file = |(id, terms): (Hash, Vec<Listed>)| {
             let terms = terms.into_iter().map(Listed::check).collect::<Result<Vec<_>, _>>()?;
-            let is_used = |fetch: &&Fetch| terms.iter().any(|term| term.block == fetch.block);
-            let fetches = all.iter().filter(is_used).cloned().collect();
-            Ok((id.0, Self { terms, skip: 0, fetches }))
+            Ok((id.0, Self { terms, skip: 0, fetches: all.clone() }))
         };
-        answer.files.into_iter().map(of_file).collect()
+        answer.files.into_iter().filter(|(id, _)| is_asked(&id.0)).map(of_file).collect()
     }
 }
 

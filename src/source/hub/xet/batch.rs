@@ -12,6 +12,8 @@ use crate::content::{ChunkedFile, ChunkedId};
 /// Files up to this size are small.
 pub const SMALL_BYTES: u64 = 4 << 20;
 const FILES_AT_ONCE: usize = 64;
+/// After so many questions that brought nothing, files are asked for one by one.
+const MAX_IN_VAIN: u32 = 3;
 /// What was learnt is used for so long: links expire.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 
@@ -23,8 +25,8 @@ pub struct Batches(tokio::sync::Mutex<State>);
 struct State {
     known: HashMap<ChunkedId, Window>,
     since: Option<Instant>,
-    /// The store does not answer for several files.
-    is_refused: bool,
+    /// Questions in a row that have brought nothing.
+    in_vain: u32,
 }
 
 impl Batches {
@@ -41,14 +43,14 @@ impl Batches {
             return None;
         }
         let mut state = self.0.lock().await;
-        if state.is_refused {
+        if state.in_vain >= MAX_IN_VAIN {
             return None;
         }
         if state.since.is_none_or(|since| since.elapsed() > GOOD_FOR) {
             state.known.clear();
         }
-        if let Some(known) = state.known.remove(&file.id) {
-            return Some(known);
+        if let Some(known) = state.known.get(&file.id) {
+            return Some(known.clone());
         }
         let listed = question.hub.small_chunked();
         let place = listed.iter().position(|(id, size)| *id == file.id && *size == file.size)?;
@@ -60,19 +62,15 @@ impl Batches {
         if files.len() < 2 {
             return None;
         }
-        match store.windows(question, &files).await {
-            Ok(windows) => {
-                state.known = windows.into_iter().collect();
-                state.since = Some(Instant::now());
-                let size = |id| files.iter().find(|file| file.id == id).map(|file| file.size);
-                // One that is not whole is asked for alone, and is judged then.
-                state.known.retain(|id, window| size(*id) == Some(window.total()));
-                state.known.remove(&file.id)
-            }
-            Err(error) => {
-                state.is_refused = !error.is_transient();
-                None
-            }
-        }
+        state.in_vain += 1;
+        let windows = store.windows(question, &files).await.ok()?;
+        state.known = windows.into_iter().collect();
+        state.since = Some(Instant::now());
+        let size = |id| files.iter().find(|file| file.id == id).map(|file| file.size);
+        // One that is not whole is asked for alone, and is judged then.
+        state.known.retain(|id, window| size(*id) == Some(window.total()));
+        let found = state.known.get(&file.id).cloned()?;
+        state.in_vain = 0;
+        Some(found)
     }
 }

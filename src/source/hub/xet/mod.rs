@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod chunk;
 mod fetching;
+pub(crate) mod fuzz;
 mod inner;
 mod lz4;
 mod problem;
@@ -28,6 +29,7 @@ use super::Hub;
 use crate::content::{Body, ChunkStore, ChunkedFile, ChunkedPath, Recipe, Source};
 use crate::model::{RemoteFile, Snapshot};
 use crate::net::SourceError;
+use crate::net::http;
 pub use batch::SMALL_BYTES;
 use inner::Inner;
 use reading::{Of, Reading};
@@ -90,6 +92,10 @@ impl Source for Xet {
 
 #[async_trait]
 impl ChunkStore for Xet {
+    fn hub(&self) -> String {
+        http::origin(self.0.hub.endpoint())
+    }
+
     async fn recipes(&self, files: &[ChunkedFile]) -> Result<Vec<Option<Recipe>>, SourceError> {
         recipes::of(&self.0, files).await
     }

@@ -28,6 +28,7 @@ const AHEAD_BYTES: u64 = 24 << 20;
 const CHUNKS_FOR_ONE: u32 = 8;
 /// What is kept of a term that comes again at once, such as a run of zeros.
 const MAX_REPEATED_BYTES: u32 = 256 << 10;
+const MAX_REPEATED_CHUNKS: usize = 32;
 
 /// A range that is being read.
 pub struct Reading {
@@ -176,6 +177,9 @@ impl Reading {
         if window.len() == 0 {
             return Err(self.of.odd("it has no bytes of the part"));
         }
+        if window.skip > self.left.start {
+            return Err(self.of.odd("it begins before the file does"));
+        }
         let terms = window.terms.iter().cloned().collect();
         let (skip, end) = (window.skip, self.left.start.saturating_add(window.len()));
         self.known = Some(Known { window, terms, skip, end, since: Instant::now() });
@@ -209,8 +213,9 @@ impl Reading {
                 }
                 _ => {}
             }
-            let comes_again =
-                term.len <= MAX_REPEATED_BYTES && skip == 0 && known.terms.front() == Some(&term);
+            let is_short =
+                term.len <= MAX_REPEATED_BYTES && term.chunks.len() <= MAX_REPEATED_CHUNKS;
+            let comes_again = is_short && skip == 0 && known.terms.front() == Some(&term);
             let (chunk, left) = (term.chunks.start, term.len);
             let kept = comes_again.then(Vec::new);
             self.term = Some(AtHand { term, chunk, left, skip, kept });

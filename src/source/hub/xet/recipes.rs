@@ -1,5 +1,9 @@
 //! What files are made of, without their bytes.
 
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
 use super::answer::Window;
 use super::batch::SMALL_BYTES;
 use super::inner::Inner;
@@ -9,13 +13,18 @@ use crate::model::{RelPath, hex};
 use crate::net::SourceError;
 
 /// So much of a file is asked for at once; less, where the answer is too long.
-const PART_BYTES: u64 = 1 << 30;
-/// A file with more terms is none that others have much of, and a burden to memory.
+const PART_BYTES: u64 = 4 << 30;
+/// Files with more terms, together, have little in common with others, and are a burden to memory.
 const MAX_TERMS: usize = 100_000;
 const FILES_AT_ONCE: usize = 32;
+/// Questions at the same time.
+const QUESTIONS_AT_ONCE: usize = 12;
 
 /// The recipe of each file; none where the store does not know it.
-pub async fn of(inner: &Inner, files: &[ChunkedFile]) -> Result<Vec<Option<Recipe>>, SourceError> {
+pub async fn of(
+    inner: &Arc<Inner>,
+    files: &[ChunkedFile],
+) -> Result<Vec<Option<Recipe>>, SourceError> {
     let mut found: Vec<Option<Recipe>> = vec![None; files.len()];
     let small: Vec<usize> = (0..files.len()).filter(|n| files[*n].size <= SMALL_BYTES).collect();
     // Of one revision at a time: another has another token.
@@ -38,15 +47,26 @@ pub async fn of(inner: &Inner, files: &[ChunkedFile]) -> Result<Vec<Option<Recip
             }
         }
     }
-    for (n, file) in files.iter().enumerate() {
-        if found[n].is_none() {
-            found[n] = match alone(inner, file).await {
-                Err(SourceError::NotFound(_)) => None,
-                recipe => recipe?,
-            };
+    let mut terms: usize = found.iter().flatten().map(|recipe| recipe.terms.len()).sum();
+    let mut left = (0..files.len()).filter(|n| found[*n].is_none()).collect::<Vec<_>>().into_iter();
+    let mut asking = JoinSet::new();
+    loop {
+        while asking.len() < QUESTIONS_AT_ONCE
+            && terms < MAX_TERMS
+            && let Some(n) = left.next()
+        {
+            let (inner, file) = (inner.clone(), files[n].clone());
+            asking.spawn(async move { (n, alone(&inner, &file).await) });
         }
+        let Some(answered) = asking.join_next().await else { return Ok(found) };
+        let Ok((n, recipe)) = answered else { continue };
+        found[n] = match recipe {
+            // One store says so of a file that it does not know, another one otherwise.
+            Err(SourceError::NotFound(_) | SourceError::Contradiction(_)) => None,
+            recipe => recipe?,
+        };
+        terms += found[n].as_ref().map_or(0, |recipe| recipe.terms.len());
     }
-    Ok(found)
 }
 
 /// Part by part. An answer ends where a chunk does, so the next part begins with one.
@@ -57,8 +77,9 @@ async fn alone(inner: &Inner, file: &ChunkedFile) -> Result<Option<Recipe>, Sour
     while at < file.size {
         let part = at..file.size.min(at + PART_BYTES);
         let window = inner.window(inner.hub.client(), file, &path, part).await?;
+        // The last part has not ended where a chunk does: how the two fit together is not known.
         if window.skip != 0 || window.len() == 0 {
-            return Err(inner.odd(&path, "a part does not begin where the last one has ended"));
+            return Ok(None);
         }
         at += window.len();
         window.terms.into_iter().for_each(|term| add(&mut terms, term));

@@ -11,7 +11,7 @@ use super::answer::{Bad, Window};
 use super::problem::{What, XetProblem};
 use super::token::{Token, Tokens};
 use crate::content::ChunkedFile;
-use crate::model::{RelPath, hex, text};
+use crate::model::{RelPath, hex};
 use crate::net::SourceError;
 use crate::net::http;
 use crate::source::hub::refusals::Refusal;
@@ -121,12 +121,24 @@ impl Store {
         let body = serde_json::Value::from(list).to_string();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let (response, token) =
-            self.ask(question, "v1/reconstructions".into(), headers, Some(body)).await?;
+        let path = "v1/reconstructions";
+        let posted = self.ask(question, path.into(), headers, Some(body)).await?;
+        let (response, token) = if is_unknown(posted.0.status()) {
+            // As the reference client asks.
+            http::read_off(posted.0, question.hub.stall()).await;
+            let ids: Vec<String> =
+                files.iter().map(|file| format!("file_id={}", hex::encode(&file.id))).collect();
+            let path = format!("{path}?{}", ids.join("&"));
+            self.ask(question, path, HeaderMap::new(), None).await?
+        } else {
+            posted
+        };
         let host = http::origin(response.url());
         let response = accepted(question, response).await?;
         let body = http::small_body(response, MAX_BATCH_BYTES, question.hub.stall()).await?;
-        Window::read_several(&body, &token.store).map_err(|bad| misread(question, &host, bad))
+        let is_asked = |id: &[u8; 32]| files.iter().any(|file| file.id == *id);
+        Window::read_several(&body, &token.store, is_asked)
+            .map_err(|bad| misread(question, &host, bad))
     }
 
     /// Asks, a second time with a new token if the first one is not accepted.
@@ -205,7 +217,11 @@ async fn accepted(question: Question<'_>, response: Response) -> Result<Response
 fn misread(question: Question<'_>, host: &str, bad: Bad) -> SourceError {
     let why = match bad {
         Bad::Link(error) => return error,
-        Bad::Form(error) => text::inert(&error.to_string(), 120),
+        // Not in its own words: they can repeat a link.
+        Bad::Form(error) => {
+            let (kind, line, column) = (error.classify(), error.line(), error.column());
+            format!("{kind:?} in line {line}, column {column}")
+        }
         Bad::What(what) => what.to_owned(),
     };
     let file = Some(question.path.clone());

@@ -14,7 +14,7 @@ use super::problem::{What, XetProblem};
 use crate::model::text;
 use crate::net::http::{self, safe_target};
 use crate::net::{SourceError, encoding};
-use crate::source::hub::refusals::Asked;
+use crate::source::hub::refusals::{Asked, Context, Refusal};
 use crate::source::hub::{Hub, QUOTED};
 
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -39,7 +39,13 @@ type Key = (String, String);
 
 /// The tokens of a run: each is asked for once, by one of those who need it.
 #[derive(Default)]
-pub struct Tokens(tokio::sync::Mutex<HashMap<Key, Result<Token, SourceError>>>);
+pub struct Tokens(tokio::sync::Mutex<HashMap<Key, Answered>>);
+
+/// What the Hub has answered, and when.
+struct Answered {
+    token: Result<Token, SourceError>,
+    at: Instant,
+}
 
 impl Token {
     fn is_fresh(&self) -> bool {
@@ -57,20 +63,23 @@ impl Tokens {
         refused: Option<&HeaderValue>,
     ) -> Result<Token, SourceError> {
         let key = (repo.to_owned(), revision.to_owned());
+        let since = Instant::now();
         let mut known = self.0.lock().await;
         match known.get(&key) {
-            Some(Ok(token)) if token.is_fresh() && refused != Some(&token.header) => {
+            Some(Answered { token: Ok(token), .. })
+                if token.is_fresh() && refused != Some(&token.header) =>
+            {
                 return Ok(token.clone());
             }
-            Some(Err(error)) => return Err(error.clone()),
+            // It will be the same in this run; or somebody has just asked while we waited.
+            Some(Answered { token: Err(error), at }) if !error.is_transient() || *at >= since => {
+                return Err(error.clone());
+            }
             _ => {}
         }
-        let asked = ask(hub, client, repo, revision).await;
-        // It will be the same in this run.
-        if asked.as_ref().map_or_else(|error| !error.is_transient(), |_| true) {
-            known.insert(key, asked.clone());
-        }
-        asked
+        let token = ask(hub, client, repo, revision).await;
+        known.insert(key, Answered { token: token.clone(), at: Instant::now() });
+        token
     }
 }
 
@@ -95,8 +104,8 @@ impl Answer {
 }
 
 async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<Token, SourceError> {
-    let revision = utf8_percent_encode(revision, QUOTED);
-    let url = hub.url(&format!("api/models/{repo}/xet-read-token/{revision}"))?;
+    let quoted = utf8_percent_encode(revision, QUOTED);
+    let url = hub.url(&format!("api/models/{repo}/xet-read-token/{quoted}"))?;
     let response = hub.follow_unpinned(client, url).await?;
     let host = http::origin(response.url());
     let status = response.status();
@@ -108,7 +117,12 @@ async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<T
         http::read_off(response, hub.stall()).await;
         return Err(SourceError::NotFound(problem(What::NoStore).into()));
     }
-    let response = hub.accepted(response, &Asked::XetToken).await?;
+    if !status.is_success() {
+        let refused = Refusal::read(response, hub.stall()).await;
+        // It may be about another repo than the one that is fetched.
+        let context = Context { repo, revision, ..hub.context() };
+        return Err(refused.of_hub(&Asked::XetToken, &context));
+    }
     let claimed = encoding::claimed(response.headers());
     let in_headers = Answer::in_headers(response.headers());
     let body = http::small_body(response, MAX_ANSWER_BYTES, hub.stall()).await?;
