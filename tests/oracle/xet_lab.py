@@ -102,8 +102,11 @@ class Lab:
         lines = done.stdout.splitlines()
         return Run(done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr, seconds)
 
+    def model(self) -> Path:
+        return self.folder / "volume/model"
+
     def fresh_root(self) -> Path:
-        root = self.folder / "volume"
+        root = self.model().parent
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         return root
