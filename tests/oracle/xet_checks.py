@@ -41,18 +41,20 @@ class Checks:
         """Every byte by Xet: the bridge refuses whoever asks for one."""
         stored = self.uploaded()
         self.world.bridge_refuses = True
-        ways = {"as it is": ((), {}), "no part of a link": ((), {"whole_ranges": True}),
-                "small ranges": (("--chunk-size", "1MiB", "--connections", "16"), {}),
-                "the first version of the answers": ((), {"cas_is_v1": True})}
-        for name, (flags, habits) in ways.items():
+        small = ("--chunk-size", "1MiB", "--connections", "16")
+        ways = [("always", (), {}), ("always", small, {}), ("auto", (), {}),
+                ("always", (), {"whole_ranges": True}), ("always", (), {"no_batch": True}),
+                ("always", (), {"cas_is_v1": True})]
+        for mode, flags, habits in ways:
             with Habits(self.world, habits):
-                run = self.fetch("oracle/many", "always", *flags)
+                run = self.fetch("oracle/many", mode, *flags)
                 wrong = self.faults(run, stored)
+            name = ", ".join([f"--xet {mode}", *[" ".join(flags)] * bool(flags), *habits])
             if not self.world.sent["chunks"]:
                 wrong.append("the store sent no chunk")
             if self.world.sent["bridge"]:
                 wrong.append("the bridge was read")
-            self.check(f"--xet always, {name}: {self.sent()}", wrong)
+            self.check(f"{name}, the bridge refuses: {self.sent()}", wrong)
         with Habits(self.world, {"damaged": True}):
             run = self.fetch("oracle/many", "always")
             wrong = [] if run.code in DAMAGED else [f"exit {run.code} for damaged chunks"]
@@ -62,20 +64,20 @@ class Checks:
         self.world.bridge_refuses = False
 
     def bridge(self) -> None:
-        """Every byte without Xet: the store refuses, or is not asked."""
+        """Every byte without Xet: the store refuses or is damaged, or is not asked."""
         stored = self.uploaded()
-        with Habits(self.world, {"cas_refuses": True}):
-            run = self.fetch("oracle/many", "auto")
-            self.check(f"--xet auto, the store refuses: {self.sent()}", self.faults(run, stored))
-        with Habits(self.world, {"damaged": True}):
-            run = self.fetch("oracle/many", "auto")
-            self.check(f"--xet auto, damaged chunks: {self.sent()}", self.faults(run, stored))
-        run = self.fetch("oracle/many", "never")
-        wrong = self.faults(run, stored)
-        asked = [it for it in self.world.requests if it not in ("hub", "resolve", "bridge")]
-        if asked:
-            wrong.append(f"--xet never asked for {asked}")
-        self.check(f"--xet never: {self.sent()}", wrong)
+        ways = [("auto", {"cas_refuses": True}), ("always", {"cas_refuses": True}),
+                ("always", {"damaged": True}), ("never", {})]
+        for mode, habits in ways:
+            with Habits(self.world, habits):
+                run = self.fetch("oracle/many", mode)
+                wrong = self.faults(run, stored)
+            asked = [it for it in self.world.requests if it not in ("hub", "resolve", "bridge")]
+            if mode == "never" and asked:
+                wrong.append(f"it asked for {asked}")
+            if not self.world.sent["bridge"]:
+                wrong.append("the bridge sent nothing")
+            self.check(f"{', '.join([f'--xet {mode}', *habits])}: {self.sent()}", wrong)
 
     def updates(self, only: str) -> None:
         rows = [("update", "new MB by chunks", "by the store", "told", "sent", "CAS requests", "s")]
