@@ -112,6 +112,8 @@ def updates() -> list[Update]:
         "300 kB in the middle removed": edited(base[:middle] + base[middle + 300_000:]),
         "1 MiB appended": edited(base + noise(105, MIB)),
         "100 bytes at 20 places": edited(bytes(scattered)),
+        "an edit taken back": ({"model.bin": base[:middle] + noise(107, MIB) + base[middle:]}, one),
+        "an edit behind 40 MB of zeros": (padded(b""), padded(noise(108, 777))),
         "border of two shards moved": (two, {"a.bin": base[:moved], "b.bin": base[moved:]}),
         "renamed": (one, {"weights/renamed.bin": base}),
         "two shards merged": (two, one),
@@ -120,6 +122,12 @@ def updates() -> list[Update]:
         "everything new": edited(noise(106, LARGE)),
     }
     return [Update(name, old, new) for name, (old, new) in cases.items()]
+
+
+def padded(more: bytes) -> Files:
+    """Zeros are one chunk, which the file names some three hundred times."""
+    content = noise(113, 60_000_000)
+    return {"model.bin": bytes(40_000_000) + content[:1000] + more + content[1000:]}
 
 
 def grown() -> tuple[Files, Files]:
