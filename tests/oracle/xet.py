@@ -22,14 +22,16 @@ from contenders import HUB_PACKAGES, XET_STORE  # noqa: E402
 from install import Installer  # noqa: E402
 
 NUMPY = "numpy==2.4.6"
+PARTS = ("read", "bridge", "updates", "hurdles")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binary", type=Path, help="the weightlift to test")
-    parser.add_argument("--part", nargs="+", choices=("read", "bridge", "updates"),
-                        default=["read", "bridge", "updates"])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--only", default="", metavar="TEXT", help="updates with TEXT in their name")
+    parser.add_argument("--xet", choices=("auto", "always", "never"), default="auto",
+                        help="how updates are fetched; `never` must differ (default: auto)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where benches/peers keeps what it "
                         "installed", default=Path(tempfile.gettempdir()) / "weightlift-peers")
     parser.add_argument("--crates", type=Path, help="the sources that cargo has",
@@ -62,7 +64,7 @@ def main() -> int:
         checks = Checks(lab)
         for part in asked.part:
             if part == "updates":
-                checks.updates(asked.only)
+                checks.updates(asked.only, asked.xet)
             else:
                 getattr(checks, part)()
     finally:

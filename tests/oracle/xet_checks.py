@@ -1,9 +1,11 @@
 """What is looked at, and what counts as a difference."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import xet_contents
 from xet_contents import Update
+from xet_hurdles import HURDLES, Hurdle
 from xet_lab import Lab, Run, wrong_files
 from xet_servers import Stored
 
@@ -79,20 +81,20 @@ class Checks:
                 wrong.append("the bridge sent nothing")
             self.check(f"{', '.join([f'--xet {mode}', *habits])}: {self.sent()}", wrong)
 
-    def updates(self, only: str) -> None:
+    def updates(self, only: str, mode: str) -> None:
         rows = [("update", "new MB by chunks", "by the store", "told", "sent", "CAS requests", "s")]
         for number, update in enumerate(xet_contents.updates()):
             if only in update.name:
-                rows.append(self.update(f"oracle/update-{number}", update))
+                rows.append(self.update(f"oracle/update-{number}", update, mode))
         print(table(rows))
 
-    def update(self, repo: str, update: Update) -> tuple:
+    def update(self, repo: str, update: Update, mode: str) -> tuple:
         old = self.lab.commit(repo, update.old)
         root = self.lab.fresh_root()
         wrong = self.faults(self.lab.fetch(repo, root), old)
         new = self.lab.commit(repo, update.new)
         self.world.forget()
-        run = self.lab.fetch(repo, root)
+        run = self.lab.fetch(repo, root, "--xet", mode)
         wrong += self.faults(run, new)
         least = self.new_bytes(update, old, new)
         small = new["config.json"].size
@@ -104,11 +106,44 @@ class Checks:
         # Whoever has the right bytes has had the new ones sent; compression saves some.
         if sent < least.chunks / 2:
             wrong.append(f"{sent} bytes were sent, but {least.chunks} are new")
-        self.check(f"update, {update.name}", wrong)
+        self.check(f"update by --xet {mode}, {update.name}", wrong)
         requests = sum(count for what, count in self.world.requests.items()
                        if what.startswith("answer") or what in ("chunks", "batch", "token"))
         return (update.name, megabytes(least.chunks), megabytes(least.store), megabytes(told),
                 megabytes(sent), str(requests), f"{run.seconds:.1f}")
+
+    def hurdles(self) -> None:
+        """An update that something stands in the way of: the bytes must be right all the same."""
+        update = next(it for it in xet_contents.updates() if it.name.startswith("512 KiB"))
+        for number, hurdle in enumerate(HURDLES):
+            self.hurdle(f"oracle/hurdle-{number}", update, hurdle)
+
+    def hurdle(self, repo: str, update: Update, hurdle: Hurdle) -> None:
+        old = self.lab.commit(repo, update.old)
+        root = self.lab.fresh_root()
+        dest = () if "--layout" in hurdle.flags else ("model",)
+
+        def fetched(stored: dict[str, Stored]) -> tuple[Run, list[str]]:
+            self.world.forget()
+            run = self.lab.fetch(repo, root, *hurdle.flags, dest=dest)
+            return run, self.faults(run, stored, Path(run.told.get("path", root / "nowhere")))
+
+        _, wrong = fetched(old)
+        new = self.lab.commit(repo, update.new)
+        hurdle.raised(self.lab, repo, root)
+        with Habits(self.world, hurdle.habits):
+            run, more = fetched(new)
+        wrong += more
+        most = self.new_bytes(update, old, new).store if hurdle.is_passed else new["model.bin"].size
+        most = most * (1 + TOLERANCE) + new["config.json"].size
+        sent = self.world.content_bytes()
+        if sent > most:
+            wrong.append(f"{sent} bytes were sent, {most:.0f} at most are needed")
+        told = [line for line in run.errors.splitlines() if "chunk" in line]
+        if hurdle.is_said and not told:
+            wrong.append("nothing was said of it")
+        said = f"; said: {told[0]}" if told else ""
+        self.check(f"update, {hurdle.name}: {megabytes(sent)} MB sent{said}", wrong)
 
     def new_bytes(self, update: Update, old: dict[str, Stored], new: dict[str, Stored]) -> NewBytes:
         """Counted in whole chunks; a file that is there under another name has none."""
@@ -151,13 +186,13 @@ class Checks:
         self.world.forget()
         return self.lab.fetch(repo, self.lab.fresh_root(), "--xet", mode, *flags)
 
-    def faults(self, run: Run, stored: dict[str, Stored]) -> list[str]:
+    def faults(self, run: Run, stored: dict[str, Stored], model: Path | None = None) -> list[str]:
         wrong = [f"to the wrong place: {it}" for it in sorted(set(self.world.leaks))]
         if run.code:
             last = " | ".join(run.errors.splitlines()[-3:])
             refused = sorted(set(self.world.refusals))[:3]
             return [*wrong, f"exit {run.code}: {last}", *(f"refused: {it}" for it in refused)]
-        return wrong + wrong_files(self.lab.model(), stored)
+        return wrong + wrong_files(model or self.lab.model(), stored)
 
     def sent(self) -> str:
         told = [f"{what} {count} ({megabytes(self.world.sent[what])} MB)"

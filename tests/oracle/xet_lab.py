@@ -88,13 +88,13 @@ class Lab:
         by_xorb = groupby(self.terms(file), key=lambda term: term[0])
         return [sum(term[3] for term in terms) for _, terms in by_xorb]
 
-    def fetch(self, repo: str, root: Path, *flags: str) -> Run:
+    def fetch(self, repo: str, root: Path, *flags: str, dest: tuple = ("model",)) -> Run:
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "HF_TOKEN": HUB_TOKEN,
                        "HF_ENDPOINT": self.servers.hub}
         command = [self.binary, "fetch", "--output", "json", "--all", "--root", root, *flags,
-                   f"hf://{repo}", "model"]
+                   f"hf://{repo}", *dest]
         began = time.monotonic()
         done = subprocess.run(command, env=environment, capture_output=True, text=True,
                               timeout=PATIENCE)
