@@ -113,7 +113,7 @@ def updates() -> list[Update]:
         "1 MiB appended": edited(base + noise(105, MIB)),
         "100 bytes at 20 places": edited(bytes(scattered)),
         "an edit taken back": ({"model.bin": base[:middle] + noise(107, MIB) + base[middle:]}, one),
-        "an edit behind 40 MB of zeros": (padded(b""), padded(noise(108, 777))),
+        "an edit behind 40 MB of one byte": (padded(b""), padded(noise(108, 777))),
         "border of two shards moved": (two, {"a.bin": base[:moved], "b.bin": base[moved:]}),
         "renamed": (one, {"weights/renamed.bin": base}),
         "two shards merged": (two, one),
@@ -125,9 +125,11 @@ def updates() -> list[Update]:
 
 
 def padded(more: bytes) -> Files:
-    """Zeros are one chunk, which the file names some three hundred times."""
+    """The filling is one chunk, which the file names some three hundred times. No other file here has it:
+    so it is in the xorb that the rest is in.
+    """
     content = noise(113, 60_000_000)
-    return {"model.bin": bytes(40_000_000) + content[:1000] + more + content[1000:]}
+    return {"model.bin": b"q" * 40_000_000 + content[:1000] + more + content[1000:]}
 
 
 def grown() -> tuple[Files, Files]:
