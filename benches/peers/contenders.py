@@ -41,6 +41,7 @@ KSERVE_ENV = S3 | {"AWS_ENDPOINT_URL": "{storage}"}
 
 FROM_HUB = "{bin} fetch hf://{repo}@{revision} {dest}"
 DIRECT = "{bin} fetch --direct-io on hf://{repo}@{revision} {dest}"
+BY_XET = "{bin} fetch --xet always hf://{repo}@{revision} {dest}"
 BEFORE = "{before} fetch hf://{repo}@{revision} {dest}"
 FROM_S3 = "{bin} fetch --s3-path-style --s3-endpoint {storage} s3://{bucket}/{prefix} {dest}"
 HF_DOWNLOAD = "{venv}/bin/hf download {repo} --revision {revision} --local-dir {dest} --quiet"
@@ -69,6 +70,7 @@ AGAIN = "it does not look at what is there, so the warm run downloads everything
 TABLE = [
     Contender("weightlift", FROM_HUB, "every byte, published SHA-256; structure; fsync", ("own",), HUB, warm=FROM_HUB, version="{bin} --version"),
     Contender("weightlift-direct", DIRECT, "as weightlift", ("own",), HUB, warm=DIRECT, flag="--direct-io"),
+    Contender("weightlift-xet", BY_XET, "as weightlift", ("own", XET_STORE), XET, warm=BY_XET, flag="--xet", note=XET_NOTE),
     Contender("weightlift-before", BEFORE, "as weightlift", ("own",), HUB, warm=BEFORE, version="{before} --version"),
     Contender("hf", HF_DOWNLOAD, "sizes", HUB_PACKAGES, HF, warm=HF_DOWNLOAD, version="{venv}/bin/hf version", note="HTTP mode: HF_HUB_DISABLE_XET=1"),
     Contender("hf-xet", HF_DOWNLOAD, "sizes", (*HUB_PACKAGES, XET_STORE), XET, warm=HF_DOWNLOAD, note=XET_NOTE),

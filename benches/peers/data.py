@@ -6,7 +6,9 @@ A data set lies at DATA/bench/KEY/…, so one document root is the Hub's storage
 
 import hashlib
 import json
+import math
 import os
+import random
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ class DataSet:
     small_files: int = 0
     small_bytes: int = 0
     sparse: bool = False
+    # Numbers as models have them, which Xet compresses; without it, bytes that nothing does.
+    bf16: bool = False
 
     @property
     def key(self) -> str:
@@ -71,7 +75,8 @@ class Data:
         sums = {}
         names = weight_names(self.spec.shards)
         for number, name in enumerate(names):
-            write = sparse_weights if self.spec.sparse else random_weights
+            write = (sparse_weights if self.spec.sparse else bf16_weights if self.spec.bf16
+                     else random_weights)
             sums[name] = write(self.folder / name, self.spec.shard_bytes, number)
         if len(names) > 1:
             index = {"weight_map": {f"tensor_{number}": name for number, name in enumerate(names)}}
@@ -123,6 +128,36 @@ def random_weights(path: Path, total: int, number: int) -> str:
                 left -= len(block)
         stream.kill()
     return sha256.hexdigest()
+
+
+def bf16_weights(path: Path, total: int, number: int) -> str:
+    """Normally distributed numbers in bf16: the lower byte is as good as noise, the upper is not."""
+    start = header(total, number)
+    sha256 = hashlib.sha256(start)
+    source = random.Random(number)
+    upper = upper_bytes_of_bf16(0.02)
+    with path.open("wb") as file:
+        file.write(start)
+        left = total - len(start)
+        while left:
+            block = bytearray(source.randbytes(BLOCK))
+            block[1::2] = block[1::2].translate(upper)
+            del block[left:]
+            file.write(block)
+            sha256.update(block)
+            left -= len(block)
+    return sha256.hexdigest()
+
+
+def upper_bytes_of_bf16(deviation: float) -> bytes:
+    """256 upper bytes, each as often as numbers have it: the sign and all of the exponent but a bit."""
+    found = []
+    for exponent in range(127):
+        lower, upper = (2.0 ** (2 * exponent + bits - 127) for bits in (0, 2))
+        share = math.erf(upper / deviation / 2**0.5) - math.erf(lower / deviation / 2**0.5)
+        found += [exponent] * round(share * 128)
+    found = (found + [found[-1]] * 128)[:128]
+    return bytes(found + [0x80 | exponent for exponent in found])
 
 
 def sparse_weights(path: Path, total: int, number: int) -> str:

@@ -164,6 +164,7 @@ class Servers:
             if kind in self.xet_ports:
                 xet_hub, store = self.xet_ports[kind]
                 locations = xet.HUB_LOCATIONS % {"store": store, "proxy": proxy}
+                locations += xet.listings(self.xet_hashes, proxy)
                 blocks.append(server(HUB_SERVER, xet_hub, proxy=proxy, xet=locations))
                 blocks.append(server(xet.STORE_SERVER, store))
         return MAIN % {

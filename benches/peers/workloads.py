@@ -79,6 +79,7 @@ def data_sets(scale: Scale) -> dict[str, DataSet]:
         "capped-one": DataSet("one", 1, scale.capped),
         "capped-shards": DataSet("shards", 4, scale.capped, SMALL_BESIDE_SHARDS, 16 * KIB),
         "lossy": DataSet("one", 1, scale.lossy),
+        "bf16": DataSet("bf16", 2, scale.shard // 2, SMALL_BESIDE_SHARDS, 16 * KIB, bf16=True),
         "warm": DataSet("warm", small_files=scale.warm, small_bytes=64 * KIB),
     }
 
@@ -92,6 +93,8 @@ SEVERAL = "weightlift weightlift-before curl aria2 rclone s5cmd"
 OURS = "weightlift weightlift-before weightlift-direct"
 # An initializer and what it starts with, against weightlift.
 KSERVE = f"kserve* weightlift-s3 hf hf-xet {OURS}"
+# Who reads from a Xet store, and the same without.
+XET = "weightlift weightlift-before weightlift-xet hf hf-xet"
 
 
 def table(scale: Scale, link: Shape) -> list[Workload]:
@@ -124,6 +127,7 @@ def table(scale: Scale, link: Shape) -> list[Workload]:
                  memory_limit=GIB, cpus=1, only=KSERVE),
         Workload("kserve-warm", data["shards"], "the same again with everything there, "
                  "1 CPU and 1 GiB", memory_limit=GIB, cpus=1, only=KSERVE, warm="main"),
+        Workload("bf16", data["bf16"], "2 shards of numbers in bf16 and 12 small files", only=XET),
         Workload("memory", data["one"], "one file, the whole run in a 64 MiB memory cgroup",
                  memory_limit=64 * MIB),
         Workload("memory-shards", data["shards"],

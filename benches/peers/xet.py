@@ -1,7 +1,7 @@
 """A Xet store behind the fake Hub: the `local_cas_server` of the crate `xet-client`.
 
 The store is in the cache and keeps what was uploaded once. nginx adds to the Hub's answers what a
-Hub with Xet says: the hash of each file, and where its chunks are.
+Hub with Xet says: the hash of each file, also in listings, and where its chunks are.
 """
 
 import json
@@ -56,7 +56,24 @@ def hash_map(hashes: dict[str, str]) -> str:
     lines = [f'    "{path}" {value};' for path, value in hashes.items()]
     return "\n".join(['map "$xet_repo/$xet_path" $xet_hash {', '    default "";', *lines, "}",
                       'map $xet_hash $xet_route { default "$scheme://$http_host/api/models/'
-                      '$xet_repo/xet-read-token/main"; "" ""; }'])
+                      '$xet_repo/xet-read-token/main"; "" ""; }',
+                      'map $http_range $part_of_xorb { "~^bytes=(?<part>[0-9]+-[0-9]+)$" "bytes $part/*"; }'])
+
+
+def listings(hashes: dict[str, str], proxy: str) -> str:
+    """Locations that add the Xet hashes to the listing of each repository, as the Hub does."""
+    by_repo: dict[str, list[str]] = {}
+    for file, value in hashes.items():
+        owner, name, path = file.split("/", 2)
+        told = f'"path":"{path}"'
+        by_repo.setdefault(f"{owner}/{name}", []).append(
+            f"sub_filter '{told}' '{told},\"xetHash\":\"{value}\"';")
+    return "".join(f"""
+        location /api/models/{repo}/tree/ {{
+            {proxy}
+            {" ".join(replaced)}
+            sub_filter_types application/json;
+        }}""" for repo, replaced in by_repo.items())
 
 
 # Beside the locations of a Hub.
@@ -78,13 +95,18 @@ STORE_SERVER = """
     server {
         %(listen)s
         %(extra)s
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_max_temp_file_size 0;
+        proxy_buffers 16 64k;
+        location /v1/fetch_term {
+            proxy_pass http://xet;
+            # It answers 206 without it, which HTTP does not allow and no storage does.
+            add_header Content-Range $part_of_xorb;
+        }
         location / {
             proxy_pass http://xet;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_max_temp_file_size 0;
-            proxy_buffers 16 64k;
             # It names addresses of plain HTTP only.
             sub_filter "http://$http_host/" "$scheme://$http_host/";
             sub_filter_types application/json;
