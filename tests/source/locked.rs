@@ -304,14 +304,19 @@ fn with_a_lock_no_source_is_asked_what_it_holds_and_nothing_else_is_fetched() {
 
 #[test]
 fn a_source_that_has_moved_is_a_conflict_and_other_bytes_are_found() {
+    let with_hashes = FakeHub::builder().repo(REPO, tree()).xet_hashes().start();
+    for hub in [with_hashes, FakeHub::serving(REPO, tree())] {
+        let desk = Desk::new();
+        pin(&desk, Some(&hub), None, &["hf://org/tiny", "tiny"]).run().assert_success();
+        // The Hub has forgotten the commit.
+        hub.script(Rule::on("*", "/resolve/").then(Fault::status(404)));
+        let run = locked(&desk.lock(), &Volume::new(), Some(&hub), None, &[]).run();
+        let run = run.assert_code(16);
+        assert!(run.last_line().contains("pin again"), "{}", run.stderr);
+    }
     let hub = FakeHub::serving(REPO, tree());
     let desk = Desk::new();
     pin(&desk, Some(&hub), None, &["hf://org/tiny", "tiny"]).run().assert_success();
-    // The Hub has forgotten the commit.
-    hub.script(Rule::on("*", "/resolve/").then(Fault::status(404)));
-    let run = locked(&desk.lock(), &Volume::new(), Some(&hub), None, &[]).run().assert_code(16);
-    assert!(run.last_line().contains("pin again"), "{}", run.stderr);
-    hub.clear_script();
     hub.script(Rule::on("GET", "tokenizer.bin").at("cdn").then(Fault::FlipByteAt(7)));
     locked(&desk.lock(), &Volume::new(), Some(&hub), None, &[]).run().assert_code(12);
 

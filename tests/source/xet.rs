@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::support::measure::with_peak_memory;
 use crate::support::*;
-use weightlift_fakes::{Blob, FakeHub, FakeHubBuilder, Fault, Logged, Rule, Tree};
+use weightlift_fakes::{Blob, FakeHub, FakeHubBuilder, FakeS3, Fault, Logged, Rule, Tree, XetLie};
 
 const MIB: u64 = 1 << 20;
 
@@ -191,6 +192,64 @@ fn where_both_ways_fail_both_are_named() {
     let last = run.last_line();
     assert!(last.contains("blocked here") && last.contains("names no Xet store"), "{last}");
     assert!(!volume.family("tiny").exists());
+}
+
+/// What the bridge refuses for good is not tried for minutes because the store is in trouble.
+#[test]
+fn a_final_refusal_is_one_although_the_other_way_is_in_trouble() {
+    for (name, rule) in [
+        ("tokens that fail", Rule::on("*", "xet-read-token").then(Fault::status(500))),
+        (
+            "a web page",
+            Rule::on("*", "xet-read-token").then(Fault::status_with(200, &[], "<html>")),
+        ),
+        ("a store that fails", Rule::on("*", "reconstructions").then(Fault::status(503))),
+    ] {
+        let (hub, volume) = (hub_of(tree(), |hub| hub), Volume::new());
+        hub.script(Rule::on("GET", "").at("cdn").then(Fault::status_with(
+            403,
+            &[],
+            "blocked here",
+        )));
+        hub.script(rule);
+        let run = by("auto", &hub, &volume).run();
+        assert_eq!(run.code, 11, "{name}: {}", run.stderr);
+        assert!(run.last_line().contains("blocked here"), "{name}: {}", run.stderr);
+        assert!(hub.requests().len() < 120, "{name}: {} requests", hub.requests().len());
+    }
+}
+
+/// Wrong bytes of one way are fetched by the other also where another place stands before both.
+#[test]
+fn wrong_bytes_are_told_to_both_ways_behind_another_place() {
+    let (hub, volume) = (hub_of(tree(), |hub| hub.xet_scheme(0)), Volume::new());
+    let empty = FakeS3::builder().bucket("models").object("models", "m/x.txt", Blob::bytes("x"));
+    let s3 = empty.start();
+    hub.xet_lie(XetLie::FlippedByte);
+    let mut command = by("always", &hub, &volume);
+    command.args(["--also", "s3://models/m/", "--s3-endpoint", &s3.url(), "--s3-path-style"]);
+    command.args(["--s3-anonymous"]).env("AWS_REGION", "us-east-1");
+    command.run().assert_success();
+    volume.assert_holds("tiny", &tree());
+    assert!(hub.bytes_sent_for("xet-bridge") > 0);
+}
+
+/// Of very many files that the store does not have nothing is kept but what says something.
+#[test]
+fn a_mirror_without_a_store_costs_no_memory() {
+    let small = |n: u64| (format!("s/{n}.bin"), Blob::synthetic(10 + n, n));
+    let add = |tree: Tree, (path, blob): (String, Blob)| tree.with_blob(&path, blob);
+    let tree = (0..3_000).map(small).fold(Tree::new(), add);
+    let peaks = [true, false].map(|has_hashes| {
+        let hub = FakeHub::builder().repo(REPO, tree.clone()).lfs_threshold(1);
+        let hub = if has_hashes { hub.xet_hashes().start() } else { hub.start() };
+        let volume = Volume::in_memory();
+        let (run, peak) = with_peak_memory(&mut by("always", &hub, &volume));
+        run.assert_success();
+        peak
+    });
+    // 32 bytes a hash, in three lists; a kibibyte for each file would be three mebibytes.
+    assert!(peaks[0] < peaks[1] + (2 << 20), "{peaks:?}");
 }
 
 /// A mirror that passes the hashes on and has no store is a Hub like any other.

@@ -141,6 +141,21 @@ fn changes() -> Vec<(&'static str, Tree, Tree)> {
             content[5 * MIB] ^= 1;
             Tree::new().with("config.json", "{}").with("renamed.gguf", content)
         }),
+        (
+            "an edit behind a run of equal chunks",
+            {
+                let mut content = vec![7; 300 * (128 << 10)];
+                content.extend(old());
+                of(content)
+            },
+            {
+                let mut content = vec![7; 300 * (128 << 10)];
+                content.extend(old());
+                let edit = content.len() - SIZE / 2;
+                content[edit] ^= 1;
+                of(content)
+            },
+        ),
         ("nothing in common", of(old()), of(noise(SIZE, 99))),
     ]
 }
@@ -327,6 +342,23 @@ fn other_models_and_caches_give_their_chunks_too() {
     let repo = volume.root().join("hub/models--org--tiny");
     let shown = repo.join("snapshots").join(hub.commit(REPO)).join(FILE);
     assert!(std::fs::read(shown).unwrap() == edited);
+}
+
+/// A Hub is not told of models that came from another one, nor of their names.
+#[test]
+fn no_hub_is_asked_about_models_of_another_one() {
+    let mut edited = old();
+    edited[SIZE / 2] ^= 1;
+    let ours = FakeHub::builder().repo("corp/secret", of(old())).xet().start();
+    let theirs = FakeHub::builder().repo(REPO, of(edited.clone())).xet().start();
+    let volume = Volume::new();
+    fetch(&ours, &volume, &["hf://corp/secret", "--all"]).run().assert_success();
+    fetch(&theirs, &volume, &["hf://org/tiny", "--all"]).run().assert_success();
+    volume.assert_holds("tiny", &of(edited));
+    for request in theirs.requests() {
+        assert!(!request.target.contains("secret"), "{request:?}");
+        assert!(!request.target.contains("reconstructions"), "{request:?}");
+    }
 }
 
 /// Where the filesystem can, both revisions have the same blocks for what they have in common.

@@ -163,11 +163,15 @@ pub fn all_had_their_turn(ways: &[Way]) -> bool {
     ways.iter().all(|way| way.is_refused || way.strikes.failures >= STRIKES)
 }
 
-/// Whether `way`, which has just worked, would be taken as well if nothing was known of the file.
+/// Whether `way`, which has just worked, would be taken as well if nothing was known of the file, and is the only
+/// one to be blamed if the file is wrong.
 pub fn is_as_if_new(ways: &[Way], records: &[Record], way: usize) -> bool {
     let is_demoted = |way: &Way| records[way.locator.place].is_demoted;
     let first = (0..ways.len()).min_by_key(|n| (is_demoted(&ways[*n]), *n));
-    first == Some(way) && ways.iter().all(|way| way.wrong == 0)
+    let is_silent = |(n, other): (usize, &Way)| n == way || !other.has_served;
+    first == Some(way)
+        && ways.iter().all(|way| way.wrong == 0)
+        && ways.iter().enumerate().all(is_silent)
 }
 
 /// Whether the pinned source has refused the file for good, and nothing speaks for another way to it: none
