@@ -18,7 +18,7 @@ fn sixty_four_connections_by_chunks_stay_in_64_mib() {
     let tree = Tree::new().with_blob("big.bin", Blob::synthetic(400 * MIB, 8));
     let (hub, volume) = (hub_of(&tree, 1), Volume::new());
     // As slow as connections are that are worth so many.
-    hub.script(Rule::on("GET", "/xorbs/").then(Fault::Drip { bytes_per_second: 1_500_000 }));
+    hub.script(Rule::on("GET", "/xorbs/").then(Fault::Drip { bytes_per_second: 1_000_000 }));
     let arguments = ["hf://org/tiny", "--all", "--xet", "always", "--connections", "64"];
     let (run, peak) = with_peak_memory(&mut fetch(&hub, &volume, &arguments));
     run.assert_success();
