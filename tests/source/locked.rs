@@ -305,11 +305,13 @@ fn with_a_lock_no_source_is_asked_what_it_holds_and_nothing_else_is_fetched() {
 #[test]
 fn a_source_that_has_moved_is_a_conflict_and_other_bytes_are_found() {
     let with_hashes = FakeHub::builder().repo(REPO, tree()).xet_hashes().start();
-    for hub in [with_hashes, FakeHub::serving(REPO, tree())] {
+    for (hub, what) in
+        [(with_hashes, "tokenizer.bin"), (FakeHub::serving(REPO, tree()), "/resolve/")]
+    {
         let desk = Desk::new();
         pin(&desk, Some(&hub), None, &["hf://org/tiny", "tiny"]).run().assert_success();
         // The Hub has forgotten the commit.
-        hub.script(Rule::on("*", "/resolve/").then(Fault::status(404)));
+        hub.script(Rule::on("*", what).then(Fault::status(404)));
         let run = locked(&desk.lock(), &Volume::new(), Some(&hub), None, &[]).run();
         let run = run.assert_code(16);
         assert!(run.last_line().contains("pin again"), "{}", run.stderr);
