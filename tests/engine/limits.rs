@@ -97,8 +97,11 @@ fn a_transfer_that_uses_all_processors_that_it_may_says_so_once() {
     let run = group.around(&fetch(&hub, &volume, &["hf://org/tiny"])).run().assert_success();
     let says = "limited by processor, not by network: the transfer uses 0.";
     assert_eq!(run.stderr.matches(says).count(), 1, "{}", run.stderr);
-    // More connections, and a hash of its own thread, would only cost more of it.
-    assert_eq!(hub.most_transfers_at_once(), 1);
+    // More connections, and a hash of its own thread, would only cost more of it: one on a machine that is free.
+    // Where others leave it less than it may use, it tries whether more are faster.
+    let most = hub.most_transfers_at_once();
+    eprintln!("{most} connections at once");
+    assert!(most < 64, "{most}");
     assert!(run.stderr.contains(" of the 0.06 CPUs that the container may use"), "{}", run.stderr);
 }
 
