@@ -82,7 +82,7 @@ impl Fetch<'_> {
         };
         let mut reused = staging.adopt(store, wanted.adopt, &outside)?;
         staging.clear_abandoned(store, &outside);
-        let plan = staging.plan();
+        let mut plan = staging.plan();
         // An attempt that took nothing over holds nothing that the next one could use.
         let give_up = |staging, heartbeat, reused, error| {
             drop::<Heartbeat>(heartbeat);
@@ -98,8 +98,11 @@ impl Fetch<'_> {
             return give_up(staging, heartbeat, reused, error.into());
         }
         // Behind the look at the room: a file that is copied into needs all of its blocks.
-        reused += self.copy_common(source, store, &mut staging, &progress, &outside).await?;
-        let plan = staging.plan();
+        let copied = self.copy_common(source, store, &mut staging, &progress, &outside).await?;
+        if copied > 0 {
+            reused += copied;
+            plan = staging.plan();
+        }
         progress.reused_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
         self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());

@@ -119,3 +119,59 @@ impl Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// One piece, and then nothing.
+    struct Stalls(Option<Bytes>);
+
+    #[async_trait]
+    impl Pieces for Stalls {
+        async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+            match self.0.take() {
+                Some(piece) => Ok(Some(piece)),
+                None => std::future::pending().await,
+            }
+        }
+
+        fn peer(&self) -> Option<net::Peer> {
+            None
+        }
+    }
+
+    struct Told(Arc<Mutex<Vec<Ending>>>);
+
+    impl Watch for Told {
+        fn ended(&mut self, ending: Ending) {
+            self.0.lock().expect("unpoisoned").push(ending);
+        }
+
+        fn failed(&mut self, error: SourceError) -> SourceError {
+            error
+        }
+    }
+
+    /// Whoever has enough blames nobody; whoever waits in vain does.
+    #[test]
+    fn a_body_that_is_dropped_was_given_up_only_if_it_was_waited_for() {
+        for (polls, expected) in
+            [(0, Ending::CutShort), (1, Ending::CutShort), (2, Ending::GivenUp)]
+        {
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let piece = Some(Bytes::from_static(b"piece"));
+            let mut body = Body::made(Stalls(piece)).watched(Told(told.clone()));
+            for n in 0..polls {
+                let mut next = Box::pin(body.next());
+                let polled = next.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert_eq!(matches!(polled, Poll::Ready(Ok(Some(_)))), n == 0);
+            }
+            drop(body);
+            assert_eq!(*told.lock().expect("unpoisoned"), [expected], "{polls}");
+        }
+    }
+}

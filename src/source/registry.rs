@@ -74,18 +74,17 @@ pub fn open_locked(
 
 /// The bridge of a Hub and its chunk store.
 fn two_ways(uri: &SourceUri, hub: Hub, settings: &SourceSettings) -> Box<dyn Source> {
-    let mode = settings.xet.unwrap_or_else(hub::xet_mode);
-    if mode == XetMode::Never {
-        return Box::new(hub);
-    }
+    let is_first = match settings.xet.unwrap_or_else(hub::xet_mode) {
+        XetMode::Never => return Box::new(hub),
+        XetMode::Auto => false,
+        XetMode::Always => true,
+    };
     let hub = Arc::new(hub);
     let bridge = Place { name: uri.to_string(), source: hub.clone() };
     let xet = Place { name: "Xet".into(), source: Arc::new(Xet::new(hub)) };
     let has_both = |file: &RemoteFile| file.xet_hash.is_some() && file.size > 0;
-    Box::new(match mode {
-        XetMode::Always => Mirrors::two_ways([xet, bridge], 1, has_both),
-        XetMode::Auto | XetMode::Never => Mirrors::two_ways([bridge, xet], 0, has_both),
-    })
+    let (ways, bridge) = if is_first { ([xet, bridge], 1) } else { ([bridge, xet], 0) };
+    Box::new(Mirrors::two_ways(ways, bridge, has_both))
 }
 
 fn read_from_also(

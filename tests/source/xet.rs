@@ -219,6 +219,20 @@ fn a_final_refusal_is_one_although_the_other_way_is_in_trouble() {
     }
 }
 
+/// Whoever asks for a pause gets it, also where the other way has refused for good.
+#[test]
+fn a_store_that_asks_to_wait_is_waited_for() {
+    let limited = || Fault::status_with(429, &[("Retry-After", "1")], "");
+    for what in ["xet-read-token", "reconstructions", "/xorbs/"] {
+        let (hub, volume) = (hub_of(tree(), |hub| hub), Volume::new());
+        hub.script(Rule::on("GET", "").at("cdn").then(Fault::status(403)));
+        hub.script(Rule::on("*", what).times(2).then(limited()));
+        let run = by("auto", &hub, &volume).run();
+        assert_eq!(run.code, 0, "{what}: {}", run.stderr);
+        volume.assert_holds("tiny", &tree());
+    }
+}
+
 /// Wrong bytes of one way are fetched by the other also where another place stands before both.
 #[test]
 fn wrong_bytes_are_told_to_both_ways_behind_another_place() {
@@ -336,12 +350,19 @@ fn the_store_is_asked_for_many_small_files_at_once() {
     volume.assert_holds("tiny", &tree);
     let asked = at(&hub, "cas").len();
     assert!(asked <= 20, "{asked} questions for 200 files");
-    // One that cannot be asked so is asked file by file.
-    let (hub, volume) = (hub_of(tree.clone(), |hub| hub), Volume::new());
-    hub.script(Rule::on("POST", "reconstructions").then(Fault::status(404)));
-    by("always", &hub, &volume).run().assert_success();
-    volume.assert_holds("tiny", &tree);
-    assert_eq!(hub.bytes_sent_for("xet-bridge"), 0);
+    // One that cannot be asked so is asked as the reference client does, and in the end file by file.
+    for (gets, most) in [(false, 20), (true, 230)] {
+        let (hub, volume) = (hub_of(tree.clone(), |hub| hub), Volume::new());
+        hub.script(Rule::on("POST", "reconstructions").then(Fault::status(405)));
+        if gets {
+            hub.script(Rule::on("GET", "file_id=").then(Fault::status(405)));
+        }
+        by("always", &hub, &volume).run().assert_success();
+        volume.assert_holds("tiny", &tree);
+        assert_eq!(hub.bytes_sent_for("xet-bridge"), 0);
+        let asked = at(&hub, "cas").len();
+        assert!(asked <= most, "{asked} questions for 200 files");
+    }
 }
 
 /// A lock file names the hashes, so the store serves where nothing is listed.

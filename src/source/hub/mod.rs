@@ -84,7 +84,7 @@ pub(super) fn open_at(repo: &HubRepo, locked: &Locked, http: &Http) -> Result<Hu
     let commit = locked.revision.clone();
     let hub = open(&HubRepo { revision: commit.clone(), ..repo.clone() }, http)?;
     let id = locked.source_name.strip_prefix("hf://").unwrap_or(&repo.id).to_owned();
-    hub.learn_chunked(&locked.snapshot().files);
+    hub.learn_chunked(locked.files.iter().map(|it| (it.xet_hash.as_deref(), it.size)));
     hub.pinned.get_or_init(|| Pinned { id, commit });
     Ok(hub)
 }
@@ -96,7 +96,7 @@ pub(super) fn offline_by() -> Option<&'static str> {
     is_true(first).then_some(first)
 }
 
-/// Which way is gone where no flag says so: as for `hf`, a variable can forbid Xet.
+/// Which way is taken where no flag says so: as for `hf`, a variable can forbid Xet.
 pub(super) fn xet_mode() -> XetMode {
     if is_true("HF_HUB_DISABLE_XET") { XetMode::Never } else { XetMode::Auto }
 }
@@ -131,9 +131,9 @@ impl Hub {
         self.small_chunked.get().map_or(&[], Vec::as_slice)
     }
 
-    fn learn_chunked(&self, files: &[RemoteFile]) {
-        let small = files.iter().filter(|file| file.size <= xet::SMALL_BYTES);
-        let chunked = small.filter_map(|file| Some((*file.xet_hash.as_deref()?, file.size)));
+    fn learn_chunked<'a>(&self, files: impl Iterator<Item = (Option<&'a ChunkedId>, u64)>) {
+        let small = files.filter(|(_, size)| *size <= xet::SMALL_BYTES);
+        let chunked = small.filter_map(|(id, size)| Some((*id?, size)));
         self.small_chunked.get_or_init(|| chunked.collect());
     }
 
@@ -227,21 +227,6 @@ impl Hub {
         id
     }
 
-    /// A question about whatever revision the URL names.
-    async fn follow_unpinned(&self, client: &Client, url: Url) -> Result<Response, SourceError> {
-        let mut url = url;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.send_unpinned(client, Method::GET, &url, None).await?;
-            let Some(target) = http::redirect_target(&url, &response)? else {
-                return Ok(response);
-            };
-            http::read_off(response, self.http.deadlines.stall).await;
-            url = target;
-        }
-        let (host, most) = (http::origin(&url), MAX_REDIRECTS);
-        Err(SourceError::Protocol(HttpProblem::ManyRedirects { host, most }.into()))
-    }
-
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
     pub(super) async fn follow(
         &self,
@@ -250,9 +235,25 @@ impl Hub {
         url: Url,
         range: Option<&Range<u64>>,
     ) -> Result<Followed, SourceError> {
+        self.follow_by(client, method, url, range, self.commit()).await
+    }
+
+    /// The same for a question about whatever revision the URL names.
+    async fn follow_unpinned(&self, client: &Client, url: Url) -> Result<Response, SourceError> {
+        Ok(self.follow_by(client, Method::GET, url, None, None).await?.response)
+    }
+
+    async fn follow_by(
+        &self,
+        client: &Client,
+        method: Method,
+        url: Url,
+        range: Option<&Range<u64>>,
+        commit: Option<&str>,
+    ) -> Result<Followed, SourceError> {
         let (mut url, mut at) = (url.clone(), url);
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(client, method.clone(), &url, range).await?;
+            let response = self.send_about(client, method.clone(), &url, range, commit).await?;
             let Some(target) = http::redirect_target(&url, &response)? else {
                 return Ok(Followed { response, at });
             };
@@ -273,26 +274,22 @@ impl Hub {
         url: &Url,
         range: Option<&Range<u64>>,
     ) -> Result<Response, SourceError> {
-        let response = self.send_unpinned(client, method, url, range).await?;
-        match (self.pinned.get(), answers::commit_header(response.headers())) {
-            (Some(pinned), Some(answered)) if answered != pinned.commit => {
-                let problem = HubProblem::CommitOfAnswer {
-                    host: http::origin(url),
-                    answered: text::inert(&answered, 40),
-                    pinned: pinned.commit.clone(),
-                };
-                Err(SourceError::Changed(problem.into()))
-            }
-            _ => Ok(response),
-        }
+        self.send_about(client, method, url, range, self.commit()).await
     }
 
-    async fn send_unpinned(
+    /// The commit that is pinned, if one is yet.
+    fn commit(&self) -> Option<&str> {
+        self.pinned.get().map(|pinned| pinned.commit.as_str())
+    }
+
+    /// An answer that names another commit than `commit` is none.
+    async fn send_about(
         &self,
         client: &Client,
         method: Method,
         url: &Url,
         range: Option<&Range<u64>>,
+        commit: Option<&str>,
     ) -> Result<Response, SourceError> {
         let mut headers = HeaderMap::new();
         if url.origin() == self.settings.endpoint.origin()
@@ -303,7 +300,18 @@ impl Hub {
         if let Some(range) = range {
             headers.insert(RANGE, range_header(range));
         }
-        self.http.send(client, method, url, headers).await
+        let response = self.http.send(client, method, url, headers).await?;
+        match (commit, answers::commit_header(response.headers())) {
+            (Some(pinned), Some(answered)) if answered != pinned => {
+                let problem = HubProblem::CommitOfAnswer {
+                    host: http::origin(url),
+                    answered: text::inert(&answered, 40),
+                    pinned: pinned.to_owned(),
+                };
+                Err(SourceError::Changed(problem.into()))
+            }
+            _ => Ok(response),
+        }
     }
 
     /// Passes a successful answer on, and names any other.
@@ -374,7 +382,7 @@ impl Source for Hub {
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let pinned = self.pinned().await?;
         let (files, refused) = self.list(pinned).await?;
-        self.learn_chunked(&files);
+        self.learn_chunked(files.iter().map(|it| (it.xet_hash.as_deref(), it.size)));
         Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files, refused))
     }
 

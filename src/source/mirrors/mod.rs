@@ -12,20 +12,21 @@
 //! Imports `model`, `content` and `net`; knows no kind of source.
 
 mod listing;
+mod shared;
 mod standing;
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Blob, Body, ChunkStore, Ending, Locator, Source, Watch};
+use crate::content::{Blob, Body, ChunkStore, Locator, Source};
 use crate::model::{RelPath, RemoteFile, Snapshot};
-use crate::net::{Failures, Problem, SourceError};
-use standing::{News, Reads, Record, Way};
+use crate::net::{Problem, SourceError};
+use shared::{Begun, Failed, Shared, Watching};
+use standing::Way;
 
 /// A source among several, and what to call it.
 #[derive(Clone)]
@@ -41,50 +42,20 @@ pub struct Mirrors {
     patience: Duration,
 }
 
-struct Shared {
-    /// In the order of preference.
-    places: Vec<Place>,
-    /// Number of the one that is pinned.
-    pinned: usize,
-    /// What lies at each of them as the pinned one lists it, where nothing has to be looked for.
-    is_everywhere: Option<fn(&RemoteFile) -> bool>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    records: Vec<Record>,
-    /// The ways to each file that more than the pinned source has.
-    files: HashMap<RelPath, Vec<Way>>,
-    /// Why a place serves nothing.
-    unlisted: HashMap<usize, Arc<SourceError>>,
-    /// Places of which it has been said that another one took over.
-    is_told: Vec<bool>,
-    reads: Reads,
-    warnings: Vec<String>,
-}
-
-/// One read that has begun.
-struct Begun {
-    way: usize,
-    read: u64,
-    locator: Locator,
-}
-
 impl Mirrors {
     /// Reads the bytes of `pinned` from `also`, in order, where they can be had there. `patience` is
     /// how long the listing of one of these may take.
     pub fn new(also: Vec<Place>, pinned: Place, patience: Duration) -> Self {
         let mut places = also;
         places.push(pinned);
-        let shared = Shared::new(places, |places| places.len() - 1, None);
-        Self { shared: Arc::new(shared), patience }
+        let last = places.len() - 1;
+        Self { shared: Arc::new(Shared::new(places, last, None)), patience }
     }
 
-    /// Two ways to the same storage: the first one is gone as long as it works. Number `pinned` of them lists
+    /// Two ways to the same storage: the first one is taken as long as it works. Number `pinned` of them lists
     /// the files; those that `has_both` is true of are to be had by either.
     pub fn two_ways(ways: [Place; 2], pinned: usize, has_both: fn(&RemoteFile) -> bool) -> Self {
-        let shared = Shared::new(ways.into(), |_| pinned, Some(has_both));
+        let shared = Shared::new(ways.into(), pinned, Some(has_both));
         Self { shared: Arc::new(shared), patience: Duration::ZERO }
     }
 
@@ -208,9 +179,11 @@ impl Source for Mirrors {
 
     fn place_of(&self, file: &RemoteFile) -> Option<String> {
         let shared = &self.shared;
-        // Of one storage it makes no difference.
-        let begun = shared.is_everywhere.is_none().then(|| shared.begin(file)).flatten();
-        let place = begun.map(|begun| &shared.places[begun.locator.place]);
+        if shared.is_everywhere.is_some() {
+            // Two ways to one place.
+            return shared.pinned().source.place_of(file);
+        }
+        let place = shared.begin(file).map(|begun| &shared.places[begun.locator.place]);
         Some(place.unwrap_or(shared.pinned()).name.clone())
     }
 
@@ -237,224 +210,5 @@ struct NextPlace(String);
 
 impl Problem for NextPlace {}
 
-/// What follows from a failure.
-struct Failed {
-    /// Another place is to be asked: its name.
-    elsewhere: Option<String>,
-    /// It has not been said before that another place takes over from this one.
-    is_news: bool,
-    /// For the reader, if it is told.
-    error: SourceError,
-}
-
 /// Links and the like that a place may renew during one read.
 const MAX_RENEWALS: u32 = 8;
-
-impl Shared {
-    fn new(
-        places: Vec<Place>,
-        pinned: impl FnOnce(&[Place]) -> usize,
-        is_everywhere: Option<fn(&RemoteFile) -> bool>,
-    ) -> Self {
-        let pinned = pinned(&places);
-        let state = State {
-            records: places.iter().map(|_| Record::default()).collect(),
-            is_told: vec![false; places.len()],
-            ..State::default()
-        };
-        Self { places, pinned, is_everywhere, state: Mutex::new(state) }
-    }
-
-    fn pinned(&self) -> &Place {
-        &self.places[self.pinned]
-    }
-
-    /// The places beside the pinned one, with their numbers.
-    fn others(&self) -> impl Iterator<Item = (usize, &Place)> {
-        self.places.iter().enumerate().filter(|(n, _)| *n != self.pinned)
-    }
-
-    /// The ways to `file`, and what is known of the places. Where a file is everywhere, its ways are kept from
-    /// its first read on.
-    fn ways<'a>(
-        &self,
-        state: &'a mut State,
-        file: &RemoteFile,
-    ) -> Option<(&'a mut Vec<Way>, &'a mut Vec<Record>)> {
-        if self.is_everywhere.is_some_and(|is_everywhere| is_everywhere(file))
-            && !state.files.contains_key(&file.path)
-        {
-            let way = |place| Way::new(Locator { place, file: file.clone() }, place == self.pinned);
-            let ways = (0..self.places.len()).map(way).collect();
-            state.files.insert(file.path.clone(), ways);
-        }
-        Some((state.files.get_mut(&file.path)?, &mut state.records))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The way to read `file` now; none where only the pinned source has it.
-    fn begin(&self, file: &RemoteFile) -> Option<Begun> {
-        let state = &mut *self.state();
-        let (ways, records) = self.ways(state, file)?;
-        // Where each has refused, the pinned source says so once more.
-        let pinned = || ways.iter().position(|way| way.is_pinned).unwrap_or_default();
-        let way = standing::next(ways, records).unwrap_or_else(pinned);
-        let locator = ways[way].locator.clone();
-        Some(Begun { way, read: state.reads.begin(), locator })
-    }
-
-    fn serves(&self, file: &RemoteFile, way: usize) {
-        if let Some((ways, _)) = self.ways(&mut self.state(), file) {
-            ways[way].serves();
-        }
-    }
-
-    fn worked(&self, file: &RemoteFile, way: usize) {
-        let state = &mut *self.state();
-        let Some((ways, records)) = self.ways(state, file) else { return };
-        let place = ways[way].locator.place;
-        ways[way].worked(&mut records[place]);
-        // Of very many files nothing is kept that says nothing.
-        if self.is_everywhere.is_some() && standing::is_as_if_new(ways, records, way) {
-            state.files.remove(&file.path);
-        }
-    }
-
-    fn given_up(&self, file: &RemoteFile, way: usize, read: u64) {
-        let state = &mut *self.state();
-        self.ways(state, file);
-        if let Some(ways) = state.files.get_mut(&file.path) {
-            ways[way].given_up(read, &state.reads);
-        }
-    }
-
-    /// Read number `read` has failed; says so once for each place that another one takes over from.
-    fn failed(&self, file: &RemoteFile, way: usize, read: u64, error: SourceError) -> Failed {
-        let (state, path) = (&mut *self.state(), &file.path);
-        self.ways(state, file);
-        let Some(ways) = state.files.get_mut(path) else {
-            return Failed { elsewhere: None, is_news: false, error };
-        };
-        let error = Arc::new(error);
-        let place = ways[way].locator.place;
-        let news = ways[way].failed(&mut state.records[place], read, &state.reads, &error);
-        let next = standing::next(ways, &state.records);
-        let is_one_storage = self.is_everywhere.is_some();
-        let is_final = next.is_none() || (is_one_storage && standing::is_refused(ways));
-        let elsewhere = next.filter(|next| *next != way && !is_final);
-        let name = |way: usize| &self.places[ways[way].locator.place].name;
-        let is_news = elsewhere.is_some() && !std::mem::replace(&mut state.is_told[place], true);
-        let elsewhere = elsewhere.map(|next| name(next).clone());
-        if is_news && let Some(to) = &elsewhere {
-            let from = name(way);
-            state.warnings.push(format!("{from} fails for `{path}` ({error}); going on with {to}"));
-        }
-        if news == News::Demoted && !standing::is_only_one_left(ways) {
-            let name = name(way);
-            state.warnings.push(format!("{name} is asked last from now on: {error}"));
-        }
-        let is_exhausted = standing::all_had_their_turn(ways);
-        let all = || Failures { each: self.failures(state, path, None), is_final, is_one_storage };
-        let error = match error.as_ref() {
-            // What the reader counts in its own way.
-            limited @ SourceError::RateLimited { .. } => limited.clone(),
-            no_ranges @ SourceError::NoRanges { .. } if is_exhausted => no_ranges.clone(),
-            SourceError::Protocol(_) if is_exhausted && !is_final => {
-                SourceError::Protocol(all().into())
-            }
-            _ => SourceError::Everywhere(all()),
-        };
-        Failed { elsewhere, is_news, error }
-    }
-
-    /// An error of the pinned source for a file that no other place has.
-    fn alone(&self, file: &RemoteFile, error: SourceError) -> SourceError {
-        let is_final = !error.is_transient();
-        if !is_final && !matches!(error, SourceError::Unreachable(_)) {
-            return error;
-        }
-        let each = self.failures(&self.state(), &file.path, Some((file, error)));
-        SourceError::Everywhere(Failures { each, is_final, is_one_storage: false })
-    }
-
-    /// What each place has to say about `path`; the pinned source, where it is the only one that has
-    /// it, says `alone`.
-    fn failures(
-        &self,
-        state: &State,
-        path: &RelPath,
-        alone: Option<(&RemoteFile, SourceError)>,
-    ) -> Vec<(String, Arc<SourceError>)> {
-        let ways = state.files.get(path).map_or(&[][..], Vec::as_slice);
-        let is_portable = alone.as_ref().is_none_or(|(file, _)| Blob::of(file).is_portable());
-        let mut each = Vec::with_capacity(self.places.len());
-        for (n, place) in self.others() {
-            let way = ways.iter().find(|way| way.locator.place == n);
-            let error = match (way, state.unlisted.get(&n)) {
-                (Some(way), _) => way.error.clone(),
-                (None, Some(error)) => Some(error.clone()),
-                (None, None) => Some(Arc::new(SourceError::NotFound(match is_portable {
-                    true => "has no file with its digest".into(),
-                    false => "cannot be asked for a file without a published digest".into(),
-                }))),
-            };
-            each.extend(error.map(|error| (place.name.clone(), error)));
-        }
-        let pinned = match alone {
-            Some((_, error)) => Some(Arc::new(error)),
-            None => ways.iter().find(|way| way.is_pinned).and_then(|way| way.error.clone()),
-        };
-        each.extend(pinned.map(|error| (self.pinned().name.clone(), error)));
-        each
-    }
-
-    fn distrust(&self, file: &RemoteFile) {
-        let state = &mut *self.state();
-        self.ways(state, file);
-        let pinned = &self.pinned().source;
-        let Some(ways) = state.files.get_mut(&file.path) else { return pinned.distrust(file) };
-        let blamed = standing::distrust(ways, &mut state.records);
-        if blamed.iter().any(|way| ways[*way].is_pinned) {
-            // It may have ways of its own.
-            pinned.distrust(file);
-        }
-        let name = |way: &usize| self.places[ways[*way].locator.place].name.as_str();
-        if let Some(next) = standing::next(ways, &state.records)
-            && !blamed.contains(&next)
-        {
-            let from: Vec<&str> = blamed.iter().map(name).collect();
-            state.warnings.push(format!(
-                "`{}` is not what {} publishes as it came from {}; going on with {}",
-                file.path,
-                self.pinned().name,
-                from.join(" and "),
-                name(&next)
-            ));
-        }
-    }
-}
-
-/// Follows a body, for the way that it came by.
-struct Watching {
-    shared: Arc<Shared>,
-    file: RemoteFile,
-    way: usize,
-    read: u64,
-}
-
-impl Watch for Watching {
-    fn ended(&mut self, ending: Ending) {
-        match ending {
-            Ending::Whole => self.shared.worked(&self.file, self.way),
-            Ending::GivenUp => self.shared.given_up(&self.file, self.way, self.read),
-            Ending::CutShort => {}
-        }
-    }
-
-    fn failed(&mut self, error: SourceError) -> SourceError {
-        self.shared.failed(&self.file, self.way, self.read, error).error
-    }
-}

@@ -100,7 +100,12 @@ impl Cas {
                 Ok(self.told(answer, |it, sign| it.version_1(sign)))
             }
             ("POST", ["v1", "reconstructions"]) => {
-                let answer = self.batch(request)?;
+                let answer = self.batch(request, &posted(request)?)?;
+                Ok(self.told(answer, |it, sign| it.batch(sign)))
+            }
+            // As the reference client asks.
+            ("GET", ["v1", "reconstructions"]) => {
+                let answer = self.batch(request, &request.query_values("file_id"))?;
                 Ok(self.told(answer, |it, sign| it.batch(sign)))
             }
             ("HEAD", ["v1", "files", id]) => {
@@ -128,16 +133,12 @@ impl Cas {
         Ok(Reconstruction::of_range(&self.store, id, &self.pieces(id)?, &asked))
     }
 
-    fn batch(&self, request: &Request) -> Result<Reconstruction, Refusal> {
+    fn batch(&self, request: &Request, ids: &[String]) -> Result<Reconstruction, Refusal> {
         let commit = self.commit_of(request)?;
-        let malformed = || refusal(400, "An array of prefix and hash is wanted");
-        let asked: Vec<Value> = serde_json::from_slice(&request.body).map_err(|_| malformed())?;
         let mut files = Vec::new();
-        for key in &asked {
-            let id = key["hash"].as_str().filter(|_| key["prefix"] == "default");
-            let id = id.ok_or_else(malformed)?;
+        for id in ids {
             self.file(&commit, id)?;
-            files.push((id.to_owned(), self.pieces(id)?));
+            files.push((id.clone(), self.pieces(id)?));
         }
         Ok(Reconstruction::of_files(&self.store, &files))
     }
@@ -187,6 +188,17 @@ impl Cas {
     fn pieces(&self, id: &str) -> Result<Arc<Vec<Piece>>, Refusal> {
         self.store.pieces(id).ok_or_else(|| refusal(404, "No such file"))
     }
+}
+
+/// The files that the body of a batch names.
+fn posted(request: &Request) -> Result<Vec<String>, Refusal> {
+    let malformed = || refusal(400, "An array of prefix and hash is wanted");
+    let asked: Vec<Value> = serde_json::from_slice(&request.body).map_err(|_| malformed())?;
+    let id = |key: &Value| {
+        let id = key["hash"].as_str().filter(|_| key["prefix"] == "default");
+        id.map(str::to_owned).ok_or_else(malformed)
+    };
+    asked.iter().map(id).collect()
 }
 
 impl Tokens {

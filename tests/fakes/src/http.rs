@@ -118,8 +118,13 @@ impl Request {
 
     /// Decoded value of the first query parameter of that name.
     pub fn query_value(&self, name: &str) -> Option<String> {
-        let mut pairs = query_pairs(&self.query).into_iter();
-        pairs.find_map(|(found, value)| (found == name).then_some(value))
+        self.query_values(name).into_iter().next()
+    }
+
+    /// All values of a name that comes several times.
+    pub fn query_values(&self, name: &str) -> Vec<String> {
+        let pairs = query_pairs(&self.query).into_iter();
+        pairs.filter_map(|(found, value)| (found == name).then_some(value)).collect()
     }
 
     /// `path?query` as it was sent.

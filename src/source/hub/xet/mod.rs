@@ -35,7 +35,7 @@ use inner::Inner;
 use reading::{Of, Reading};
 use store::Question;
 
-/// Which of the two ways to the bytes of a Hub is gone.
+/// Which of the two ways to the bytes of a Hub is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XetMode {
     /// The bridge first, and the chunks where it fails; what changed alone, where an update can tell.

@@ -62,8 +62,8 @@ pub struct Of {
 /// The terms that come next, and the links to their bytes.
 struct Known {
     window: Window,
-    /// Those that are still to come.
-    terms: VecDeque<Term>,
+    /// Number of the next one.
+    next: usize,
     /// Bytes of the next one that are not wanted.
     skip: u64,
     /// Where in the file all of them end.
@@ -89,6 +89,13 @@ struct Ahead(JoinHandle<Result<Window, SourceError>>);
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl Known {
+    /// Terms that are still to come.
+    fn rest(&self) -> &[Term] {
+        &self.window.terms[self.next..]
     }
 }
 
@@ -134,7 +141,7 @@ impl Reading {
     async fn prepare(&mut self) -> Result<(), SourceError> {
         loop {
             while self.term.is_none() && self.again.is_empty() {
-                if self.known.as_ref().is_none_or(|known| known.terms.is_empty()) {
+                if self.known.as_ref().is_none_or(|known| known.rest().is_empty()) {
                     self.learn().await?;
                 }
                 self.next_term();
@@ -180,9 +187,8 @@ impl Reading {
         if window.skip > self.left.start {
             return Err(self.of.odd("it begins before the file does"));
         }
-        let terms = window.terms.iter().cloned().collect();
         let (skip, end) = (window.skip, self.left.start.saturating_add(window.len()));
-        self.known = Some(Known { window, terms, skip, end, since: Instant::now() });
+        self.known = Some(Known { window, next: 0, skip, end, since: Instant::now() });
         Ok(())
     }
 
@@ -198,7 +204,8 @@ impl Reading {
 
     fn next_term(&mut self) {
         let Some(known) = &mut self.known else { return };
-        while let Some(term) = known.terms.pop_front() {
+        while let Some(term) = known.rest().first().cloned() {
+            known.next += 1;
             let len = u64::from(term.len);
             if known.skip >= len {
                 known.skip -= len;
@@ -215,7 +222,7 @@ impl Reading {
             }
             let is_short =
                 term.len <= MAX_REPEATED_BYTES && term.chunks.len() <= MAX_REPEATED_CHUNKS;
-            let comes_again = is_short && skip == 0 && known.terms.front() == Some(&term);
+            let comes_again = is_short && skip == 0 && known.rest().first() == Some(&term);
             let (chunk, left) = (term.chunks.start, term.len);
             let kept = comes_again.then(Vec::new);
             self.term = Some(AtHand { term, chunk, left, skip, kept });
@@ -262,7 +269,7 @@ impl Reading {
     fn wastes(&self, term: &Term, fetch: &Fetch) -> bool {
         let before = term.chunks.start - fetch.chunks.start;
         let mut end = term.chunks.end;
-        for next in self.known.iter().flat_map(|known| &known.terms) {
+        for next in self.known.iter().flat_map(Known::rest) {
             if next.block != fetch.block || next.chunks.start != end {
                 break;
             }
