@@ -25,16 +25,9 @@ use reqwest::Client;
 use crate::content::{Blob, Body, ChunkStore, Locator, Source};
 use crate::model::{RelPath, RemoteFile, Snapshot};
 use crate::net::{Problem, SourceError};
+pub use shared::Place;
 use shared::{Begun, Failed, Shared, Watching};
 use standing::Way;
-
-/// A source among several, and what to call it.
-#[derive(Clone)]
-pub struct Place {
-    /// As the user wrote it; it may be shown.
-    pub name: String,
-    pub source: Arc<dyn Source>,
-}
 
 /// A source whose bytes other places have as well.
 pub struct Mirrors {

@@ -2,13 +2,21 @@
 //! how each read ends. What is next, `standing` decides.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Place;
 use super::standing::{self, News, Reads, Record, Way};
-use crate::content::{Blob, Ending, Locator, Watch};
+use crate::content::{Blob, Ending, Locator, Source, Watch};
 use crate::model::{RelPath, RemoteFile};
 use crate::net::{Failures, SourceError};
+
+/// A source among several, and what to call it.
+#[derive(Clone)]
+pub struct Place {
+    /// As the user wrote it; it may be shown.
+    pub name: String,
+    pub source: Arc<dyn Source>,
+}
 
 pub struct Shared {
     /// In the order of preference.
@@ -25,6 +33,8 @@ pub struct State {
     pub records: Vec<Record>,
     /// The ways to each file that more than the pinned source has.
     pub files: HashMap<RelPath, Vec<Way>>,
+    /// Of files whose ways were forgotten, by a hash of the path: a bit for each way that has brought bytes.
+    served: HashMap<u64, u8>,
     /// Why a place serves nothing.
     pub unlisted: HashMap<usize, Arc<SourceError>>,
     /// Places of which it has been said that another one took over.
@@ -79,7 +89,14 @@ impl Shared {
         if self.is_everywhere.is_some_and(|is_everywhere| is_everywhere(file))
             && !state.files.contains_key(&file.path)
         {
-            let way = |place| Way::new(Locator { place, file: file.clone() }, place == self.pinned);
+            let served = state.served.remove(&hash_of(&file.path)).unwrap_or_default();
+            let way = |place| {
+                let mut way = Way::new(Locator { place, file: file.clone() }, place == self.pinned);
+                if served & (1 << place) != 0 {
+                    way.serves();
+                }
+                way
+            };
             let ways = (0..self.places.len()).map(way).collect();
             state.files.insert(file.path.clone(), ways);
         }
@@ -112,8 +129,11 @@ impl Shared {
         let Some(ways) = state.files.get_mut(&file.path) else { return };
         let place = ways[way].locator.place;
         ways[way].worked(&mut state.records[place]);
-        // Of very many files nothing is kept that says nothing.
+        // Of very many files little is kept: who is to blame if one is wrong.
         if self.is_everywhere.is_some() && standing::is_as_if_new(ways, &state.records, way) {
+            let served =
+                ways.iter().enumerate().map(|(n, way)| u8::from(way.has_served) << n).sum();
+            state.served.insert(hash_of(&file.path), served);
             state.files.remove(&file.path);
         }
     }
@@ -229,6 +249,12 @@ impl Shared {
     }
 }
 
+fn hash_of(path: &RelPath) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Follows a body, for the way that it came by.
 pub struct Watching {
     pub shared: Arc<Shared>,
@@ -248,5 +274,75 @@ impl Watch for Watching {
 
     fn failed(&mut self, error: SourceError) -> SourceError {
         self.shared.failed(&self.file, self.way, self.read, error).error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::content::Body;
+    use crate::model::Snapshot;
+
+    /// Is never asked here.
+    struct Nowhere;
+
+    #[async_trait]
+    impl Source for Nowhere {
+        async fn revision(&self) -> Result<String, SourceError> {
+            Err(SourceError::Unreachable("nowhere".into()))
+        }
+
+        async fn snapshot(&self) -> Result<Snapshot, SourceError> {
+            Err(SourceError::Unreachable("nowhere".into()))
+        }
+
+        async fn read(
+            &self,
+            _: &reqwest::Client,
+            _: &RemoteFile,
+            _: Range<u64>,
+        ) -> Result<Body, SourceError> {
+            Err(SourceError::Unreachable("nowhere".into()))
+        }
+
+        fn warnings(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    fn file(name: &str) -> RemoteFile {
+        let path = RelPath::parse(name).expect("a path");
+        RemoteFile { path, size: 1, digest: None, validator: None, xet_hash: None }
+    }
+
+    /// A way that brought a whole file and was asked last from then on is to blame when that file is wrong, not the
+    /// one that would be asked now.
+    #[test]
+    fn who_has_served_is_remembered_when_all_else_of_a_file_is_forgotten() {
+        let place = |name: &str| Place { name: name.into(), source: Arc::new(Nowhere) };
+        let places = vec![place("store"), place("bridge")];
+        let shared = Shared::new(places, 1, Some(|_| true));
+        let served = file("served");
+        let begun = shared.begin(&served).expect("is everywhere");
+        assert_eq!(begun.way, 0);
+        shared.serves(&served, begun.way);
+        shared.worked(&served, begun.way);
+        assert!(shared.state().files.is_empty(), "all but who has served");
+        for n in 0..4 {
+            let other = file(&format!("other-{n}"));
+            let begun = shared.begin(&other).expect("is everywhere");
+            shared.failed(&other, begun.way, begun.read, SourceError::Protocol("odd".into()));
+        }
+        assert_eq!(shared.begin(&file("new")).expect("is everywhere").way, 1, "the store is last");
+        shared.distrust(&served);
+        assert_eq!(
+            shared.begin(&served).expect("is everywhere").way,
+            1,
+            "the bridge is not blamed"
+        );
     }
 }

@@ -29,7 +29,7 @@ pub struct Way {
     is_refused: bool,
     /// How often the file was wrong when bytes of it had come from here.
     wrong: u32,
-    has_served: bool,
+    pub has_served: bool,
     /// The last error.
     pub error: Option<Arc<SourceError>>,
 }
@@ -163,15 +163,11 @@ pub fn all_had_their_turn(ways: &[Way]) -> bool {
     ways.iter().all(|way| way.is_refused || way.strikes.failures >= STRIKES)
 }
 
-/// Whether `way`, which has just worked, would be taken as well if nothing was known of the file, and is the only
-/// one to be blamed if the file is wrong.
+/// Whether `way`, which has just worked, would be taken as well if nothing was known of the file.
 pub fn is_as_if_new(ways: &[Way], records: &[Record], way: usize) -> bool {
     let is_demoted = |way: &Way| records[way.locator.place].is_demoted;
     let first = (0..ways.len()).min_by_key(|n| (is_demoted(&ways[*n]), *n));
-    let is_silent = |(n, other): (usize, &Way)| n == way || !other.has_served;
-    first == Some(way)
-        && ways.iter().all(|way| way.wrong == 0)
-        && ways.iter().enumerate().all(is_silent)
+    first == Some(way) && ways.iter().all(|way| way.wrong == 0)
 }
 
 /// Whether the pinned source has refused the file for good, and nothing speaks for another way to it: none
