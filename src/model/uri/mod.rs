@@ -1,0 +1,153 @@
+//! What the user typed as SOURCE.
+
+mod hub;
+mod s3;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use hub::HubRepo;
+pub use s3::S3Location;
+
+use super::text;
+pub(super) use hub::is_commit;
+
+/// `hf://org/name@revision`, `s3://bucket/prefix/` or `file:///directory`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceUri {
+    Hub(HubRepo),
+    S3(S3Location),
+    /// A directory that weightlift has published a model in: an absolute path, as it is.
+    Directory(String),
+}
+
+/// A SOURCE that cannot be understood. Exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/ or file:///directory"
+)]
+pub struct SourceUriError {
+    uri: String,
+    why: &'static str,
+}
+
+impl SourceUri {
+    pub fn parse(uri: &str) -> Result<Self, SourceUriError> {
+        let refuse = |why| SourceUriError { uri: shown(uri), why };
+        if uri.chars().any(text::is_control) {
+            return Err(refuse("contains control characters"));
+        }
+        if uri.trim() != uri {
+            return Err(refuse("begins or ends with white space"));
+        }
+        let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
+        // A key and a path may hold spaces.
+        let plain = match scheme {
+            "s3" | "file" => rest.split('/').next().unwrap_or_default(),
+            _ => uri,
+        };
+        if plain.chars().any(char::is_whitespace) {
+            return Err(refuse("contains white space"));
+        }
+        match scheme {
+            "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
+            "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "file" => directory(rest).map(Self::Directory).map_err(refuse),
+            _ => Err(refuse("has an unknown scheme")),
+        }
+    }
+
+    /// The URIs in `text`, with commas between them. A comma that no `scheme://` follows is part of a
+    /// key.
+    pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
+        let begins = |rest: &str| {
+            let rest = rest.trim_start();
+            let scheme = rest.split_once("://").map(|(scheme, _)| scheme);
+            let is_scheme =
+                |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric());
+            scheme.is_some_and(is_scheme) || rest.is_empty()
+        };
+        let mut rest = Some(text);
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let commas = text.match_indices(',').map(|(at, _)| at);
+            let end = commas.into_iter().find(|at| begins(&text[at + 1..]));
+            rest = end.map(|at| &text[at + 1..]);
+            Some(text[..end.unwrap_or(text.len())].trim())
+        })
+        .filter(|uri| !uri.is_empty())
+    }
+
+    /// The family that is meant when DEST is left out: the last part of the name, lower-case.
+    pub fn default_family(&self) -> String {
+        let name = match self {
+            Self::Hub(repo) => &repo.id,
+            Self::S3(location) if location.key.is_empty() => &location.bucket,
+            Self::S3(location) => &location.key,
+            Self::Directory(path) => path,
+        };
+        let name = name.trim_end_matches('/');
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let last = match self {
+            // `arn:aws:s3:eu-west-1:123456789012:accesspoint:name`
+            Self::S3(location) if location.key.is_empty() => {
+                last.rsplit(':').next().unwrap_or(last)
+            }
+            _ => last,
+        };
+        last.trim().to_lowercase()
+    }
+
+    /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
+    pub fn source_name(&self) -> String {
+        match self {
+            Self::Hub(repo) => format!("hf://{}", repo.id),
+            Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::Directory(path) => format!("file://{path}"),
+        }
+    }
+
+    /// The commit, if the URI names one instead of a branch: nothing can change what it means.
+    pub fn pinned_commit(&self) -> Option<&str> {
+        match self {
+            Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceUri {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
+            Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
+        }
+    }
+}
+
+/// The absolute path behind `file://`, without a `/` at its end.
+fn directory(rest: &str) -> Result<String, &'static str> {
+    let path = rest.trim_end_matches('/');
+    let Some(parts) = path.strip_prefix('/') else {
+        return Err(
+            "does not name a directory by its absolute path, as in file:///data/models/name",
+        );
+    };
+    if parts.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("has an empty part, `.` or `..` in its path");
+    }
+    Ok(path.to_owned())
+}
+
+/// `uri` as a message may show it: no credentials, no query, no control characters.
+fn shown(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let without_user = match (uri.find("://"), uri.find('@')) {
+        (Some(scheme), Some(at)) if uri[scheme + 3..at].contains(':') => {
+            format!("{}…{}", &uri[..scheme + 3], &uri[at..])
+        }
+        _ => uri.to_owned(),
+    };
+    text::inert(&without_user, 200)
+}

@@ -1,0 +1,122 @@
+use super::*;
+
+#[test]
+fn hub_uris_have_a_repo_and_a_revision() {
+    let parse = |uri: &str| SourceUri::parse(uri).expect(uri).to_string();
+    assert_eq!(parse("hf://org/name"), "hf://org/name@main");
+    assert_eq!(parse("hf://org/name@refs/pr/1"), "hf://org/name@refs/pr/1");
+    assert_eq!(parse("hf://org/name:v1.0"), "hf://org/name@v1.0");
+    assert_eq!(parse("hf://gpt2/"), "hf://gpt2@main");
+    let pinned = SourceUri::parse(&format!("hf://org/Name@{}", "AB".repeat(20))).expect("pinned");
+    assert_eq!(pinned.pinned_commit(), Some("ab".repeat(20).as_str()));
+    assert_eq!(pinned.default_family(), "name");
+}
+
+#[test]
+fn a_prefix_and_an_object_differ_by_the_last_slash() {
+    let parse = |uri: &str| SourceUri::parse(uri).expect(uri);
+    assert_eq!(parse("s3://models/llama/70B/").default_family(), "70b");
+    assert_eq!(parse("s3://models").default_family(), "models");
+    assert_eq!(parse("s3://models/a/One.safetensors").default_family(), "one.safetensors");
+    assert_ne!(parse("s3://models/llama").source_name(), parse("s3://models/llama/").source_name());
+}
+
+#[test]
+fn an_access_point_stands_where_a_bucket_stands() {
+    let point = "arn:aws:s3:eu-west-1:123456789012:accesspoint";
+    for (uri, bucket, key, family) in [
+        (format!("s3://{point}/models/llama/"), format!("{point}/models"), "llama/", "llama"),
+        (format!("s3://{point}:models/a/b.bin"), format!("{point}:models"), "a/b.bin", "b.bin"),
+        (format!("s3://{point}:models"), format!("{point}:models"), "", "models"),
+        (format!("s3://{point}/models/"), format!("{point}/models"), "", "models"),
+    ] {
+        let parsed = SourceUri::parse(&uri).expect(&uri);
+        assert_eq!(parsed.default_family(), family, "{uri}");
+        let SourceUri::S3(location) = parsed else { panic!("{uri}") };
+        assert_eq!((location.bucket.as_str(), location.key.as_str()), (bucket.as_str(), key));
+        assert_eq!(S3Location::region_of(&location.bucket), Some("eu-west-1"));
+    }
+    assert_eq!(S3Location::region_of("models"), None);
+}
+
+#[test]
+fn a_prefix_may_hold_spaces() {
+    let parsed = SourceUri::parse("s3://bucket/my models/Llama 3/").expect("spaces");
+    assert_eq!(parsed.source_name(), "s3://bucket/my models/Llama 3/");
+    assert_eq!(parsed.default_family(), "llama 3");
+}
+
+#[test]
+fn a_directory_is_an_absolute_path_as_it_is() {
+    for (uri, path, family) in [
+        ("file:///data/models/Llama-3", "/data/models/Llama-3", "llama-3"),
+        ("file:///mnt/my models/x/", "/mnt/my models/x", "x"),
+        ("file:///a%20b", "/a%20b", "a%20b"),
+    ] {
+        let parsed = SourceUri::parse(uri).expect(uri);
+        assert_eq!(parsed, SourceUri::Directory(path.into()), "{uri}");
+        assert_eq!(parsed.to_string(), format!("file://{path}"));
+        assert_eq!(parsed.default_family(), family);
+    }
+    for uri in [
+        "file://host/x",
+        "file://data",
+        "file://",
+        "file:///",
+        "file:///a/../b",
+        "file:///a//b",
+        "file:///a/./b",
+        "file:///a\nb",
+    ] {
+        assert!(SourceUri::parse(uri).is_err(), "{uri}");
+    }
+}
+
+#[test]
+fn uris_are_separated_by_commas_that_keys_may_hold_as_well() {
+    for (text, expected) in [
+        ("hf://a/b", vec!["hf://a/b"]),
+        ("s3://b/x/,hf://a/b@main", vec!["s3://b/x/", "hf://a/b@main"]),
+        (" s3://b/x/ ,\n hf://a/b ,", vec!["s3://b/x/", "hf://a/b"]),
+        ("s3://b/Mistral, 7B/,hf://a/b", vec!["s3://b/Mistral, 7B/", "hf://a/b"]),
+        ("s3://b/a,b", vec!["s3://b/a,b"]),
+        ("nonsense,s3://b/a", vec!["nonsense", "s3://b/a"]),
+        (" ", vec![]),
+        (",", vec![]),
+    ] {
+        assert_eq!(SourceUri::split_list(text).collect::<Vec<_>>(), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_not_a_source_is_refused_without_repeating_a_secret() {
+    for uri in [
+        "org/name",
+        "ftp://x/y",
+        "hf://",
+        "hf://a/b/c",
+        "hf://a/b@",
+        "hf://../b",
+        "hf://a/b@../x",
+        "s3://",
+        "s3://x",
+        "s3://bucket//a",
+        "s3://bucket/a/../b",
+        "hf://a/b c",
+        "hf://a/b@x?y",
+        "s3://buc ket/a",
+        "s3://bucket/a\n",
+        "s3://bucket/a\u{1b}b/",
+        "s3://bucket/a ",
+        " s3://bucket/a",
+        "s3://arn:aws:s3:eu-west-1:123456789012:bucket/x/",
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/",
+        "s3://arn:aws:s3:evil.example/:1:accesspoint/x/",
+        "s3://arn:aws:iam:eu-west-1:123456789012:accesspoint/x/",
+        "s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/x/",
+    ] {
+        assert!(SourceUri::parse(uri).is_err(), "{uri}");
+    }
+    let error = SourceUri::parse("https://user:hunter2@host/x?token=hunter2").expect_err("https");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
