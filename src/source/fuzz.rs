@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::beside;
 use super::hub::answers::{self, Listed};
 use super::hub::pages;
-use super::s3::sums;
 use crate::model::{RefusedFiles, RemoteFile, Selection, Snapshot, text};
 use crate::net::body::{self, Wrong};
 use crate::net::{Pace, http, pace};
@@ -122,7 +122,7 @@ pub fn hub_tree(data: &[u8]) {
 
 pub fn sha256sums(data: &[u8]) {
     let content = String::from_utf8_lossy(data);
-    let (sums, strange) = sums::sha256sums(&content);
+    let (sums, strange) = beside::sha256sums(&content);
     assert!(sums.len() + strange <= content.lines().count());
     assert!(sums.keys().all(|path| !path.is_empty() && content.contains(path.as_str())));
 }

@@ -3,6 +3,7 @@
 //!
 //! Imports `environment`, `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
+pub(crate) mod beside;
 pub(crate) mod fuzz;
 pub(crate) mod hub;
 mod listed;

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::net::http::Http;
 use crate::net::{Problem, SourceError};
 use crate::source::Sink;
-use crate::source::s3::sums::SHA256SUMS;
+use crate::source::beside::SHA256SUMS;
 use crate::source::s3::upload::{Before, Seen, Wrote};
 use crate::verify::FileHasher;
 

@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::report::{Event, Progress};
 use crate::source::Sink;
-use crate::source::s3::sums::SHA256SUMS;
+use crate::source::beside::SHA256SUMS;
 use crate::source::s3::upload::{Before, Seen};
 
 impl Mirror<'_> {
@@ -41,7 +41,7 @@ impl Mirror<'_> {
         match sentinel.mirrored_at(&place) {
             Some(MirrorState::Complete) => {}
             Some(MirrorState::Writing) => {
-                return Err(crate::source::s3::is_being_written(&place).into());
+                return Err(crate::source::beside::is_being_written(&place).into());
             }
             None => {
                 return Err(Error::NotFound(format!(

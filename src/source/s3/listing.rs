@@ -11,10 +11,11 @@ use super::single;
 use super::skipped::{Skipped, Why};
 use super::stamp::{Stamp, strong};
 use crate::model::{
-    Digest, Locked, RefusedFile, RefusedFiles, RelPath, RemoteFile, SENTINEL, Sentinel,
-    SentinelFile, content_revision, hex,
+    Locked, RefusedFile, RefusedFiles, RelPath, RemoteFile, SENTINEL, Sentinel, content_revision,
+    hex,
 };
 use crate::net::SourceError;
+use crate::source::beside;
 
 /// More objects than this is no model; it bounds memory and disk.
 const MAX_OBJECTS: usize = 1_000_000;
@@ -79,16 +80,7 @@ impl Listing {
 
     /// Of what a mirror has written below `base`, as its sentinel says.
     pub fn of_mirror(base: String, sentinel: &Sentinel) -> Result<Self, SourceError> {
-        let file = |file: &SentinelFile| {
-            Ok(RemoteFile {
-                path: RelPath::parse(&file.path)?,
-                size: file.size,
-                digest: Some(Digest::Sha256(file.sha256.0)),
-                validator: file.validator.as_deref().and_then(strong),
-                xet_hash: None,
-            })
-        };
-        let files = sentinel.files.iter().map(file).collect::<Result<_, SourceError>>()?;
+        let files = beside::mirrored(sentinel, |file| file.validator.as_deref().and_then(strong))?;
         let revision = content_revision(&sentinel.files);
         let nothing = Self::new(base, Vec::new(), Vec::new(), None, Skipped::default())?;
         Ok(Self { mirrored: Some(files), revision, ..nothing })

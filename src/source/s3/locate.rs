@@ -10,6 +10,7 @@ use super::problem::ListingProblem;
 use super::single::{Found, find};
 use crate::model::{MirrorState, S3Location, Sentinel};
 use crate::net::SourceError;
+use crate::source::beside::is_being_written;
 
 /// Lists what `location` names: a prefix, or the one object of exactly this key. A sentinel that mirror has
 /// written there is the listing, unless it is not to be believed.
@@ -37,7 +38,7 @@ async fn below(
         match sentinel.mirrored_at(&place) {
             Some(MirrorState::Complete) => return Listing::of_mirror(base, &sentinel),
             Some(MirrorState::Writing) => {
-                return Err(SourceError::Stale(ListingProblem::Writing { place }.into()));
+                return Err(is_being_written(&place));
             }
             // It gives digests to a listing.
             None => {}

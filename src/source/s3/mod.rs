@@ -32,7 +32,7 @@ mod sign;
 mod single;
 mod skipped;
 mod stamp;
-pub(crate) mod sums;
+mod sums;
 mod transport;
 pub(crate) mod upload;
 mod ways;
@@ -52,11 +52,11 @@ use crate::content::{Body, Source};
 use crate::model::{Digest, Locked, RelPath, RemoteFile, S3Location, Selection, Snapshot};
 use crate::net::http::Http;
 use crate::net::{self, SourceError};
+use crate::source::beside;
 use client::Bucket;
 use digests::{Choice, Digests};
 use listing::{Listed, Listing};
 use stamp::Stamp;
-use sums::Beside;
 
 /// A location in a bucket.
 pub struct S3 {
@@ -121,7 +121,7 @@ impl S3 {
 
     async fn pinned(&self) -> Result<&Listing, SourceError> {
         // In a box: the futures of the SDK are large, and nest deeply.
-        let believes = sums::believes_sentinel(&self.selection);
+        let believes = beside::believes_sentinel(&self.selection);
         let listing = || Box::pin(locate::listing(&self.bucket, &self.location, believes));
         self.pinned.get_or_try_init(listing).await
     }
@@ -149,7 +149,7 @@ impl Source for S3 {
             return Ok(Snapshot::new(name, revision, files, Vec::new()));
         }
         listing.skipped.warnings().for_each(|warning| self.warn(warning));
-        let beside = Beside::read(&self.bucket, listing, &self.selection).await?;
+        let beside = sums::read(&self.bucket, listing, &self.selection).await?;
         beside.warnings.into_iter().for_each(|warning| self.warn(warning));
         let sums = beside.sums;
         let mut lists: Vec<_> = sums.iter().map(|(path, sum)| (hash(path), sum.list)).collect();
@@ -211,11 +211,6 @@ impl Source for S3 {
         warnings.append(&mut self.bucket.ways.warnings());
         warnings
     }
-}
-
-/// Says that nobody can read `place` yet.
-pub fn is_being_written(place: &str) -> SourceError {
-    SourceError::Stale(problem::ListingProblem::Writing { place: place.to_owned() }.into())
 }
 
 fn hash(path: &str) -> u64 {

@@ -1,7 +1,7 @@
 //! What can go wrong at S3 beside HTTP and refusals: listings and objects that are not what they should
 //! be. A key in a field is inert.
 
-use crate::model::{ErrorFields, text};
+use crate::model::ErrorFields;
 use crate::net::Problem;
 
 /// A listing that cannot be used.
@@ -30,15 +30,6 @@ pub enum ListingProblem {
     Ghost { key: String },
     #[error("both exist in bucket `{bucket}`: object `{key}` and objects below `{key}/`")]
     Ambiguous { bucket: String, key: String },
-    #[error("`{place}` is being written by mirror, or the mirror was interrupted")]
-    Writing { place: String },
-    #[error("`{list}` names {} that the prefix does not hold: {named}", text::files(*missing))]
-    Unfinished { list: &'static str, missing: usize, named: String },
-    #[error(
-        "`{file}` has {found} bytes, `{list}` beside it says {told}: the prefix does not hold what was \
-         published there"
-    )]
-    OtherSize { file: String, found: u64, list: &'static str, told: u64 },
 }
 
 impl Problem for ListingProblem {
@@ -55,15 +46,7 @@ impl Problem for ListingProblem {
                 "write a trailing slash (`{key}/`) for those, or name the object by its prefix and \
                  `--include`"
             )),
-            Self::Writing { place } => {
-                ErrorFields::of_file(place).hint("run again when the mirror has ended")
-            }
             Self::Buckets => ErrorFields::default().hint("use `--s3-path-style`"),
-            Self::Unfinished { list, .. } => ErrorFields::of_file(list)
-                .hint("is the upload not finished? run again, or leave them out with `--exclude`"),
-            Self::OtherSize { file, list, .. } => {
-                ErrorFields::of_file(file).hint(format!("`--exclude {list}` fetches what it holds"))
-            }
             Self::Form(_) | Self::Cut { .. } => ErrorFields::default(),
         }
     }
