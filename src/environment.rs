@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 118] = [
+pub const VARIABLES: [Variable; 119] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -51,6 +51,7 @@ pub const VARIABLES: [Variable; 118] = [
     variable("WEIGHTLIFT_REQUIRE_DIGESTS", Part::Flags, "`--require-digests`"),
     variable("WEIGHTLIFT_CONNECTIONS", Part::Flags, "`--connections`"),
     variable("WEIGHTLIFT_DIRECT_IO", Part::Flags, "`--direct-io`"),
+    variable("WEIGHTLIFT_P2P", Part::Flags, "`--p2p`"),
     variable("WEIGHTLIFT_XET", Part::Flags, "`--xet`"),
     variable("WEIGHTLIFT_CHUNK_SIZE", Part::Flags, "`--chunk-size`"),
     variable("WEIGHTLIFT_LOCK_TIMEOUT", Part::Flags, "`--lock-timeout`"),

@@ -251,7 +251,8 @@ impl FetchArgs {
         })
     }
 
-    pub(super) fn check_rates(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.source.p2p()?;
         match (self.min_rate, self.source.bandwidth) {
             (Some(least), Some(most)) if least > most => Err(Error::Usage(format!(
                 "--min-rate is {}/s and --bandwidth {}/s, so that every run would be too slow; give a lower \
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_least_rate_may_be_as_much_as_the_bandwidth_and_no_more() {
-        let check = |least| args(&["--bandwidth", "8Mbit", "--min-rate", least]).check_rates();
+        let check = |least| args(&["--bandwidth", "8Mbit", "--min-rate", least]).check();
         assert!(check("1MB").is_ok());
         assert_eq!(check("1000001B").expect_err("is more").class().exit_code(), 2);
     }

@@ -39,7 +39,7 @@ impl FetchArgs {
     /// The models that are to be fetched, and where to.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
         self.check_layout()?;
-        self.check_rates()?;
+        self.check()?;
         let mut models = match &self.locked {
             Some(file) => self.locked_models(file)?,
             None => self.listed_models()?,

@@ -1,15 +1,17 @@
 //! The flags about sources, of every command that reads one: what is taken, how long it is tried, and what
 //! cannot be told from an S3 URI.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::rate::parse_bandwidth;
+use crate::Error;
 use crate::engine::RetryPolicy;
 use crate::model::{Selection, text};
-use crate::source::{S3Settings, SourceSettings, XetMode};
+use crate::source::{Dragonfly, S3Settings, SourceSettings, XetMode, parse_p2p};
 
 /// A place of --also is listed within this time, or left alone.
 const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
@@ -51,6 +53,10 @@ impl From<XetWhen> for XetMode {
     }
 }
 
+/// What --p2p says, or why it cannot work. A parser of clap's would have it repeated, with its password.
+#[derive(Clone, Debug)]
+pub struct P2pArg(Result<Dragonfly, String>);
+
 /// How a source is asked.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
@@ -73,6 +79,11 @@ pub struct SourceArgs {
     /// limits files from the network; `mirror` may send as much again [default: no limit]
     #[arg(long, env = "WEIGHTLIFT_BANDWIDTH", value_name = "RATE", value_parser = parse_bandwidth)]
     pub bandwidth: Option<u64>,
+
+    /// Read files whose SHA-256 is known through the node's Dragonfly daemon, so that one copy is fetched for
+    /// the cluster: dragonfly=http://127.0.0.1:4001 (docs/p2p.md)
+    #[arg(long, env = "WEIGHTLIFT_P2P", value_name = "KIND=URL", value_parser = parse_p2p_arg)]
+    p2p: Option<P2pArg>,
 
     /// How large files are read from the Hub: plain, and by the chunks of its Xet store where that fails; first
     /// by chunks; or never by chunks. An update reads only the chunks that are new, unless it is `never`
@@ -134,6 +145,12 @@ impl SourceArgs {
         }
     }
 
+    /// The daemon that --p2p names.
+    pub fn p2p(&self) -> Result<Option<Dragonfly>, Error> {
+        let Some(P2pArg(given)) = &self.p2p else { return Ok(None) };
+        given.clone().map(Some).map_err(|why| Error::Usage(format!("--p2p: {why}")))
+    }
+
     pub fn s3(&self, all_checksums: bool) -> S3Settings {
         S3Settings {
             endpoint: self.s3_endpoint.clone(),
@@ -148,6 +165,10 @@ impl SourceArgs {
         RetryPolicy { budget: self.retry_timeout, ..RetryPolicy::default() }
             .with_first_delay(self.retry_delay)
     }
+}
+
+fn parse_p2p_arg(text: &str) -> Result<P2pArg, Infallible> {
+    Ok(P2pArg(parse_p2p(text)))
 }
 
 fn parse_stall_timeout(text: &str) -> Result<Duration, String> {

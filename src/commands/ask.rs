@@ -10,7 +10,7 @@ use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy, Stop};
 use crate::model::{Locked, Selection, SourceUri, text};
 use crate::net::http::{Deadlines, Http};
-use crate::net::{Problem, SourceError};
+use crate::net::{Detour, P2p, Problem, SourceError};
 use crate::report::{Event, Screen};
 use crate::source::registry;
 
@@ -68,7 +68,9 @@ impl<'a> Asker<'a> {
         if let Some(http) = self.http.get() {
             return Ok(http);
         }
-        let http = Http::new(self.deadlines)?.limited_to(self.args.bandwidth);
+        let http = Http::new(self.deadlines)?
+            .limited_to(self.args.bandwidth)
+            .through_peers(self.args.p2p()?.map(|it| Arc::new(P2p::new(it)) as Arc<dyn Detour>));
         Ok(self.http.get_or_init(|| http))
     }
 

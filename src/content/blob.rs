@@ -35,15 +35,15 @@ pub struct Locator {
 impl Blob {
     pub fn of(file: &RemoteFile) -> Self {
         let identity = match &file.digest {
-            // S3 names a SHA-256 of the whole object in its own way.
-            Some(Digest::Full { checksum: Checksum::Sha256, value }) => {
-                match <[u8; 32]>::try_from(value.as_slice()) {
-                    Ok(sha256) => Identity::Digest(Digest::Sha256(sha256)),
-                    Err(_) => Self::pinned(file),
+            Some(digest) => match digest.sha256() {
+                Some(sha256) => Identity::Digest(Digest::Sha256(sha256)),
+                None if matches!(digest, Digest::Full { checksum: Checksum::Sha256, .. }) => {
+                    Self::pinned(file)
                 }
-            }
-            Some(digest) if digest.identifies() => Identity::Digest(digest.clone()),
-            _ => Self::pinned(file),
+                None if digest.identifies() => Identity::Digest(digest.clone()),
+                None => Self::pinned(file),
+            },
+            None => Self::pinned(file),
         };
         Self { size: file.size, identity }
     }

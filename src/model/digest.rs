@@ -56,6 +56,15 @@ impl Digest {
         hex::decode(text).map(Self::GitSha1)
     }
 
+    /// The SHA-256 of the whole content, if it is that. S3 names it in its own way.
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Sha256(sha256) => Some(*sha256),
+            Self::Full { checksum: Checksum::Sha256, value } => value.as_slice().try_into().ok(),
+            _ => None,
+        }
+    }
+
     /// How the sentinel and the messages call this kind of proof.
     pub fn kind(&self) -> Cow<'static, str> {
         match self {

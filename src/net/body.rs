@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
 use super::http::Http;
+use super::via::BrokeOff;
 use super::{Bandwidth, Peer, Problem, SourceError, encoding, http};
 use crate::model::{ErrorFields, RemoteFile, text};
 
@@ -29,6 +30,8 @@ pub struct Body {
     /// Has arrived, and waits for `bandwidth`.
     held: Bytes,
     came_from: Option<Peer>,
+    /// Is told where the bytes do not come as was promised.
+    broke_off: Option<BrokeOff>,
 }
 
 /// What a body is to be.
@@ -133,7 +136,19 @@ impl Body {
         }
         let (stall, bandwidth) = (http.deadlines.stall, http.reads.clone());
         let (left, held, came_from) = (wanted, Bytes::new(), http.peer_of(&response));
-        Ok(Self { response, origin, left, runs_on, encoding, stall, bandwidth, held, came_from })
+        let broke_off = response.extensions().get().cloned();
+        Ok(Self {
+            response,
+            origin,
+            left,
+            runs_on,
+            encoding,
+            stall,
+            bandwidth,
+            held,
+            came_from,
+            broke_off,
+        })
     }
 
     /// The next bytes, or `None` once the range is complete. A wait for the bandwidth is no stall: what it is
@@ -159,6 +174,14 @@ impl Body {
     }
 
     async fn arrive(&mut self) -> Result<Option<Bytes>, SourceError> {
+        let arrived = self.next_piece().await;
+        if let (Err(_), Some(BrokeOff(tell))) = (&arrived, &self.broke_off) {
+            tell();
+        }
+        arrived
+    }
+
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, SourceError> {
         if self.left == 0 {
             return Ok(None);
         }

@@ -18,7 +18,7 @@ use super::outgoing::Outgoing;
 use super::peers::{Peer, Peers};
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
-use super::{BadSetting, Bandwidth, HttpProblem, Pace, SourceError, pace};
+use super::{BadSetting, Bandwidth, Detour, HttpProblem, Pace, SourceError, Via, pace};
 use crate::environment;
 use crate::model::text;
 
@@ -55,6 +55,8 @@ pub struct Http {
     /// What the bodies of files that are read may take together, and what those that are sent may.
     pub reads: Option<Arc<Bandwidth>>,
     pub writes: Option<Arc<Bandwidth>>,
+    /// Who may have the bytes of files whose SHA-256 is known.
+    pub p2p: Option<Arc<dyn Detour>>,
 }
 
 impl Http {
@@ -100,6 +102,7 @@ impl Http {
             pace: Arc::default(),
             reads: None,
             writes: None,
+            p2p: None,
         })
     }
 
@@ -107,6 +110,11 @@ impl Http {
     pub fn limited_to(self, bytes_per_second: Option<u64>) -> Self {
         let limit = || bytes_per_second.map(Bandwidth::of).map(Arc::new);
         Self { reads: limit(), writes: limit(), ..self }
+    }
+
+    /// Reads the bytes of files whose SHA-256 is known by this detour.
+    pub fn through_peers(self, p2p: Option<Arc<dyn Detour>>) -> Self {
+        Self { p2p, ..self }
     }
 
     /// Where this answer has come from.
@@ -137,6 +145,13 @@ impl Http {
             .map_err(|error| SourceError::Settings(SetupProblem::Client(chain(&error)).into()))
     }
 
+    /// A client that sends everything through `proxy`.
+    fn client_through(&self, proxy: &Url) -> Result<Client, SourceError> {
+        let set_up = |error| SourceError::Settings(SetupProblem::Client(chain(&error)).into());
+        let proxy = reqwest::Proxy::all(proxy.clone()).map_err(set_up)?;
+        self.builder().no_proxy().proxy(proxy).build().map_err(set_up)
+    }
+
     fn builder(&self) -> reqwest::ClientBuilder {
         Client::builder()
             .tls_backend_preconfigured((*self.tls).clone())
@@ -154,15 +169,25 @@ impl Http {
     /// allows it. An answer that asks to slow down is an error, and slows everybody down.
     pub async fn send(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         method: reqwest::Method,
         url: &Url,
         mut headers: HeaderMap,
     ) -> Result<Response, SourceError> {
-        let origin = origin(url);
-        self.pace.wait(&origin).await;
+        let (via, origin) = (via.into(), origin(url));
         headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
-        let sending = client.request(method, url.clone()).headers(headers).send();
+        if let (Some(p2p), Some(content)) = (&self.p2p, via.content())
+            && method == reqwest::Method::GET
+        {
+            let make = |proxy: &Url| self.client_through(proxy);
+            let first_byte = self.deadlines.first_byte;
+            let answer = p2p.ask(&make, url, &headers, content, first_byte).await;
+            if let Some(response) = answer {
+                return Ok(response);
+            }
+        }
+        self.pace.wait(&origin).await;
+        let sending = via.client.request(method, url.clone()).headers(headers).send();
         let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
         let response = match answer {
             Err(_) => {

@@ -14,14 +14,18 @@ mod failures;
 pub mod http;
 mod no_proxy;
 mod outgoing;
+pub mod p2p;
 pub(crate) mod pace;
 mod peers;
 mod problem;
 mod proxy;
+mod via;
 
 pub use bandwidth::Bandwidth;
 pub use body::{Body, Part};
 pub use error::{Cause, Failures, Problem, SourceError};
+pub use p2p::P2p;
 pub use pace::Pace;
 pub use peers::Peer;
 pub use problem::{BadSetting, HttpProblem};
+pub use via::{Detour, Via};

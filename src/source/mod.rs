@@ -8,10 +8,12 @@ pub(crate) mod fuzz;
 pub(crate) mod hub;
 mod listed;
 pub(crate) mod mirrors;
+mod peers;
 pub mod registry;
 pub(crate) mod s3;
 pub(crate) mod volume;
 
+pub use crate::net::p2p::{Dragonfly, parse as parse_p2p};
 pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
+use super::peers::WithPeers;
 use super::{Hub, Published, S3, S3Settings, Xet, XetMode, hub};
 use crate::content::Source;
 use crate::model::{Locked, RemoteFile, Selection, SourceUri};
@@ -47,7 +48,8 @@ pub fn open_with(
     settings: &SourceSettings,
     http: &Http,
 ) -> Result<Box<dyn Source>, SourceError> {
-    read_from_also(uri, open(uri, settings, http)?, also, settings, http)
+    let source = read_from_also(uri, open(uri, settings, http)?, also, settings, http)?;
+    Ok(with_peers(source, http))
 }
 
 /// The same where a lock file says what `uri` holds: it is not asked for that.
@@ -69,7 +71,15 @@ pub fn open_locked(
         (None, SourceUri::Directory(path)) => Ok(Box::new(Published::new(path))),
     };
     let listed = Listed { source, snapshot: locked.snapshot() };
-    read_from_also(uri, Box::new(listed), also, settings, http)
+    let source = read_from_also(uri, Box::new(listed), also, settings, http)?;
+    Ok(with_peers(source, http))
+}
+
+fn with_peers(source: Box<dyn Source>, http: &Http) -> Box<dyn Source> {
+    match &http.p2p {
+        Some(p2p) => Box::new(WithPeers { source, p2p: p2p.clone() }),
+        None => source,
+    }
 }
 
 /// The bridge of a Hub and its chunk store.

@@ -6,7 +6,8 @@ from .reading import models_mount
 
 PERMANENT = {2, 10, 11, 12, 13, 14, 15, 16}  # exit codes after which another attempt cannot succeed
 SEEDING = "overlays/daemonset"  # the one set with host paths
-ROOT = (SEEDING, "DaemonSet", "fetch")  # the one container that is root
+SEEDINGS = (SEEDING, "overlays/dragonfly")  # and what is made of it
+ROOTS = [(s, "DaemonSet", "fetch") for s in SEEDINGS]  # the one container that is root
 API = {("overlays/snapshots", "CronJob")}  # the one pod with an API token for all its containers
 LEASE = "lock-kubernetes"  # a token for weightlift alone, in the sets with this in their name
 PINNED = r"hf://[\w.-]+/[\w.-]+@0123456789abcdef0123456789abcdef01234567"
@@ -18,14 +19,14 @@ def every_pod_is_restricted(manifests):
         assert token is ((pod.set, pod.owner["kind"]) in API), f"{pod.where}: API token: {token}"
         context = pod.spec["securityContext"]
         assert context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{pod.where}: seccomp"
-        seeds = (pod.set, pod.owner["kind"]) == ROOT[:2]
+        seeds = (pod.set, pod.owner["kind"], "fetch") in ROOTS
         if not seeds:
             assert context.get("runAsNonRoot") is True, f"{pod.where} may be root"
             assert context.get("runAsUser") == 65532, f"{pod.where} is another user"
         for field in ("hostNetwork", "hostPID", "hostIPC"):
             assert not pod.spec.get(field), f"{pod.where}: {field}"
         paths = [v["name"] for v in pod.spec.get("volumes", []) if "hostPath" in v]
-        assert paths == (["models"] if pod.set == SEEDING else []), f"{pod.where} mounts host paths {paths}"
+        assert paths == (["models"] if pod.set in SEEDINGS else []), f"{pod.where} mounts host paths {paths}"
 
 
 def every_container_is_restricted(manifests):
@@ -35,7 +36,7 @@ def every_container_is_restricted(manifests):
         assert context.get("readOnlyRootFilesystem") is True, f"{where} can write its image"
         assert context.get("capabilities") == {"drop": ["ALL"]}, f"{where} keeps capabilities"
         assert "privileged" not in context, where
-        root = (pod.set, pod.owner["kind"], container["name"]) == ROOT
+        root = (pod.set, pod.owner["kind"], container["name"]) in ROOTS
         assert (context.get("runAsUser", 65532) == 0) == root, f"{where}: runAsUser"
         assert (context.get("runAsNonRoot") is False) == root, f"{where}: runAsNonRoot"
         policy = container.get("terminationMessagePolicy")
@@ -61,7 +62,7 @@ def tokens_go_to_weightlift_alone(manifests):
 
 def namespaces_enforce_what_their_pods_meet(manifests):
     for where, namespace in ((w, r) for w, r in manifests.objects() if r["kind"] == "Namespace"):
-        seeding = where.startswith(f"{SEEDING}:")
+        seeding = where.split(":")[0] in SEEDINGS
         labels, expected = namespace["metadata"]["labels"], "privileged" if seeding else "restricted"
         assert labels["pod-security.kubernetes.io/enforce"] == expected, where
         name = namespace["metadata"]["name"]

@@ -11,7 +11,8 @@ from .lists import models_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Made by the cluster or by an earlier step of the same overlay.
-ELSEWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+# The last is the authority of somebody's Dragonfly.
+ELSEWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default"), ("ConfigMap", "dragonfly-ca")}
 
 
 def the_top_is_the_base(manifests):

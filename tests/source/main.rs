@@ -22,6 +22,7 @@ mod locked;
 mod mirror;
 mod mirror_real;
 mod mirrors;
+mod p2p;
 mod real_hf_cache;
 mod real_peers;
 mod s3_credentials;

@@ -21,6 +21,8 @@ pub enum Handshake {
     Done,
     /// And the connection ends without a word of farewell (`close_notify`).
     DoneWithoutFarewell,
+    /// Behind a `CONNECT` to whatever host, as in a proxy that opens what it carries.
+    DoneBehindConnect,
     /// The connection ends before it.
     Cut,
     /// It never comes.
@@ -101,9 +103,15 @@ impl Front {
                     Handshake::Plain => {
                         let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
                     }
-                    done @ (Handshake::Done | Handshake::DoneWithoutFarewell) => {
-                        let (config, farewell) = (config.clone(), done == Handshake::Done);
-                        std::thread::spawn(move || carry(config, &stream, upstream, farewell));
+                    done => {
+                        let farewell = done != Handshake::DoneWithoutFarewell;
+                        let config = config.clone();
+                        std::thread::spawn(move || {
+                            if done == Handshake::DoneBehindConnect {
+                                let _ = open_tunnel(&stream);
+                            }
+                            carry(config, &stream, upstream, farewell)
+                        });
                     }
                 }
             }
@@ -118,6 +126,16 @@ impl Front {
     pub fn connections(&self) -> usize {
         self.accepted.load(Ordering::Acquire)
     }
+}
+
+/// Reads the head of a `CONNECT`, and nothing that follows it, and says yes.
+fn open_tunnel(mut stream: &TcpStream) -> io::Result<()> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
 }
 
 /// Both ways until one side ends.

@@ -35,7 +35,7 @@ use crate::content::{Body, ChunkedId, Source};
 use crate::environment;
 use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
-use crate::net::{HttpProblem, SourceError, body, encoding};
+use crate::net::{HttpProblem, SourceError, Via, body, encoding};
 use credentials::{Token, is_true};
 use links::{Links, Route};
 use problem::HubProblem;
@@ -230,22 +230,22 @@ impl Hub {
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
     pub(super) async fn follow(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         method: Method,
         url: Url,
         range: Option<&Range<u64>>,
     ) -> Result<Followed, SourceError> {
-        self.follow_by(client, method, url, range, self.commit()).await
+        self.follow_by(via.into(), method, url, range, self.commit()).await
     }
 
     /// The same for a question about whatever revision the URL names.
     async fn follow_unpinned(&self, client: &Client, url: Url) -> Result<Response, SourceError> {
-        Ok(self.follow_by(client, Method::GET, url, None, None).await?.response)
+        Ok(self.follow_by(client.into(), Method::GET, url, None, None).await?.response)
     }
 
     async fn follow_by(
         &self,
-        client: &Client,
+        via: Via<'_>,
         method: Method,
         url: Url,
         range: Option<&Range<u64>>,
@@ -253,7 +253,8 @@ impl Hub {
     ) -> Result<Followed, SourceError> {
         let (mut url, mut at) = (url.clone(), url);
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send_about(client, method.clone(), &url, range, commit).await?;
+            let response =
+                self.send_about(via.clone(), method.clone(), &url, range, commit).await?;
             let Some(target) = http::redirect_target(&url, &response)? else {
                 return Ok(Followed { response, at });
             };
@@ -274,7 +275,7 @@ impl Hub {
         url: &Url,
         range: Option<&Range<u64>>,
     ) -> Result<Response, SourceError> {
-        self.send_about(client, method, url, range, self.commit()).await
+        self.send_about(client.into(), method, url, range, self.commit()).await
     }
 
     /// The commit that is pinned, if one is yet.
@@ -285,7 +286,7 @@ impl Hub {
     /// An answer that names another commit than `commit` is none.
     async fn send_about(
         &self,
-        client: &Client,
+        via: Via<'_>,
         method: Method,
         url: &Url,
         range: Option<&Range<u64>>,
@@ -300,7 +301,7 @@ impl Hub {
         if let Some(range) = range {
             headers.insert(RANGE, range_header(range));
         }
-        let response = self.http.send(client, method, url, headers).await?;
+        let response = self.http.send(via, method, url, headers).await?;
         match (commit, answers::commit_header(response.headers())) {
             (Some(pinned), Some(answered)) if answered != pinned => {
                 let problem = HubProblem::CommitOfAnswer {

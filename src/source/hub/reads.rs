@@ -12,7 +12,7 @@ use super::status::OfStorage;
 use super::{Hub, Pinned};
 use crate::model::RemoteFile;
 use crate::net::http::{self, MAX_REDIRECTS};
-use crate::net::{Body, SourceError};
+use crate::net::{Body, SourceError, Via};
 
 impl Hub {
     /// Reads through `/resolve`, redirects included.
@@ -25,7 +25,8 @@ impl Hub {
     ) -> Result<Body, SourceError> {
         let url = self.resolve_url(pinned, &file.path)?;
         let whole = range == (0..file.size);
-        let followed = self.follow(client, Method::GET, url, (!whole).then_some(&range)).await?;
+        let via = Via::bytes(client, file, &range);
+        let followed = self.follow(via, Method::GET, url, (!whole).then_some(&range)).await?;
         let final_url = followed.response.url().clone();
         if final_url.origin() == self.endpoint().origin() {
             let response = self.accepted(followed.response, &Asked::File(&file.path)).await?;
@@ -47,7 +48,8 @@ impl Hub {
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
         // A mirror's link may be another Hub, which redirects once more.
-        let response = self.follow(client, Method::GET, url.clone(), Some(&range)).await?.response;
+        let via = Via::bytes(client, file, &range);
+        let response = self.follow(via, Method::GET, url.clone(), Some(&range)).await?.response;
         if response.status().is_success() {
             self.links.worked(&file.path);
             return Body::open(&self.http, response, file, range);

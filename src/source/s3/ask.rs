@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderMap, RANGE};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::client::Bucket;
@@ -15,7 +15,7 @@ use super::stamp::strong;
 use super::transport::SLOW_DOWN;
 use super::ways::Way;
 use crate::net::http::{self, MAX_REDIRECTS, error_body};
-use crate::net::{HttpProblem, SourceError};
+use crate::net::{HttpProblem, SourceError, Via};
 
 /// A signature that has waited longer for its turn than this is made anew.
 const SIGNATURE_WAITS: Duration = Duration::from_secs(60);
@@ -36,18 +36,20 @@ impl Bucket {
     /// better.
     pub async fn ask(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         key: &str,
         ask: &Ask,
         plain: &HeaderMap,
     ) -> Result<Answer, Failed> {
+        let via = via.into();
         let mut amendments = 0;
         loop {
             let signed = self.signed_when_due(|| self.sign(key, ask)).await;
             let signed = signed.map_err(Failed::Otherwise)?;
             let mut headers = signed.headers.clone();
             headers.extend(plain.iter().map(|(name, value)| (name.clone(), value.clone())));
-            let sent = self.http.send(client, signed.method.clone(), &signed.url, headers).await;
+            let sent =
+                self.http.send(via.clone(), signed.method.clone(), &signed.url, headers).await;
             let response = sent.map_err(Failed::Otherwise)?;
             let etag = etag(&response);
             if response.status().is_success() {
@@ -57,7 +59,7 @@ impl Bucket {
             let refusal = Refusal::read(response, self.http.deadlines.stall).await;
             match target {
                 Ok(Some(target)) if is_sent_on(ask, &refusal, &signed) => {
-                    let response = self.follow(client, &signed.url, target, plain).await?;
+                    let response = self.follow(via, &signed.url, target, plain).await?;
                     return Ok(Answer { response, etag, is_elsewhere: true });
                 }
                 Err(error @ SourceError::Unsafe(_)) if is_sent_on(ask, &refusal, &signed) => {
@@ -98,7 +100,7 @@ impl Bucket {
     /// Follows a redirect of a read. Nothing that was signed goes along, to whatever place.
     async fn follow(
         &self,
-        client: &Client,
+        via: Via<'_>,
         from: &Url,
         target: Url,
         plain: &HeaderMap,
@@ -118,7 +120,7 @@ impl Bucket {
         }
         let mut url = target;
         for _ in 0..MAX_REDIRECTS {
-            let sent = self.http.send(client, Method::GET, &url, headers.clone()).await;
+            let sent = self.http.send(via.clone(), Method::GET, &url, headers.clone()).await;
             let response = sent.map_err(Failed::Otherwise)?;
             match http::redirect_target(&url, &response).map_err(Failed::Otherwise)? {
                 Some(next) => {

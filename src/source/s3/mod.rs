@@ -51,7 +51,7 @@ pub use upload::Sink;
 use crate::content::{Body, Source};
 use crate::model::{Digest, Locked, RelPath, RemoteFile, S3Location, Selection, Snapshot};
 use crate::net::http::Http;
-use crate::net::{self, SourceError};
+use crate::net::{self, SourceError, Via};
 use crate::source::beside;
 use client::Bucket;
 use digests::{Choice, Digests};
@@ -189,7 +189,8 @@ impl Source for S3 {
     ) -> Result<Body, SourceError> {
         let key = self.pinned().await?.key(file.path.as_str());
         let listed = Stamp::by_etag(file.size, file.validator.clone());
-        let response = self.bucket.get(client, &key, &listed, Some(&range)).await?;
+        let via = Via::bytes(client, file, &range);
+        let response = self.bucket.get(via, &key, &listed, Some(&range)).await?;
         let body = net::Body::open(&self.http, response, file, range);
         body.map(Body::from).map_err(|error| match error {
             // Of another size than was listed.

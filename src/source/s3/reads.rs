@@ -10,7 +10,7 @@ use std::ops::Range;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LAST_MODIFIED,
 };
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 
 use super::ask::Answer;
 use super::client::Bucket;
@@ -23,7 +23,7 @@ use super::sign::Ask;
 use super::stamp::{Stamp, strong};
 use super::transport::MAX_OBJECT_BYTES;
 use super::ways::{Expected, Way};
-use crate::net::{SourceError, http};
+use crate::net::{SourceError, Via, http};
 
 /// Answers to one read that may be strange: one for each way that a store can have.
 const MAX_STRANGE: u32 = 5;
@@ -45,11 +45,12 @@ impl Bucket {
     /// Asks for `range` of the version of `key` that was listed, or for all of it.
     pub async fn get(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         key: &str,
         listed: &Stamp,
         range: Option<&Range<u64>>,
     ) -> Result<Response, SourceError> {
+        let via = via.into();
         for _ in 0..MAX_STRANGE {
             let expected = self.ways.expected(key, listed);
             let if_match = expected.as_ref().map(|expected| expected.etag.clone());
@@ -62,7 +63,7 @@ impl Bucket {
                 plain.insert(ACCEPT_ENCODING, value);
             }
             let has_condition = if_match.is_some();
-            let answer = match self.ask(client, key, &Ask::Get { if_match }, &plain).await {
+            let answer = match self.ask(via.clone(), key, &Ask::Get { if_match }, &plain).await {
                 Ok(answer) => answer,
                 Err(Failed::Refused(refusal)) if refusal.status == 412 && has_condition => {
                     self.look_again(key, listed, expected, Doubt::Condition).await?;

@@ -28,6 +28,7 @@
 //!     .cas_url() .transfer_url() .xet_lie(lie) .xet_honest() .xet_new_bytes(repo, path, old, new)
 //! FakeS3::builder().object(bucket, key, blob)….start()
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
+//! FakeDragonfly::start(behind_tls)  .url() .script(rule) .requests() .tasks() .have(task, blob)
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
 //! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
@@ -46,6 +47,7 @@
 //! | [`FakeHub`] with `xet()` | also Xet's chunk store and, on a fourth port, its transfer host |
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
+//! | [`FakeDragonfly`] | the proxy of a node's dfdaemon, and the peers behind it |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -61,6 +63,7 @@ mod cas_links;
 mod cas_store;
 mod cas_terms;
 mod date;
+mod dragonfly;
 pub mod http;
 mod hub;
 mod hub_api;
@@ -88,6 +91,7 @@ mod wire;
 
 pub use blob::{Blob, Checksum};
 pub use cas_lies::XetLie;
+pub use dragonfly::FakeDragonfly;
 pub use http::{Body, Request, Response, Server};
 pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;
