@@ -127,11 +127,13 @@ impl MirrorArgs {
             return Err(Error::Usage("SOURCE and the prefix to write to are the same".into()));
         }
         let listed = ModelsArgs { also: self.also.clone(), ..ModelsArgs::default() };
+        let selection = self.selected.selection();
+        let selection = source.iter().fold(selection, |selection, source| selection.of(source));
         Ok(vec![MirrorModel {
             name: SourceUri::S3(target.clone()).default_family(),
             also: listed.also()?.into_iter().filter(|it| Some(it) != source.as_ref()).collect(),
             source,
-            selection: self.selected.selection(),
+            selection,
             expect_revision: self.expect_revision.as_ref().map(|sha| sha.to_ascii_lowercase()),
             locked: None,
             target,

@@ -7,7 +7,7 @@ mod tests;
 
 use std::fmt;
 
-pub use hub::HubRepo;
+pub use hub::{HubRepo, RepoKind};
 pub use s3::S3Location;
 
 use super::text;
@@ -102,10 +102,16 @@ impl SourceUri {
     /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
     pub fn source_name(&self) -> String {
         match self {
-            Self::Hub(repo) => format!("hf://{}", repo.id),
+            Self::Hub(repo) => format!("hf://{}", repo.name()),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
             Self::Directory(path) => format!("file://{path}"),
         }
+    }
+
+    /// Whether it is of a model, as far as its name tells: the rules for the weights of a model say nothing of
+    /// a dataset.
+    pub fn is_model(&self) -> bool {
+        !matches!(self, Self::Hub(HubRepo { kind: RepoKind::Dataset | RepoKind::Space, .. }))
     }
 
     /// The commit, if the URI names one instead of a branch: nothing can change what it means.
@@ -120,7 +126,7 @@ impl SourceUri {
 impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
+            Self::Hub(repo) => write!(out, "hf://{}@{}", repo.name(), repo.revision),
             Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
         }
     }
