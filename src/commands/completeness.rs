@@ -25,6 +25,7 @@ pub(super) fn is_no_whole_model(uri: &SourceUri, files: &[RemoteFile]) -> bool {
         (SourceUri::S3(location), [file]) => {
             location.key.rsplit('/').next() == Some(file.path.as_str())
         }
+        (SourceUri::Web(location), _) => !location.is_directory(),
         _ => !uri.is_model(),
     }
 }

@@ -4,6 +4,7 @@
 //! Imports `environment`, `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
 pub(crate) mod beside;
+mod follow;
 pub(crate) mod fuzz;
 pub(crate) mod hub;
 mod listed;
@@ -11,9 +12,11 @@ pub(crate) mod mirrors;
 pub mod registry;
 pub(crate) mod s3;
 pub(crate) mod volume;
+pub(crate) mod web;
 
 pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings, Sink};
 pub use volume::Published;
+pub use web::Web;

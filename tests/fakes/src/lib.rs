@@ -46,6 +46,7 @@
 //! | [`FakeHub`] with `xet()` | also Xet's chunk store and, on a fourth port, its transfer host |
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
+//! | [`FakeWeb`] | a static web server, with or without a login |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -84,6 +85,7 @@ mod script;
 mod sigv4;
 mod text;
 mod tree;
+mod web;
 mod wire;
 
 pub use blob::{Blob, Checksum};
@@ -99,3 +101,4 @@ pub use s3_habits::{Habits, Unpacks};
 pub use s3_write::Writes;
 pub use script::{Fault, Rule, Script};
 pub use tree::Tree;
+pub use web::{FakeWeb, FakeWebBuilder};
