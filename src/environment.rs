@@ -29,7 +29,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 119] = [
+pub const VARIABLES: [Variable; 120] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -140,6 +140,7 @@ pub const VARIABLES: [Variable; 119] = [
     variable("all_proxy", Part::Network, "the same, where it is not set in upper case"),
     variable("NO_PROXY", Part::Network, "hosts that are asked without a proxy"),
     variable("no_proxy", Part::Network, "the same, where it is not set in upper case"),
+    variable("NETRC", Part::Network, "the file that holds logins for web servers; else `.netrc` in `HOME`"),
     variable("SSL_CERT_FILE", Part::Network, "a file of certificates that are trusted beside the built-in ones"),
     variable("SSL_CERT_DIR", Part::Network, "a directory of such certificates"),
     variable("AWS_CA_BUNDLE", Part::Network, "another such file"),

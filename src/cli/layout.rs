@@ -55,7 +55,7 @@ impl FetchArgs {
             )));
         };
         let (root, hub) = self.cache_root()?;
-        let name = format!("{hub}/{}", repo_folder(&repo.id));
+        let name = format!("{hub}/{}", repo_folder(repo));
         let family = ModelDir::parse(&name)
             .map_err(|why| Error::Usage(format!("`{}` {why}", text::inert(&name, 200))))?;
         Ok(Destination { root, family })

@@ -86,7 +86,8 @@ impl ModelsArgs {
             let source = SourceUri::parse(source)?;
             let name = dest.cloned().unwrap_or_else(|| source.default_family());
             let also = also.iter().filter(|place| **place != source).cloned().collect();
-            Ok(Entry { name, source, also, selection: selection.clone(), expect: None })
+            let selection = selection.clone().of(&source);
+            Ok(Entry { name, source, also, selection, expect: None })
         });
         entries.collect()
     }

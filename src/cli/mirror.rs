@@ -127,11 +127,13 @@ impl MirrorArgs {
             return Err(Error::Usage("SOURCE and the prefix to write to are the same".into()));
         }
         let listed = ModelsArgs { also: self.also.clone(), ..ModelsArgs::default() };
+        let selection = self.selected.selection();
+        let selection = source.iter().fold(selection, |selection, source| selection.of(source));
         Ok(vec![MirrorModel {
             name: SourceUri::S3(target.clone()).default_family(),
             also: listed.also()?.into_iter().filter(|it| Some(it) != source.as_ref()).collect(),
             source,
-            selection: self.selected.selection(),
+            selection,
             expect_revision: self.expect_revision.as_ref().map(|sha| sha.to_ascii_lowercase()),
             locked: None,
             target,
@@ -196,10 +198,12 @@ fn parse_target(text: &str) -> Result<S3Location, Error> {
         SourceUri::S3(S3Location { bucket, key }) => {
             Ok(S3Location { bucket, key: directory(&key) })
         }
-        SourceUri::Hub(_) | SourceUri::Directory(_) => Err(Error::Usage(format!(
-            "`{}` is no s3://bucket/prefix/: mirror writes to a bucket",
-            crate::model::text::inert(text, 200)
-        ))),
+        SourceUri::Hub(_) | SourceUri::Web(_) | SourceUri::Directory(_) => {
+            Err(Error::Usage(format!(
+                "`{}` is no s3://bucket/prefix/: mirror writes to a bucket",
+                crate::model::text::inert(text, 200)
+            )))
+        }
     }
 }
 

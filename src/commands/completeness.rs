@@ -18,13 +18,15 @@ pub(super) fn has_index(files: &[RemoteFile]) -> bool {
     files.iter().any(|file| is_index(file.path.as_str()))
 }
 
-/// Whether `uri` names nothing but the one file that is selected.
-pub(super) fn is_one_object(uri: &SourceUri, files: &[RemoteFile]) -> bool {
+/// Whether no rule about the weights of a model applies: `uri` names nothing but the one file that is
+/// selected, or what is no model.
+pub(super) fn is_no_whole_model(uri: &SourceUri, files: &[RemoteFile]) -> bool {
     match (uri, files) {
         (SourceUri::S3(location), [file]) => {
             location.key.rsplit('/').next() == Some(file.path.as_str())
         }
-        _ => false,
+        (SourceUri::Web(location), _) => !location.is_directory(),
+        _ => !uri.is_model(),
     }
 }
 

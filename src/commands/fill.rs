@@ -226,7 +226,7 @@ impl Fetch<'_> {
         };
         warnings.iter().for_each(|warning| self.screen.warn(warning));
         self.check_digests(&source_name, &files)?;
-        let is_part = completeness::is_one_object(&wanted.model.uri, &files);
+        let is_part = completeness::is_no_whole_model(&wanted.model.uri, &files);
         if !is_part && !completeness::has_index(&files) {
             completeness::check_names(self.screen, &files, &left_out, selection)?;
         }

@@ -160,7 +160,9 @@ impl Pin<'_> {
         let Resolved { source, snapshot, selected } = runtime()?.block_on(self.resolved(entry))?;
         let Selected { files, left_out, warnings, .. } = selected;
         warnings.iter().for_each(|warning| self.ask.screen.warn(warning));
-        if !completeness::is_one_object(&entry.source, &files) && !completeness::has_index(&files) {
+        if !completeness::is_no_whole_model(&entry.source, &files)
+            && !completeness::has_index(&files)
+        {
             completeness::check_names(self.ask.screen, &files, &left_out, &entry.selection)?;
         }
         let before =

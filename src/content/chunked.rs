@@ -13,7 +13,7 @@ pub type ChunkedId = [u8; 32];
 /// A file at a store of chunks: who may read it is told by the repo and the revision that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkedFile {
-    /// `org/name`.
+    /// `org/name`, `datasets/org/name`.
     pub repo: String,
     /// The commit.
     pub revision: String,

@@ -158,17 +158,13 @@ impl RawModel {
                 false => Ok(value),
             }
         });
-        Ok(Entry {
-            name,
-            source,
-            also,
-            selection: Selection {
-                include: self.include.unwrap_or_else(|| defaults.include.clone()),
-                exclude: self.exclude.unwrap_or_else(|| defaults.exclude.clone()),
-                all: self.all.unwrap_or(defaults.all),
-            },
-            expect: expect.transpose()?,
-        })
+        let selection = Selection {
+            include: self.include.unwrap_or_else(|| defaults.include.clone()),
+            exclude: self.exclude.unwrap_or_else(|| defaults.exclude.clone()),
+            all: self.all.unwrap_or(defaults.all),
+        };
+        let selection = selection.of(&source);
+        Ok(Entry { name, source, also, selection, expect: expect.transpose()? })
     }
 }
 

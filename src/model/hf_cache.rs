@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::uri::is_commit;
-use super::{HubRepo, RelPath, SentinelFile, content_named};
+use super::{HubRepo, RelPath, RepoKind, SentinelFile, content_named};
 
 /// The directory of all repos in `HF_HOME`.
 pub const HUB: &str = "hub";
@@ -46,13 +46,13 @@ impl CachedModel {
     /// for by its hash; unless the server is led there in another way. `pin` is the commit that is meant, if
     /// that is known.
     pub fn of(asked: &HubRepo, pin: Option<&str>, is_linked: bool) -> Self {
-        let main = Repo::model(asked.id.clone());
+        let main = Repo::new(asked.id.clone(), kind_of(asked));
         let (pin, keeps_ref) = (pin.map(str::to_owned), is_linked && pin.is_some());
         if is_commit(&asked.revision) {
             return Self { repo: main, pin, keeps_ref };
         }
         let (id, name) = (asked.id.clone(), asked.revision.clone());
-        Self { repo: Repo::with_revision(id, RepoType::Model, name), pin, keeps_ref }
+        Self { repo: Repo::with_revision(id, kind_of(asked), name), pin, keeps_ref }
     }
 
     /// The name below `refs/` that leads to the commit.
@@ -72,8 +72,16 @@ impl CachedModel {
 }
 
 /// The directory of a repo in the cache.
-pub fn repo_folder(id: &str) -> String {
-    Repo::model(id.to_owned()).folder_name()
+pub fn repo_folder(repo: &HubRepo) -> String {
+    Repo::new(repo.id.clone(), kind_of(repo)).folder_name()
+}
+
+fn kind_of(repo: &HubRepo) -> RepoType {
+    match repo.kind {
+        RepoKind::Model => RepoType::Model,
+        RepoKind::Dataset => RepoType::Dataset,
+        RepoKind::Space => RepoType::Space,
+    }
 }
 
 /// Where the token is kept in `home`.
@@ -134,10 +142,17 @@ mod tests {
             assert_eq!(model.ref_name(), ref_name, "{uri}");
             assert_eq!((model.pin.as_deref(), model.keeps_ref), (pin, keeps_ref), "{uri}");
             let path = model.snapshot_path(Path::new("/m/hub"), &commit);
-            let folder = repo_folder("org/name");
+            let folder = "models--org--name";
             assert_eq!(path, Path::new("/m").join(HUB).join(folder).join(SNAPSHOTS).join(&commit));
         }
-        assert_eq!(repo_folder("gpt2"), "models--gpt2");
+        for (name, folder) in [
+            ("gpt2", "models--gpt2"),
+            ("org/name", "models--org--name"),
+            ("datasets/org/name", "datasets--org--name"),
+            ("spaces/org/name", "spaces--org--name"),
+        ] {
+            assert_eq!(repo_folder(&HubRepo::named(name, "main")), folder);
+        }
         assert_eq!(token_path(Path::new("/h")), Path::new("/h/token"));
         assert_eq!(commit_in(format!("{commit}\n").as_bytes()), Some(commit));
         assert_eq!(commit_in(b"../../secret"), None);

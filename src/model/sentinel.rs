@@ -158,7 +158,7 @@ impl Sentinel {
             source: uri.source_name(),
             requested_revision: match uri {
                 SourceUri::Hub(repo) => Some(repo.revision.clone()),
-                SourceUri::S3(_) | SourceUri::Directory(_) => None,
+                SourceUri::S3(_) | SourceUri::Web(_) | SourceUri::Directory(_) => None,
             },
             revision,
             selection,
@@ -294,8 +294,8 @@ impl SentinelHead {
     pub fn hub_repo(&self) -> Option<String> {
         let name = self.renamed_to.as_ref().unwrap_or(&self.source);
         match SourceUri::parse(name) {
-            Ok(SourceUri::Hub(repo)) => Some(repo.id),
-            Ok(SourceUri::S3(_) | SourceUri::Directory(_)) | Err(_) => None,
+            Ok(SourceUri::Hub(repo)) => Some(repo.name()),
+            Ok(_) | Err(_) => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! Imports `environment`, `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
 pub(crate) mod beside;
+mod follow;
 pub(crate) mod fuzz;
 pub(crate) mod hub;
 mod listed;
@@ -12,6 +13,7 @@ mod peers;
 pub mod registry;
 pub(crate) mod s3;
 pub(crate) mod volume;
+pub(crate) mod web;
 
 pub use crate::net::p2p::{Dragonfly, parse as parse_p2p};
 pub use hub::{Hub, HubSettings, Xet, XetMode};
@@ -19,3 +21,4 @@ pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings, Sink};
 pub use volume::Published;
+pub use web::Web;

@@ -7,8 +7,10 @@ use weightlift::content::Source;
 use weightlift::model::{RemoteFile, SourceUri};
 use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
-use weightlift::source::{Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings, Xet};
-use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, ObjectOptions, Rule, Tree};
+use weightlift::source::{
+    Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings, SourceSettings, Xet,
+};
+use weightlift_fakes::{Blob, FakeHub, FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree};
 
 const BIG: u64 = 300_000;
 
@@ -65,6 +67,31 @@ fn xet() -> Subject {
         script: Some(Box::new(move |faults| {
             let rule = Rule::on("GET", "").at("transfer").once();
             hub.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
+/// A web server, with a `SHA256SUMS` or with the sentinel of `volume`.
+fn web(volume: Option<&std::path::Path>) -> Subject {
+    let web = match volume {
+        None => FakeWeb::builder().with_sums("m", &tree()),
+        Some(dir) => {
+            let files = Tree::from_dir(dir).unwrap();
+            let put = |web: weightlift_fakes::FakeWebBuilder, (path, blob): (&str, &Blob)| {
+                web.file(&format!("m/{path}"), blob.clone())
+            };
+            files.iter().fold(FakeWeb::builder(), put)
+        }
+    };
+    let (web, http) = (web.start(), http());
+    let uri = SourceUri::parse(&format!("{}/m/", web.url())).unwrap();
+    let source = weightlift::source::registry::open(&uri, &SourceSettings::default(), &http);
+    Subject {
+        source: source.unwrap(),
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "big.bin").once();
+            web.script(faults.iter().cloned().fold(rule, Rule::then));
         })),
     }
 }
@@ -157,6 +184,8 @@ fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
         ("s3", s3()),
         ("mirrors", mirrors()),
         ("volume", volume(dir.path())),
+        ("web with a sentinel", web(Some(dir.path()))),
+        ("web with sums", web(None)),
     ] {
         runtime.block_on(check(name, &subject));
     }

@@ -25,6 +25,8 @@ pub const TOKEN: &str = "hf_CANARYcanaryCANARYcanary";
 pub const ACCESS_KEY: &str = "AKIDCANARYCANARY";
 pub const SECRET_KEY: &str = "secretCANARYsecretCANARYsecretCANARY";
 
+pub const WEB_PASSWORD: &str = "netrcCANARYnetrcCANARY";
+
 /// The fixture model, every format of it.
 pub fn tiny() -> Tree {
     Tree::from_dir(&fixture("tiny")).unwrap()
@@ -229,7 +231,9 @@ impl Run {
             };
             let control = text.chars().find(|c| acts(c) && *c != '\n');
             assert_eq!(control, None, "{text:?}");
-            for secret in [TOKEN, SECRET_KEY, "X-Amz-Signature", "Signature="] {
+            for secret in
+                [TOKEN, SECRET_KEY, "netrcCANARY", "cmVhZGVyOm5", "X-Amz-Signature", "Signature="]
+            {
                 assert!(!text.contains(secret), "{text}");
             }
         }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use super::*;
-use weightlift_fakes::{Blob, Logged, Rule};
+use weightlift_fakes::{Blob, FakeWeb, Logged, Rule};
 
 /// What happens, and the check of what becomes of it.
 pub struct Row {
@@ -130,6 +130,41 @@ pub fn bucket() -> FakeS3 {
     model().iter().fold(builder, put).start()
 }
 
+impl Place for FakeWeb {
+    fn script(&self, rule: Rule) {
+        FakeWeb::script(self, rule);
+    }
+
+    fn clear_script(&self) {
+        FakeWeb::clear_script(self);
+    }
+
+    fn requests(&self) -> Vec<Logged> {
+        FakeWeb::requests(self)
+    }
+
+    fn fetch(&self, volume: &Volume) -> Command {
+        let mut command = weightlift();
+        command.arg("fetch").arg("--root").arg(volume.root());
+        command.arg(format!("{}/llama/", self.url())).args(ARGUMENTS);
+        command.env("NETRC", web_login(volume).1);
+        command
+    }
+
+    fn assert_discreet(&self, request: &Logged) {
+        assert!(request.header("authorization").is_some(), "no login: {request:?}");
+    }
+}
+
+/// A user for web servers of this machine as `user:password`, and the netrc file that says so.
+pub fn web_login(volume: &Volume) -> (String, std::path::PathBuf) {
+    let netrc = volume.path("netrc");
+    let others = "machine example.org login other password other\n";
+    let own = format!("machine 127.0.0.1 login reader password {WEB_PASSWORD}\n");
+    std::fs::write(&netrc, [others, &own].concat()).unwrap();
+    (format!("reader:{WEB_PASSWORD}"), netrc)
+}
+
 /// A fault, from its script on.
 pub struct Case {
     name: &'static str,
@@ -142,6 +177,14 @@ pub struct Case {
 /// A fault of a Hub, or of its CDN.
 pub fn hub(name: &'static str) -> Case {
     Case::at(name, || Box::new(FakeHub::serving(REPO, model())))
+}
+
+/// A fault of a web server.
+pub fn web(name: &'static str) -> Case {
+    Case::at(name, || {
+        let user = format!("reader:{WEB_PASSWORD}");
+        Box::new(FakeWeb::builder().with_sums("llama", &model()).user(&user).start())
+    })
 }
 
 /// A fault of an S3.

@@ -106,7 +106,7 @@ impl Mirror<'_> {
         {
             return Ok(Outcome::of("present", Path::new(&sink.place()), previous));
         }
-        let is_part = completeness::is_one_object(&uri, &files);
+        let is_part = completeness::is_no_whole_model(&uri, &files);
         let whole = Completeness::new(&files, &left_out, &selection);
         self.check_whole(source.as_ref(), whole, &files, is_part, &runtime)?;
         self.announce(&source_name, &revision, sink, &plan, &left_out);

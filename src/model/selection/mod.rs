@@ -15,7 +15,9 @@ use self::duplicates::Duplicates;
 use self::listing::Listing;
 use self::training::Training;
 use super::snapshot::check_tree;
-use super::{RefusedFile, RelPath, RemoteFile, SnapshotError, UnsafePath, fnmatch, text};
+use super::{
+    RefusedFile, RelPath, RemoteFile, SnapshotError, SourceUri, UnsafePath, fnmatch, text,
+};
 
 pub use names::looks_like_weights;
 pub use quantisations::is_quantisation;
@@ -71,6 +73,11 @@ pub enum SelectionError {
 }
 
 impl Selection {
+    /// The same for `source`: what is no model has no weights that are there twice, and no training state.
+    pub fn of(self, source: &SourceUri) -> Self {
+        Self { all: self.all || !source.is_model(), ..self }
+    }
+
     /// Whether the user has chosen no files by name.
     pub fn is_plain(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()

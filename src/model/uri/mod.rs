@@ -4,20 +4,23 @@ mod hub;
 mod s3;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::fmt;
 
-pub use hub::HubRepo;
+pub use hub::{HubRepo, RepoKind};
 pub use s3::S3Location;
+pub use web::WebLocation;
 
 use super::text;
 pub(super) use hub::is_commit;
 
-/// `hf://org/name@revision`, `s3://bucket/prefix/` or `file:///directory`.
+/// `hf://org/name@revision`, `s3://bucket/prefix/`, `https://host/path/` or `file:///directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceUri {
     Hub(HubRepo),
     S3(S3Location),
+    Web(WebLocation),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -25,7 +28,8 @@ pub enum SourceUri {
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/ or file:///directory"
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, https://host/path/ or \
+     file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -53,6 +57,7 @@ impl SourceUri {
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "https" | "http" => WebLocation::parse(uri).map(Self::Web).map_err(refuse),
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
             _ => Err(refuse("has an unknown scheme")),
         }
@@ -82,6 +87,7 @@ impl SourceUri {
     /// The family that is meant when DEST is left out: the last part of the name, lower-case.
     pub fn default_family(&self) -> String {
         let name = match self {
+            Self::Web(location) => return location.name().trim().to_lowercase(),
             Self::Hub(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
@@ -102,16 +108,25 @@ impl SourceUri {
     /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
     pub fn source_name(&self) -> String {
         match self {
-            Self::Hub(repo) => format!("hf://{}", repo.id),
+            Self::Hub(repo) => format!("hf://{}", repo.name()),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::Web(location) => location.url.to_string(),
             Self::Directory(path) => format!("file://{path}"),
         }
     }
 
-    /// The commit, if the URI names one instead of a branch: nothing can change what it means.
+    /// Whether it is of a model, as far as its name tells: the rules for the weights of a model say nothing of
+    /// a dataset.
+    pub fn is_model(&self) -> bool {
+        !matches!(self, Self::Hub(HubRepo { kind: RepoKind::Dataset | RepoKind::Space, .. }))
+    }
+
+    /// The commit, if the URI names one instead of a branch, or the digest of a file: nothing can change what it
+    /// means.
     pub fn pinned_commit(&self) -> Option<&str> {
         match self {
             Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
+            Self::Web(location) => location.sha256.as_deref(),
             _ => None,
         }
     }
@@ -120,7 +135,8 @@ impl SourceUri {
 impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
+            Self::Hub(repo) => write!(out, "hf://{}@{}", repo.name(), repo.revision),
+            Self::Web(location) => location.fmt(out),
             Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
         }
     }
@@ -142,6 +158,12 @@ fn directory(rest: &str) -> Result<String, &'static str> {
 
 /// `uri` as a message may show it: no credentials, no query, no control characters.
 fn shown(uri: &str) -> String {
+    // What a user, a password or a query of a URL are is not known before it is understood.
+    if let Some((scheme @ ("https" | "http"), rest)) = uri.split_once("://")
+        && rest.contains(['@', '?'])
+    {
+        return format!("{scheme}://…");
+    }
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     let without_user = match (uri.find("://"), uri.find('@')) {
         (Some(scheme), Some(at)) if uri[scheme + 3..at].contains(':') => {

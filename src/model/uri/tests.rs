@@ -13,6 +13,24 @@ fn hub_uris_have_a_repo_and_a_revision() {
 }
 
 #[test]
+fn datasets_and_spaces_are_repos_with_a_kind_before_their_name() {
+    for (uri, kind, id, family) in [
+        ("hf://datasets/org/Name@v1", RepoKind::Dataset, "org/Name", "name"),
+        ("hf://datasets/squad", RepoKind::Dataset, "squad", "squad"),
+        ("hf://spaces/org/name/", RepoKind::Space, "org/name", "name"),
+        ("hf://org/datasets", RepoKind::Model, "org/datasets", "datasets"),
+    ] {
+        let parsed = SourceUri::parse(uri).expect(uri);
+        assert_eq!(parsed.default_family(), family);
+        assert_eq!(parsed.is_model(), kind == RepoKind::Model);
+        assert_eq!(SourceUri::parse(&parsed.to_string()).as_ref(), Ok(&parsed), "{uri}");
+        let SourceUri::Hub(repo) = parsed else { panic!("{uri}") };
+        assert_eq!((repo.kind, repo.id.as_str()), (kind, id), "{uri}");
+        assert_eq!(HubRepo::named(&repo.name(), &repo.revision), repo, "{uri}");
+    }
+}
+
+#[test]
 fn a_prefix_and_an_object_differ_by_the_last_slash() {
     let parse = |uri: &str| SourceUri::parse(uri).expect(uri);
     assert_eq!(parse("s3://models/llama/70B/").default_family(), "70b");

@@ -33,7 +33,7 @@ use url::Url;
 
 use crate::content::{Body, ChunkedId, Source};
 use crate::environment;
-use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, Snapshot, text};
+use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, RepoKind, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{HttpProblem, SourceError, Via, body, encoding};
 use credentials::{Token, is_true};
@@ -47,10 +47,12 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.
 /// Python's `quote(…)`, which keeps `/`.
 pub(super) const QUOTED_PATH: &AsciiSet = &QUOTED.remove(b'/');
 
-/// A model repo on a Hub.
+/// A repo on a Hub.
 pub struct Hub {
     settings: HubSettings,
     repo: HubRepo,
+    /// What the repo is called, before renames.
+    name: String,
     http: Http,
     /// For the calls about the repo; the bytes of files go over the callers' clients.
     client: Client,
@@ -62,8 +64,8 @@ pub struct Hub {
 }
 
 pub(super) struct Pinned {
-    /// After renames.
-    pub id: String,
+    /// After renames; with the kind of the repo, as in the addresses of its pages.
+    pub name: String,
     pub commit: String,
 }
 
@@ -83,9 +85,9 @@ pub(super) fn open(repo: &HubRepo, http: &Http) -> Result<Hub, SourceError> {
 pub(super) fn open_at(repo: &HubRepo, locked: &Locked, http: &Http) -> Result<Hub, SourceError> {
     let commit = locked.revision.clone();
     let hub = open(&HubRepo { revision: commit.clone(), ..repo.clone() }, http)?;
-    let id = locked.source_name.strip_prefix("hf://").unwrap_or(&repo.id).to_owned();
+    let name = locked.source_name.strip_prefix("hf://").map_or_else(|| repo.name(), str::to_owned);
     hub.learn_chunked(locked.files.iter().map(|it| (it.xet_hash.as_deref(), it.size)));
-    hub.pinned.get_or_init(|| Pinned { id, commit });
+    hub.pinned.get_or_init(|| Pinned { name, commit });
     Ok(hub)
 }
 
@@ -107,6 +109,7 @@ impl Hub {
         let warnings = Mutex::new(settings.warning.map(String::from).into_iter().collect());
         Ok(Self {
             settings,
+            name: repo.name(),
             repo,
             http,
             client,
@@ -118,12 +121,12 @@ impl Hub {
     }
 
     /// The same Hub, for another revision of this repo or of another one.
-    fn at(&self, repo: &str, revision: &str) -> Result<Self, SourceError> {
-        let (id, commit) = (repo.to_owned(), revision.to_owned());
-        let repo = HubRepo { id: id.clone(), revision: commit.clone() };
+    fn at(&self, name: &str, revision: &str) -> Result<Self, SourceError> {
+        let repo = HubRepo::named(name, revision);
+        let (name, commit) = (name.to_owned(), revision.to_owned());
         let settings = HubSettings { warning: None, ..self.settings.clone() };
         let hub = Self::new(repo, settings, self.http.clone())?;
-        hub.pinned.get_or_init(|| Pinned { id, commit });
+        hub.pinned.get_or_init(|| Pinned { name, commit });
         Ok(hub)
     }
 
@@ -168,7 +171,7 @@ impl Hub {
             id: Option<String>,
         }
         let revision = utf8_percent_encode(&self.repo.revision, QUOTED);
-        let url = self.url(&format!("api/models/{}/revision/{revision}", self.repo.id))?;
+        let url = self.url(&format!("{}/revision/{revision}", api_of(&self.name)))?;
         let followed = self.follow(&self.client, Method::GET, url, None).await?;
         let response = self.accepted(followed.response, &Asked::Revision).await?;
         let encoding = encoding::claimed(response.headers());
@@ -181,7 +184,7 @@ impl Hub {
                 HubProblem::NoCommit {
                     endpoint: self.settings.endpoint.clone(),
                     revision: self.repo.revision.clone(),
-                    repo: self.repo.id.clone(),
+                    repo: self.name.clone(),
                 }
                 .into(),
             ));
@@ -198,8 +201,8 @@ impl Hub {
                 .into(),
             ));
         }
-        let id = self.name_after_renames(&followed.at, info.id);
-        Ok(Pinned { id, commit })
+        let name = self.name_after_renames(&followed.at, info.id);
+        Ok(Pinned { name, commit })
     }
 
     /// The repo's name now. Only a redirect within the Hub renames; what a mirror writes into the
@@ -207,24 +210,26 @@ impl Hub {
     fn name_after_renames(&self, at: &Url, answered: Option<String>) -> String {
         let base = self.settings.endpoint.path().trim_end_matches('/');
         let path = at.path().strip_prefix(base).unwrap_or(at.path());
+        let kind = self.repo.kind;
         let from_path = path
-            .strip_prefix("/api/models/")
+            .strip_prefix(&format!("/api/{}/", kind.plural()))
             .and_then(|rest| rest.split_once("/revision/"))
             .map(|(id, _)| id.to_owned());
         let Some(id) = from_path.filter(|id| *id != self.repo.id) else {
-            return self.repo.id.clone();
+            return self.name.clone();
         };
         // `/api/models/gpt2` may lead to `openai-community/gpt2`, or to a number; the answer knows.
         let id = answered.filter(|name| HubRepo::is_id(name)).unwrap_or(id);
         if !HubRepo::is_id(&id) || id == self.repo.id {
-            return self.repo.id.clone();
+            return self.name.clone();
         }
+        let name = kind.name_of(&id);
         self.warn(format!(
-            "`{}` has been renamed to `{id}`; update the manifest, and pin a commit: \
+            "`{}` has been renamed to `{name}`; update the manifest, and pin a commit: \
              an abandoned name can be taken by somebody else",
-            self.repo.id
+            self.name
         ));
-        id
+        name
     }
 
     /// Sends a request and follows its redirects, with the token at the Hub's own origin only.
@@ -331,7 +336,7 @@ impl Hub {
     pub(super) fn context(&self) -> Context<'_> {
         Context {
             endpoint: &self.settings.endpoint,
-            repo: self.pinned.get().map_or(&self.repo.id, |pinned| &pinned.id),
+            repo: self.pinned.get().map_or(&self.name, |pinned| &pinned.name),
             revision: &self.repo.revision,
             login: &self.settings.login,
         }
@@ -366,7 +371,7 @@ impl Hub {
 
     pub(super) fn resolve_url(&self, pinned: &Pinned, path: &RelPath) -> Result<Url, SourceError> {
         let path = utf8_percent_encode(path.as_str(), QUOTED_PATH);
-        self.url(&format!("{}/resolve/{}/{path}", pinned.id, pinned.commit))
+        self.url(&format!("{}/resolve/{}/{path}", pinned.name, pinned.commit))
     }
 
     fn warn(&self, warning: String) {
@@ -384,7 +389,7 @@ impl Source for Hub {
         let pinned = self.pinned().await?;
         let (files, refused) = self.list(pinned).await?;
         self.learn_chunked(files.iter().map(|it| (it.xet_hash.as_deref(), it.size)));
-        Ok(Snapshot::new(format!("hf://{}", pinned.id), pinned.commit.clone(), files, refused))
+        Ok(Snapshot::new(format!("hf://{}", pinned.name), pinned.commit.clone(), files, refused))
     }
 
     async fn read(
@@ -411,6 +416,12 @@ impl Source for Hub {
     fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Where the API of the repo of this name begins: `api/models/org/name`, `api/datasets/org/name`.
+pub(super) fn api_of(name: &str) -> String {
+    let (kind, id) = RepoKind::split(name);
+    format!("api/{}/{id}", kind.plural())
 }
 
 pub(super) fn range_header(range: &Range<u64>) -> HeaderValue {

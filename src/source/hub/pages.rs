@@ -5,12 +5,13 @@ use reqwest::header::{HeaderMap, LINK};
 use url::Url;
 
 use super::problem::HubProblem;
-use crate::model::text;
+use crate::model::{RepoKind, text};
 use crate::net::{SourceError, http};
 
 /// What the path of a listing says: `/api/models/{id}/tree/{commit}/{directory}`, decoded.
 #[derive(Debug, PartialEq, Eq)]
 struct Tree {
+    /// With the kind of the repo, as its name has it.
     id: String,
     commit: String,
     directory: String,
@@ -57,12 +58,16 @@ pub fn next_page(at: &Url, headers: &HeaderMap, page: &Url) -> Result<Option<Url
 
 impl Tree {
     fn of(url: &Url) -> Option<Self> {
-        let (_, path) = url.path().split_once("/api/models/")?;
+        let of = |kind: RepoKind| {
+            let (_, path) = url.path().split_once(&format!("/api/{}/", kind.plural()))?;
+            Some((kind, path))
+        };
+        let (kind, path) = RepoKind::ALL.into_iter().find_map(of)?;
         let (id, rest) = path.split_once("/tree/")?;
         let (commit, directory) = rest.split_once('/').unwrap_or((rest, ""));
         let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(String::from);
         Some(Self {
-            id: decoded(id)?,
+            id: kind.name_of(&decoded(id)?),
             commit: decoded(commit)?,
             directory: decoded(directory.trim_end_matches('/'))?,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use super::api_of;
 use super::endpoint::Login;
 use super::problem::{Refused, Why};
 use super::status::{is_no, is_trouble, meaning};
@@ -203,7 +204,8 @@ impl Refusal {
 fn prefix<'a>(url: &'a Url, repo: &str) -> &'a str {
     let path = url.path();
     let resolve = format!("/{repo}/resolve/");
-    let ends = ["/api/models/", "/api/resolve-cache/", &resolve].map(|known| path.find(known));
+    let api = format!("/{}/", api_of(repo));
+    let ends = [&api, "/api/resolve-cache/", &resolve].map(|known| path.find(known));
     ends.into_iter().flatten().min().map_or("", |end| &path[..end])
 }
 
@@ -302,6 +304,10 @@ mod tests {
             ("https://h/some/where", ""),
         ] {
             assert_eq!(prefix(&Url::parse(url).expect(url), "org/m"), expected, "{url}");
+        }
+        for url in ["https://h/hf/api/datasets/o/d/tree/c", "https://h/hf/datasets/o/d/resolve/c/f"]
+        {
+            assert_eq!(prefix(&Url::parse(url).expect(url), "datasets/o/d"), "/hf", "{url}");
         }
     }
 

@@ -11,7 +11,7 @@ use reqwest::Method;
 use super::answers::{self, Listed};
 use super::problem::HubProblem;
 use super::refusals::Asked;
-use super::{Hub, Pinned, QUOTED_PATH, pages};
+use super::{Hub, Pinned, QUOTED_PATH, api_of, pages};
 use crate::model::{RefusedFile, RefusedFiles, RelPath, RemoteFile, text};
 use crate::net::{SourceError, encoding, http};
 
@@ -58,7 +58,7 @@ impl Hub {
                 let (Ok(path), true) = (path, asked.insert(directory.clone())) else {
                     return Err(SourceError::Protocol(
                         HubProblem::BareDirectory {
-                            repo: pinned.id.clone(),
+                            repo: pinned.name.clone(),
                             directory: text::inert(&directory, 200),
                         }
                         .into(),
@@ -68,7 +68,7 @@ impl Hub {
                     return Err(SourceError::Protocol(
                         HubProblem::ManyDirectories {
                             endpoint: self.endpoint().clone(),
-                            repo: pinned.id.clone(),
+                            repo: pinned.name.clone(),
                             most: MAX_DIRECTORIES,
                         }
                         .into(),
@@ -86,7 +86,7 @@ impl Hub {
         directory: Option<&RelPath>,
         listing: &mut Listing,
     ) -> Result<(), SourceError> {
-        let mut page = format!("api/models/{}/tree/{}", pinned.id, pinned.commit);
+        let mut page = format!("{}/tree/{}", api_of(&pinned.name), pinned.commit);
         if let Some(directory) = directory {
             page += &format!("/{}", utf8_percent_encode(directory.as_str(), QUOTED_PATH));
         }
@@ -98,7 +98,7 @@ impl Hub {
         let asked = directory.map_or(Asked::Tree, Asked::Directory);
         while let Some(url) = next {
             if !listing.pages.insert(url.to_string()) {
-                let repo = pinned.id.clone();
+                let repo = pinned.name.clone();
                 return Err(SourceError::Protocol(HubProblem::Circle { repo }.into()));
             }
             let followed = self.follow(self.client(), Method::GET, url, None).await?;
@@ -108,12 +108,12 @@ impl Hub {
             let body = http::small_body(response, MAX_PAGE_BYTES, self.stall()).await?;
             let before = listing.entries;
             let read = answers::for_each_entry(&body, |entry| {
-                listing.take(entry.read()?, directory, &pinned.id)
+                listing.take(entry.read()?, directory, &pinned.name)
             });
             read.map_err(|error| self.misunderstood(&error, &body, encoding, "the listing"))??;
             empty_pages = if listing.entries == before { empty_pages + 1 } else { 0 };
             if empty_pages > MAX_EMPTY_PAGES && next.is_some() {
-                let repo = pinned.id.clone();
+                let repo = pinned.name.clone();
                 return Err(SourceError::Protocol(HubProblem::Endless { repo }.into()));
             }
         }

@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::http::{Request, Response};
 use crate::hub_repos::{File, Snapshot};
-use crate::hub_routes::{Answer, Found, Refusal, State, Wanted};
+use crate::hub_routes::{Answer, Found, Refusal, State, Wanted, without_kind};
 use crate::text::{form_pairs, hex, percent_encode, query_pairs};
 
 impl State {
-    /// Everything below `/api/models/{id}`.
+    /// Everything below `/api/models/{id}`, or that of another kind.
     pub(crate) fn api(&self, request: &Request, id: &str, rest: &[&str]) -> Answer {
         let listing = |revision: &str| self.find(request, id, revision, Wanted::Listing);
         match (request.method.as_str(), rest) {
@@ -91,7 +91,7 @@ fn describe(request: &Request, found: &Found) -> Response {
     let blobs = request.query_value("blobs").is_some_and(|it| truthy(&it));
     let siblings: Vec<Value> =
         found.snapshot.files.iter().map(|(path, file)| file.sibling(path, blobs)).collect();
-    let id = &found.id;
+    let (_, id) = without_kind(&found.id);
     let mut description = json!({
         "_id": &hex(id.as_bytes()).repeat(24)[..24],
         "id": id,

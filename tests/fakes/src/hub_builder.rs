@@ -38,7 +38,8 @@ pub struct FakeHubBuilder {
 }
 
 impl FakeHubBuilder {
-    /// Adds a repository whose `main` holds `tree`. Names are `owner/name` or just `name`.
+    /// Adds a repository whose `main` holds `tree`. Names are `owner/name` or just `name`; those of
+    /// datasets and spaces begin with `datasets/` and `spaces/`.
     #[must_use]
     pub fn repo(mut self, id: &str, tree: Tree) -> Self {
         self.trees.push((id.to_owned(), tree));

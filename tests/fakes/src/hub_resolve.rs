@@ -2,7 +2,7 @@
 
 use crate::http::{Request, Response};
 use crate::hub_repos::File;
-use crate::hub_routes::{Answer, Found, Refusal, State, Wanted};
+use crate::hub_routes::{Answer, Found, Refusal, State, Wanted, without_kind};
 use crate::text::percent_encode;
 
 impl State {
@@ -36,7 +36,8 @@ impl State {
                 .header("X-Linked-Size", &file.blob.len().to_string())
                 .header("X-Linked-ETag", &format!("\"{}\"", lfs.sha256));
             if self.mirror.xet {
-                let auth = format!("/api/models/{id}/xet-read-token/{}", found.snapshot.commit);
+                let (kind, id) = without_kind(id);
+                let auth = format!("/api/{kind}/{id}/xet-read-token/{}", found.snapshot.commit);
                 response = response
                     .header("X-Xet-Hash", &lfs.xet_hash)
                     .header("Link", &format!("<{auth}>; rel=\"xet-auth\""));
@@ -66,7 +67,8 @@ impl State {
 
 /// Small files of these are not worth (or not fit for) a shared cache.
 fn is_served_directly(found: &Found, file: &File) -> bool {
-    found.repo.private || found.repo.gated || !found.id.contains('/') || file.blob.is_empty()
+    let is_without_owner = !without_kind(&found.id).1.contains('/');
+    found.repo.private || found.repo.gated || is_without_owner || file.blob.is_empty()
 }
 
 fn contents(request: &Request, file: &File) -> Response {
@@ -80,9 +82,9 @@ fn redirect(status: u16, location: &str) -> Response {
 
 /// Relative, pinned to the commit, with a query that has to be kept.
 fn cache_location(request: &Request, found: &Found, path: &str, file: &File) -> String {
+    let (kind, id) = without_kind(&found.id);
     format!(
-        "/api/resolve-cache/models/{}/{}/{}?{}=&etag=%22{}%22",
-        found.id,
+        "/api/resolve-cache/{kind}/{id}/{}/{}?{}=&etag=%22{}%22",
         found.snapshot.commit,
         percent_encode(path, "/"),
         percent_encode(&request.path, ""),

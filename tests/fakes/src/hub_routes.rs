@@ -133,16 +133,19 @@ impl State {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
             ["api", "whoami-v2"] => self.whoami(request),
-            ["api", "models", rest @ ..] => {
-                let (id, rest) = self.split_id(rest);
+            ["api", kind @ ("models" | "datasets" | "spaces"), rest @ ..] => {
+                let (id, rest) = self.split_id(kind, rest);
                 match self.new_location(request, &id) {
                     Some(redirect) => Ok(redirect),
                     None => self.api(request, &id, rest),
                 }
             }
-            ["api", "resolve-cache", "models", rest @ ..] => {
-                let (id, rest) = self.split_id(rest);
+            ["api", "resolve-cache", kind @ ("models" | "datasets" | "spaces"), rest @ ..] => {
+                let (id, rest) = self.split_id(kind, rest);
                 self.resolve_cache(request, &id, rest)
+            }
+            [kind @ ("datasets" | "spaces"), owner, name, "resolve", revision, path @ ..] => {
+                self.resolve(request, &format!("{kind}/{owner}/{name}"), revision, path)
             }
             [owner, name, "resolve", revision, path @ ..] => {
                 self.resolve(request, &format!("{owner}/{name}"), revision, path)
@@ -200,6 +203,10 @@ impl State {
     /// The redirect for a repository that has another name now.
     pub fn new_location(&self, request: &Request, id: &str) -> Option<Response> {
         let new = self.renamed.get(id)?;
+        let (id, new) = match request.path.starts_with("/api/") {
+            true => (without_kind(id).1, without_kind(new).1),
+            false => (id, new.as_str()),
+        };
         let location = request.target().replacen(&format!("/{id}"), &format!("/{new}"), 1);
         let location = format!("{}{location}", self.mirror.prefix);
         let text = format!("Temporary Redirect. Redirecting to {location}");
@@ -234,14 +241,29 @@ impl State {
         }
     }
 
-    /// Splits the name of a repository, of one part or two, from what follows.
-    fn split_id<'a>(&self, segments: &'a [&'a str]) -> (String, &'a [&'a str]) {
-        let parts = match segments {
-            [name, ..] if self.repos().contains_key(*name) || self.renamed.contains_key(*name) => 1,
-            _ => segments.len().min(2),
+    /// Splits the name of a repository of a kind, of one part or two, from what follows.
+    fn split_id<'a>(&self, kind: &str, segments: &'a [&'a str]) -> (String, &'a [&'a str]) {
+        let prefix = if kind == "models" { String::new() } else { format!("{kind}/") };
+        let is_known = |name: &&str| {
+            let name = format!("{prefix}{name}");
+            self.repos().contains_key(&name) || self.renamed.contains_key(&name)
         };
-        (segments[..parts].join("/"), &segments[parts..])
+        let parts = match segments.first().is_some_and(is_known) {
+            true => 1,
+            false => segments.len().min(2),
+        };
+        (prefix + &segments[..parts].join("/"), &segments[parts..])
     }
+}
+
+/// The kind of a repository, as the API's paths have it, and its name without that.
+pub(crate) fn without_kind(id: &str) -> (&'static str, &str) {
+    for kind in ["datasets", "spaces"] {
+        if let Some(rest) = id.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/')) {
+            return (kind, rest);
+        }
+    }
+    ("models", id)
 }
 
 impl Refusal {

@@ -48,6 +48,7 @@
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
 //! | [`FakeDragonfly`] | the proxy of a node's dfdaemon, and the peers behind it |
+//! | [`FakeWeb`] | a static web server, with or without a login |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -87,6 +88,7 @@ mod script;
 mod sigv4;
 mod text;
 mod tree;
+mod web;
 mod wire;
 
 pub use blob::{Blob, Checksum};
@@ -103,3 +105,4 @@ pub use s3_habits::{Habits, Unpacks};
 pub use s3_write::Writes;
 pub use script::{Fault, Rule, Script};
 pub use tree::Tree;
+pub use web::{FakeWeb, FakeWebBuilder};

@@ -48,7 +48,7 @@ impl Inner {
             return Err(SourceError::NotFound(problem.into()));
         };
         Ok(ChunkedFile {
-            repo: pinned.id.clone(),
+            repo: pinned.name.clone(),
             revision: pinned.commit.clone(),
             id: *id,
             size: file.size,
