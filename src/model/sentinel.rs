@@ -158,6 +158,7 @@ impl Sentinel {
             source: uri.source_name(),
             requested_revision: match uri {
                 SourceUri::Hub(repo) => Some(repo.revision.clone()),
+                SourceUri::Oci(artifact) => Some(artifact.reference().to_owned()),
                 SourceUri::S3(_) | SourceUri::Directory(_) => None,
             },
             revision,
@@ -295,7 +296,7 @@ impl SentinelHead {
         let name = self.renamed_to.as_ref().unwrap_or(&self.source);
         match SourceUri::parse(name) {
             Ok(SourceUri::Hub(repo)) => Some(repo.id),
-            Ok(SourceUri::S3(_) | SourceUri::Directory(_)) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         }
     }
 

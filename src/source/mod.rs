@@ -6,14 +6,18 @@
 pub(crate) mod beside;
 pub(crate) mod fuzz;
 pub(crate) mod hub;
+mod links;
 mod listed;
 pub(crate) mod mirrors;
+pub(crate) mod oci;
 pub mod registry;
 pub(crate) mod s3;
+mod status;
 pub(crate) mod volume;
 
 pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
+pub use oci::{Oci, OciSettings};
 pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings, Sink};
 pub use volume::Published;

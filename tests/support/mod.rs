@@ -18,12 +18,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use weightlift_fakes::{FakeHub, FakeS3, Tree};
+use weightlift_fakes::{FakeHub, FakeRegistry, FakeS3, Tree};
 
 pub const REPO: &str = "org/tiny";
 pub const TOKEN: &str = "hf_CANARYcanaryCANARYcanary";
 pub const ACCESS_KEY: &str = "AKIDCANARYCANARY";
 pub const SECRET_KEY: &str = "secretCANARYsecretCANARYsecretCANARY";
+
+/// Of a user of a registry.
+pub const PASSWORD: &str = "passwordCANARYpasswordCANARY";
 
 /// The fixture model, every format of it.
 pub fn tiny() -> Tree {
@@ -176,6 +179,20 @@ pub fn fetch_s3(s3: &FakeS3, volume: &Volume, arguments: &[&str]) -> Command {
     command
 }
 
+/// The same against a fake registry, for the artifact `reference`, such as `org/tiny:v1`.
+pub fn fetch_oci(
+    registry: &FakeRegistry,
+    volume: &Volume,
+    reference: &str,
+    arguments: &[&str],
+) -> Command {
+    let mut command = weightlift();
+    command.arg("fetch").arg("--root").arg(volume.root());
+    command.arg(format!("oci://{}/{reference}", registry.host())).args(arguments);
+    command.env("WEIGHTLIFT_RETRY_TIMEOUT", "20s");
+    command
+}
+
 pub fn hub_of_tiny() -> FakeHub {
     FakeHub::serving(REPO, tiny())
 }
@@ -229,7 +246,9 @@ impl Run {
             };
             let control = text.chars().find(|c| acts(c) && *c != '\n');
             assert_eq!(control, None, "{text:?}");
-            for secret in [TOKEN, SECRET_KEY, "X-Amz-Signature", "Signature="] {
+            for secret in
+                [TOKEN, SECRET_KEY, PASSWORD, "token-CANARY", "X-Amz-Signature", "Signature="]
+            {
                 assert!(!text.contains(secret), "{text}");
             }
         }

@@ -1,6 +1,7 @@
 //! What the user typed as SOURCE.
 
 mod hub;
+mod oci;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -8,16 +9,18 @@ mod tests;
 use std::fmt;
 
 pub use hub::HubRepo;
+pub use oci::OciArtifact;
 pub use s3::S3Location;
 
 use super::text;
 pub(super) use hub::is_commit;
 
-/// `hf://org/name@revision`, `s3://bucket/prefix/` or `file:///directory`.
+/// `hf://org/name@revision`, `s3://bucket/prefix/`, `oci://registry/name:tag` or `file:///directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceUri {
     Hub(HubRepo),
     S3(S3Location),
+    Oci(OciArtifact),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -25,7 +28,8 @@ pub enum SourceUri {
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/ or file:///directory"
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, \
+     oci://registry/name[:tag][@sha256:…] or file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -53,6 +57,7 @@ impl SourceUri {
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "oci" => OciArtifact::parse(rest).map(Self::Oci).map_err(refuse),
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
             _ => Err(refuse("has an unknown scheme")),
         }
@@ -85,6 +90,7 @@ impl SourceUri {
             Self::Hub(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
+            Self::Oci(artifact) => &artifact.name,
             Self::Directory(path) => path,
         };
         let name = name.trim_end_matches('/');
@@ -99,19 +105,23 @@ impl SourceUri {
         last.trim().to_lowercase()
     }
 
-    /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
+    /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`,
+    /// `oci://registry/name`.
     pub fn source_name(&self) -> String {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.id),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::Oci(artifact) => format!("oci://{}/{}", artifact.registry, artifact.name),
             Self::Directory(path) => format!("file://{path}"),
         }
     }
 
-    /// The commit, if the URI names one instead of a branch: nothing can change what it means.
+    /// The commit or the digest, if the URI names one instead of a branch or a tag: nothing can change what
+    /// it means.
     pub fn pinned_commit(&self) -> Option<&str> {
         match self {
             Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
+            Self::Oci(artifact) => artifact.digest.as_deref(),
             _ => None,
         }
     }
@@ -121,6 +131,7 @@ impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
+            Self::Oci(artifact) => artifact.fmt(out),
             Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
         }
     }

@@ -28,6 +28,8 @@
 //!     .cas_url() .transfer_url() .xet_lie(lie) .xet_honest() .xet_new_bytes(repo, path, old, new)
 //! FakeS3::builder().object(bucket, key, blob)….start()
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
+//! FakeRegistry::serving(name, tag, &tree) | FakeRegistry::builder().artifact(name, tag, &layers)….start()
+//!     .host() .digest(name, tag) .push(name, tag, &layers) .expire_tokens() .script(rule) .log()
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
 //! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
@@ -46,6 +48,7 @@
 //! | [`FakeHub`] with `xet()` | also Xet's chunk store and, on a fourth port, its transfer host |
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
+//! | [`FakeRegistry`] | a registry of OCI artifacts, its token server and the store it redirects to |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -72,6 +75,8 @@ mod hub_routes;
 mod hub_xet;
 mod link;
 mod log;
+mod registry;
+mod registry_auth;
 mod relay;
 mod response;
 mod s3;
@@ -93,6 +98,8 @@ pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;
 pub use link::Link;
 pub use log::{Log, Logged};
+pub use registry::{FakeRegistry, FakeRegistryBuilder, Layer};
+pub use registry_auth::Access;
 pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions, OldListing};
 pub use s3_habits::{Habits, Unpacks};
