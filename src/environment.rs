@@ -10,6 +10,7 @@ pub enum Part {
     Flags,
     Hub,
     S3,
+    Oci,
     Network,
     Kubernetes,
     Files,
@@ -29,7 +30,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 120] = [
+pub const VARIABLES: [Variable; 123] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -132,6 +133,9 @@ pub const VARIABLES: [Variable; 120] = [
     variable("S3_USE_ACCELERATE", Part::S3, "KServe: true: the endpoints of AWS for transfer acceleration"),
     variable("S3_VERIFY_SSL", Part::S3, "KServe: not honoured; a warning says so"),
     variable("awsAnonymousCredential", Part::S3, "KServe: true: as `--s3-anonymous`"),
+    variable("DOCKER_CONFIG", Part::Oci, "the directory whose `config.json` (or `.dockerconfigjson`, `.dockercfg`, as a pull secret has them) holds the credentials for registries; else `.docker` in `HOME`"),
+    variable("REGISTRY_AUTH_FILE", Part::Oci, "the file that holds them, in place of such a directory"),
+    variable("WEIGHTLIFT_OCI_PLAIN_HTTP", Part::Oci, "the registries that are asked without TLS, as `host` or `host:port` with commas between them; `true`: all"),
     variable("HTTPS_PROXY", Part::Network, "the proxy for https"),
     variable("https_proxy", Part::Network, "the same, where it is not set in upper case"),
     variable("HTTP_PROXY", Part::Network, "the proxy for http"),

@@ -119,7 +119,9 @@ impl RawModel {
         let uri = |uri: &str| SourceUri::parse(uri).map_err(|error| refuse(error.to_string()));
         let source = uri(&self.source)?;
         let is_plain = |revision: &str| {
-            !revision.is_empty() && revision.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            // A digest has its algorithm before a colon.
+            let is_known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b':';
+            !revision.is_empty() && revision.bytes().all(is_known)
         };
         if !is_plain(&self.revision) {
             return Err(refuse(format!("`{}` is no revision", shown(&self.revision))));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
 use super::peers::WithPeers;
-use super::{Hub, Published, S3, S3Settings, Web, Xet, XetMode, hub};
+use super::{Hub, Oci, Published, S3, S3Settings, Web, Xet, XetMode, hub};
 use crate::content::Source;
 use crate::model::{Locked, RemoteFile, Selection, SourceUri};
 use crate::net::SourceError;
@@ -38,6 +38,7 @@ pub fn open(
             Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
         }
         SourceUri::Web(location) => Box::new(Web::open(location, &settings.selection, http)?),
+        SourceUri::Oci(artifact) => Box::new(Oci::open(artifact, http)?),
         SourceUri::Directory(path) => Box::new(Published::new(path)),
     })
 }
@@ -72,6 +73,7 @@ pub fn open_locked(
         (None, SourceUri::Web(location)) => {
             Ok(Box::new(Web::open(location, &settings.selection, http)?))
         }
+        (None, SourceUri::Oci(artifact)) => Ok(Box::new(Oci::open_at(artifact, locked, http)?)),
         (None, SourceUri::Directory(path)) => Ok(Box::new(Published::new(path))),
     };
     let listed = Listed { source, snapshot: locked.snapshot() };
@@ -126,6 +128,6 @@ fn read_from_also(
 pub fn offline_by(uri: &SourceUri) -> Option<&'static str> {
     match uri {
         SourceUri::Hub(_) => hub::offline_by(),
-        SourceUri::S3(_) | SourceUri::Web(_) | SourceUri::Directory(_) => None,
+        _ => None,
     }
 }

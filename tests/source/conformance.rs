@@ -8,9 +8,12 @@ use weightlift::model::{RemoteFile, SourceUri};
 use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
 use weightlift::source::{
-    Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings, SourceSettings, Xet,
+    Hub, HubSettings, Mirrors, Oci, OciSettings, Place, Published, S3, S3Settings, SourceSettings,
+    Xet,
 };
-use weightlift_fakes::{Blob, FakeHub, FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree};
+use weightlift_fakes::{
+    Blob, FakeHub, FakeRegistry, FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree,
+};
 
 const BIG: u64 = 300_000;
 
@@ -126,6 +129,24 @@ fn s3_with(checksum: weightlift_fakes::Checksum) -> Subject {
     }
 }
 
+/// A registry; the faults are those of the store behind it.
+fn oci() -> Subject {
+    let registry = FakeRegistry::serving("org/tiny", "v1", &tree());
+    let uri = format!("oci://{}/org/tiny:v1", registry.host());
+    let SourceUri::Oci(artifact) = SourceUri::parse(&uri).unwrap() else { panic!() };
+    let http = http();
+    let settings = OciSettings::anonymous(&artifact, "").unwrap();
+    let source = Box::new(Oci::new(artifact, settings, http.clone()).unwrap());
+    Subject {
+        source,
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "").at("store").once();
+            registry.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
 /// A directory that weightlift has published; `dir` lives as long as the test.
 fn volume(dir: &std::path::Path) -> Subject {
     use weightlift::model::{Digest, RelPath, Selection, Sentinel, SentinelFile, Sha256};
@@ -182,6 +203,7 @@ fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
         ("hub", hub()),
         ("xet", xet()),
         ("s3", s3()),
+        ("oci", oci()),
         ("mirrors", mirrors()),
         ("volume", volume(dir.path())),
         ("web with a sentinel", web(Some(dir.path()))),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use weightlift_fakes::{FakeHub, FakeS3, Tree};
+use weightlift_fakes::{FakeHub, FakeRegistry, FakeS3, Tree};
 
 pub const REPO: &str = "org/tiny";
 pub const TOKEN: &str = "hf_CANARYcanaryCANARYcanary";
@@ -26,6 +26,8 @@ pub const ACCESS_KEY: &str = "AKIDCANARYCANARY";
 pub const SECRET_KEY: &str = "secretCANARYsecretCANARYsecretCANARY";
 
 pub const WEB_PASSWORD: &str = "netrcCANARYnetrcCANARY";
+/// Of a user of a registry.
+pub const PASSWORD: &str = "passwordCANARYpasswordCANARY";
 
 /// The fixture model, every format of it.
 pub fn tiny() -> Tree {
@@ -178,6 +180,20 @@ pub fn fetch_s3(s3: &FakeS3, volume: &Volume, arguments: &[&str]) -> Command {
     command
 }
 
+/// The same against a fake registry, for the artifact `reference`, such as `org/tiny:v1`.
+pub fn fetch_oci(
+    registry: &FakeRegistry,
+    volume: &Volume,
+    reference: &str,
+    arguments: &[&str],
+) -> Command {
+    let mut command = weightlift();
+    command.arg("fetch").arg("--root").arg(volume.root());
+    command.arg(format!("oci://{}/{reference}", registry.host())).args(arguments);
+    command.env("WEIGHTLIFT_RETRY_TIMEOUT", "20s");
+    command
+}
+
 pub fn hub_of_tiny() -> FakeHub {
     FakeHub::serving(REPO, tiny())
 }
@@ -231,9 +247,16 @@ impl Run {
             };
             let control = text.chars().find(|c| acts(c) && *c != '\n');
             assert_eq!(control, None, "{text:?}");
-            for secret in
-                [TOKEN, SECRET_KEY, "netrcCANARY", "cmVhZGVyOm5", "X-Amz-Signature", "Signature="]
-            {
+            for secret in [
+                TOKEN,
+                SECRET_KEY,
+                PASSWORD,
+                "token-CANARY",
+                "netrcCANARY",
+                "cmVhZGVyOm5",
+                "X-Amz-Signature",
+                "Signature=",
+            ] {
                 assert!(!text.contains(secret), "{text}");
             }
         }

@@ -1,6 +1,7 @@
 //! What the user typed as SOURCE.
 
 mod hub;
+mod oci;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -9,18 +10,21 @@ mod web;
 use std::fmt;
 
 pub use hub::{HubRepo, RepoKind};
+pub use oci::OciArtifact;
 pub use s3::S3Location;
 pub use web::WebLocation;
 
 use super::text;
 pub(super) use hub::is_commit;
 
-/// `hf://org/name@revision`, `s3://bucket/prefix/`, `https://host/path/` or `file:///directory`.
+/// `hf://org/name@revision`, `s3://bucket/prefix/`, `oci://registry/name:tag`, `https://host/path/` or
+/// `file:///directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceUri {
     Hub(HubRepo),
     S3(S3Location),
     Web(WebLocation),
+    Oci(OciArtifact),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -28,8 +32,8 @@ pub enum SourceUri {
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, https://host/path/ or \
-     file:///directory"
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, \
+     oci://registry/name[:tag][@sha256:…], https://host/path/ or file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -58,6 +62,7 @@ impl SourceUri {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
             "https" | "http" => WebLocation::parse(uri).map(Self::Web).map_err(refuse),
+            "oci" => OciArtifact::parse(rest).map(Self::Oci).map_err(refuse),
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
             _ => Err(refuse("has an unknown scheme")),
         }
@@ -91,6 +96,7 @@ impl SourceUri {
             Self::Hub(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
+            Self::Oci(artifact) => &artifact.name,
             Self::Directory(path) => path,
         };
         let name = name.trim_end_matches('/');
@@ -105,12 +111,14 @@ impl SourceUri {
         last.trim().to_lowercase()
     }
 
-    /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`.
+    /// The part that stays the same when a revision moves on: `hf://org/name`, `s3://bucket/prefix/`,
+    /// `oci://registry/name`.
     pub fn source_name(&self) -> String {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.name()),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
             Self::Web(location) => location.url.to_string(),
+            Self::Oci(artifact) => format!("oci://{}/{}", artifact.registry, artifact.name),
             Self::Directory(path) => format!("file://{path}"),
         }
     }
@@ -121,12 +129,13 @@ impl SourceUri {
         !matches!(self, Self::Hub(HubRepo { kind: RepoKind::Dataset | RepoKind::Space, .. }))
     }
 
-    /// The commit, if the URI names one instead of a branch, or the digest of a file: nothing can change what it
-    /// means.
+    /// The commit or the digest, if the URI names one instead of a branch or a tag, or the digest of a file:
+    /// nothing can change what it means.
     pub fn pinned_commit(&self) -> Option<&str> {
         match self {
             Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
             Self::Web(location) => location.sha256.as_deref(),
+            Self::Oci(artifact) => artifact.digest.as_deref(),
             _ => None,
         }
     }
@@ -137,6 +146,7 @@ impl fmt::Display for SourceUri {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.name(), repo.revision),
             Self::Web(location) => location.fmt(out),
+            Self::Oci(artifact) => artifact.fmt(out),
             Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
         }
     }

@@ -8,12 +8,10 @@
 pub(crate) mod answers;
 pub mod credentials;
 mod endpoint;
-mod links;
 pub(crate) mod pages;
 mod problem;
 mod reads;
 mod refusals;
-mod status;
 mod tree;
 pub(crate) mod xet;
 
@@ -36,8 +34,8 @@ use crate::environment;
 use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, RepoKind, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{HttpProblem, SourceError, Via, body, encoding};
+use crate::source::links::{Links, Route};
 use credentials::{Token, is_true};
-use links::{Links, Route};
 use problem::HubProblem;
 use refusals::{Asked, Context, Refusal};
 

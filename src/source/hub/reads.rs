@@ -5,14 +5,14 @@ use std::ops::Range;
 use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
 
-use super::links::Route;
 use super::problem::HubProblem;
 use super::refusals::{Asked, Refusal};
-use super::status::OfStorage;
 use super::{Hub, Pinned};
 use crate::model::RemoteFile;
 use crate::net::http::{self, MAX_REDIRECTS};
 use crate::net::{Body, SourceError, Via};
+use crate::source::links::Route;
+use crate::source::status::OfStorage;
 
 impl Hub {
     /// Reads through `/resolve`, redirects included.

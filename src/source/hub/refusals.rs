@@ -9,9 +9,9 @@ use url::Url;
 use super::api_of;
 use super::endpoint::Login;
 use super::problem::{Refused, Why};
-use super::status::{is_no, is_trouble, meaning};
 use crate::model::{RelPath, is_quantisation, text};
 use crate::net::{SourceError, http};
+use crate::source::status::{is_no, is_trouble, meaning};
 
 /// What a refused request was about.
 pub enum Asked<'a> {

@@ -29,6 +29,8 @@
 //! FakeS3::builder().object(bucket, key, blob)….start()
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
 //! FakeDragonfly::start(behind_tls)  .url() .script(rule) .requests() .tasks() .have(task, blob)
+//! FakeRegistry::serving(name, tag, &tree) | FakeRegistry::builder().artifact(name, tag, &layers)….start()
+//!     .host() .digest(name, tag) .push(name, tag, &layers) .expire_tokens() .script(rule) .log()
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
 //! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
@@ -49,6 +51,7 @@
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
 //! | [`FakeDragonfly`] | the proxy of a node's dfdaemon, and the peers behind it |
 //! | [`FakeWeb`] | a static web server, with or without a login |
+//! | [`FakeRegistry`] | a registry of OCI artifacts, its token server and the store it redirects to |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -76,6 +79,8 @@ mod hub_routes;
 mod hub_xet;
 mod link;
 mod log;
+mod registry;
+mod registry_auth;
 mod relay;
 mod response;
 mod s3;
@@ -99,6 +104,8 @@ pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;
 pub use link::Link;
 pub use log::{Log, Logged};
+pub use registry::{FakeRegistry, FakeRegistryBuilder, Layer};
+pub use registry_auth::Access;
 pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions, OldListing};
 pub use s3_habits::{Habits, Unpacks};

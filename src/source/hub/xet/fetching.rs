@@ -12,7 +12,7 @@ use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{Body, HttpProblem, Part, Peer, SourceError};
 use crate::source::hub::range_header;
 use crate::source::hub::refusals::Refusal;
-use crate::source::hub::status::OfStorage;
+use crate::source::status::OfStorage;
 
 /// What is left of an answer is read to its end if it is less, so that the connection can be used again.
 const READ_OFF_BYTES: u64 = 256 << 10;

@@ -15,8 +15,8 @@ use crate::model::{RelPath, hex};
 use crate::net::SourceError;
 use crate::net::http;
 use crate::source::hub::refusals::Refusal;
-use crate::source::hub::status::is_trouble;
 use crate::source::hub::{Hub, range_header};
+use crate::source::status::is_trouble;
 
 /// The longest answer that is read: a worker has one at a time. For a longer one a smaller part is asked for.
 const MAX_ANSWER_BYTES: usize = 256 << 10;

@@ -1,8 +1,10 @@
-//! What a status says by itself: of a Hub, and of the storage behind it.
+//! What a status says by itself: of a Hub or a registry, and of the storage behind it.
+//!
+//! Knows no source.
 
 use reqwest::StatusCode;
 
-/// What a refusal by the storage behind the Hub is about.
+/// What a refusal by the storage behind a Hub or a registry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfStorage {
     /// The link, which may have expired.
@@ -17,7 +19,7 @@ pub enum OfStorage {
 }
 
 impl OfStorage {
-    /// What it means of a link to the storage, or of what the Hub redirected to.
+    /// What it means of a link to the storage, or of what was redirected to.
     pub fn of(status: StatusCode) -> Self {
         match status {
             // Google's storage says 400 where others say 403, and that for other reasons as well.

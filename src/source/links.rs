@@ -1,5 +1,7 @@
-//! Links to the storage behind the Hub: one per file, made without a range, used for all ranges of
-//! the file until the storage refuses it.
+//! Links to the storage behind a Hub or a registry: one per file, used for all ranges of the file until
+//! the storage refuses it.
+//!
+//! Imports `model` and `net`; knows no source.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +14,7 @@ use crate::net::http;
 /// How the bytes of a file are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Through the Hub, which redirects or answers itself.
+    /// Through the Hub or the registry, which redirects or answers itself.
     Resolve,
     /// By a signed link. Secret: its query is a credential.
     Link(Url),
@@ -72,7 +74,7 @@ impl Links {
         self.state().routes.remove(path);
     }
 
-    /// The storage at `origin` refused `link`, or, without one, what the Hub had just redirected
+    /// The storage at `origin` refused `link`, or, without one, what it had just been redirected
     /// to. Returns whether another way is left to try.
     ///
     /// A link that had worked has expired: a new one is made. A fresh link that is refused is made
