@@ -66,7 +66,8 @@ impl From<LayoutKind> for Layout {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SOURCE is hf://org/name[@revision], s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket
-may be the ARN of an access point; or file:///directory, in which weightlift has published a model.
+may be the ARN of an access point; gs://bucket/prefix/ (Google); az://account/container/prefix/
+(Azure); or file:///directory, in which weightlift has published a model.
 DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
 case. Several models: SOURCE DEST SOURCE DEST …
 
@@ -75,6 +76,9 @@ and HF_HUB_OFFLINE work as for `hf`.
 S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3; what KServe sets
 (S3_ENDPOINT, S3_USE_HTTPS, S3_USER_VIRTUAL_BUCKET, awsAnonymousCredential); S3_VERIFY_SSL is not
 honoured.
+Google: GOOGLE_APPLICATION_CREDENTIALS, those of gcloud, the metadata server, else nobody.
+Azure: AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN,
+AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, a managed identity, else nobody.
 Leases: POD_NAMESPACE and POD_NAME, from the downward API.
 Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR
 and AWS_CA_BUNDLE add to the built-in roots.")]

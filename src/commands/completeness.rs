@@ -20,12 +20,13 @@ pub(super) fn has_index(files: &[RemoteFile]) -> bool {
 
 /// Whether `uri` names nothing but the one file that is selected.
 pub(super) fn is_one_object(uri: &SourceUri, files: &[RemoteFile]) -> bool {
-    match (uri, files) {
-        (SourceUri::S3(location), [file]) => {
-            location.key.rsplit('/').next() == Some(file.path.as_str())
-        }
-        _ => false,
-    }
+    let key = match uri {
+        SourceUri::S3(location) => &location.key,
+        SourceUri::Gs(location) => &location.key,
+        SourceUri::Az(location) => &location.key,
+        SourceUri::Hub(_) | SourceUri::Directory(_) => return false,
+    };
+    matches!(files, [file] if key.rsplit('/').next() == Some(file.path.as_str()))
 }
 
 /// What the listing alone tells, where there is no index to read.

@@ -44,7 +44,7 @@ pub use sentinel::{
 };
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
-pub use uri::{HubRepo, S3Location, SourceUri, SourceUriError};
+pub use uri::{AzLocation, GsLocation, HubRepo, S3Location, SourceUri, SourceUriError};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.
 pub const STATE_DIR: &str = ".weightlift";

@@ -158,7 +158,10 @@ impl Sentinel {
             source: uri.source_name(),
             requested_revision: match uri {
                 SourceUri::Hub(repo) => Some(repo.revision.clone()),
-                SourceUri::S3(_) | SourceUri::Directory(_) => None,
+                SourceUri::S3(_)
+                | SourceUri::Gs(_)
+                | SourceUri::Az(_)
+                | SourceUri::Directory(_) => None,
             },
             revision,
             selection,
@@ -257,7 +260,7 @@ impl SentinelFile {
         compared_with: Option<&Digest>,
         structure: Option<Box<Cow<'static, str>>>,
     ) -> Self {
-        let is_crc = compared_with.is_some_and(Digest::is_crc);
+        let is_checksum = compared_with.is_some_and(Digest::is_checksum);
         Self {
             path: file.path.shared(),
             size: file.size,
@@ -267,7 +270,7 @@ impl SentinelFile {
                 None | Some(Digest::Sha256(_)) => None,
                 Some(digest) => Some(digest.to_string().into()),
             },
-            validator: file.validator.as_deref().filter(|_| is_crc).map(Into::into),
+            validator: file.validator.as_deref().filter(|_| is_checksum).map(Into::into),
             xet_hash: file.xet_hash.as_deref().map(|hash| Box::new(Sha256(*hash))),
             stored: None,
             structure,
@@ -295,7 +298,7 @@ impl SentinelHead {
         let name = self.renamed_to.as_ref().unwrap_or(&self.source);
         match SourceUri::parse(name) {
             Ok(SourceUri::Hub(repo)) => Some(repo.id),
-            Ok(SourceUri::S3(_) | SourceUri::Directory(_)) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         }
     }
 
@@ -405,8 +408,9 @@ fn maybe_common<'de, D: Deserializer<'de>>(
 }
 
 fn shared(text: String) -> Cow<'static, str> {
-    let known =
-        ["sha256", "git-sha1", MD5_ETAG, UNPUBLISHED, "valid"].into_iter().find(|it| *it == text);
+    let known = ["sha256", "git-sha1", MD5_ETAG, "crc32c", UNPUBLISHED, "valid"]
+        .into_iter()
+        .find(|it| *it == text);
     known.map_or(Cow::Owned(text), Cow::Borrowed)
 }
 

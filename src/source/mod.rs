@@ -3,8 +3,11 @@
 //!
 //! Imports `environment`, `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
+pub(crate) mod az;
 pub(crate) mod beside;
+pub(crate) mod cloud;
 pub(crate) mod fuzz;
+pub(crate) mod gs;
 pub(crate) mod hub;
 mod listed;
 pub(crate) mod mirrors;
@@ -12,6 +15,8 @@ pub mod registry;
 pub(crate) mod s3;
 pub(crate) mod volume;
 
+pub use az::{Az, emulated as emulated_az};
+pub use gs::{Gs, emulated as emulated_gs};
 pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
 pub use registry::SourceSettings;

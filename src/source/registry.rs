@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
-use super::{Hub, Published, S3, S3Settings, Xet, XetMode, hub};
+use super::{Hub, Published, S3, S3Settings, Xet, XetMode, az, gs, hub};
 use crate::content::Source;
 use crate::model::{Locked, RemoteFile, Selection, SourceUri};
 use crate::net::SourceError;
@@ -36,6 +36,8 @@ pub fn open(
         SourceUri::S3(location) => {
             Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
         }
+        SourceUri::Gs(location) => Box::new(gs::open(location, &settings.selection, http)?),
+        SourceUri::Az(location) => Box::new(az::open(location, &settings.selection, http)?),
         SourceUri::Directory(path) => Box::new(Published::new(path)),
     })
 }
@@ -66,6 +68,8 @@ pub fn open_locked(
         (None, SourceUri::S3(location)) => {
             Ok(Box::new(S3::open_at(location, &settings.s3, locked, http)?))
         }
+        (None, SourceUri::Gs(location)) => Ok(Box::new(gs::open_at(location, locked, http)?)),
+        (None, SourceUri::Az(location)) => Ok(Box::new(az::open_at(location, locked, http)?)),
         (None, SourceUri::Directory(path)) => Ok(Box::new(Published::new(path))),
     };
     let listed = Listed { source, snapshot: locked.snapshot() };
@@ -112,6 +116,6 @@ fn read_from_also(
 pub fn offline_by(uri: &SourceUri) -> Option<&'static str> {
     match uri {
         SourceUri::Hub(_) => hub::offline_by(),
-        SourceUri::S3(_) | SourceUri::Directory(_) => None,
+        SourceUri::S3(_) | SourceUri::Gs(_) | SourceUri::Az(_) | SourceUri::Directory(_) => None,
     }
 }

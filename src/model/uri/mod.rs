@@ -1,5 +1,7 @@
 //! What the user typed as SOURCE.
 
+mod az;
+mod gs;
 mod hub;
 mod s3;
 #[cfg(test)]
@@ -7,17 +9,22 @@ mod tests;
 
 use std::fmt;
 
+pub use az::AzLocation;
+pub use gs::GsLocation;
 pub use hub::HubRepo;
 pub use s3::S3Location;
 
 use super::text;
 pub(super) use hub::is_commit;
 
-/// `hf://org/name@revision`, `s3://bucket/prefix/` or `file:///directory`.
+/// `hf://org/name@revision`, `s3://bucket/prefix/`, `gs://bucket/prefix/`, `az://account/container/prefix/` or
+/// `file:///directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceUri {
     Hub(HubRepo),
     S3(S3Location),
+    Gs(GsLocation),
+    Az(AzLocation),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -25,7 +32,8 @@ pub enum SourceUri {
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/ or file:///directory"
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, gs://bucket/prefix/, \
+     az://account/container/prefix/ or file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -44,7 +52,7 @@ impl SourceUri {
         let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
         // A key and a path may hold spaces.
         let plain = match scheme {
-            "s3" | "file" => rest.split('/').next().unwrap_or_default(),
+            "s3" | "gs" | "az" | "file" => rest.split('/').next().unwrap_or_default(),
             _ => uri,
         };
         if plain.chars().any(char::is_whitespace) {
@@ -53,6 +61,11 @@ impl SourceUri {
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "gs" => GsLocation::parse(rest).map(Self::Gs).map_err(refuse),
+            "az" => AzLocation::parse(rest).map(Self::Az).map_err(refuse),
+            "https" if AzLocation::is_url(rest) => {
+                AzLocation::parse_url(rest).map(Self::Az).map_err(refuse)
+            }
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
             _ => Err(refuse("has an unknown scheme")),
         }
@@ -85,6 +98,10 @@ impl SourceUri {
             Self::Hub(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
+            Self::Gs(location) if location.key.is_empty() => &location.bucket,
+            Self::Gs(location) => &location.key,
+            Self::Az(location) if location.key.is_empty() => &location.container,
+            Self::Az(location) => &location.key,
             Self::Directory(path) => path,
         };
         let name = name.trim_end_matches('/');
@@ -104,6 +121,8 @@ impl SourceUri {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.id),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::Gs(location) => location.name(),
+            Self::Az(location) => location.name(),
             Self::Directory(path) => format!("file://{path}"),
         }
     }
@@ -121,9 +140,22 @@ impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.id, repo.revision),
-            Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
+            Self::S3(_) | Self::Gs(_) | Self::Az(_) | Self::Directory(_) => {
+                out.write_str(&self.source_name())
+            }
         }
     }
+}
+
+/// A key of a bucket or container, as it becomes the paths of a directory.
+fn check_key(key: &str) -> Result<(), &'static str> {
+    if key.starts_with('/') || key.contains("//") {
+        return Err("has an empty part in its prefix");
+    }
+    if key.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("has `.` or `..` in its prefix");
+    }
+    Ok(())
 }
 
 /// The absolute path behind `file://`, without a `/` at its end.

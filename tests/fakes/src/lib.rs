@@ -28,6 +28,7 @@
 //!     .cas_url() .transfer_url() .xet_lie(lie) .xet_honest() .xet_new_bytes(repo, path, old, new)
 //! FakeS3::builder().object(bucket, key, blob)….start()
 //!     .url() .script(rule) .log() .overwrite(bucket, key, blob) .etag(bucket, key)
+//! FakeGcs::builder().object(bucket, key, blob)….start(), FakeAzure::builder(account)…   as FakeS3
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
 //! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
@@ -46,6 +47,8 @@
 //! | [`FakeHub`] with `xet()` | also Xet's chunk store and, on a fourth port, its transfer host |
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
+//! | [`FakeAzure`] | Azure Blob Storage, path style, read-only, with `SharedKey` checking |
+//! | [`FakeGcs`] | Google Cloud Storage by its JSON API, read-only, with generations |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -53,6 +56,8 @@
 //! | [`Rule`], [`Fault`], [`Script`] | what goes wrong, when, how often |
 //! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
 
+mod azure;
+mod azure_key;
 mod blob;
 mod cas;
 mod cas_chunks;
@@ -60,7 +65,9 @@ mod cas_lies;
 mod cas_links;
 mod cas_store;
 mod cas_terms;
+mod cloud_objects;
 mod date;
+mod gcs;
 pub mod http;
 mod hub;
 mod hub_api;
@@ -86,8 +93,11 @@ mod text;
 mod tree;
 mod wire;
 
+pub use azure::{FakeAzure, FakeAzureBuilder};
 pub use blob::{Blob, Checksum};
 pub use cas_lies::XetLie;
+pub use cloud_objects::CloudObject;
+pub use gcs::{FakeGcs, FakeGcsBuilder};
 pub use http::{Body, Request, Response, Server};
 pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;
