@@ -23,4 +23,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xet_chunk", source::hub::xet::fuzz::xet_chunk),
     ("sha256sums", source::fuzz::sha256sums),
     ("s3_listing", source::s3::fuzz::s3_listing),
+    ("gs_listing", source::gs::fuzz::gs_listing),
+    ("az_listing", source::az::fuzz::az_listing),
 ];

@@ -67,6 +67,7 @@ impl From<LayoutKind> for Layout {
 #[command(after_help = "\
 SOURCE is hf://org/name[@revision] (also hf://datasets/org/name, hf://spaces/org/name);
 s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket may be the ARN of an access point;
+gs://bucket/prefix/ (Google); az://account/container/prefix/ (Azure);
 oci://registry/name[:tag][@sha256:…], a model in a registry; https://host/path/ with SHA256SUMS or a
 sentinel in it, or https://host/one.gguf#sha256=…; or file:///directory, in which weightlift has
 published a model.
@@ -81,6 +82,9 @@ honoured.
 Web servers: the netrc file that NETRC names, or ~/.netrc.
 OCI registries: the `auths` of config.json in DOCKER_CONFIG or ~/.docker, of a mounted pull secret
 (.dockerconfigjson in DOCKER_CONFIG), or of REGISTRY_AUTH_FILE; WEIGHTLIFT_OCI_PLAIN_HTTP.
+Google: GOOGLE_APPLICATION_CREDENTIALS, those of gcloud, the metadata server, else nobody.
+Azure: AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN,
+AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, a managed identity, else nobody.
 Leases: POD_NAMESPACE and POD_NAME, from the downward API.
 Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR
 and AWS_CA_BUNDLE add to the built-in roots.")]

@@ -70,9 +70,8 @@ impl FetchArgs {
         let place = |prefix: &str| {
             let uri = format!("{}/{}/", prefix.trim_end_matches('/'), model.name());
             match SourceUri::parse(&uri) {
-                Ok(place @ (SourceUri::S3(_) | SourceUri::Web(_) | SourceUri::Directory(_))) => {
-                    Ok(place)
-                }
+                Ok(place @ (SourceUri::S3(_) | SourceUri::Gs(_) | SourceUri::Az(_))) => Ok(place),
+                Ok(place @ (SourceUri::Web(_) | SourceUri::Directory(_))) => Ok(place),
                 Ok(SourceUri::Hub(_) | SourceUri::Oci(_)) => Err(Error::Usage(
                     "--mirror names a prefix of a bucket: s3://bucket/prefix/".into(),
                 )),

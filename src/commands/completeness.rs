@@ -21,13 +21,14 @@ pub(super) fn has_index(files: &[RemoteFile]) -> bool {
 /// Whether no rule about the weights of a model applies: `uri` names nothing but the one file that is
 /// selected, or what is no model.
 pub(super) fn is_no_whole_model(uri: &SourceUri, files: &[RemoteFile]) -> bool {
-    match (uri, files) {
-        (SourceUri::S3(location), [file]) => {
-            location.key.rsplit('/').next() == Some(file.path.as_str())
-        }
-        (SourceUri::Web(location), _) => !location.is_directory(),
-        _ => !uri.is_model(),
-    }
+    let key = match uri {
+        SourceUri::S3(location) => &location.key,
+        SourceUri::Gs(location) => &location.key,
+        SourceUri::Az(location) => &location.key,
+        SourceUri::Web(location) => return !location.is_directory(),
+        _ => return !uri.is_model(),
+    };
+    matches!(files, [file] if key.rsplit('/').next() == Some(file.path.as_str()))
 }
 
 /// What the listing alone tells, where there is no index to read.

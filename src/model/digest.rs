@@ -23,6 +23,10 @@ pub enum Digest {
     Composite { checksum: Checksum, part_sizes: Vec<u64>, value: Vec<u8> },
     /// An S3 ETag that looks like the MD5 of the object, where nothing better is published.
     Md5Etag { md5: [u8; 16], told_by: Md5Told },
+    /// The CRC-32C that Google's storage keeps of every object, big-endian.
+    Crc32c([u8; 4]),
+    /// An MD5 that is kept as one: the `Content-MD5` of a blob, the `md5Hash` of an object.
+    Md5([u8; 16]),
 }
 
 /// Why an ETag is taken for an MD5.
@@ -73,6 +77,8 @@ impl Digest {
             Self::Full { checksum, .. } => format!("s3-{}", checksum.name()).into(),
             Self::Composite { checksum, .. } => format!("s3-{}-composite", checksum.name()).into(),
             Self::Md5Etag { .. } => MD5_ETAG.into(),
+            Self::Crc32c(_) => "crc32c".into(),
+            Self::Md5(_) => "md5".into(),
         }
     }
 
@@ -99,17 +105,18 @@ impl Digest {
             Self::Full { checksum, .. } | Self::Composite { checksum, .. } => {
                 checksum.crc_algorithm().is_none()
             }
-            Self::Md5Etag { .. } => false,
+            Self::Md5Etag { .. } | Self::Crc32c(_) | Self::Md5(_) => false,
         }
     }
 
-    /// A CRC: with the name of a version of an object (its ETag) it stands for that version's content.
-    /// The MD5 is that name, so that it adds nothing to it.
-    pub fn is_crc(&self) -> bool {
+    /// A checksum: with the name of a version of an object (its ETag, its generation) it stands for that
+    /// version's content. An MD5 that is that name adds nothing to it.
+    pub fn is_checksum(&self) -> bool {
         match self {
             Self::Full { checksum, .. } | Self::Composite { checksum, .. } => {
                 checksum.crc_algorithm().is_some()
             }
+            Self::Crc32c(_) | Self::Md5(_) => true,
             Self::Sha256(_) | Self::GitSha1(_) | Self::Md5Etag { .. } => false,
         }
     }
@@ -125,7 +132,8 @@ impl Digest {
             Self::Sha256(value) => value,
             Self::GitSha1(value) => value,
             Self::Full { value, .. } | Self::Composite { value, .. } => value,
-            Self::Md5Etag { md5, .. } => md5,
+            Self::Md5Etag { md5, .. } | Self::Md5(md5) => md5,
+            Self::Crc32c(value) => value,
         }
     }
 }
@@ -244,6 +252,18 @@ mod tests {
         }
         for etag in ["", "\"\"", &md5[1..], "x", &format!("{md5}-1"), &format!("W/\"{md5}\"")] {
             assert_eq!(Digest::md5_from_etag(etag, Md5Told::ByTheStore), None, "{etag}");
+        }
+    }
+
+    #[test]
+    fn what_a_store_keeps_of_an_object_refutes_and_identifies_nothing() {
+        for (digest, written) in [
+            (Digest::Crc32c([0, 1, 2, 255]), "crc32c:000102ff"),
+            (Digest::Md5([7; 16]), "md5:07070707070707070707070707070707"),
+        ] {
+            assert_eq!(digest.to_string(), written);
+            assert!(digest.refutes() && digest.is_checksum() && !digest.identifies());
+            assert!(!Digest::identifies_by_kind(written));
         }
     }
 

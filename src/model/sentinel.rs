@@ -159,7 +159,7 @@ impl Sentinel {
             requested_revision: match uri {
                 SourceUri::Hub(repo) => Some(repo.revision.clone()),
                 SourceUri::Oci(artifact) => Some(artifact.reference().to_owned()),
-                SourceUri::S3(_) | SourceUri::Web(_) | SourceUri::Directory(_) => None,
+                _ => None,
             },
             revision,
             selection,
@@ -258,7 +258,7 @@ impl SentinelFile {
         compared_with: Option<&Digest>,
         structure: Option<Box<Cow<'static, str>>>,
     ) -> Self {
-        let is_crc = compared_with.is_some_and(Digest::is_crc);
+        let is_checksum = compared_with.is_some_and(Digest::is_checksum);
         Self {
             path: file.path.shared(),
             size: file.size,
@@ -268,7 +268,7 @@ impl SentinelFile {
                 None | Some(Digest::Sha256(_)) => None,
                 Some(digest) => Some(digest.to_string().into()),
             },
-            validator: file.validator.as_deref().filter(|_| is_crc).map(Into::into),
+            validator: file.validator.as_deref().filter(|_| is_checksum).map(Into::into),
             xet_hash: file.xet_hash.as_deref().map(|hash| Box::new(Sha256(*hash))),
             stored: None,
             structure,
@@ -406,8 +406,9 @@ fn maybe_common<'de, D: Deserializer<'de>>(
 }
 
 fn shared(text: String) -> Cow<'static, str> {
-    let known =
-        ["sha256", "git-sha1", MD5_ETAG, UNPUBLISHED, "valid"].into_iter().find(|it| *it == text);
+    let known = ["sha256", "git-sha1", MD5_ETAG, "crc32c", UNPUBLISHED, "valid"]
+        .into_iter()
+        .find(|it| *it == text);
     known.map_or(Cow::Owned(text), Cow::Borrowed)
 }
 

@@ -3,9 +3,12 @@
 //!
 //! Imports `environment`, `model`, `content`, `net` and `fs`; knows nothing of the volume, of workers or of retries.
 
+pub(crate) mod az;
 pub(crate) mod beside;
+pub(crate) mod cloud;
 mod follow;
 pub(crate) mod fuzz;
+pub(crate) mod gs;
 pub(crate) mod hub;
 mod links;
 mod listed;
@@ -19,6 +22,8 @@ pub(crate) mod volume;
 pub(crate) mod web;
 
 pub use crate::net::p2p::{Dragonfly, parse as parse_p2p};
+pub use az::{Az, emulated as emulated_az};
+pub use gs::{Gs, emulated as emulated_gs};
 pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
 pub use oci::{Oci, OciSettings};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
 use super::peers::WithPeers;
-use super::{Hub, Oci, Published, S3, S3Settings, Web, Xet, XetMode, hub};
+use super::{Hub, Oci, Published, S3, S3Settings, Web, Xet, XetMode, az, gs, hub};
 use crate::content::Source;
 use crate::model::{Locked, RemoteFile, Selection, SourceUri};
 use crate::net::SourceError;
@@ -39,6 +39,8 @@ pub fn open(
         }
         SourceUri::Web(location) => Box::new(Web::open(location, &settings.selection, http)?),
         SourceUri::Oci(artifact) => Box::new(Oci::open(artifact, http)?),
+        SourceUri::Gs(location) => Box::new(gs::open(location, &settings.selection, http)?),
+        SourceUri::Az(location) => Box::new(az::open(location, &settings.selection, http)?),
         SourceUri::Directory(path) => Box::new(Published::new(path)),
     })
 }
@@ -74,6 +76,8 @@ pub fn open_locked(
             Ok(Box::new(Web::open(location, &settings.selection, http)?))
         }
         (None, SourceUri::Oci(artifact)) => Ok(Box::new(Oci::open_at(artifact, locked, http)?)),
+        (None, SourceUri::Gs(location)) => Ok(Box::new(gs::open_at(location, locked, http)?)),
+        (None, SourceUri::Az(location)) => Ok(Box::new(az::open_at(location, locked, http)?)),
         (None, SourceUri::Directory(path)) => Ok(Box::new(Published::new(path))),
     };
     let listed = Listed { source, snapshot: locked.snapshot() };

@@ -61,7 +61,10 @@ impl FileHasher {
                 Some(Other::Plain(Hash::Sha1(Box::new(sha1))))
             }
             Some(Digest::Full { checksum, .. }) => Some(Other::Plain(Hash::new(*checksum))),
-            Some(Digest::Md5Etag { .. }) => Some(Other::Plain(Hash::Md5(Box::default()))),
+            Some(Digest::Md5Etag { .. } | Digest::Md5(_)) => {
+                Some(Other::Plain(Hash::Md5(Box::default())))
+            }
+            Some(Digest::Crc32c(_)) => Some(Other::Plain(Hash::new(Checksum::Crc32c))),
             Some(Digest::Composite { checksum, part_sizes, .. }) => {
                 Some(Other::Composite(Composite::new(*checksum, part_sizes.clone())))
             }
@@ -93,6 +96,12 @@ impl FileHasher {
                 md5: hash.finish().try_into().unwrap_or_default(),
                 told_by: *told_by,
             },
+            (Digest::Md5(_), Some(Other::Plain(hash))) => {
+                Digest::Md5(hash.finish().try_into().unwrap_or_default())
+            }
+            (Digest::Crc32c(_), Some(Other::Plain(hash))) => {
+                Digest::Crc32c(hash.finish().try_into().unwrap_or_default())
+            }
             (Digest::Full { checksum, .. }, Some(Other::Plain(hash))) => {
                 Digest::Full { checksum: *checksum, value: hash.finish() }
             }
@@ -106,7 +115,14 @@ impl FileHasher {
                     value: composite.finish(),
                 }
             }
-            (Digest::GitSha1(_) | Digest::Composite { .. } | Digest::Md5Etag { .. }, _) => {
+            (
+                Digest::GitSha1(_)
+                | Digest::Composite { .. }
+                | Digest::Md5Etag { .. }
+                | Digest::Crc32c(_)
+                | Digest::Md5(_),
+                _,
+            ) => {
                 unreachable!("`new` made the hash that the published digest needs")
             }
         };

@@ -153,7 +153,7 @@ impl Search<'_> {
     /// What cannot be read is not there.
     fn look_in(&mut self, path: &Path, dir: &Dir, giver: Giver) {
         let needs_place =
-            self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_crc));
+            self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_checksum));
         let head =
             if needs_place { with_sentinel(dir, SentinelHead::read).ok().flatten() } else { None };
         let source_name = head.map(|head| head.source).unwrap_or_default();

@@ -70,7 +70,7 @@ impl Staging {
         outside: &Surroundings<'_>,
     ) -> Result<Taken, StoreError> {
         let needs_place =
-            self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_crc));
+            self.files.iter().any(|file| file.digest.as_ref().is_some_and(Digest::is_checksum));
         let head =
             if needs_place { with_sentinel(dir, SentinelHead::read).ok().flatten() } else { None };
         let source_name = head.map(|head| head.source).unwrap_or_default();
@@ -155,7 +155,8 @@ impl Staging {
     fn is_known_elsewhere(&self, wanted: &Wanted) -> bool {
         wanted.missing().map(|n| &self.files[n]).any(|file| {
             let digest = file.digest.as_ref();
-            file.size > 0 && digest.is_some_and(|digest| digest.identifies() || digest.is_crc())
+            file.size > 0
+                && digest.is_some_and(|digest| digest.identifies() || digest.is_checksum())
         })
     }
 }

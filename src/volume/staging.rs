@@ -324,7 +324,7 @@ pub(super) fn content_identity(file: &RemoteFile, source_name: &str, revision: &
             format!("sha256:{}", hex::encode(value))
         }
         (Some(digest), _) if digest.identifies() => digest.to_string(),
-        (Some(digest), Some(validator)) if digest.is_crc() => {
+        (Some(digest), Some(validator)) if digest.is_checksum() => {
             version_identity(source_name, path.as_str(), validator, &digest.to_string())
         }
         (_, validator) => {

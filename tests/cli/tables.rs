@@ -80,6 +80,8 @@ fn the_page_on_variables_has_each_that_is_read() {
         Part::Hub => "Hub",
         Part::S3 => "S3",
         Part::Oci => "OCI",
+        Part::Google => "Google",
+        Part::Azure => "Azure",
         Part::Network => "network",
         Part::Kubernetes => "Kubernetes",
         Part::Files => "files",

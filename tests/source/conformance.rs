@@ -9,10 +9,11 @@ use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
 use weightlift::source::{
     Hub, HubSettings, Mirrors, Oci, OciSettings, Place, Published, S3, S3Settings, SourceSettings,
-    Xet,
+    Xet, emulated_az, emulated_gs,
 };
 use weightlift_fakes::{
-    Blob, FakeHub, FakeRegistry, FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree,
+    Blob, FakeAzure, FakeGcs, FakeHub, FakeRegistry, FakeS3, FakeWeb, Fault, ObjectOptions, Rule,
+    Tree,
 };
 
 const BIG: u64 = 300_000;
@@ -147,6 +148,45 @@ fn oci() -> Subject {
     }
 }
 
+fn gs() -> Subject {
+    let mut builder = FakeGcs::builder().bucket("models").page_size(2);
+    for (path, blob) in tree().iter() {
+        builder = builder.object("models", &format!("m/{path}"), blob.clone());
+    }
+    let gcs = builder.start();
+    let SourceUri::Gs(location) = SourceUri::parse("gs://models/m/").unwrap() else { panic!() };
+    let http = http();
+    let source = Box::new(emulated_gs(&location, &gcs.url(), &http).unwrap());
+    Subject {
+        source,
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "big.bin").once();
+            gcs.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
+fn az() -> Subject {
+    let mut builder = FakeAzure::builder("models").page_size(2);
+    for (path, blob) in tree().iter() {
+        builder = builder.object("weights", &format!("m/{path}"), blob.clone());
+    }
+    let azure = builder.start();
+    let uri = SourceUri::parse("az://models/weights/m/").unwrap();
+    let SourceUri::Az(location) = uri else { panic!() };
+    let http = http();
+    let source = Box::new(emulated_az(&location, &azure.url(), &http).unwrap());
+    Subject {
+        source,
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "big.bin").once();
+            azure.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
 /// A directory that weightlift has published; `dir` lives as long as the test.
 fn volume(dir: &std::path::Path) -> Subject {
     use weightlift::model::{Digest, RelPath, Selection, Sentinel, SentinelFile, Sha256};
@@ -204,6 +244,8 @@ fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
         ("xet", xet()),
         ("s3", s3()),
         ("oci", oci()),
+        ("gs", gs()),
+        ("az", az()),
         ("mirrors", mirrors()),
         ("volume", volume(dir.path())),
         ("web with a sentinel", web(Some(dir.path()))),

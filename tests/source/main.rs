@@ -6,9 +6,13 @@
 mod support;
 
 mod addresses;
+mod az;
+mod az_credentials;
 mod conformance;
 mod digests;
 mod faults;
+mod faults_az;
+mod faults_gs;
 mod faults_http;
 mod faults_hub;
 mod faults_network;
@@ -17,6 +21,8 @@ mod faults_web;
 mod faults_xet;
 mod fetch_hub;
 mod fetch_s3;
+mod gs;
+mod gs_credentials;
 mod hostile;
 mod hub_kinds;
 mod hub_mirrors;

@@ -18,10 +18,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use weightlift_fakes::{FakeHub, FakeRegistry, FakeS3, Tree};
+use weightlift_fakes::{
+    FakeAzure, FakeGcs, FakeHub, FakeRegistry, FakeS3, Request, Response, Server, Tree,
+};
 
 pub const REPO: &str = "org/tiny";
 pub const TOKEN: &str = "hf_CANARYcanaryCANARYcanary";
+pub const AZURE_ACCOUNT: &str = "models";
+/// That of the emulators, which everybody knows.
+pub const AZURE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 pub const ACCESS_KEY: &str = "AKIDCANARYCANARY";
 pub const SECRET_KEY: &str = "secretCANARYsecretCANARYsecretCANARY";
 
@@ -194,6 +200,47 @@ pub fn fetch_oci(
     command
 }
 
+/// The same against a fake of Google's storage, with what `metadata` gives, if that is there.
+pub fn fetch_gs(
+    gcs: &FakeGcs,
+    metadata: Option<&Server>,
+    volume: &Volume,
+    arguments: &[&str],
+) -> Command {
+    let mut command = weightlift();
+    command.arg("fetch").arg("--root").arg(volume.root()).args(arguments);
+    command.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", gcs.url());
+    // Nobody listens there.
+    let host = metadata.map_or("127.0.0.1:9".to_owned(), |it| format!("127.0.0.1:{}", it.port()));
+    command.env("GCE_METADATA_HOST", &host).env("GCE_METADATA_IP", &host);
+    command.env("WEIGHTLIFT_RETRY_TIMEOUT", "20s");
+    command
+}
+
+/// The metadata server of a node of Google's, which gives `TOKEN`.
+pub fn google_metadata() -> Server {
+    Server::start(|request: &Request| {
+        let is_asked = request.header("metadata-flavor") == Some("Google")
+            && request.path == "/computeMetadata/v1/instance/service-accounts/default/token";
+        if !is_asked {
+            return Response::text(404, "no");
+        }
+        let answer = serde_json::json!({
+            "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer",
+        });
+        Response::json(200, &answer).header("Metadata-Flavor", "Google")
+    })
+}
+
+/// The same against a fake of Azure's storage, with no credentials.
+pub fn fetch_az(azure: &FakeAzure, volume: &Volume, arguments: &[&str]) -> Command {
+    let mut command = weightlift();
+    command.arg("fetch").args(arguments).env("WEIGHTLIFT_ROOT", volume.root());
+    command.env("AZURE_STORAGE_ENDPOINT", azure.url());
+    command.env("WEIGHTLIFT_RETRY_TIMEOUT", "20s");
+    command
+}
+
 pub fn hub_of_tiny() -> FakeHub {
     FakeHub::serving(REPO, tiny())
 }
@@ -250,6 +297,7 @@ impl Run {
             for secret in [
                 TOKEN,
                 SECRET_KEY,
+                AZURE_KEY,
                 PASSWORD,
                 "token-CANARY",
                 "netrcCANARY",

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use super::*;
-use weightlift_fakes::{Blob, FakeWeb, Logged, Rule};
+use weightlift_fakes::{Blob, FakeAzureBuilder, FakeGcsBuilder, FakeWeb, Logged, Rule};
 
 /// What happens, and the check of what becomes of it.
 pub struct Row {
@@ -185,6 +185,87 @@ pub fn web(name: &'static str) -> Case {
         let user = format!("reader:{WEB_PASSWORD}");
         Box::new(FakeWeb::builder().with_sums("llama", &model()).user(&user).start())
     })
+}
+
+/// A bucket of Google's, and the metadata server that gives the token for it.
+pub struct GcsPlace {
+    pub gcs: FakeGcs,
+    metadata: Server,
+}
+
+/// One that holds `model()`.
+pub fn gcs_bucket() -> FakeGcsBuilder {
+    let put = |builder: FakeGcsBuilder, (path, blob): (&str, &Blob)| {
+        builder.object("models", &format!("llama/{path}"), blob.clone())
+    };
+    model().iter().fold(FakeGcs::builder().bucket("models").token(TOKEN), put)
+}
+
+impl Place for GcsPlace {
+    fn script(&self, rule: Rule) {
+        self.gcs.script(rule);
+    }
+
+    fn clear_script(&self) {
+        self.gcs.clear_script();
+    }
+
+    fn requests(&self) -> Vec<Logged> {
+        self.gcs.requests()
+    }
+
+    fn fetch(&self, volume: &Volume) -> Command {
+        let arguments = [&["gs://models/llama/"], &ARGUMENTS[..]].concat();
+        fetch_gs(&self.gcs, Some(&self.metadata), volume, &arguments)
+    }
+
+    fn assert_discreet(&self, request: &Logged) {
+        assert!(!request.target.contains(TOKEN), "{request:?}");
+    }
+}
+
+/// A fault of Google's storage.
+pub fn gcs(name: &'static str) -> Case {
+    Case::at(name, || Box::new(GcsPlace { gcs: gcs_bucket().start(), metadata: google_metadata() }))
+}
+
+impl Place for FakeAzure {
+    fn script(&self, rule: Rule) {
+        FakeAzure::script(self, rule);
+    }
+
+    fn clear_script(&self) {
+        FakeAzure::clear_script(self);
+    }
+
+    fn requests(&self) -> Vec<Logged> {
+        FakeAzure::requests(self)
+    }
+
+    fn fetch(&self, volume: &Volume) -> Command {
+        let arguments = [&["az://models/weights/llama/"], &ARGUMENTS[..]].concat();
+        let mut command = fetch_az(self, volume, &arguments);
+        command.env("AZURE_STORAGE_KEY", AZURE_KEY);
+        command
+    }
+
+    fn assert_discreet(&self, request: &Logged) {
+        let has_key = request.headers.iter().any(|(_, value)| value.contains(AZURE_KEY));
+        assert!(!has_key && !request.target.contains(AZURE_KEY), "{request:?}");
+    }
+}
+
+/// A container of Azure's that holds `model()`.
+pub fn container() -> FakeAzureBuilder {
+    let put = |builder: FakeAzureBuilder, (path, blob): (&str, &Blob)| {
+        builder.object("weights", &format!("llama/{path}"), blob.clone())
+    };
+    model().iter().fold(FakeAzure::builder(AZURE_ACCOUNT).key(AZURE_KEY), put)
+}
+
+/// A fault of Azure's storage.
+pub fn az(name: &'static str) -> Case {
+    Case::at(name, || Box::new(container().start()))
 }
 
 /// A fault of an S3.

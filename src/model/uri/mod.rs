@@ -1,5 +1,7 @@
 //! What the user typed as SOURCE.
 
+mod az;
+mod gs;
 mod hub;
 mod oci;
 mod s3;
@@ -9,6 +11,8 @@ mod web;
 
 use std::fmt;
 
+pub use az::AzLocation;
+pub use gs::GsLocation;
 pub use hub::{HubRepo, RepoKind};
 pub use oci::OciArtifact;
 pub use s3::S3Location;
@@ -17,7 +21,8 @@ pub use web::WebLocation;
 use super::text;
 pub(super) use hub::is_commit;
 
-/// `hf://org/name@revision`, `s3://bucket/prefix/`, `oci://registry/name:tag`, `https://host/path/` or
+/// `hf://org/name@revision`, `s3://bucket/prefix/`, `gs://bucket/prefix/`, `az://account/container/prefix/`,
+/// `oci://registry/name:tag`, `https://host/path/` or
 /// `file:///directory`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceUri {
@@ -25,6 +30,8 @@ pub enum SourceUri {
     S3(S3Location),
     Web(WebLocation),
     Oci(OciArtifact),
+    Gs(GsLocation),
+    Az(AzLocation),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -32,8 +39,9 @@ pub enum SourceUri {
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, \
-     oci://registry/name[:tag][@sha256:…], https://host/path/ or file:///directory"
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, gs://bucket/prefix/, \
+     az://account/container/prefix/, oci://registry/name[:tag][@sha256:…], https://host/path/ or \
+     file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -52,7 +60,7 @@ impl SourceUri {
         let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
         // A key and a path may hold spaces.
         let plain = match scheme {
-            "s3" | "file" => rest.split('/').next().unwrap_or_default(),
+            "s3" | "gs" | "az" | "file" => rest.split('/').next().unwrap_or_default(),
             _ => uri,
         };
         if plain.chars().any(char::is_whitespace) {
@@ -61,6 +69,11 @@ impl SourceUri {
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "gs" => GsLocation::parse(rest).map(Self::Gs).map_err(refuse),
+            "az" => AzLocation::parse(rest).map(Self::Az).map_err(refuse),
+            "https" if AzLocation::is_url(rest) => {
+                AzLocation::parse_url(rest).map(Self::Az).map_err(refuse)
+            }
             "https" | "http" => WebLocation::parse(uri).map(Self::Web).map_err(refuse),
             "oci" => OciArtifact::parse(rest).map(Self::Oci).map_err(refuse),
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
@@ -97,6 +110,10 @@ impl SourceUri {
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
             Self::Oci(artifact) => &artifact.name,
+            Self::Gs(location) if location.key.is_empty() => &location.bucket,
+            Self::Gs(location) => &location.key,
+            Self::Az(location) if location.key.is_empty() => &location.container,
+            Self::Az(location) => &location.key,
             Self::Directory(path) => path,
         };
         let name = name.trim_end_matches('/');
@@ -119,6 +136,8 @@ impl SourceUri {
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
             Self::Web(location) => location.url.to_string(),
             Self::Oci(artifact) => format!("oci://{}/{}", artifact.registry, artifact.name),
+            Self::Gs(location) => location.name(),
+            Self::Az(location) => location.name(),
             Self::Directory(path) => format!("file://{path}"),
         }
     }
@@ -147,9 +166,22 @@ impl fmt::Display for SourceUri {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.name(), repo.revision),
             Self::Web(location) => location.fmt(out),
             Self::Oci(artifact) => artifact.fmt(out),
-            Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
+            Self::S3(_) | Self::Gs(_) | Self::Az(_) | Self::Directory(_) => {
+                out.write_str(&self.source_name())
+            }
         }
     }
+}
+
+/// A key of a bucket or container, as it becomes the paths of a directory.
+fn check_key(key: &str) -> Result<(), &'static str> {
+    if key.starts_with('/') || key.contains("//") {
+        return Err("has an empty part in its prefix");
+    }
+    if key.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("has `.` or `..` in its prefix");
+    }
+    Ok(())
 }
 
 /// The absolute path behind `file://`, without a `/` at its end.

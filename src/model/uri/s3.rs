@@ -20,12 +20,7 @@ impl S3Location {
         if !is_bucket && !Self::is_arn(bucket) {
             return Err("does not name a bucket");
         }
-        if key.starts_with('/') || key.contains("//") {
-            return Err("has an empty part in its prefix");
-        }
-        if key.split('/').any(|part| matches!(part, "." | "..")) {
-            return Err("has `.` or `..` in its prefix");
-        }
+        super::check_key(key)?;
         Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
     }
 }

@@ -65,6 +65,54 @@ fn a_prefix_may_hold_spaces() {
 }
 
 #[test]
+fn a_bucket_of_google_and_a_container_of_azure_have_prefixes_as_s3_has() {
+    for (uri, name, family) in [
+        ("gs://models/llama/70B/", "gs://models/llama/70B/", "70b"),
+        ("gs://my_models.example", "gs://my_models.example/", "my_models.example"),
+        ("gs://models/my models/a.bin", "gs://models/my models/a.bin", "a.bin"),
+        ("az://models/weights/llama/70B/", "az://models/weights/llama/70B/", "70b"),
+        ("az://models/weights", "az://models/weights/", "weights"),
+        (
+            "https://models.blob.core.windows.net/weights/my%20models/x/",
+            "az://models/weights/my models/x/",
+            "x",
+        ),
+        ("https://models.dfs.core.windows.net/weights/x", "az://models/weights/x", "x"),
+        (
+            "https://models.blob.core.usgovcloudapi.net/weights/a%20b/",
+            "https://models.blob.core.usgovcloudapi.net/weights/a%20b/",
+            "a b",
+        ),
+    ] {
+        let parsed = SourceUri::parse(uri).expect(uri);
+        assert_eq!((parsed.to_string(), parsed.source_name()), (name.into(), name.into()));
+        assert_eq!(parsed.default_family(), family);
+        assert_eq!(SourceUri::parse(name).expect(name), parsed);
+    }
+    for uri in [
+        "gs://",
+        "gs://Bucket/x",
+        "gs://bucket//x",
+        "gs://bucket/../x",
+        "gs://user:x@bucket/x",
+        "az://models",
+        "az://models/",
+        "az://evil.example/weights/",
+        "az://models@evil/weights/",
+        "az://models/UPPER/x",
+        "az://models/weights/a/../b",
+        "https://models.blob.core.windows.net/",
+        "https://models.blob.core.windows.net.evil.example/weights/",
+        "https://models.blob.core.windows.net/weights/a%2F..%2Fb",
+    ] {
+        assert!(SourceUri::parse(uri).is_err(), "{uri}");
+    }
+    let uri = "https://models.blob.core.windows.net/weights/x?sig=hunter2";
+    let error = SourceUri::parse(uri).expect_err("a query").to_string();
+    assert!(error.contains("AZURE_STORAGE_SAS_TOKEN") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn a_directory_is_an_absolute_path_as_it_is() {
     for (uri, path, family) in [
         ("file:///data/models/Llama-3", "/data/models/Llama-3", "llama-3"),

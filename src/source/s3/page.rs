@@ -199,7 +199,7 @@ fn truth(text: &str) -> Option<bool> {
 }
 
 /// `text` with its references to characters resolved; S3 writes some that XML does not allow.
-fn unescaped(text: &str) -> String {
+pub fn unescaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('&') {

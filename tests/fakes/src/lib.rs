@@ -31,6 +31,7 @@
 //! FakeDragonfly::start(behind_tls)  .url() .script(rule) .requests() .tasks() .have(task, blob)
 //! FakeRegistry::serving(name, tag, &tree) | FakeRegistry::builder().artifact(name, tag, &layers)….start()
 //!     .host() .digest(name, tag) .push(name, tag, &layers) .expire_tokens() .script(rule) .log()
+//! FakeGcs::builder().object(bucket, key, blob)….start(), FakeAzure::builder(account)…   as FakeS3
 //! Rule::on(method, substring) .at(origin) .skip(n) .times(n) .once()
 //!     .when_range_starts_at(offset) .when_header(name, substring) .then(fault)
 //! Link::of(bytes_per_second) .set_speed(bytes_per_second)   shared by every answer that goes over it
@@ -52,6 +53,8 @@
 //! | [`FakeDragonfly`] | the proxy of a node's dfdaemon, and the peers behind it |
 //! | [`FakeWeb`] | a static web server, with or without a login |
 //! | [`FakeRegistry`] | a registry of OCI artifacts, its token server and the store it redirects to |
+//! | [`FakeAzure`] | Azure Blob Storage, path style, read-only, with `SharedKey` checking |
+//! | [`FakeGcs`] | Google Cloud Storage by its JSON API, read-only, with generations |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
 //! | [`Blob`], [`Tree`] | file contents, in memory, on disk or computed; paths with contents |
@@ -59,6 +62,8 @@
 //! | [`Rule`], [`Fault`], [`Script`] | what goes wrong, when, how often |
 //! | [`Log`], [`Logged`] | every request that arrived and how many body bytes it got |
 
+mod azure;
+mod azure_key;
 mod blob;
 mod cas;
 mod cas_chunks;
@@ -66,8 +71,10 @@ mod cas_lies;
 mod cas_links;
 mod cas_store;
 mod cas_terms;
+mod cloud_objects;
 mod date;
 mod dragonfly;
+mod gcs;
 pub mod http;
 mod hub;
 mod hub_api;
@@ -96,9 +103,12 @@ mod tree;
 mod web;
 mod wire;
 
+pub use azure::{FakeAzure, FakeAzureBuilder};
 pub use blob::{Blob, Checksum};
 pub use cas_lies::XetLie;
+pub use cloud_objects::CloudObject;
 pub use dragonfly::FakeDragonfly;
+pub use gcs::{FakeGcs, FakeGcsBuilder};
 pub use http::{Body, Request, Response, Server};
 pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;

@@ -1,0 +1,137 @@
+//! Who asks a store: credentials that are renewed before they expire, or nobody.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use object_store::CredentialProvider;
+use tokio::sync::Mutex;
+
+use super::transport::reason;
+use crate::model::ErrorFields;
+use crate::net::{Problem, SourceError};
+
+/// Credentials younger than this that are refused are not asked for again.
+const RENEW_AFTER: Duration = Duration::from_secs(30);
+
+/// Keeps a credential until shortly before it expires.
+pub type Provider<C> = Arc<dyn CredentialProvider<Credential = C>>;
+
+/// Where credentials come from.
+pub struct Origin<C> {
+    /// For messages: `with AZURE_STORAGE_KEY`.
+    pub by: String,
+    pub make: Box<dyn Fn() -> object_store::Result<Provider<C>> + Send + Sync>,
+    /// It is a service of the node that may not be there: then nobody is named.
+    pub may_be_missing: bool,
+}
+
+/// Who asks.
+pub struct Identity<C> {
+    /// Nothing: nobody.
+    origin: Option<Origin<C>>,
+    current: Mutex<Option<(Instant, Provider<C>)>>,
+    is_missing: AtomicBool,
+}
+
+/// Why there is no token. Texts are inert.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenProblem {
+    #[error("a request for a token has no valid {0}")]
+    Request(&'static str),
+    #[error("`{host}` gives no token: it answered {status}{}", after_colon(said))]
+    Refused { host: String, status: u16, said: String },
+    #[error("the clock of this machine is wrong: {0}")]
+    Clock(Box<TokenProblem>),
+    #[error("the credentials cannot be used, asked {by}: {why}")]
+    Unusable { by: String, why: String },
+}
+
+impl Problem for TokenProblem {
+    fn fields(&self) -> ErrorFields {
+        match self {
+            Self::Refused { host, status, said } => {
+                ErrorFields::of_host(host).status(*status).said(said).hint(
+                    "for what is public set GOOGLE_SKIP_SIGNATURE or AZURE_SKIP_SIGNATURE to `true`",
+                )
+            }
+            Self::Clock(problem) => problem.fields(),
+            Self::Request(_) | Self::Unusable { .. } => ErrorFields::default(),
+        }
+    }
+}
+
+fn after_colon(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+impl<C> Identity<C> {
+    pub fn of(origin: Option<Origin<C>>) -> Self {
+        Self { origin, current: Mutex::default(), is_missing: AtomicBool::new(false) }
+    }
+
+    /// Whether nobody asks.
+    pub fn is_anonymous(&self) -> bool {
+        self.origin.is_none() || self.is_missing.load(Relaxed)
+    }
+
+    /// For messages.
+    pub fn by(&self) -> String {
+        match &self.origin {
+            Some(origin) if !self.is_missing.load(Relaxed) => origin.by.clone(),
+            _ => "without credentials".to_owned(),
+        }
+    }
+
+    /// A credential that has not expired; nothing where nobody asks.
+    pub async fn credential(&self) -> Result<Option<Arc<C>>, SourceError> {
+        let Some(origin) = self.origin.as_ref().filter(|_| !self.is_anonymous()) else {
+            return Ok(None);
+        };
+        let provider = {
+            let mut current = self.current.lock().await;
+            match current.as_ref() {
+                Some((_, provider)) => Arc::clone(provider),
+                None => {
+                    let made = (origin.make)().map_err(|error| reason(&error, &origin.by))?;
+                    *current = Some((Instant::now(), Arc::clone(&made)));
+                    made
+                }
+            }
+        };
+        match provider.get_credential().await {
+            Ok(credential) => Ok(Some(credential)),
+            Err(error) => match reason(&error, &origin.by) {
+                SourceError::Unreachable(_) | SourceError::NotFound(_) if origin.may_be_missing => {
+                    self.is_missing.store(true, Relaxed);
+                    Ok(None)
+                }
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Forgets credentials that were refused, unless they are fresh; whether another try makes sense.
+    pub async fn renew(&self) -> bool {
+        if self.is_anonymous() {
+            return false;
+        }
+        let mut current = self.current.lock().await;
+        match current.as_ref() {
+            Some((made, _)) if made.elapsed() < RENEW_AFTER => false,
+            Some(_) => {
+                *current = None;
+                true
+            }
+            // Another worker was refused too, and has dealt with it.
+            None => true,
+        }
+    }
+}
+
+impl<C> fmt::Debug for Identity<C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Identity(…)")
+    }
+}
