@@ -5,11 +5,11 @@
 use std::ops::Range;
 
 use reqwest::header::{HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Method, Response};
+use reqwest::{Method, Response};
 use url::Url;
 
 use crate::net::http::{self, Http, MAX_REDIRECTS};
-use crate::net::{HttpProblem, SourceError};
+use crate::net::{HttpProblem, SourceError, Via};
 
 /// A question, and what goes with it to one origin only.
 pub(super) struct Ask<'a> {
@@ -25,9 +25,10 @@ pub(super) struct Ask<'a> {
 /// Sends it, and again to wherever it is redirected, by [`http::redirect_target`]'s rules.
 pub(super) async fn follow(
     http: &Http,
-    client: &Client,
+    via: impl Into<Via<'_>>,
     ask: Ask<'_>,
 ) -> Result<Response, SourceError> {
+    let via = via.into();
     let Ask { method, mut url, range, own, home } = ask;
     for _ in 0..=MAX_REDIRECTS {
         let mut headers = match url.origin() == home.origin() {
@@ -40,7 +41,7 @@ pub(super) async fn follow(
             let value = HeaderValue::from_str(&value).expect("digits and a dash are ASCII");
             headers.insert(RANGE, value);
         }
-        let response = http.send(client, method.clone(), &url, headers).await?;
+        let response = http.send(via.clone(), method.clone(), &url, headers).await?;
         let Some(target) = http::redirect_target(&url, &response)? else {
             return Ok(response);
         };

@@ -25,8 +25,8 @@ use super::cloud::{
 };
 use super::s3::stamp::strong;
 use crate::model::{AzLocation, Locked, Selection};
-use crate::net::SourceError;
 use crate::net::http::{self, Http};
+use crate::net::{SourceError, Via};
 use settings::Settings;
 
 /// A location in a container.
@@ -106,18 +106,22 @@ impl Container {
 
     async fn ask(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         method: Method,
         url: &Url,
         plain: &HeaderMap,
     ) -> Result<Response, Failed> {
-        let mut is_renewed = false;
+        let (mut via, mut is_renewed) = (via.into(), false);
         loop {
             // A signature is good for a quarter of an hour.
             self.http.pace.wait(&http::origin(url)).await;
             let credential = self.identity.credential().await?;
+            if credential.is_some() {
+                // A shared access signature is a credential, and stands in the URL.
+                via = Via::from(via.client);
+            }
             let (url, headers) = self.signed(credential.as_deref(), &method, url, plain)?;
-            let response = self.http.send(client, method.clone(), &url, headers).await?;
+            let response = self.http.send(via.clone(), method.clone(), &url, headers).await?;
             if response.status().is_success() {
                 return Ok(response);
             }
@@ -201,7 +205,7 @@ impl Store for Container {
 
     async fn get(
         &self,
-        client: &Client,
+        via: Via<'_>,
         key: &str,
         version: Option<&str>,
         range: Option<&Range<u64>>,
@@ -213,7 +217,7 @@ impl Store for Container {
         if let Some(etag) = version.and_then(|etag| HeaderValue::from_str(etag).ok()) {
             headers.insert(IF_MATCH, etag);
         }
-        let response = self.ask(client, Method::GET, &self.url(Some(key))?, &headers).await?;
+        let response = self.ask(via, Method::GET, &self.url(Some(key))?, &headers).await?;
         let told = response.headers().get(ETAG).and_then(|it| strong(it.to_str().ok()?));
         if let (Some(told), Some(listed)) = (told, version)
             && told != listed

@@ -32,7 +32,7 @@ pub(super) use transport::{Clients, Connector, no_retries, reason};
 use crate::content::{Body, Source};
 use crate::model::{Digest, Locked, RelPath, RemoteFile, Selection, Snapshot};
 use crate::net::http::Http;
-use crate::net::{self, SourceError};
+use crate::net::{self, SourceError, Via};
 use listing::{Listed, Listing};
 
 /// A prefix, or one object, of a store.
@@ -116,7 +116,8 @@ impl<S: Store> Source for Cloud<S> {
     ) -> Result<Body, SourceError> {
         let key = self.pinned().await?.key(file.path.as_str());
         let version = file.validator.as_deref();
-        let response = self.store.get(client, &key, version, Some(&range)).await;
+        let response =
+            self.store.get(Via::bytes(client, file, &range), &key, version, Some(&range)).await;
         let response =
             response.map_err(|failed| failed.explain(&self.store, Asked::Object(&key)))?;
         let body = net::Body::open(&self.http, response, file, range);

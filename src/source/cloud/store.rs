@@ -7,7 +7,7 @@ use reqwest::{Client, Response};
 
 use super::refusal::{Asked, Failed, Refusal, Why};
 use crate::model::Digest;
-use crate::net::SourceError;
+use crate::net::{SourceError, Via};
 
 /// One object, as it is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub trait Store: Send + Sync + 'static {
     /// version.
     async fn get(
         &self,
-        client: &Client,
+        via: Via<'_>,
         key: &str,
         version: Option<&str>,
         range: Option<&Range<u64>>,

@@ -49,7 +49,7 @@ async fn content(
     stamp: &Stamp,
 ) -> Result<Vec<u8>, SourceError> {
     let key = listing.key(name);
-    let response = store.get(&store.client()?, &key, Some(&stamp.version), None).await;
+    let response = store.get((&store.client()?).into(), &key, Some(&stamp.version), None).await;
     let response = response.map_err(|failed| failed.explain(store, Asked::Object(&key)))?;
     let content =
         http::small_body(response, MAX_SENTINEL_BYTES as usize, http.deadlines.stall).await?;

@@ -28,8 +28,8 @@ use super::cloud::{
     add_query,
 };
 use crate::model::{GsLocation, Locked, Selection};
-use crate::net::SourceError;
 use crate::net::http::{self, Http};
+use crate::net::{SourceError, Via};
 use settings::Settings;
 
 /// A location in a bucket.
@@ -112,8 +112,13 @@ impl Bucket {
         Ok(url)
     }
 
-    async fn ask(&self, client: &Client, url: &Url, plain: HeaderMap) -> Result<Response, Failed> {
-        let mut is_renewed = false;
+    async fn ask(
+        &self,
+        via: impl Into<Via<'_>>,
+        url: &Url,
+        plain: HeaderMap,
+    ) -> Result<Response, Failed> {
+        let (via, mut is_renewed) = (via.into(), false);
         loop {
             let mut headers = plain.clone();
             let credential = self.identity.credential().await?;
@@ -123,7 +128,7 @@ impl Bucket {
             if let Some(project) = &self.settings.paying_project {
                 headers.insert(USER_PROJECT, project.clone());
             }
-            let response = self.http.send(client, Method::GET, url, headers).await?;
+            let response = self.http.send(via.clone(), Method::GET, url, headers).await?;
             if response.status().is_success() {
                 return Ok(response);
             }
@@ -200,7 +205,7 @@ impl Store for Bucket {
 
     async fn get(
         &self,
-        client: &Client,
+        via: Via<'_>,
         key: &str,
         version: Option<&str>,
         range: Option<&Range<u64>>,
@@ -218,7 +223,7 @@ impl Store for Bucket {
                 // As it is stored.
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
             }
-            let mut response = self.ask(client, &url, headers).await?;
+            let mut response = self.ask(via.clone(), &url, headers).await?;
             let text = |name: &HeaderName| response.headers().get(name)?.to_str().ok();
             if let (Some(told), Some(listed)) = (text(&GENERATION), version)
                 && told != listed

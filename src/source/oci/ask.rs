@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use aws_lc_rs::digest;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::Oci;
@@ -15,7 +15,7 @@ use super::manifest::{sha256, shown};
 use super::problem::{OciProblem, Refused, words};
 use crate::model::text;
 use crate::net::http::{self, MAX_REDIRECTS};
-use crate::net::{BadSetting, HttpProblem, SourceError};
+use crate::net::{BadSetting, HttpProblem, SourceError, Via};
 use crate::source::status::{is_no, is_trouble};
 
 /// Clean reads of a manifest whose bytes are wrong, before that is what the registry has.
@@ -41,12 +41,13 @@ impl Oci {
     /// asks who we are, it is told, and asked once more.
     pub(super) async fn ask(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         method: Method,
         url: &Url,
         range: Option<&Range<u64>>,
         accept: Option<&'static str>,
     ) -> Result<Response, SourceError> {
+        let via = via.into();
         let is_own = url.origin() == self.registry.origin();
         let mut headers = HeaderMap::new();
         if let Some(range) = range {
@@ -60,30 +61,31 @@ impl Oci {
         if let Some(header) = grant.header.clone().filter(|_| is_own) {
             first.insert(AUTHORIZATION, header);
         }
-        let response = self.http.send(client, method.clone(), url, first).await?;
+        let response = self.http.send(via.clone(), method.clone(), url, first).await?;
         if !is_own || response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         let Some(challenge) = Challenge::of(response.headers()) else { return Ok(response) };
         let to = For { registry: &self.registry, name: &self.artifact.name };
-        let renewed = self.auth.renewed(&self.http, client, &challenge, &grant, &to).await?;
+        let renewed = self.auth.renewed(&self.http, via.client, &challenge, &grant, &to).await?;
         let Some(header) = renewed else { return Ok(response) };
         http::read_off(response, self.http.deadlines.stall).await;
         headers.insert(AUTHORIZATION, header);
-        self.http.send(client, method, url, headers).await
+        self.http.send(via, method, url, headers).await
     }
 
     /// The same through redirects.
     pub(super) async fn follow(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         url: &Url,
         range: Option<&Range<u64>>,
         accept: Option<&'static str>,
     ) -> Result<Response, SourceError> {
+        let via = via.into();
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.ask(client, Method::GET, &url, range, accept).await?;
+            let response = self.ask(via.clone(), Method::GET, &url, range, accept).await?;
             let Some(target) = http::redirect_target(&url, &response)? else {
                 return Ok(response);
             };

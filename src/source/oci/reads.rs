@@ -10,7 +10,7 @@ use super::ask::named;
 use super::problem::{Refused, words};
 use crate::model::{Digest, RemoteFile};
 use crate::net::http;
-use crate::net::{Body, SourceError};
+use crate::net::{Body, SourceError, Via};
 use crate::source::links::Route;
 use crate::source::status::OfStorage;
 
@@ -44,7 +44,8 @@ impl Oci {
     ) -> Result<Body, SourceError> {
         let whole = range == (0..file.size);
         let asked = (!whole).then_some(&range);
-        let response = self.ask(client, Method::GET, url, asked, None).await?;
+        let via = Via::bytes(client, file, &range);
+        let response = self.ask(via.clone(), Method::GET, url, asked, None).await?;
         let Some(target) = http::redirect_target(url, &response)? else {
             if !response.status().is_success() {
                 return Err(self.refusal(response, named(file.path.as_str())).await);
@@ -57,7 +58,7 @@ impl Oci {
         {
             return self.read_linked(client, file, &target, range).await;
         }
-        let response = self.follow(client, &target, asked, None).await?;
+        let response = self.follow(via, &target, asked, None).await?;
         let is_own = response.url().origin() == self.registry.origin();
         match (response.status().is_success(), is_own) {
             (true, _) => {
@@ -76,7 +77,8 @@ impl Oci {
         link: &Url,
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
-        let response = self.follow(client, link, Some(&range), None).await?;
+        let via = Via::bytes(client, file, &range);
+        let response = self.follow(via, link, Some(&range), None).await?;
         if !response.status().is_success() {
             return Err(self.storage_refusal(response, file, Some(link)).await);
         }

@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use crate::content::{Body, Source};
 use crate::model::{RelPath, RemoteFile, Selection, Snapshot, WebLocation};
 use crate::net::http::Http;
-use crate::net::{self, SourceError};
+use crate::net::{self, SourceError, Via};
 use listing::Listing;
 use problem::{Asked, WebProblem};
 use site::{Site, validator};
@@ -103,7 +103,8 @@ impl Source for Web {
         let url = self.site.url_of(&file.path);
         // An empty file has no range that could be asked for.
         let part = (range != (0..file.size)).then_some(&range);
-        let response = self.site.follow(client, Method::GET, url, part).await?;
+        let via = Via::bytes(client, file, &range);
+        let response = self.site.follow(via, Method::GET, url, part).await?;
         let asked = Asked::File(&file.path);
         let response = self.site.accepted(response, &asked).await?;
         // Where a digest is published, that decides, whichever of several servers answers.

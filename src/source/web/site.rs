@@ -12,7 +12,7 @@ use super::login::Login;
 use super::problem::{self, Asked, WebProblem};
 use crate::model::{RelPath, WebLocation, text};
 use crate::net::http::{self, Http};
-use crate::net::{SourceError, encoding};
+use crate::net::{SourceError, Via, encoding};
 use crate::source::follow::{self, Ask};
 
 /// What is written as it is in a path.
@@ -68,13 +68,13 @@ impl Site {
     /// Sends a request and follows its redirects, with the login at the own origin only.
     pub async fn follow(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         method: Method,
         url: Url,
         range: Option<&Range<u64>>,
     ) -> Result<Response, SourceError> {
         let (own, home) = (self.login.headers(), &self.location.url);
-        follow::follow(&self.http, client, Ask { method, url, range, own: &own, home }).await
+        follow::follow(&self.http, via, Ask { method, url, range, own: &own, home }).await
     }
 
     /// Passes a successful answer on, and names any other.
