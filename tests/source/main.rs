@@ -28,6 +28,7 @@ mod locked;
 mod mirror;
 mod mirror_real;
 mod mirrors;
+mod real_clouds;
 mod real_hf_cache;
 mod real_peers;
 mod s3_credentials;
