@@ -34,6 +34,7 @@ mod oci;
 mod oci_faults;
 mod oci_real;
 mod p2p;
+mod real_clouds;
 mod real_hf_cache;
 mod real_peers;
 mod s3_credentials;
