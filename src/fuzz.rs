@@ -21,6 +21,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hub_tree", source::fuzz::hub_tree),
     ("xet_answer", source::hub::xet::fuzz::xet_answer),
     ("xet_chunk", source::hub::xet::fuzz::xet_chunk),
+    ("oci_manifest", source::oci::fuzz::oci_manifest),
+    ("oci_challenge", source::oci::fuzz::oci_challenge),
+    ("oci_archive", source::oci::fuzz::oci_archive),
     ("sha256sums", source::fuzz::sha256sums),
     ("s3_listing", source::s3::fuzz::s3_listing),
 ];

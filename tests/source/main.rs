@@ -24,6 +24,7 @@ mod mirror_real;
 mod mirrors;
 mod oci;
 mod oci_faults;
+mod oci_packed;
 mod oci_real;
 mod real_hf_cache;
 mod real_peers;
