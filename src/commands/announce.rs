@@ -99,7 +99,7 @@ pub fn all(done: &[Outcome]) -> String {
 /// What was done, in which time.
 pub fn end(outcome: &Outcome, took: Duration) -> String {
     let what = format!("{}, {}", text::files(outcome.files), text::size(outcome.total_bytes));
-    let revision = outcome.revision.get(..12).unwrap_or(&outcome.revision);
+    let revision = text::revision(&outcome.revision);
     let Outcome { source, status, fetched_bytes, reused_bytes, total_bytes, .. } = outcome;
     let path = outcome.to_load();
     let took = text::duration(took);

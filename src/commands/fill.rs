@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::run_state::Doing;
 use super::shared::{Before, Fetch, Wanted, holder_status};
+use super::unpack::Unpacked;
 use super::{Outcome, announce, completeness, digests};
 use crate::Error;
 use crate::content::{ChunkStore, Source};
@@ -60,7 +61,27 @@ impl Fetch<'_> {
         if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
             return Ok(outcome);
         }
-        let snapshot = self.ask.retried(budget, self.ask.bound(), || source.snapshot()).await?;
+        let unpacked = self.unpacked(wanted, store, source, &revision, &progress).await?;
+        let filled =
+            self.fill_with(wanted, store, source, before, progress, unpacked.as_ref()).await;
+        if let Some(unpacked) = unpacked {
+            self.end(unpacked.staging, store);
+        }
+        filled
+    }
+
+    /// Fetches what is not `unpacked` yet.
+    async fn fill_with(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        source: &dyn Source,
+        before: Option<&Before>,
+        progress: Arc<Progress>,
+        unpacked: Option<&Unpacked<'_>>,
+    ) -> Result<Outcome, Error> {
+        let (budget, bound) = (self.ask.budget(), self.ask.bound());
+        let snapshot = self.ask.retried(budget, bound, || source.snapshot()).await?;
         self.ask.pass_on(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
         let source_text = wanted.model.uri.to_string();
@@ -81,6 +102,10 @@ impl Fetch<'_> {
             worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
         };
         let mut reused = staging.adopt(store, wanted.adopt, &outside)?;
+        let unpacked = match unpacked {
+            Some(unpacked) => unpacked.give(&mut staging, &outside)?,
+            None => 0,
+        };
         staging.clear_abandoned(store, &outside);
         let mut plan = staging.plan();
         // An attempt that took nothing over holds nothing that the next one could use.
@@ -103,7 +128,8 @@ impl Fetch<'_> {
             reused += copied;
             plan = staging.plan();
         }
-        progress.reused_bytes.store(plan.total_bytes() - plan.missing_bytes(), Relaxed);
+        let present = plan.total_bytes() - plan.missing_bytes();
+        progress.reused_bytes.store(present.saturating_sub(unpacked), Relaxed);
         self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());
         let proofs = match self.transfer(source, &staging, &plan, &chosen, wanted, &progress) {
@@ -280,7 +306,7 @@ impl Fetch<'_> {
     }
 
     /// Drops the attempt. What is left over is swept by a later run.
-    fn end(&self, staging: Staging, store: &Store) {
+    pub(super) fn end(&self, staging: Staging, store: &Store) {
         if let Err(error) = staging.end(store) {
             self.screen.warn(&format!("the working area could not be cleaned up: {error}"));
         }

@@ -325,7 +325,8 @@ impl Pin<'_> {
         if drift.is_empty() {
             return Ok(report(model, "current", Vec::new()));
         }
-        let (was, is) = (short(&model.content.revision), short(&snapshot.revision));
+        let (was, is) =
+            (text::revision(&model.content.revision), text::revision(&snapshot.revision));
         let moved = std::iter::once(format!("{} moved from {was} to {is}", entry.source));
         Ok(report(model, "moved", moved.chain(drift.lines()).collect()))
     }
@@ -333,10 +334,6 @@ impl Pin<'_> {
 
 fn bytes_of(model: &LockedModel) -> u64 {
     model.content.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
-}
-
-fn short(revision: &str) -> &str {
-    revision.get(..12).unwrap_or(revision)
 }
 
 fn report(model: &LockedModel, status: &'static str, changes: Vec<String>) -> PinReport {
@@ -366,7 +363,7 @@ fn absent(entry: &Entry, status: &'static str) -> PinReport {
 /// What standard output gets of one model.
 pub fn text(report: &PinReport) -> String {
     let name = text::inert(&report.name, 200);
-    let revision = short(&report.revision);
+    let revision = text::revision(&report.revision);
     let mut out = match report.status {
         "unlocked" | "unasked" => format!("{name}: {}", report.status),
         status => {

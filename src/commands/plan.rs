@@ -214,7 +214,7 @@ fn steps(
 /// What standard output gets of one model.
 pub fn text(report: &PlanReport) -> String {
     let inert = |text: &str| text::inert(text, 300);
-    let revision = report.revision.get(..12).unwrap_or(&report.revision);
+    let revision = text::revision(&report.revision);
     let mut lines = vec![format!(
         "{}: {}, {} at {revision} ({}, {})",
         inert(&report.path),

@@ -12,7 +12,7 @@ use crate::cli::{FetchArgs, Model};
 use crate::engine::Stop;
 use crate::lock::HolderStatus;
 use crate::model::hf_cache::{CachedModel, Layout};
-use crate::model::{Goal, Selection, Sentinel, SourceUri, There};
+use crate::model::{Goal, Selection, Sentinel, SourceUri, There, text};
 use crate::report::{Progress, Screen};
 use crate::volume::{AdoptedDir, Store, StoreError};
 
@@ -86,7 +86,7 @@ pub(super) fn conflict(model: &Model, store: &Store, there: There<'_>) -> Error 
     let what = match there {
         There::Nothing => "another model".to_owned(),
         There::Damaged(sentinel) | There::Whole(sentinel) => {
-            let revision = sentinel.revision.get(..12).unwrap_or(&sentinel.revision);
+            let revision = text::revision(&sentinel.revision);
             format!("{} at {revision}", sentinel.source)
         }
     };

@@ -93,7 +93,7 @@ pub fn family(
         "complete: `{}` holds {} at {} ({}, {}; every byte verified in {}{aside})",
         path.display(),
         sentinel.source,
-        sentinel.revision.get(..12).unwrap_or(&sentinel.revision),
+        text::revision(&sentinel.revision),
         text::files(sentinel.files.len()),
         text::size(sentinel.total_bytes),
         text::duration(started.elapsed())

@@ -5,12 +5,14 @@
 //!
 //! Imports `model` and `net`; knows no source and no volume.
 
+mod archives;
 mod blob;
 mod body;
 mod chunked;
 mod part;
 mod source;
 
+pub use archives::Archives;
 pub use blob::{Blob, Identity, Locator};
 pub use body::{Body, Ending, Pieces, Watch};
 pub use chunked::{ChunkStore, ChunkedFile, ChunkedId, ChunkedPath, Recipe, Term};

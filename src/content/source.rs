@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 
-use super::{Body, ChunkStore};
+use super::{Archives, Body, ChunkStore};
 use crate::model::{RelPath, RemoteFile, Snapshot};
 use crate::net::SourceError;
 
@@ -59,6 +59,11 @@ pub trait Source: Send + Sync {
 
     /// Where it is told what files are made of, if it is: what two of them have in common is fetched once.
     fn chunk_store(&self) -> Option<&dyn ChunkStore> {
+        None
+    }
+
+    /// Its archives, if it may have some: they are unpacked before they are listed.
+    fn archives(&self) -> Option<&dyn Archives> {
         None
     }
 

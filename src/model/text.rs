@@ -124,6 +124,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// A revision as a sentence has it: its first twelve digits, behind the algorithm of a digest.
+pub fn revision(revision: &str) -> &str {
+    let digits = revision.strip_prefix("sha256:").unwrap_or(revision);
+    let end = revision.len() - digits.len() + 12;
+    revision.get(..end).unwrap_or(revision)
+}
+
 /// The first characters of an identifier.
 pub fn prefix(text: &str, chars: usize) -> &str {
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
@@ -228,6 +235,16 @@ mod tests {
     fn json_keeps_its_meaning_without_what_acts_on_a_terminal() {
         let json = inert_json("{\"a\":\"x\u{202e}\u{9b}é\"}");
         assert_eq!(json, "{\"a\":\"x\\u202e\\u009bé\"}");
+    }
+
+    #[test]
+    fn a_revision_is_known_by_twelve_digits() {
+        let digits = "0123456789abcdef".repeat(4);
+        assert_eq!(revision(&digits), "0123456789ab");
+        assert_eq!(revision(&format!("sha256:{digits}")), "sha256:0123456789ab");
+        for short in ["", "abc", "sha256:", "sha256:abc", "aéééééééé"] {
+            assert_eq!(revision(short), short);
+        }
     }
 
     #[test]

@@ -338,7 +338,7 @@ impl Event {
             } => ("mirroring", source, revision, target, files, bytes, kept_bytes, left_out),
             _ => return Ok(()),
         };
-        let revision = revision.get(..12).unwrap_or(revision);
+        let revision = text::revision(revision);
         let what = format!("{}, {}", text::files(*files), text::size(*bytes));
         write!(out, "{verb} {source} at {revision} to `{place}`: {what}")?;
         if *there > 0 {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Body, ChunkStore, Source};
+use crate::content::{Archives, Body, ChunkStore, Source};
 use crate::model::{ErrorFields, RemoteFile, Snapshot};
 use crate::net::{Problem, SourceError};
 
@@ -87,6 +87,10 @@ impl Source for Listed {
 
     fn chunk_store(&self) -> Option<&dyn ChunkStore> {
         self.source.as_ref().ok()?.chunk_store()
+    }
+
+    fn archives(&self) -> Option<&dyn Archives> {
+        self.source.as_ref().ok()?.archives()
     }
 
     fn warnings(&self) -> Vec<String> {

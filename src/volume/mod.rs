@@ -37,6 +37,7 @@ mod recheck;
 mod remove;
 mod reuse;
 mod revisions;
+mod scratch;
 mod settle;
 mod show;
 mod staging;

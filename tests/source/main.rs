@@ -32,6 +32,7 @@ mod mirror_real;
 mod mirrors;
 mod oci;
 mod oci_faults;
+mod oci_packed;
 mod oci_real;
 mod p2p;
 mod real_clouds;

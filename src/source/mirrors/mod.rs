@@ -22,7 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Blob, Body, ChunkStore, Locator, Source};
+use crate::content::{Archives, Blob, Body, ChunkStore, Locator, Source};
 use crate::model::{RelPath, RemoteFile, Snapshot};
 use crate::net::{Problem, SourceError};
 pub use shared::Place;
@@ -183,6 +183,10 @@ impl Source for Mirrors {
     fn chunk_store(&self) -> Option<&dyn ChunkStore> {
         let pinned = self.shared.pinned().source.chunk_store();
         pinned.or_else(|| self.shared.others().find_map(|(_, place)| place.source.chunk_store()))
+    }
+
+    fn archives(&self) -> Option<&dyn Archives> {
+        self.shared.pinned().source.archives()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -6,24 +6,29 @@
 //!
 //! Imports `environment`, `model`, `content` and `net`; knows no other source.
 
+mod archive;
 mod ask;
 mod auth;
 mod challenge;
 mod credentials;
+pub(crate) mod fuzz;
+mod inflate;
 mod layers;
 mod manifest;
+mod packed;
 mod problem;
 mod reads;
+mod tar;
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
 use reqwest::{Client, Method};
 use url::Url;
 
-use crate::content::{Body, Source};
+use crate::content::{Archives, Body, Source};
 use crate::environment;
 use crate::model::{Locked, OciArtifact, RemoteFile, Snapshot, SourceUri, text};
 use crate::net::http::{self, Http};
@@ -33,6 +38,7 @@ use auth::Auth;
 use credentials::Login;
 use layers::Layers;
 use manifest::{ACCEPT, Artifact, Entry, MAX_MANIFEST_BYTES, Manifest};
+use packed::{Unpacked, Unpacking};
 use problem::OciProblem;
 
 const PLAIN_HTTP: &str = "WEIGHTLIFT_OCI_PLAIN_HTTP";
@@ -51,6 +57,9 @@ pub struct Oci {
     pinned: OnceLock<String>,
     layers: OnceLock<Layers>,
     links: Links,
+    /// How far the archives are unpacked, and what they hold once all are.
+    unpacking: tokio::sync::Mutex<Unpacking>,
+    unpacked: Mutex<Option<Arc<Unpacked>>>,
     /// Manifests whose bytes were not what their digest says.
     damaged: AtomicU32,
 }
@@ -141,6 +150,8 @@ impl Oci {
             pinned,
             layers: OnceLock::new(),
             links: Links::default(),
+            unpacking: tokio::sync::Mutex::default(),
+            unpacked: Mutex::default(),
             damaged: AtomicU32::new(0),
         })
     }
@@ -247,11 +258,17 @@ impl Source for Oci {
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let pinned = self.pinned().await?.to_owned();
         let layers = self.layers().await?;
+        let mut files = layers.files.clone();
         if !layers.packed.is_empty() {
-            return Err(SourceError::NotFound(OciProblem::Packed { name: self.shown() }.into()));
+            // Where nobody has a directory for the files, they are hashed and not kept.
+            let unpacked = match self.all_unpacked() {
+                Some(unpacked) => unpacked,
+                None => self.unpacked_into(None, &|_| ()).await?,
+            };
+            files.extend(unpacked.files.iter().cloned());
         }
         let name = SourceUri::Oci(self.artifact.clone()).source_name();
-        Ok(Snapshot::new(name, pinned, layers.files.clone(), layers.refused.clone()))
+        Ok(Snapshot::new(name, pinned, files, layers.refused.clone()))
     }
 
     async fn read(
@@ -260,7 +277,14 @@ impl Source for Oci {
         file: &RemoteFile,
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
-        self.read_blob(client, file, range).await.map(Body::from)
+        match self.read_unpacked(file, range.clone())? {
+            Some(part) => Ok(part.into()),
+            None => self.read_blob(client, file, range).await.map(Body::from),
+        }
+    }
+
+    fn archives(&self) -> Option<&dyn Archives> {
+        Some(self)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -24,8 +24,10 @@ pub enum OciProblem {
     OtherManifest { host: String, name: String, found: String, asked: String },
     #[error("`{host}` sent what is no manifest of `{name}`: {why}")]
     Manifest { host: String, name: String, why: String },
-    #[error("`{name}` has layers that are archives, which are not unpacked")]
-    Packed { name: String },
+    #[error("the registry sent a layer of `{name}` with digest {found}, asked for was {asked}")]
+    OtherLayer { name: String, found: String, asked: String },
+    #[error("`{file}` lies in an archive of `{name}`, which only a fetch unpacks")]
+    OnlyListed { name: String, file: String },
     #[error("`{name}` is an index of several artifacts, and none is for linux/amd64: {found}")]
     Several { name: String, found: String },
     #[error("`{name}` holds nothing that weightlift knows as a model: {found}")]
@@ -45,7 +47,9 @@ impl Problem for OciProblem {
                 .hint("a token server needs https, unless a registry without TLS has it on the same host"),
             Self::Manifest { host, .. } => ErrorFields::of_host(host)
                 .hint("is there a registry at this host? a proxy or a portal may have answered"),
-            Self::Packed { .. } => ErrorFields::default(),
+            Self::OtherLayer { .. } => ErrorFields::default(),
+            Self::OnlyListed { file, .. } => ErrorFields::of_file(file)
+                .hint("fetch it first, and copy it from where it lies, by file:///directory"),
             Self::Several { .. } => {
                 ErrorFields::default().hint("name one of them by its digest: `@sha256:…`")
             }

@@ -1,0 +1,48 @@
+//! A directory for what is unpacked, in an attempt of its own: a later run knows it by its name and removes it
+//! as it does every other.
+
+use super::StoreError;
+use super::recheck::Surroundings;
+use super::staging::Staging;
+use super::take::Offer;
+use crate::fs::{Dir, space};
+use crate::model::{Giver, RemoteFile};
+
+/// In an attempt: the files of archives, under names that their source has given them.
+const UNPACKED: &str = "unpacked";
+
+impl Staging {
+    /// The directory for what is unpacked in this attempt.
+    pub fn scratch(&self) -> Result<Dir, StoreError> {
+        Ok(self.dir.make_child(UNPACKED)?)
+    }
+
+    /// Fails if the volume cannot take so many bytes.
+    pub fn check_bytes(&self, bytes: u64) -> Result<(), StoreError> {
+        Ok(space::check(&self.dir, bytes, 0)?)
+    }
+
+    /// Gives the files that are not here yet a second name for what another attempt has unpacked, or the same
+    /// blocks, or a copy; how many bytes that were.
+    pub fn take_unpacked(
+        &mut self,
+        scratch: &Dir,
+        name_of: impl Fn(&RemoteFile) -> Option<String>,
+        outside: &Surroundings<'_>,
+    ) -> Result<u64, StoreError> {
+        let files = self.files.clone();
+        let mut taken = 0;
+        for (n, file) in files.iter().enumerate() {
+            let is_here = self.present.get(&n).is_some_and(|chunks| {
+                chunks.iter().map(|it| it.range.end - it.range.start).sum::<u64>() == file.size
+            });
+            let Some(name) = name_of(file).filter(|_| !is_here) else { continue };
+            let giver = Giver::SameModel;
+            let offer = Offer { dir: scratch, name: &name, size: file.size, giver };
+            if self.take(n, &offer, outside)? {
+                taken += file.size;
+            }
+        }
+        Ok(taken)
+    }
+}
