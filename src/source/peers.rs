@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use reqwest::Client;
 
-use crate::content::{Body, ChunkStore, Source};
+use crate::content::{Archives, Body, ChunkStore, Source};
 use crate::model::{RelPath, RemoteFile, Snapshot};
 use crate::net::{Detour, SourceError};
 
@@ -52,6 +52,10 @@ impl Source for WithPeers {
 
     fn chunk_store(&self) -> Option<&dyn ChunkStore> {
         self.source.chunk_store()
+    }
+
+    fn archives(&self) -> Option<&dyn Archives> {
+        self.source.archives()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! What README, docs and manifests say of exit codes and variables is what the program does.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use weightlift::environment::{Part, VARIABLES, entry};
 use weightlift::exit::{Facts, Retry, TABLE};
+use weightlift::model::{FORMS, Form, SourceUri};
 
 fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -28,6 +30,35 @@ fn readme_has_every_exit_code_as_it_is() {
         readme.contains(&format!("| code | class | retry |\n|---|---|---|\n{rows}\n")),
         "{rows}"
     );
+}
+
+/// The texts between backticks.
+fn spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn readme_and_the_page_on_sources_have_every_form_of_a_source() {
+    let row = |form: &Form| {
+        let forms: Vec<String> = form.forms.iter().map(|form| format!("`{form}`")).collect();
+        format!("| {} | {} |\n", forms.join(", "), form.meaning)
+    };
+    let rows: String = FORMS.iter().map(row).collect();
+    let readme = file("README.md");
+    assert!(readme.contains(&format!("| SOURCE | is |\n|---|---|\n{rows}\n")), "{rows}");
+    let page = file("docs/sources.md");
+    let first = |line: &str| line.split('|').nth(1).map(str::to_owned);
+    let cells: Vec<String> =
+        page.lines().filter(|line| line.starts_with("| `")).filter_map(first).collect();
+    let scheme = |form: &str| form.split("://").next().unwrap().to_owned();
+    let told: BTreeSet<String> = cells.iter().flat_map(|cell| spans(cell)).map(scheme).collect();
+    let known: BTreeSet<String> =
+        FORMS.iter().flat_map(|form| form.forms).map(|it| scheme(it)).collect();
+    assert_eq!(told, known);
+    // What stands in the table can be typed.
+    for form in cells.iter().flat_map(|cell| spans(cell)) {
+        SourceUri::parse(form).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod oci_faults;
 mod oci_packed;
 mod oci_real;
 mod p2p;
+mod places;
 mod real_clouds;
 mod real_hf_cache;
 mod real_peers;

@@ -1,6 +1,7 @@
 //! What the user typed as SOURCE.
 
 mod az;
+mod forms;
 mod gs;
 mod hub;
 mod oci;
@@ -12,6 +13,7 @@ mod web;
 use std::fmt;
 
 pub use az::AzLocation;
+pub use forms::{FORMS, Form};
 pub use gs::GsLocation;
 pub use hub::{HubRepo, RepoKind};
 pub use oci::OciArtifact;
