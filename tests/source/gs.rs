@@ -134,6 +134,25 @@ fn an_object_that_changes_during_the_fetch_is_left_to_the_next_run() {
 }
 
 #[test]
+fn an_update_fetches_what_has_changed_and_a_lock_file_names_generations() {
+    let (gcs, volume) = (serving("llama/", &big()).versioned().start(), Volume::new());
+    let source = "gs://models/llama/";
+    let mut pin = weightlift();
+    pin.args(["pin", source, "llama"]).current_dir(volume.root().parent().unwrap());
+    pin.env("STORAGE_EMULATOR_HOST", gcs.url()).run().assert_success();
+    fetch(&gcs, &volume, &[source]).run().assert_success();
+    gcs.overwrite("models", "llama/config.json", Blob::bytes("[]"));
+    gcs.log().clear();
+    fetch(&gcs, &volume, &[source]).run().assert_success();
+    volume.assert_holds("llama", &big().with("config.json", "[]"));
+    assert_eq!(gcs.log().bytes_sent_for("big.bin"), 0);
+    // What was pinned is what it was, as long as the bucket keeps it.
+    let (lock, other) = (volume.path("models.lock"), Volume::new());
+    fetch(&gcs, &other, &["--locked", lock.to_str().unwrap()]).run().assert_success();
+    other.assert_holds("llama", &big());
+}
+
+#[test]
 fn bytes_that_are_not_what_the_store_has_a_checksum_of_are_refused() {
     let md5_only = CloudObject { without_checksum: true, ..CloudObject::default() };
     let gcs = serving("crc/", &big())

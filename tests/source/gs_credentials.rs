@@ -140,13 +140,34 @@ fn the_metadata_server_of_a_node_as_workload_identity_uses_it() {
     assert_fetched(command.env("WEIGHTLIFT_RETRY_DELAY", "25ms"), &volume);
 }
 
+/// That of GKE begins to listen after the pod has started.
+#[test]
+fn a_metadata_server_that_is_not_there_yet_is_asked_again() {
+    let (gcs, volume) = (bucket().token(TOKEN).start(), Volume::new());
+    let port = {
+        let early = google_metadata();
+        early.port()
+    };
+    let mut command = bare(&gcs, &volume);
+    let host = format!("127.0.0.1:{port}");
+    command.env("GCE_METADATA_HOST", &host).env("GCE_METADATA_IP", &host);
+    command.env("WEIGHTLIFT_RETRY_DELAY", "100ms");
+    let running = command.start();
+    eventually("it is refused without", || gcs.requests().len() >= 2);
+    let _late = google_metadata_on(port);
+    running.wait().assert_success();
+    volume.assert_holds("p", &Tree::new().with("a.json", "{}"));
+}
+
 #[test]
 fn without_any_credentials_public_buckets_are_read_and_others_say_what_to_set() {
     let (gcs, volume) = (bucket().start(), Volume::new());
     assert_fetched(&mut bare(&gcs, &volume), &volume);
     assert!(gcs.requests().iter().all(|it| it.header("authorization").is_none()));
     let private = bucket().token(TOKEN).start();
-    let run = bare(&private, &Volume::new()).run().assert_code(11);
+    let nobody = Server::start(|_| Response::text(404, "no service account"));
+    let mut command = fetch_gs(&private, Some(&nobody), &Volume::new(), &["gs://models/p/"]);
+    let run = command.run().assert_code(11);
     let run = run.assert_says("without credentials").assert_says("GOOGLE_APPLICATION_CREDENTIALS");
     assert!(run.last_line().contains("401"), "{}", run.stderr);
     // A server that answers, and is that of another cloud.

@@ -219,7 +219,11 @@ pub fn fetch_gs(
 
 /// The metadata server of a node of Google's, which gives `TOKEN`.
 pub fn google_metadata() -> Server {
-    Server::start(|request: &Request| {
+    google_metadata_on(0)
+}
+
+pub fn google_metadata_on(port: u16) -> Server {
+    let server = Server::start_on(port, |request: &Request| {
         let is_asked = request.header("metadata-flavor") == Some("Google")
             && request.path == "/computeMetadata/v1/instance/service-accounts/default/token";
         if !is_asked {
@@ -229,7 +233,8 @@ pub fn google_metadata() -> Server {
             "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer",
         });
         Response::json(200, &answer).header("Metadata-Flavor", "Google")
-    })
+    });
+    server.unwrap()
 }
 
 /// The same against a fake of Azure's storage, with no credentials.

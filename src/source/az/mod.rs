@@ -129,7 +129,7 @@ impl Container {
             let refusal = Refusal::read(response, stall, refusals::parse).await;
             let is_expired = refusals::is_expired(&refusal);
             if !is_expired || is_renewed || !self.identity.renew().await {
-                return Err(Failed::Refused(refusal));
+                return Err(self.identity.refused(refusal));
             }
             is_renewed = true;
         }

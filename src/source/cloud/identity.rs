@@ -1,19 +1,23 @@
 //! Who asks a store: credentials that are renewed before they expire, or nobody.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use object_store::CredentialProvider;
 use tokio::sync::Mutex;
 
+use super::refusal::{Failed, Refusal};
 use super::transport::reason;
 use crate::model::ErrorFields;
 use crate::net::{Problem, SourceError};
 
 /// Credentials younger than this that are refused are not asked for again.
 const RENEW_AFTER: Duration = Duration::from_secs(30);
+
+/// A service of the node may take so long until it is there: that of GKE begins to listen after the pod does.
+const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Keeps a credential until shortly before it expires.
 pub type Provider<C> = Arc<dyn CredentialProvider<Credential = C>>;
@@ -33,6 +37,9 @@ pub struct Identity<C> {
     origin: Option<Origin<C>>,
     current: Mutex<Option<(Instant, Provider<C>)>>,
     is_missing: AtomicBool,
+    /// Why nobody asks, where a service of the node did not answer.
+    silence: std::sync::Mutex<Option<SourceError>>,
+    began: Instant,
 }
 
 /// Why there is no token. Texts are inert.
@@ -68,7 +75,13 @@ fn after_colon(said: &str) -> String {
 
 impl<C> Identity<C> {
     pub fn of(origin: Option<Origin<C>>) -> Self {
-        Self { origin, current: Mutex::default(), is_missing: AtomicBool::new(false) }
+        Self {
+            origin,
+            current: Mutex::default(),
+            is_missing: AtomicBool::new(false),
+            silence: std::sync::Mutex::default(),
+            began: Instant::now(),
+        }
     }
 
     /// Whether nobody asks.
@@ -103,13 +116,37 @@ impl<C> Identity<C> {
         match provider.get_credential().await {
             Ok(credential) => Ok(Some(credential)),
             Err(error) => match reason(&error, &origin.by) {
-                SourceError::Unreachable(_) | SourceError::NotFound(_) if origin.may_be_missing => {
+                error @ (SourceError::Unreachable(_) | SourceError::NotFound(_))
+                    if origin.may_be_missing =>
+                {
                     self.is_missing.store(true, Relaxed);
+                    *self.silence() =
+                        Some(error).filter(|error| matches!(error, SourceError::Unreachable(_)));
                     Ok(None)
                 }
                 error => Err(error),
             },
         }
+    }
+
+    /// What a refusal comes to. Where nobody was named because a service of the node did not answer, that
+    /// service may only begin: then the next try asks it again.
+    pub fn refused(&self, refusal: Refusal) -> Failed {
+        // Azure does not tell everybody that a container is there.
+        let hides = ["ResourceNotFound", "PublicAccessNotPermitted"];
+        let is_of_nobody = refusal.is_denial() || hides.contains(&refusal.code.as_str());
+        let mut silence = self.silence();
+        match silence.take_if(|_| is_of_nobody && self.began.elapsed() < BEGINS_WITHIN) {
+            Some(error) => {
+                self.is_missing.store(false, Relaxed);
+                Failed::Otherwise(error)
+            }
+            None => Failed::Refused(refusal),
+        }
+    }
+
+    fn silence(&self) -> std::sync::MutexGuard<'_, Option<SourceError>> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets credentials that were refused, unless they are fresh; whether another try makes sense.

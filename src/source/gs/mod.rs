@@ -135,7 +135,7 @@ impl Bucket {
             let stall = self.http.deadlines.stall;
             let refusal = Refusal::read(response, stall, refusals::parse).await;
             if refusal.status != 401 || is_renewed || !self.identity.renew().await {
-                return Err(Failed::Refused(refusal));
+                return Err(self.identity.refused(refusal));
             }
             is_renewed = true;
         }
