@@ -85,7 +85,7 @@ impl Staging {
                 self.remove_forgotten(&attempts, &name, &old)?;
                 continue;
             };
-            if header.family != self.state_name {
+            if header.family != self.state_name || self.is_unpacking(&old, &header)? {
                 continue;
             }
             let trust = self.trust(&old, &header, give_up_at, outside)?;
@@ -116,7 +116,10 @@ impl Staging {
                 self.remove_forgotten(&attempts, &name, &old)?;
                 continue;
             };
-            if header.family == self.state_name && self.is_gone(&old, &header)? == Some(true) {
+            if header.family == self.state_name
+                && !self.is_unpacking(&old, &header)?
+                && self.is_gone(&old, &header)? == Some(true)
+            {
                 settle(&self.state, store, &old, &name, &header)?;
                 remove_attempt(&attempts, &name)?;
             }

@@ -2,6 +2,7 @@
 //! as it does every other.
 
 use super::StoreError;
+use super::journal::{self, Header};
 use super::recheck::Surroundings;
 use super::staging::Staging;
 use super::take::Offer;
@@ -15,6 +16,14 @@ impl Staging {
     /// The directory for what is unpacked in this attempt.
     pub fn scratch(&self) -> Result<Dir, StoreError> {
         Ok(self.dir.make_child(UNPACKED)?)
+    }
+
+    /// Whether this process unpacks in `old`. It gives no sign of life any more once all is unpacked, and where
+    /// there are no locks, nothing else tells.
+    pub(super) fn is_unpacking(&self, old: &Dir, header: &Header) -> Result<bool, StoreError> {
+        Ok(header.writer == self.writer
+            && old.child(UNPACKED)?.is_some()
+            && (!header.locked || journal::is_held(old)?))
     }
 
     /// Fails if the volume cannot take so many bytes.

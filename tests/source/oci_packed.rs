@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use crate::support::process::straced;
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeRegistry, Fault, Layer, Rule, Tree};
 
@@ -353,6 +354,20 @@ fn a_fetch_that_is_killed_while_it_unpacks_leaves_nothing_that_a_later_one_does_
     assert_ne!(running.wait().code, 0);
     assert_eq!(volume.attempts().len(), 1);
     run(&registry, &volume).assert_success();
+    volume.assert_holds("m", &tree());
+    volume.assert_clean();
+}
+
+#[test]
+fn what_is_unpacked_stays_until_it_is_taken_where_there_are_no_locks() {
+    if !has("strace") {
+        return;
+    }
+    let layers = [layer(MODEL_PACK, Tar::of(&tree(), "").end())];
+    let (registry, volume) = (registry(&layers), Volume::new());
+    let fetch = fetch_oci(&registry, &volume, "org/tiny:v1", &["m", "--all"]);
+    let run = straced(&fetch, "flock", &["flock:error=ENOLCK"]).run().assert_success();
+    assert!(!run.stderr.contains("waiting up to"), "{}", run.stderr);
     volume.assert_holds("m", &tree());
     volume.assert_clean();
 }

@@ -89,7 +89,7 @@ impl fmt::Display for OciArtifact {
 fn registry_of(text: &str) -> Result<String, &'static str> {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) => {
-            let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+            let is_address = address.parse::<core::net::Ipv6Addr>().is_ok();
             let port = rest.strip_prefix(':');
             if !is_address || (port.is_none() && !rest.is_empty()) {
                 return Err("does not name a registry as host or host:port");
