@@ -18,6 +18,7 @@ mod faults_xet;
 mod fetch_hub;
 mod fetch_s3;
 mod hostile;
+mod hub_buckets;
 mod hub_kinds;
 mod hub_mirrors;
 mod locked;
