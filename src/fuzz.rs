@@ -22,5 +22,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xet_answer", source::hub::xet::fuzz::xet_answer),
     ("xet_chunk", source::hub::xet::fuzz::xet_chunk),
     ("sha256sums", source::fuzz::sha256sums),
+    ("netrc", source::fuzz::netrc),
+    ("modelscope_listing", source::fuzz::modelscope_listing),
     ("s3_listing", source::s3::fuzz::s3_listing),
 ];

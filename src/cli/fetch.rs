@@ -67,8 +67,9 @@ impl From<LayoutKind> for Layout {
 #[command(after_help = "\
 SOURCE is hf://org/name[@revision] (also hf://datasets/org/name, hf://spaces/org/name);
 s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket may be the ARN of an access point;
-https://host/path/ with SHA256SUMS or a sentinel in it, or https://host/one.gguf#sha256=…; or
-file:///directory, in which weightlift has published a model.
+https://host/path/ with SHA256SUMS or a sentinel in it, or https://host/one.gguf#sha256=…;
+ms://org/name[@revision] (ModelScope); or file:///directory, in which weightlift has published a
+model.
 DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
 case. Several models: SOURCE DEST SOURCE DEST …
 
@@ -77,6 +78,7 @@ and HF_HUB_OFFLINE work as for `hf`.
 S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3; what KServe sets
 (S3_ENDPOINT, S3_USE_HTTPS, S3_USER_VIRTUAL_BUCKET, awsAnonymousCredential); S3_VERIFY_SSL is not
 honoured.
+ModelScope: MODELSCOPE_ENDPOINT and MODELSCOPE_API_TOKEN.
 Web servers: the netrc file that NETRC names, or ~/.netrc.
 Leases: POD_NAMESPACE and POD_NAME, from the downward API.
 Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR

@@ -198,12 +198,13 @@ fn parse_target(text: &str) -> Result<S3Location, Error> {
         SourceUri::S3(S3Location { bucket, key }) => {
             Ok(S3Location { bucket, key: directory(&key) })
         }
-        SourceUri::Hub(_) | SourceUri::Web(_) | SourceUri::Directory(_) => {
-            Err(Error::Usage(format!(
-                "`{}` is no s3://bucket/prefix/: mirror writes to a bucket",
-                crate::model::text::inert(text, 200)
-            )))
-        }
+        SourceUri::Hub(_)
+        | SourceUri::Web(_)
+        | SourceUri::ModelScope(_)
+        | SourceUri::Directory(_) => Err(Error::Usage(format!(
+            "`{}` is no s3://bucket/prefix/: mirror writes to a bucket",
+            crate::model::text::inert(text, 200)
+        ))),
     }
 }
 

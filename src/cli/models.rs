@@ -73,7 +73,7 @@ impl FetchArgs {
                 Ok(place @ (SourceUri::S3(_) | SourceUri::Web(_) | SourceUri::Directory(_))) => {
                     Ok(place)
                 }
-                Ok(SourceUri::Hub(_)) => Err(Error::Usage(
+                Ok(SourceUri::Hub(_) | SourceUri::ModelScope(_)) => Err(Error::Usage(
                     "--mirror names a prefix of a bucket: s3://bucket/prefix/".into(),
                 )),
                 Err(error) => Err(Error::Usage(format!("--mirror: {error}"))),

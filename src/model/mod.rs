@@ -44,7 +44,9 @@ pub use sentinel::{
 };
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
-pub use uri::{HubRepo, RepoKind, S3Location, SourceUri, SourceUriError, WebLocation};
+pub use uri::{
+    HubRepo, ModelScopeRepo, RepoKind, S3Location, SourceUri, SourceUriError, WebLocation,
+};
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.
 pub const STATE_DIR: &str = ".weightlift";

@@ -9,6 +9,7 @@ pub(crate) mod fuzz;
 pub(crate) mod hub;
 mod listed;
 pub(crate) mod mirrors;
+pub(crate) mod modelscope;
 pub mod registry;
 pub(crate) mod s3;
 pub(crate) mod volume;
@@ -16,6 +17,7 @@ pub(crate) mod web;
 
 pub use hub::{Hub, HubSettings, Xet, XetMode};
 pub use mirrors::{Mirrors, Place};
+pub use modelscope::ModelScope;
 pub use registry::SourceSettings;
 pub use s3::{S3, S3Settings, Sink};
 pub use volume::Published;

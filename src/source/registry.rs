@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
-use super::{Hub, Published, S3, S3Settings, Web, Xet, XetMode, hub};
+use super::{Hub, ModelScope, Published, S3, S3Settings, Web, Xet, XetMode, hub};
 use crate::content::Source;
 use crate::model::{Locked, RemoteFile, Selection, SourceUri};
 use crate::net::SourceError;
@@ -36,6 +36,7 @@ pub fn open(
         SourceUri::S3(location) => {
             Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
         }
+        SourceUri::ModelScope(repo) => Box::new(ModelScope::open(repo, http)?),
         SourceUri::Web(location) => Box::new(Web::open(location, &settings.selection, http)?),
         SourceUri::Directory(path) => Box::new(Published::new(path)),
     })
@@ -67,6 +68,7 @@ pub fn open_locked(
         (None, SourceUri::S3(location)) => {
             Ok(Box::new(S3::open_at(location, &settings.s3, locked, http)?))
         }
+        (None, SourceUri::ModelScope(repo)) => Ok(Box::new(ModelScope::open(repo, http)?)),
         (None, SourceUri::Web(location)) => {
             Ok(Box::new(Web::open(location, &settings.selection, http)?))
         }
@@ -116,6 +118,9 @@ fn read_from_also(
 pub fn offline_by(uri: &SourceUri) -> Option<&'static str> {
     match uri {
         SourceUri::Hub(_) => hub::offline_by(),
-        SourceUri::S3(_) | SourceUri::Web(_) | SourceUri::Directory(_) => None,
+        SourceUri::S3(_)
+        | SourceUri::Web(_)
+        | SourceUri::ModelScope(_)
+        | SourceUri::Directory(_) => None,
     }
 }

@@ -8,9 +8,11 @@ use weightlift::model::{RemoteFile, SourceUri};
 use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
 use weightlift::source::{
-    Hub, HubSettings, Mirrors, Place, Published, S3, S3Settings, SourceSettings, Xet,
+    Hub, HubSettings, Mirrors, ModelScope, Place, Published, S3, S3Settings, SourceSettings, Xet,
 };
-use weightlift_fakes::{Blob, FakeHub, FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree};
+use weightlift_fakes::{
+    Blob, FakeHub, FakeModelScope, FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree,
+};
 
 const BIG: u64 = 300_000;
 
@@ -92,6 +94,22 @@ fn web(volume: Option<&std::path::Path>) -> Subject {
         script: Some(Box::new(move |faults| {
             let rule = Rule::on("GET", "big.bin").once();
             web.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
+/// ModelScope; the faults are those of the storage behind it.
+fn modelscope() -> Subject {
+    let there = FakeModelScope::builder().model("org/tiny", tree()).lfs_threshold(1).start();
+    let http = http();
+    let SourceUri::ModelScope(repo) = SourceUri::parse("ms://org/tiny").unwrap() else { panic!() };
+    let source = ModelScope::new(&repo, &there.url(), http.clone()).unwrap();
+    Subject {
+        source: Box::new(source),
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "").at("storage").once();
+            there.script(faults.iter().cloned().fold(rule, Rule::then));
         })),
     }
 }
@@ -186,6 +204,7 @@ fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
         ("volume", volume(dir.path())),
         ("web with a sentinel", web(Some(dir.path()))),
         ("web with sums", web(None)),
+        ("modelscope", modelscope()),
     ] {
         runtime.block_on(check(name, &subject));
     }

@@ -25,6 +25,7 @@ mod locked;
 mod mirror;
 mod mirror_real;
 mod mirrors;
+mod modelscope;
 mod real_hf_cache;
 mod real_peers;
 mod s3_credentials;

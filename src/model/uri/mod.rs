@@ -1,6 +1,7 @@
 //! What the user typed as SOURCE.
 
 mod hub;
+mod modelscope;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ mod web;
 use std::fmt;
 
 pub use hub::{HubRepo, RepoKind};
+pub use modelscope::ModelScopeRepo;
 pub use s3::S3Location;
 pub use web::WebLocation;
 
@@ -21,6 +23,7 @@ pub enum SourceUri {
     Hub(HubRepo),
     S3(S3Location),
     Web(WebLocation),
+    ModelScope(ModelScopeRepo),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -28,8 +31,8 @@ pub enum SourceUri {
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, https://host/path/ or \
-     file:///directory"
+    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, https://host/path/, \
+     ms://org/name[@revision] or file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -57,6 +60,7 @@ impl SourceUri {
         match scheme {
             "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
             "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
+            "ms" => ModelScopeRepo::parse(rest).map(Self::ModelScope).map_err(refuse),
             "https" | "http" => WebLocation::parse(uri).map(Self::Web).map_err(refuse),
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
             _ => Err(refuse("has an unknown scheme")),
@@ -89,6 +93,7 @@ impl SourceUri {
         let name = match self {
             Self::Web(location) => return location.name().trim().to_lowercase(),
             Self::Hub(repo) => &repo.id,
+            Self::ModelScope(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
             Self::Directory(path) => path,
@@ -110,6 +115,7 @@ impl SourceUri {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.name()),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::ModelScope(repo) => format!("ms://{}", repo.id),
             Self::Web(location) => location.url.to_string(),
             Self::Directory(path) => format!("file://{path}"),
         }
@@ -126,6 +132,7 @@ impl SourceUri {
     pub fn pinned_commit(&self) -> Option<&str> {
         match self {
             Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
+            Self::ModelScope(repo) if is_commit(&repo.revision) => Some(&repo.revision),
             Self::Web(location) => location.sha256.as_deref(),
             _ => None,
         }
@@ -136,6 +143,7 @@ impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.name(), repo.revision),
+            Self::ModelScope(repo) => write!(out, "ms://{}@{}", repo.id, repo.revision),
             Self::Web(location) => location.fmt(out),
             Self::S3(_) | Self::Directory(_) => out.write_str(&self.source_name()),
         }

@@ -46,6 +46,7 @@
 //! | [`FakeHub`] with `xet()` | also Xet's chunk store and, on a fourth port, its transfer host |
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
+//! | [`FakeModelScope`] | ModelScope and the storage behind it |
 //! | [`FakeWeb`] | a static web server, with or without a login |
 //! | [`Server`] | any other HTTP service: a closure from [`Request`] to [`Response`] |
 //! | [`Relay`] | a proxy (SOCKS, CONNECT), or a host with many addresses |
@@ -73,6 +74,7 @@ mod hub_routes;
 mod hub_xet;
 mod link;
 mod log;
+mod modelscope;
 mod relay;
 mod response;
 mod s3;
@@ -95,6 +97,7 @@ pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;
 pub use link::Link;
 pub use log::{Log, Logged};
+pub use modelscope::{FakeModelScope, FakeModelScopeBuilder};
 pub use relay::{Relay, Relayed};
 pub use s3::{FakeS3, FakeS3Builder, ObjectOptions, OldListing};
 pub use s3_habits::{Habits, Unpacks};
