@@ -32,7 +32,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 147] = [
+pub const VARIABLES: [Variable; 150] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -98,6 +98,9 @@ pub const VARIABLES: [Variable; 147] = [
     variable("HF_HUB_DISABLE_XET", Part::Hub, "true: `--xet never`, where `--xet` is not given"),
     variable("HF_HUB_OFFLINE", Part::Hub, "true: the Hub is not asked"),
     variable("TRANSFORMERS_OFFLINE", Part::Hub, "the same, where `HF_HUB_OFFLINE` is not set"),
+    variable("MODELSCOPE_ENDPOINT", Part::Hub, "where ModelScope is, in place of `https://modelscope.cn`"),
+    variable("MODELSCOPE_DOMAIN", Part::Hub, "the same, where `MODELSCOPE_ENDPOINT` is not set"),
+    variable("MODELSCOPE_API_TOKEN", Part::Hub, "the token for ModelScope"),
     variable("AWS_ACCESS_KEY_ID", Part::S3, "credentials: the key"),
     variable("AWS_SECRET_ACCESS_KEY", Part::S3, "credentials: the secret of the key"),
     variable("SECRET_ACCESS_KEY", Part::S3, "the same, where `AWS_SECRET_ACCESS_KEY` is not set"),

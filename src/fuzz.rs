@@ -25,6 +25,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("oci_challenge", source::oci::fuzz::oci_challenge),
     ("oci_archive", source::oci::fuzz::oci_archive),
     ("sha256sums", source::fuzz::sha256sums),
+    ("netrc", source::fuzz::netrc),
+    ("modelscope_listing", source::fuzz::modelscope_listing),
     ("s3_listing", source::s3::fuzz::s3_listing),
     ("gs_listing", source::gs::fuzz::gs_listing),
     ("az_listing", source::az::fuzz::az_listing),

@@ -69,8 +69,8 @@ SOURCE is hf://org/name[@revision] (also hf://datasets/org/name, hf://spaces/org
 s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket may be the ARN of an access point;
 gs://bucket/prefix/ (Google); az://account/container/prefix/ (Azure);
 oci://registry/name[:tag][@sha256:…], a model in a registry; https://host/path/ with SHA256SUMS or a
-sentinel in it, or https://host/one.gguf#sha256=…; or file:///directory, in which weightlift has
-published a model.
+sentinel in it, or https://host/one.gguf#sha256=…; ms://org/name[@revision] (ModelScope); or
+file:///directory, in which weightlift has published a model.
 DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
 case. Several models: SOURCE DEST SOURCE DEST …
 
@@ -79,6 +79,7 @@ and HF_HUB_OFFLINE work as for `hf`.
 S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3; what KServe sets
 (S3_ENDPOINT, S3_USE_HTTPS, S3_USER_VIRTUAL_BUCKET, awsAnonymousCredential); S3_VERIFY_SSL is not
 honoured.
+ModelScope: MODELSCOPE_ENDPOINT and MODELSCOPE_API_TOKEN.
 Web servers: the netrc file that NETRC names, or ~/.netrc.
 OCI registries: the `auths` of config.json in DOCKER_CONFIG or ~/.docker, of a mounted pull secret
 (.dockerconfigjson in DOCKER_CONFIG), or of REGISTRY_AUTH_FILE; WEIGHTLIFT_OCI_PLAIN_HTTP.

@@ -72,9 +72,9 @@ impl FetchArgs {
             match SourceUri::parse(&uri) {
                 Ok(place @ (SourceUri::S3(_) | SourceUri::Gs(_) | SourceUri::Az(_))) => Ok(place),
                 Ok(place @ (SourceUri::Web(_) | SourceUri::Directory(_))) => Ok(place),
-                Ok(SourceUri::Hub(_) | SourceUri::Oci(_)) => Err(Error::Usage(
-                    "--mirror names a prefix of a bucket: s3://bucket/prefix/".into(),
-                )),
+                Ok(SourceUri::Hub(_) | SourceUri::Oci(_) | SourceUri::ModelScope(_)) => Err(
+                    Error::Usage("--mirror names a prefix of a bucket: s3://bucket/prefix/".into()),
+                ),
                 Err(error) => Err(Error::Usage(format!("--mirror: {error}"))),
             }
         };

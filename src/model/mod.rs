@@ -45,8 +45,8 @@ pub use sentinel::{
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
 pub use uri::{
-    AzLocation, FORMS, Form, GsLocation, HubRepo, OciArtifact, RepoKind, S3Location, SourceUri,
-    SourceUriError, WebLocation,
+    AzLocation, FORMS, Form, GsLocation, HubRepo, ModelScopeRepo, OciArtifact, RepoKind,
+    S3Location, SourceUri, SourceUriError, WebLocation,
 };
 
 /// Everything that weightlift keeps for itself on a volume lies in a directory of this name.

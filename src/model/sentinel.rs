@@ -158,6 +158,7 @@ impl Sentinel {
             source: uri.source_name(),
             requested_revision: match uri {
                 SourceUri::Hub(repo) => Some(repo.revision.clone()),
+                SourceUri::ModelScope(repo) => Some(repo.revision.clone()),
                 SourceUri::Oci(artifact) => Some(artifact.reference().to_owned()),
                 _ => None,
             },

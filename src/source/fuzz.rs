@@ -8,6 +8,8 @@ use url::Url;
 use super::beside;
 use super::hub::answers::{self, Listed};
 use super::hub::pages;
+use super::modelscope::answer;
+use super::web::netrc;
 use crate::model::{RefusedFiles, RemoteFile, Selection, Snapshot, text};
 use crate::net::body::{self, Wrong};
 use crate::net::{Pace, http, pace};
@@ -125,6 +127,33 @@ pub fn sha256sums(data: &[u8]) {
     let (sums, strange) = beside::sha256sums(&content);
     assert!(sums.len() + strange <= content.lines().count());
     assert!(sums.keys().all(|path| !path.is_empty() && content.contains(path.as_str())));
+}
+
+pub fn netrc(data: &[u8]) {
+    let content = String::from_utf8_lossy(data);
+    match netrc::login(&content, "host.example") {
+        Ok(Some((user, password))) => {
+            assert!(!user.contains(':') && !(user + &password).chars().any(char::is_control));
+        }
+        Ok(None) => {}
+        Err(line) => assert!((1..=content.matches('\n').count() + 1).contains(&line), "{line}"),
+    }
+}
+
+pub fn modelscope_listing(data: &[u8]) {
+    let Ok(answer) = serde_json::from_slice::<answer::Answer>(data) else { return };
+    match answer.entries() {
+        Ok(entries) => {
+            for entry in entries {
+                match entry.read() {
+                    Ok(answer::Listed::File(file)) => crate::model::fuzz::assert_safe(&file.path),
+                    Ok(_) => {}
+                    Err(refused) => assert_inert(&refused.to_string()),
+                }
+            }
+        }
+        Err((_, said)) => assert_inert(&said),
+    }
 }
 
 pub(super) fn assert_inert(message: &str) {

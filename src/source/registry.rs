@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::listed::Listed;
 use super::mirrors::{Mirrors, Place};
 use super::peers::WithPeers;
-use super::{Hub, Oci, Published, S3, S3Settings, Web, Xet, XetMode, az, gs, hub};
+use super::{Hub, ModelScope, Oci, Published, S3, S3Settings, Web, Xet, XetMode, az, gs, hub};
 use crate::content::Source;
 use crate::model::{Locked, RemoteFile, Selection, SourceUri};
 use crate::net::SourceError;
@@ -37,6 +37,7 @@ pub fn open(
         SourceUri::S3(location) => {
             Box::new(S3::open(location, &settings.s3, &settings.selection, http)?)
         }
+        SourceUri::ModelScope(repo) => Box::new(ModelScope::open(repo, http)?),
         SourceUri::Web(location) => Box::new(Web::open(location, &settings.selection, http)?),
         SourceUri::Oci(artifact) => Box::new(Oci::open(artifact, http)?),
         SourceUri::Gs(location) => Box::new(gs::open(location, &settings.selection, http)?),
@@ -72,6 +73,7 @@ pub fn open_locked(
         (None, SourceUri::S3(location)) => {
             Ok(Box::new(S3::open_at(location, &settings.s3, locked, http)?))
         }
+        (None, SourceUri::ModelScope(repo)) => Ok(Box::new(ModelScope::open(repo, http)?)),
         (None, SourceUri::Web(location)) => {
             Ok(Box::new(Web::open(location, &settings.selection, http)?))
         }

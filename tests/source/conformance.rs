@@ -8,12 +8,12 @@ use weightlift::model::{RemoteFile, SourceUri};
 use weightlift::net::SourceError;
 use weightlift::net::http::{Deadlines, Http};
 use weightlift::source::{
-    Hub, HubSettings, Mirrors, Oci, OciSettings, Place, Published, S3, S3Settings, SourceSettings,
-    Xet, emulated_az, emulated_gs,
+    Hub, HubSettings, Mirrors, ModelScope, Oci, OciSettings, Place, Published, S3, S3Settings,
+    SourceSettings, Xet, emulated_az, emulated_gs,
 };
 use weightlift_fakes::{
-    Blob, FakeAzure, FakeGcs, FakeHub, FakeRegistry, FakeS3, FakeWeb, Fault, ObjectOptions, Rule,
-    Tree,
+    Blob, FakeAzure, FakeGcs, FakeHub, FakeModelScope, FakeRegistry, FakeS3, FakeWeb, Fault,
+    ObjectOptions, Rule, Tree,
 };
 
 const BIG: u64 = 300_000;
@@ -96,6 +96,22 @@ fn web(volume: Option<&std::path::Path>) -> Subject {
         script: Some(Box::new(move |faults| {
             let rule = Rule::on("GET", "big.bin").once();
             web.script(faults.iter().cloned().fold(rule, Rule::then));
+        })),
+    }
+}
+
+/// ModelScope; the faults are those of the storage behind it.
+fn modelscope() -> Subject {
+    let there = FakeModelScope::builder().model("org/tiny", tree()).lfs_threshold(1).start();
+    let http = http();
+    let SourceUri::ModelScope(repo) = SourceUri::parse("ms://org/tiny").unwrap() else { panic!() };
+    let source = ModelScope::new(&repo, &there.url(), http.clone()).unwrap();
+    Subject {
+        source: Box::new(source),
+        http,
+        script: Some(Box::new(move |faults| {
+            let rule = Rule::on("GET", "").at("storage").once();
+            there.script(faults.iter().cloned().fold(rule, Rule::then));
         })),
     }
 }
@@ -250,6 +266,7 @@ fn for_each_source(check: impl AsyncFn(&str, &Subject)) {
         ("volume", volume(dir.path())),
         ("web with a sentinel", web(Some(dir.path()))),
         ("web with sums", web(None)),
+        ("modelscope", modelscope()),
     ] {
         runtime.block_on(check(name, &subject));
     }

@@ -9,7 +9,9 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use super::*;
-use weightlift_fakes::{Blob, FakeAzureBuilder, FakeGcsBuilder, FakeWeb, Logged, Rule};
+use weightlift_fakes::{
+    Blob, FakeAzureBuilder, FakeGcsBuilder, FakeModelScope, FakeWeb, Logged, Rule,
+};
 
 /// What happens, and the check of what becomes of it.
 pub struct Row {
@@ -156,6 +158,32 @@ impl Place for FakeWeb {
     }
 }
 
+impl Place for FakeModelScope {
+    fn script(&self, rule: Rule) {
+        FakeModelScope::script(self, rule);
+    }
+
+    fn clear_script(&self) {
+        FakeModelScope::clear_script(self);
+    }
+
+    fn requests(&self) -> Vec<Logged> {
+        FakeModelScope::requests(self)
+    }
+
+    fn fetch(&self, volume: &Volume) -> Command {
+        let mut command = weightlift();
+        command.arg("fetch").arg("--root").arg(volume.root()).arg("ms://org/llama").args(ARGUMENTS);
+        command.env("MODELSCOPE_ENDPOINT", self.url()).env("MODELSCOPE_API_TOKEN", TOKEN);
+        command
+    }
+
+    fn assert_discreet(&self, request: &Logged) {
+        let has_token = request.headers.iter().any(|(_, value)| value.contains(TOKEN));
+        assert_eq!(has_token, request.origin == "modelscope", "the token: {request:?}");
+    }
+}
+
 /// A user for web servers of this machine as `user:password`, and the netrc file that says so.
 pub fn web_login(volume: &Volume) -> (String, std::path::PathBuf) {
     let netrc = volume.path("netrc");
@@ -177,6 +205,13 @@ pub struct Case {
 /// A fault of a Hub, or of its CDN.
 pub fn hub(name: &'static str) -> Case {
     Case::at(name, || Box::new(FakeHub::serving(REPO, model())))
+}
+
+/// A fault of ModelScope, or of the storage behind it.
+pub fn modelscope(name: &'static str) -> Case {
+    Case::at(name, || {
+        Box::new(FakeModelScope::builder().model("org/llama", model()).token(TOKEN).start())
+    })
 }
 
 /// A fault of a web server.

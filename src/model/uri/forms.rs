@@ -14,7 +14,7 @@ const fn form(forms: &'static [&'static str], meaning: &'static str) -> Form {
 
 /// Every form.
 #[rustfmt::skip]
-pub const FORMS: [Form; 10] = [
+pub const FORMS: [Form; 11] = [
     form(&["hf://org/name[@revision]"], "a repo of the Hugging Face Hub or a mirror (`HF_ENDPOINT`); a branch, a tag, `refs/pr/1` or, best, a commit"),
     form(&["hf://datasets/org/name[@revision]", "hf://spaces/org/name"], "a dataset or a space: everything in it"),
     form(&["s3://bucket/prefix/"], "everything below a prefix; `s3://bucket/llama` never matches `llama-70b/`; the bucket may be the ARN of an access point"),
@@ -24,6 +24,7 @@ pub const FORMS: [Form; 10] = [
     form(&["https://host/path/"], "a directory of any web server that holds `SHA256SUMS`, or the sentinel of a published or mirrored model"),
     form(&["https://host/one.gguf#sha256=…"], "one file; without a digest it is fetched with a warning"),
     form(&["oci://registry/name[:tag][@sha256:…]"], "a model in an OCI registry (ModelPack, KitOps, Docker Model Runner, oras), or `/models` of an image; best by its digest"),
+    form(&["ms://org/name[@revision]"], "a model of ModelScope; a branch, a tag or a commit"),
     form(&["file:///directory"], "a model that weightlift has published in that directory, such as on another volume"),
 ];
 

@@ -64,6 +64,12 @@ impl HubRepo {
         self.kind.name_of(&self.id)
     }
 
+    /// Where the API of the repo of this name is: `api/models/org/name`, `api/datasets/org/name`.
+    pub fn api_of(name: &str) -> String {
+        let (kind, id) = RepoKind::split(name);
+        format!("api/{}/{id}", kind.plural())
+    }
+
     /// Whether `id` is `org/name` or `name`, in the characters that the Hub allows.
     pub fn is_id(id: &str) -> bool {
         let named = |part: &str| {

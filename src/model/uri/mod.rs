@@ -4,6 +4,7 @@ mod az;
 mod forms;
 mod gs;
 mod hub;
+mod modelscope;
 mod oci;
 mod s3;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use az::AzLocation;
 pub use forms::{FORMS, Form};
 pub use gs::GsLocation;
 pub use hub::{HubRepo, RepoKind};
+pub use modelscope::ModelScopeRepo;
 pub use oci::OciArtifact;
 pub use s3::S3Location;
 pub use web::WebLocation;
@@ -34,6 +36,7 @@ pub enum SourceUri {
     Oci(OciArtifact),
     Gs(GsLocation),
     Az(AzLocation),
+    ModelScope(ModelScopeRepo),
     /// A directory that weightlift has published a model in: an absolute path, as it is.
     Directory(String),
 }
@@ -42,8 +45,8 @@ pub enum SourceUri {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, gs://bucket/prefix/, \
-     az://account/container/prefix/, oci://registry/name[:tag][@sha256:…], https://host/path/ or \
-     file:///directory"
+     az://account/container/prefix/, oci://registry/name[:tag][@sha256:…], https://host/path/, \
+     ms://org/name[@revision] or file:///directory"
 )]
 pub struct SourceUriError {
     uri: String,
@@ -76,6 +79,7 @@ impl SourceUri {
             "https" if AzLocation::is_url(rest) => {
                 AzLocation::parse_url(rest).map(Self::Az).map_err(refuse)
             }
+            "ms" => ModelScopeRepo::parse(rest).map(Self::ModelScope).map_err(refuse),
             "https" | "http" => WebLocation::parse(uri).map(Self::Web).map_err(refuse),
             "oci" => OciArtifact::parse(rest).map(Self::Oci).map_err(refuse),
             "file" => directory(rest).map(Self::Directory).map_err(refuse),
@@ -109,6 +113,7 @@ impl SourceUri {
         let name = match self {
             Self::Web(location) => return location.name().trim().to_lowercase(),
             Self::Hub(repo) => &repo.id,
+            Self::ModelScope(repo) => &repo.id,
             Self::S3(location) if location.key.is_empty() => &location.bucket,
             Self::S3(location) => &location.key,
             Self::Oci(artifact) => &artifact.name,
@@ -136,6 +141,7 @@ impl SourceUri {
         match self {
             Self::Hub(repo) => format!("hf://{}", repo.name()),
             Self::S3(location) => format!("s3://{}/{}", location.bucket, location.key),
+            Self::ModelScope(repo) => format!("ms://{}", repo.id),
             Self::Web(location) => location.url.to_string(),
             Self::Oci(artifact) => format!("oci://{}/{}", artifact.registry, artifact.name),
             Self::Gs(location) => location.name(),
@@ -155,6 +161,7 @@ impl SourceUri {
     pub fn pinned_commit(&self) -> Option<&str> {
         match self {
             Self::Hub(repo) if is_commit(&repo.revision) => Some(&repo.revision),
+            Self::ModelScope(repo) if is_commit(&repo.revision) => Some(&repo.revision),
             Self::Web(location) => location.sha256.as_deref(),
             Self::Oci(artifact) => artifact.digest.as_deref(),
             _ => None,
@@ -166,6 +173,7 @@ impl fmt::Display for SourceUri {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(repo) => write!(out, "hf://{}@{}", repo.name(), repo.revision),
+            Self::ModelScope(repo) => write!(out, "ms://{}@{}", repo.id, repo.revision),
             Self::Web(location) => location.fmt(out),
             Self::Oci(artifact) => artifact.fmt(out),
             Self::S3(_) | Self::Gs(_) | Self::Az(_) | Self::Directory(_) => {

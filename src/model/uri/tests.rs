@@ -31,6 +31,33 @@ fn datasets_and_spaces_are_repos_with_a_kind_before_their_name() {
 }
 
 #[test]
+fn an_address_of_the_web_and_a_model_of_modelscope_are_written_as_they_are_read() {
+    let (sha256, commit) = ("ab".repeat(32), "ab".repeat(20));
+    for (uri, name, family, pin) in [
+        ("https://h/Models/Llama%203/".to_owned(), None, "llama 3", None),
+        ("http://h:8080/a/B.gguf".to_owned(), None, "b.gguf", None),
+        ("https://h/".to_owned(), None, "h", None),
+        (
+            format!("https://h/B.gguf#sha256={sha256}"),
+            Some("https://h/B.gguf"),
+            "b.gguf",
+            Some(&sha256),
+        ),
+        ("ms://org/Name@master".to_owned(), Some("ms://org/Name"), "name", None),
+        (format!("ms://org/Name@{commit}"), Some("ms://org/Name"), "name", Some(&commit)),
+    ] {
+        let parsed = SourceUri::parse(&uri).expect(&uri);
+        assert_eq!(parsed.to_string(), uri);
+        assert_eq!(parsed.source_name(), name.unwrap_or(&uri));
+        assert_eq!(parsed.default_family(), family, "{uri}");
+        assert_eq!(parsed.pinned_commit(), pin.map(String::as_str), "{uri}");
+        assert!(parsed.is_model());
+    }
+    let encoded = SourceUri::parse("https://h:443/é/").expect("a URL").to_string();
+    assert_eq!(encoded, "https://h/%C3%A9/");
+}
+
+#[test]
 fn a_prefix_and_an_object_differ_by_the_last_slash() {
     let parse = |uri: &str| SourceUri::parse(uri).expect(uri);
     assert_eq!(parse("s3://models/llama/70B/").default_family(), "70b");

@@ -31,7 +31,7 @@ use url::Url;
 
 use crate::content::{Body, ChunkedId, Source};
 use crate::environment;
-use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, RepoKind, Snapshot, text};
+use crate::model::{Digest, HubRepo, Locked, RelPath, RemoteFile, Snapshot, text};
 use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{HttpProblem, SourceError, Via, body, encoding};
 use crate::source::links::{Links, Route};
@@ -169,7 +169,7 @@ impl Hub {
             id: Option<String>,
         }
         let revision = utf8_percent_encode(&self.repo.revision, QUOTED);
-        let url = self.url(&format!("{}/revision/{revision}", api_of(&self.name)))?;
+        let url = self.url(&format!("{}/revision/{revision}", HubRepo::api_of(&self.name)))?;
         let followed = self.follow(&self.client, Method::GET, url, None).await?;
         let response = self.accepted(followed.response, &Asked::Revision).await?;
         let encoding = encoding::claimed(response.headers());
@@ -414,12 +414,6 @@ impl Source for Hub {
     fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Where the API of the repo of this name begins: `api/models/org/name`, `api/datasets/org/name`.
-pub(super) fn api_of(name: &str) -> String {
-    let (kind, id) = RepoKind::split(name);
-    format!("api/{}/{id}", kind.plural())
 }
 
 pub(super) fn range_header(range: &Range<u64>) -> HeaderValue {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::api_of;
 use super::endpoint::Login;
 use super::problem::{Refused, Why};
-use crate::model::{RelPath, is_quantisation, text};
+use crate::model::{HubRepo, RelPath, is_quantisation, text};
 use crate::net::{SourceError, http};
 use crate::source::status::{is_no, is_trouble, meaning};
 
@@ -204,7 +203,7 @@ impl Refusal {
 fn prefix<'a>(url: &'a Url, repo: &str) -> &'a str {
     let path = url.path();
     let resolve = format!("/{repo}/resolve/");
-    let api = format!("/{}/", api_of(repo));
+    let api = format!("/{}/", HubRepo::api_of(repo));
     let ends = [&api, "/api/resolve-cache/", &resolve].map(|known| path.find(known));
     ends.into_iter().flatten().min().map_or("", |end| &path[..end])
 }

@@ -11,8 +11,8 @@ use reqwest::Method;
 use super::answers::{self, Listed};
 use super::problem::HubProblem;
 use super::refusals::Asked;
-use super::{Hub, Pinned, QUOTED_PATH, api_of, pages};
-use crate::model::{RefusedFile, RefusedFiles, RelPath, RemoteFile, text};
+use super::{Hub, Pinned, QUOTED_PATH, pages};
+use crate::model::{HubRepo, RefusedFile, RefusedFiles, RelPath, RemoteFile, text};
 use crate::net::{SourceError, encoding, http};
 
 /// One page of the tree holds 1000 entries of a few hundred bytes; some mirrors send all at once.
@@ -86,7 +86,7 @@ impl Hub {
         directory: Option<&RelPath>,
         listing: &mut Listing,
     ) -> Result<(), SourceError> {
-        let mut page = format!("{}/tree/{}", api_of(&pinned.name), pinned.commit);
+        let mut page = format!("{}/tree/{}", HubRepo::api_of(&pinned.name), pinned.commit);
         if let Some(directory) = directory {
             page += &format!("/{}", utf8_percent_encode(directory.as_str(), QUOTED_PATH));
         }

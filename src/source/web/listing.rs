@@ -1,14 +1,13 @@
 //! What a directory of a web server holds, by the list that lies in it: pinned once, by the digests.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256 as Hasher};
 use tokio::task::JoinSet;
 
 use super::problem::{Asked, WebProblem};
-use super::site::{Answered, Site};
-use super::{Web, site};
+use super::site::{Answered, Look, Site};
 use crate::model::{
     Digest, MirrorState, RefusedFile, RefusedFiles, RelPath, RemoteFile, SENTINEL, Selection,
     Sentinel, SentinelProblem, content_revision, hex, text,
@@ -40,17 +39,13 @@ enum Known {
     Sums(BTreeMap<RelPath, [u8; 32]>),
 }
 
+/// Sizes that the server has told: a listing that fails half-way does not ask for them again.
+#[derive(Default)]
+pub struct Sizes(Mutex<HashMap<RelPath, u64>>);
+
 impl Listing {
     fn of(revision: String, known: Known) -> Self {
         Self { revision, refused: Vec::new(), known }
-    }
-
-    /// The files, where nothing else has to be asked for.
-    pub fn files(&self) -> Option<Vec<RemoteFile>> {
-        match &self.known {
-            Known::Files(files) => Some(files.clone()),
-            Known::Sums(_) => None,
-        }
     }
 }
 
@@ -99,7 +94,7 @@ async fn one_file(site: &Site) -> Result<(Listing, Vec<String>), SourceError> {
         return Ok((Listing::of(hex.clone(), Known::Sums(sums)), Vec::new()));
     }
     let look = site.look(&site.location.url, &Asked::Place(&path)).await?;
-    let site::Look { size, validator } = look;
+    let Look { size, validator } = look;
     let mut warnings = Vec::new();
     if validator.is_none() {
         warnings.push(format!(
@@ -153,17 +148,25 @@ fn of_sums(site: &Site, content: &[u8]) -> Result<(Listing, Option<String>), Sou
     Ok((Listing { refused: refused.into_files(), ..listing }, warning))
 }
 
-impl Web {
-    /// The files that are wanted of a list without sizes, with the sizes that the server tells.
-    pub(super) async fn measured(&self, listing: &Listing) -> Result<Vec<RemoteFile>, SourceError> {
-        let Known::Sums(sums) = &listing.known else { return Ok(Vec::new()) };
-        let wanted = sums.keys().filter(|path| self.selection.names(path.as_str()));
+impl Sizes {
+    /// The files that `selection` names, with the sizes that the server tells where the list has none.
+    pub async fn add(
+        &self,
+        site: &Arc<Site>,
+        listing: &Listing,
+        selection: &Selection,
+    ) -> Result<Vec<RemoteFile>, SourceError> {
+        let sums = match &listing.known {
+            Known::Files(files) => return Ok(files.clone()),
+            Known::Sums(sums) => sums,
+        };
+        let wanted = sums.keys().filter(|path| selection.names(path.as_str()));
         let open: Vec<RelPath> = {
-            let sizes = self.sizes();
-            wanted.filter(|path| !sizes.contains_key(*path)).cloned().collect()
+            let known = self.known();
+            wanted.filter(|path| !known.contains_key(*path)).cloned().collect()
         };
         if open.len() > MAX_MEASURED {
-            let problem = WebProblem::ManyFiles { host: self.site.host(), most: MAX_MEASURED };
+            let problem = WebProblem::ManyFiles { host: site.host(), most: MAX_MEASURED };
             return Err(SourceError::Unsafe(problem.into()));
         }
         let mut open = open.into_iter();
@@ -172,7 +175,7 @@ impl Web {
             while asking.len() < MEASURED_AT_ONCE
                 && let Some(path) = open.next()
             {
-                let site = Arc::clone(&self.site);
+                let site = Arc::clone(site);
                 asking.spawn(async move {
                     let is_one = !site.location.is_directory();
                     let asked = if is_one { Asked::Place(&path) } else { Asked::File(&path) };
@@ -183,15 +186,19 @@ impl Web {
             let Some(answered) = asking.join_next().await else { break };
             let (path, look) = answered
                 .map_err(|_| SourceError::Unreachable("asking for sizes was cut off".into()))?;
-            self.sizes().insert(path, look?.size);
+            self.known().insert(path, look?.size);
         }
-        let sizes = self.sizes();
+        let known = self.known();
         let file = |(path, sha256): (&RelPath, &[u8; 32])| {
             let digest = Some(Digest::Sha256(*sha256));
-            let size = *sizes.get(path)?;
+            let size = *known.get(path)?;
             Some(RemoteFile { path: path.clone(), size, digest, validator: None, xet_hash: None })
         };
         Ok(sums.iter().filter_map(file).collect())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<RelPath, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

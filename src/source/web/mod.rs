@@ -8,11 +8,10 @@
 
 mod listing;
 mod login;
-mod netrc;
+pub(super) mod netrc;
 mod problem;
 mod site;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,10 +20,10 @@ use reqwest::{Client, Method};
 use tokio::sync::OnceCell;
 
 use crate::content::{Body, Source};
-use crate::model::{RelPath, RemoteFile, Selection, Snapshot, WebLocation};
+use crate::model::{RemoteFile, Selection, Snapshot, WebLocation};
 use crate::net::http::Http;
 use crate::net::{self, SourceError, Via};
-use listing::Listing;
+use listing::{Listing, Sizes};
 use problem::{Asked, WebProblem};
 use site::{Site, validator};
 
@@ -36,8 +35,7 @@ pub struct Web {
     site: Arc<Site>,
     http: Http,
     pinned: OnceCell<Listing>,
-    /// What a listing that failed half-way has learnt.
-    sizes: Mutex<HashMap<RelPath, u64>>,
+    sizes: Sizes,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -55,7 +53,7 @@ impl Web {
             selection: selection.clone(),
             http: http.clone(),
             pinned: OnceCell::new(),
-            sizes: Mutex::default(),
+            sizes: Sizes::default(),
             warnings: Mutex::new(warnings),
         })
     }
@@ -67,10 +65,6 @@ impl Web {
             Ok(listing)
         };
         self.pinned.get_or_try_init(listing).await
-    }
-
-    fn sizes(&self) -> MutexGuard<'_, HashMap<RelPath, u64>> {
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warnings(&self) -> MutexGuard<'_, Vec<String>> {
@@ -86,10 +80,7 @@ impl Source for Web {
 
     async fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let listing = self.pinned().await?;
-        let files = match listing.files() {
-            Some(files) => files,
-            None => self.measured(listing).await?,
-        };
+        let files = self.sizes.add(&self.site, listing, &self.selection).await?;
         let (name, refused) = (self.location.url.to_string(), listing.refused.clone());
         Ok(Snapshot::new(name, listing.revision.clone(), files, refused))
     }

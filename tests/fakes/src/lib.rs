@@ -51,6 +51,7 @@
 //! | [`XetLie`] | what that store says and is not true |
 //! | [`FakeS3`] | an S3 endpoint, path style, with checksums, versions, `SigV4` checking; read-only unless told |
 //! | [`FakeDragonfly`] | the proxy of a node's dfdaemon, and the peers behind it |
+//! | [`FakeModelScope`] | ModelScope and the storage behind it |
 //! | [`FakeWeb`] | a static web server, with or without a login |
 //! | [`FakeRegistry`] | a registry of OCI artifacts, its token server and the store it redirects to |
 //! | [`FakeAzure`] | Azure Blob Storage, path style, read-only, with `SharedKey` checking |
@@ -86,6 +87,7 @@ mod hub_routes;
 mod hub_xet;
 mod link;
 mod log;
+mod modelscope;
 mod registry;
 mod registry_auth;
 mod relay;
@@ -114,6 +116,7 @@ pub use hub::FakeHub;
 pub use hub_builder::FakeHubBuilder;
 pub use link::Link;
 pub use log::{Log, Logged};
+pub use modelscope::{FakeModelScope, FakeModelScopeBuilder};
 pub use registry::{FakeRegistry, FakeRegistryBuilder, Layer};
 pub use registry_auth::Access;
 pub use relay::{Relay, Relayed};

@@ -24,6 +24,8 @@ pub struct Habits {
     pub has_own_listing: bool,
     /// The status, and the origin that reads are sent on to.
     pub sends_on: Option<(u16, String)>,
+    /// Not for an SDK of AWS, which is answered here.
+    pub serves_sdks: bool,
     /// Objects with [`crate::ObjectOptions::unpacked`] are unpacked on the way …
     pub unpacks: Unpacks,
     /// 403 without `x-amz-request-payer`.
@@ -79,7 +81,11 @@ impl Habits {
         if request.method != "GET" {
             return None;
         }
-        if let Some((status, origin)) = &self.sends_on {
+        let agent = request.header("user-agent").unwrap_or_default();
+        let is_sdk = ["aws-cli", "aws-sdk-", "Botocore"].iter().any(|name| agent.contains(name));
+        if let Some((status, origin)) =
+            self.sends_on.as_ref().filter(|_| !(self.serves_sdks && is_sdk))
+        {
             let link = self.links.fetch_add(1, Ordering::Relaxed);
             let location = format!("{origin}{}?link={link}", request.path);
             return Some(Response::new(*status).header("Location", &location));

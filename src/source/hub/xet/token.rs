@@ -11,11 +11,11 @@ use serde::Deserialize;
 use url::Url;
 
 use super::problem::{What, XetProblem};
-use crate::model::text;
+use crate::model::{HubRepo, text};
 use crate::net::http::{self, safe_target};
 use crate::net::{SourceError, encoding};
 use crate::source::hub::refusals::{Asked, Context, Refusal};
-use crate::source::hub::{Hub, QUOTED, api_of};
+use crate::source::hub::{Hub, QUOTED};
 
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// A new one is asked for so long before the end of the old one.
@@ -105,7 +105,7 @@ impl Answer {
 
 async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<Token, SourceError> {
     let quoted = utf8_percent_encode(revision, QUOTED);
-    let url = hub.url(&format!("{}/xet-read-token/{quoted}", api_of(repo)))?;
+    let url = hub.url(&format!("{}/xet-read-token/{quoted}", HubRepo::api_of(repo)))?;
     let response = hub.follow_unpinned(client, url).await?;
     let host = http::origin(response.url());
     let status = response.status();
