@@ -51,7 +51,7 @@ pub enum TokenProblem {
     Refused { host: String, status: u16, said: String },
     #[error("the clock of this machine is wrong: {0}")]
     Clock(Box<TokenProblem>),
-    #[error("the credentials cannot be used, asked {by}: {why}")]
+    #[error("the credentials cannot be used ({by}): {why}")]
     Unusable { by: String, why: String },
 }
 

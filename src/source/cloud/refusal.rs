@@ -173,15 +173,12 @@ impl fmt::Display for Refused {
             Why::NoPlace => write!(out, "{place} does not exist ({told})"),
             Why::Archived => write!(out, "{what} is archived and cannot be read"),
             Why::BadCredentials => {
-                write!(
-                    out,
-                    "the credentials for {place} are not accepted, asked {asked_by} ({told})"
-                )
+                write!(out, "the credentials for {place} are not accepted ({asked_by}; {told})")
             }
             Why::Expired => write!(
                 out,
-                "the credentials for {place} have expired, and no newer ones were found, asked \
-                 {asked_by} ({told})"
+                "the credentials for {place} have expired, and no newer ones were found ({asked_by}; \
+                 {told})"
             ),
             Why::Denied | Why::Anonymous => {
                 write!(out, "{doing} {what} is not allowed {asked_by} ({told})")
