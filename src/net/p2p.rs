@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, HeaderMap, HeaderName, HeaderValue, RANGE,
 };
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
@@ -287,7 +287,8 @@ impl Detour for P2p {
 /// for these bytes, for a quarter of an hour.
 fn holds_token(headers: &HeaderMap) -> bool {
     let mut all = headers.get_all(AUTHORIZATION).iter();
-    all.any(|value| !value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "))
+    headers.contains_key(COOKIE)
+        || all.any(|value| !value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "))
 }
 
 /// Reads `dragonfly=http://127.0.0.1:4001`, or `dragonfly-plain=…`.

@@ -9,8 +9,8 @@ use url::Url;
 use super::problem::ModelScopeProblem;
 use super::settings::Settings;
 use crate::model::{Digest, ModelScopeRepo, RelPath};
-use crate::net::SourceError;
 use crate::net::http::{self, Http};
+use crate::net::{SourceError, Via};
 use crate::source::follow::{Ask, follow};
 
 /// What is written as it is in a query.
@@ -57,12 +57,12 @@ impl Api {
     /// The bytes of a file, or a part of them.
     pub async fn file(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         path: &RelPath,
         range: Option<&Range<u64>>,
     ) -> Result<Response, SourceError> {
         let query = [("Revision", self.repo.revision.as_str()), ("FilePath", path.as_str())];
-        self.ask(client, self.url("repo", &query), range, &Asked::File(path)).await
+        self.ask(via, self.url("repo", &query), range, &Asked::File(path)).await
     }
 
     /// `{endpoint}/api/v1/models/{id}/{rest}?{query}`
@@ -78,14 +78,14 @@ impl Api {
 
     async fn ask(
         &self,
-        client: &Client,
+        via: impl Into<Via<'_>>,
         url: Url,
         range: Option<&Range<u64>>,
         asked: &Asked<'_>,
     ) -> Result<Response, SourceError> {
         let (own, home) = (&self.settings.own, &self.settings.endpoint);
         let ask = Ask { method: Method::GET, url, range, own, home };
-        let response = follow(&self.http, client, ask).await?;
+        let response = follow(&self.http, via, ask).await?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 use crate::content::{Body, Source};
 use crate::model::{ModelScopeRepo, RemoteFile, Snapshot};
 use crate::net::http::Http;
-use crate::net::{self, SourceError};
+use crate::net::{self, SourceError, Via};
 use api::Api;
 use list::Listing;
 use settings::Settings;
@@ -75,7 +75,8 @@ impl Source for ModelScope {
         range: Range<u64>,
     ) -> Result<Body, SourceError> {
         let part = (range != (0..file.size)).then_some(&range);
-        let response = self.api.file(client, &file.path, part).await?;
+        let via = Via::bytes(client, file, &range);
+        let response = self.api.file(via, &file.path, part).await?;
         let body = net::Body::open(&self.api.http, response, file, range);
         body.map(Body::from).map_err(|error| match error {
             // Of another size than was listed: the branch has moved.
