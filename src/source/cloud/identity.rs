@@ -10,8 +10,7 @@ use tokio::sync::Mutex;
 
 use super::refusal::{Failed, Refusal};
 use super::transport::reason;
-use crate::model::ErrorFields;
-use crate::net::{Problem, SourceError};
+use crate::net::SourceError;
 
 /// Credentials younger than this that are refused are not asked for again.
 const RENEW_AFTER: Duration = Duration::from_secs(30);
@@ -40,37 +39,6 @@ pub struct Identity<C> {
     /// Why nobody asks, where a service of the node did not answer.
     silence: std::sync::Mutex<Option<SourceError>>,
     began: Instant,
-}
-
-/// Why there is no token. Texts are inert.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenProblem {
-    #[error("a request for a token has no valid {0}")]
-    Request(&'static str),
-    #[error("`{host}` gives no token: it answered {status}{}", after_colon(said))]
-    Refused { host: String, status: u16, said: String },
-    #[error("the clock of this machine is wrong: {0}")]
-    Clock(Box<TokenProblem>),
-    #[error("the credentials cannot be used ({by}): {why}")]
-    Unusable { by: String, why: String },
-}
-
-impl Problem for TokenProblem {
-    fn fields(&self) -> ErrorFields {
-        match self {
-            Self::Refused { host, status, said } => {
-                ErrorFields::of_host(host).status(*status).said(said).hint(
-                    "for what is public set GOOGLE_SKIP_SIGNATURE or AZURE_SKIP_SIGNATURE to `true`",
-                )
-            }
-            Self::Clock(problem) => problem.fields(),
-            Self::Request(_) | Self::Unusable { .. } => ErrorFields::default(),
-        }
-    }
-}
-
-fn after_colon(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(": {said}") }
 }
 
 impl<C> Identity<C> {

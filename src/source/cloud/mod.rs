@@ -4,6 +4,7 @@
 //!
 //! A [`Store`] knows how one of them is asked; nothing here knows which it is.
 
+mod explain;
 mod identity;
 mod listing;
 mod locate;
@@ -11,6 +12,7 @@ mod problem;
 mod refusal;
 mod store;
 mod sums;
+mod token;
 mod transport;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

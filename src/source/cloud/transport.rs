@@ -17,7 +17,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 use url::Url;
 
-use super::identity::TokenProblem;
+use super::token::TokenProblem;
 use crate::model::text;
 use crate::net::http::{self, Http};
 use crate::net::{HttpProblem, SourceError};

@@ -7,15 +7,14 @@ use std::ops::Bound;
 
 use aws_lc_rs::digest::{self, SHA256};
 
+use super::archive_problem::{ArchiveProblem, MAX_RATIO};
 use super::layers::Root;
 use super::tar::{Entry, Kind, Visit};
 use crate::fs::Dir;
-use crate::model::{ErrorFields, RelPath, UnsafePath, text};
-use crate::net::Problem;
+use crate::model::{RelPath, UnsafePath, text};
 
-/// Bytes that any archive may have, and how often more than it takes packed.
+/// Bytes that any archive may have.
 const FREE_BYTES: u64 = 64 << 20;
-const MAX_RATIO: u64 = 200;
 /// Symbolic links that lead to each other.
 const MAX_LINKS: usize = 40;
 /// Of an image, the directory that is the model.
@@ -23,49 +22,6 @@ const MODELS: &str = "models";
 /// What says in a layer that a file, or all of a directory, of the layers below is gone.
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
-
-/// Why an archive is not used. Names are inert.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveProblem {
-    #[error("it is not packed as its type says: {why}")]
-    Packed { why: String },
-    #[error("it ends in the middle of a file")]
-    Short,
-    #[error("it has a header that is none of a tar archive, or one that is too long")]
-    Header,
-    #[error("it holds a sparse file, which weightlift does not read")]
-    Sparse,
-    #[error("it holds more than {most} entries")]
-    Entries { most: usize },
-    #[error("it holds more than {}, {MAX_RATIO} times what it takes packed", text::size(*most))]
-    Bomb { most: u64 },
-    #[error("{0}")]
-    Path(UnsafePath),
-    #[error("`{name}` in it is {what}")]
-    Entry { name: String, what: &'static str },
-    #[error("`{name}` in it is a link to `{target}`, which is no file of the same archive")]
-    Link { name: String, target: String },
-    #[error("cannot write what is unpacked: {0}")]
-    Write(String),
-    #[error("the unpacking was given up")]
-    GivenUp,
-}
-
-impl Problem for ArchiveProblem {
-    fn fields(&self) -> ErrorFields {
-        match self {
-            Self::Path(refused) => ErrorFields::of_file(&refused.name),
-            Self::Entry { name, .. } | Self::Link { name, .. } => ErrorFields::of_file(name),
-            _ => ErrorFields::default(),
-        }
-    }
-}
-
-impl From<UnsafePath> for ArchiveProblem {
-    fn from(refused: UnsafePath) -> Self {
-        Self::Path(refused)
-    }
-}
 
 /// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use tokio::sync::{mpsc, oneshot};
 
-use super::archive::{ArchiveProblem, Changes, Unpacker};
+use super::archive::{Changes, Unpacker};
+use super::archive_problem::ArchiveProblem;
 use super::layers::{Packed, Packing};
 use super::tar;
 use crate::fs::Dir;

@@ -7,6 +7,7 @@
 //! Imports `environment`, `model`, `content` and `net`; knows no other source.
 
 mod archive;
+mod archive_problem;
 mod ask;
 mod auth;
 mod challenge;
@@ -19,6 +20,7 @@ mod packed;
 mod problem;
 mod reads;
 mod tar;
+mod unpacked;
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
@@ -38,8 +40,8 @@ use auth::Auth;
 use credentials::Login;
 use layers::Layers;
 use manifest::{ACCEPT, Artifact, Entry, MAX_MANIFEST_BYTES, Manifest};
-use packed::{Unpacked, Unpacking};
 use problem::OciProblem;
+use unpacked::{Unpacked, Unpacking};
 
 const PLAIN_HTTP: &str = "WEIGHTLIFT_OCI_PLAIN_HTTP";
 /// Docker Hub's API, which has not the name of the registry.

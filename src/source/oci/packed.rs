@@ -2,19 +2,20 @@
 //! connection that breaks is continued at the byte that was reached. Nothing of a layer is used before its
 //! digest is right.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{self, SHA256};
 
 use super::Oci;
-use super::archive::{ArchiveProblem, Changes, Content, overlay};
+use super::archive::Changes;
+use super::archive_problem::ArchiveProblem;
 use super::inflate::Stream;
 use super::layers::{Packed, Root};
 use super::manifest::shown;
 use super::problem::OciProblem;
+use super::unpacked::{Current, Unpacked, Unpacking};
 use crate::content::{Archives, FilePart};
 use crate::fs::Dir;
 use crate::model::{Digest, RelPath, RemoteFile, text};
@@ -22,36 +23,6 @@ use crate::net::{Problem, SourceError};
 
 /// Clean reads of a layer whose bytes are wrong, before that is what the registry has.
 const MAX_DAMAGED: u32 = 3;
-
-/// How far the layers are unpacked.
-#[derive(Default)]
-pub struct Unpacking {
-    scratch: Option<PathBuf>,
-    done: Vec<Changes>,
-    current: Option<Current>,
-    /// Layers that were begun: no two write under the same names.
-    begun: u32,
-    damaged: u32,
-}
-
-/// A layer that is being read.
-struct Current {
-    stream: Stream,
-    hash: digest::Context,
-    /// Bytes that were read.
-    at: u64,
-    /// Why nothing more is unpacked. The rest is read for the digest, which tells damage from a bad archive.
-    failed: Option<ArchiveProblem>,
-}
-
-/// What all layers have.
-#[derive(Default)]
-pub struct Unpacked {
-    scratch: Option<PathBuf>,
-    pub files: Vec<RemoteFile>,
-    /// What each is called in the scratch directory, if there is one.
-    names: HashMap<RelPath, Option<String>>,
-}
 
 impl Oci {
     /// What the archives hold; without a `scratch` directory their files are only hashed.
@@ -232,27 +203,6 @@ impl Archives for Oci {
 
     fn unpacked(&self, file: &RemoteFile) -> Option<String> {
         self.all_unpacked()?.names.get(&file.path).cloned().flatten()
-    }
-}
-
-impl Unpacked {
-    /// Layers of an image lie one over the other; others lie beside each other.
-    fn of(layers: &[Packed], all: Vec<Changes>, scratch: Option<&Path>) -> Self {
-        let (mut image, mut beside) = (BTreeMap::new(), Vec::new());
-        for (layer, changes) in layers.iter().zip(all) {
-            match layer.root {
-                Root::Models => overlay(&mut image, changes),
-                Root::All => beside.extend(changes.files),
-            }
-        }
-        let mut unpacked = Self { scratch: scratch.map(Path::to_owned), ..Self::default() };
-        for (path, Content { size, sha256, stored }) in image.into_iter().chain(beside) {
-            unpacked.names.insert(path.clone(), stored);
-            let digest = Some(Digest::Sha256(sha256));
-            let (validator, xet_hash) = (None, None);
-            unpacked.files.push(RemoteFile { path, size, digest, validator, xet_hash });
-        }
-        unpacked
     }
 }
 

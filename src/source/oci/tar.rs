@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::archive::ArchiveProblem;
+use super::archive_problem::ArchiveProblem;
 
 const BLOCK: usize = 512;
 /// A header of pax, or a long name of GNU. No path of a model is that long.
