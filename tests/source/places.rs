@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::support::*;
 use weightlift_fakes::{
-    Blob, Checksum, FakeAzure, FakeDragonfly, FakeGcs, FakeHub, FakeRegistry, FakeS3, FakeWeb,
-    Fault, ObjectOptions, Rule, Tree,
+    Blob, Checksum, FakeAzure, FakeDragonfly, FakeGcs, FakeHub, FakeModelScope, FakeRegistry,
+    FakeS3, FakeWeb, Fault, ObjectOptions, Rule, Tree, Writes,
 };
 
 const MIB: u64 = 1 << 20;
@@ -28,15 +28,20 @@ struct Places {
     azure: FakeAzure,
     registry: FakeRegistry,
     web: FakeWeb,
+    modelscope: FakeModelScope,
     /// Holds the published model `there`.
     volume: Volume,
 }
 
-const KINDS: [&str; 7] = ["hf", "s3", "gs", "az", "oci", "https", "file"];
+const KINDS: [&str; 8] = ["hf", "s3", "gs", "az", "oci", "https", "ms", "file"];
 
 impl Places {
     fn start() -> Self {
-        let mut s3 = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
+        let mut s3 = FakeS3::builder()
+            .bucket("models")
+            .bucket("copies")
+            .credentials(ACCESS_KEY, SECRET_KEY)
+            .writable(Writes::default());
         let mut gcs = FakeGcs::builder().object("models", "m/SHA256SUMS", sums());
         let mut azure = FakeAzure::builder("models").object("weights", "m/SHA256SUMS", sums());
         for (path, blob) in tree().iter() {
@@ -54,6 +59,7 @@ impl Places {
             azure: azure.start(),
             registry: FakeRegistry::serving("org/tiny", "v1", &tree()),
             web: FakeWeb::builder().with_sums("m", &tree()).start(),
+            modelscope: FakeModelScope::builder().model("org/tiny", tree()).start(),
             volume: Volume::new(),
         };
         places.fetch(&places.volume, &[&places.uri("hf"), "there"]).run().assert_success();
@@ -68,6 +74,7 @@ impl Places {
             "az" => "az://models/weights/m/".into(),
             "oci" => format!("oci://{}/org/tiny:v1", self.registry.host()),
             "https" => format!("{}/m/", self.web.url()),
+            "ms" => "ms://org/tiny".into(),
             "file" => format!("file://{}", self.volume.family("there").display()),
             other => panic!("{other}"),
         }
@@ -76,9 +83,29 @@ impl Places {
     fn fetch(&self, volume: &Volume, arguments: &[&str]) -> Command {
         let mut command = fetch_s3(&self.s3, volume, arguments);
         command.args(["--chunk-size", "1MiB", "--connections", "2"]);
+        self.reached(command)
+    }
+
+    fn mirror(&self, source: &str, target: &str) -> Command {
+        let mut command = weightlift();
+        command.args([
+            "mirror",
+            source,
+            target,
+            "--s3-path-style",
+            "--s3-endpoint",
+            &self.s3.url(),
+        ]);
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("AWS_REGION", "us-east-1");
+        self.reached(command)
+    }
+
+    fn reached(&self, mut command: Command) -> Command {
         command.env("HF_ENDPOINT", self.hub.url()).env("WEIGHTLIFT_RETRY_DELAY", "25ms");
         command.env("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", self.gcs.url());
         command.env("GCE_METADATA_HOST", "127.0.0.1:9").env("GCE_METADATA_IP", "127.0.0.1:9");
+        command.env("MODELSCOPE_ENDPOINT", self.modelscope.url());
         command.env("AZURE_STORAGE_ENDPOINT", self.azure.url()).env("AZURE_SKIP_SIGNATURE", "true");
         command
     }
@@ -107,6 +134,7 @@ impl Places {
                 );
             }
             "https" => self.web.script(then),
+            "ms" => self.modelscope.script(then),
             "file" => {
                 let file = self.volume.family("there").join("big.bin");
                 std::fs::remove_file(std::fs::canonicalize(file).unwrap()).unwrap();
@@ -182,4 +210,17 @@ fn the_bytes_of_any_place_come_through_peers_as_one_task() {
         "the volume's own fetch, and one for all"
     );
     assert_eq!(places.s3.bytes_sent_for("big.bin"), 0, "the peers have it");
+}
+
+#[test]
+fn what_any_place_has_is_mirrored_and_fetched_from_the_mirror() {
+    let places = Places::start();
+    for kind in KINDS {
+        let target = format!("s3://copies/{kind}/");
+        let run = places.mirror(&places.uri(kind), &target).run();
+        assert_eq!(run.code, 0, "{kind}: {}", run.stderr);
+        let volume = Volume::new();
+        places.fetch(&volume, &[&target, "m"]).run().assert_success();
+        assert_has(&volume, kind);
+    }
 }
