@@ -141,6 +141,7 @@ impl SourceArgs {
             selection: selection.clone(),
             s3: self.s3(all_checksums),
             xet: self.xet.map(XetMode::from),
+            is_place: false,
             patience: self.retry_timeout.min(PATIENCE_WITH_A_PLACE),
         }
     }

@@ -47,7 +47,9 @@ impl Asker<'_> {
             }
             before = Some(mismatch.sha256);
             progress.done_bytes.fetch_sub(file.size, Relaxed);
-            source.distrust(file);
+            if !source.is_detour_to_blame(file) {
+                source.distrust(file);
+            }
             let path = file.path.to_string();
             self.screen.tell(&Event::FetchingAgain { path, cause: mismatch.to_string() });
         }

@@ -67,6 +67,7 @@ impl Fetch<'_> {
         bytes: u64,
         progress: &Arc<Progress>,
     ) -> Result<Dir, Error> {
+        staging.clear_unpacked()?;
         // At least as much as it takes packed.
         staging.check_bytes(bytes)?;
         let scratch = staging.scratch()?;

@@ -46,6 +46,12 @@ pub trait Source: Send + Sync {
     /// that file come from another place, if there is one.
     fn distrust(&self, _file: &RemoteFile) {}
 
+    /// Is asked before that: whether the bytes came by a detour, which then is to blame in place of any
+    /// publisher. It is taken no more than a few times for one file.
+    fn is_detour_to_blame(&self, _file: &RemoteFile) -> bool {
+        false
+    }
+
     /// The list beside the files that says which digest `path` has, if it is one of those: it may be
     /// older than the file.
     fn list_with_digest(&self, _path: &RelPath) -> Option<&'static str> {

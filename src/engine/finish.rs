@@ -119,6 +119,12 @@ impl Shared<'_> {
         mismatch: Mismatch,
     ) -> Result<(), TransferError> {
         let path = job.file.path.to_string();
+        if self.source.is_detour_to_blame(job.file) {
+            // It says nothing of what is published, nor of who publishes it.
+            let cause = format!("wrong bytes ({mismatch})");
+            self.screen.tell(&Said::FetchingAgain { path, cause });
+            return Ok(());
+        }
         let (resumed, wrong, agrees) = job.with(|state| {
             if !state.resumed {
                 state.wrong_fetches += 1;

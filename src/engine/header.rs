@@ -121,7 +121,9 @@ impl Shared<'_> {
         let _suspicion = Suspicion(job);
         let path = || job.file.path.to_string();
         // The second read should come from elsewhere, if it can.
-        self.source.distrust(job.file);
+        if !self.source.is_detour_to_blame(job.file) {
+            self.source.distrust(job.file);
+        }
         let BadStart { why, len } = bad;
         let mut retry = Retry::new(self.options.retry, self.http.pace.clone());
         let is_same = loop {

@@ -37,9 +37,11 @@ impl Source for WithPeers {
     }
 
     fn distrust(&self, file: &RemoteFile) {
-        if !self.p2p.is_to_blame(file) {
-            self.source.distrust(file);
-        }
+        self.source.distrust(file);
+    }
+
+    fn is_detour_to_blame(&self, file: &RemoteFile) -> bool {
+        self.p2p.is_to_blame(file)
     }
 
     fn list_with_digest(&self, path: &RelPath) -> Option<&'static str> {

@@ -21,6 +21,8 @@ pub struct SourceSettings {
     pub s3: S3Settings,
     /// Which way to the bytes of a Hub; none: what `HF_HUB_DISABLE_XET` says.
     pub xet: Option<XetMode>,
+    /// It is one of several places, beside the one that lists.
+    pub is_place: bool,
     /// How long the listing of one of several places may take.
     pub patience: Duration,
 }
@@ -39,7 +41,7 @@ pub fn open(
         }
         SourceUri::ModelScope(repo) => Box::new(ModelScope::open(repo, http)?),
         SourceUri::Web(location) => Box::new(Web::open(location, &settings.selection, http)?),
-        SourceUri::Oci(artifact) => Box::new(Oci::open(artifact, http)?),
+        SourceUri::Oci(artifact) => Box::new(Oci::open(artifact, settings.is_place, http)?),
         SourceUri::Gs(location) => Box::new(gs::open(location, &settings.selection, http)?),
         SourceUri::Az(location) => Box::new(az::open(location, &settings.selection, http)?),
         SourceUri::Directory(path) => Box::new(Published::new(path)),
@@ -124,7 +126,8 @@ fn read_from_also(
         source: source.into(),
     };
     // The same content may have another path there, which no pattern of the user's is about.
-    let anything = SourceSettings { selection: Selection::default(), ..settings.clone() };
+    let anything =
+        SourceSettings { selection: Selection::default(), is_place: true, ..settings.clone() };
     let open_place = |uri| open(uri, &anything, http).map(|source| place(uri, source));
     let also = also.iter().map(open_place).collect::<Result<Vec<Place>, SourceError>>()?;
     Ok(Box::new(Mirrors::new(also, place(uri, source), settings.patience)))

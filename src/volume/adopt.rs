@@ -14,6 +14,7 @@ use super::attempts::open_attempt;
 use super::fill::Publishing;
 use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
+use super::scratch::UNPACKED;
 use super::settle::settle;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Presence, Staging, TREE};
 use super::sweep::{remove_attempt, remove_gone};
@@ -122,6 +123,23 @@ impl Staging {
             {
                 settle(&self.state, store, &old, &name, &header)?;
                 remove_attempt(&attempts, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what killed runs of this family have unpacked: nobody can go on with it, and it can be as much as
+    /// the model.
+    pub fn clear_unpacked(&self) -> Result<(), StoreError> {
+        let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
+        for name in self.other_attempts(&attempts)? {
+            let Some(old) = open_attempt(&attempts, &name)? else { continue };
+            let Some((header, _)) = journal::read(&old)? else { continue };
+            if header.family == self.state_name
+                && !self.is_unpacking(&old, &header)?
+                && self.is_gone(&old, &header)? == Some(true)
+            {
+                old.remove_tree(UNPACKED)?;
             }
         }
         Ok(())

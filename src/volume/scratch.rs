@@ -10,7 +10,7 @@ use crate::fs::{Dir, space};
 use crate::model::{Giver, RemoteFile};
 
 /// In an attempt: the files of archives, under names that their source has given them.
-const UNPACKED: &str = "unpacked";
+pub(super) const UNPACKED: &str = "unpacked";
 
 impl Staging {
     /// The directory for what is unpacked in this attempt.

@@ -157,7 +157,7 @@ fn the_managed_identity_of_a_node() {
     assert_fetched(&mut command());
     assert_fetched(command().env("AZURE_CLIENT_ID", CLIENT));
     let mut wrong = command();
-    wrong.env("AZURE_CLIENT_ID", TENANT).run().assert_code(10).assert_says("Identity not found");
+    wrong.env("AZURE_CLIENT_ID", TENANT).run().assert_code(11).assert_says("Identity not found");
 }
 
 #[test]

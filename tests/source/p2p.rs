@@ -93,7 +93,6 @@ fn a_daemon_that_cannot_serve_is_passed_by_at_once_and_named_once() {
     check([
         faults("its rate limit", vec![error(429, "proxy")], "429 (an error of `proxy`)"),
         faults("its disk is full", vec![error(507, "dfdaemon")], "507 (an error of `dfdaemon`)"),
-        faults("it cannot reach the origin", vec![error(500, "backend")], "`backend`"),
         faults("an error in place of success", vec![error(200, "dfdaemon")], "`dfdaemon`"),
         faults("no words", vec![Fault::status(502)], "answered 502"),
         faults("a range is ignored", vec![Fault::IgnoreRange], "something else"),
@@ -108,7 +107,25 @@ fn a_daemon_that_cannot_serve_is_passed_by_at_once_and_named_once() {
             vec![Fault::StallAfter(MIB, Duration::from_secs(60))],
             "broke off",
         ),
+        faults("another length", vec![Fault::ShortLength(9)], "something else"),
         faults("not HTTP", vec![Fault::Raw(b"SSH-2.0-x\r\n".to_vec())], "could not be used"),
+        row("the origin's own words, as of a link that has expired", || {
+            let (hub, daemon) = (FakeHub::serving(REPO, tree()), FakeDragonfly::start(None));
+            let backend = |status| {
+                Rule::on("GET", "").times(2).then(Fault::Status {
+                    code: status,
+                    headers: vec![("X-Dragonfly-Error-Type".into(), "backend".into())],
+                    body: Vec::new(),
+                })
+            };
+            daemon.script(backend(403));
+            daemon.script(backend(500));
+            let volume = Volume::new();
+            let run = fetch_by(&daemon, &hub, &volume).run().assert_success();
+            volume.assert_holds("tiny", &tree());
+            // It is heard directly, and no fault of the daemon's.
+            assert!(!run.stderr.contains("Dragonfly"), "{}", run.stderr);
+        }),
         row("nobody listens", || {
             let hub = FakeHub::serving(REPO, tree());
             let port = {
@@ -136,6 +153,16 @@ fn wrong_bytes_of_peers_are_fetched_twice_and_then_from_the_origin() {
     assert_eq!(run.stderr.matches("wrong bytes (").count(), 2, "{}", run.stderr);
     assert_eq!(sent(&daemon.requests()), 2 * SIZE);
     assert_eq!(sent(&of_cdn(&hub)), SIZE);
+    // A list beside the files that names the digest is not to blame either.
+    let daemon = FakeDragonfly::start(None);
+    daemon.have(&task(), Blob::synthetic(SIZE, 4));
+    let sums = format!("{}  big.bin\n", big().sha256());
+    let s3 = FakeS3::builder().object("models", "m/big.bin", big());
+    let s3 = s3.object("models", "m/SHA256SUMS", Blob::bytes(sums.clone())).start();
+    let volume = Volume::new();
+    let arguments = ["s3://models/m/", "--s3-anonymous", "--p2p", &p2p(&daemon)];
+    fetch_s3(&s3, &volume, &arguments).run().assert_success();
+    volume.assert_holds("m", &tree().without("config.json").with("SHA256SUMS", sums));
     // What the origin itself has wrong is not the peers' fault, and ends as ever.
     let (hub, daemon) = (FakeHub::serving(REPO, tree()), FakeDragonfly::start(None));
     hub.script(Rule::on("GET", "big.bin").at("cdn").then(Fault::FlipByteAt(9)));
@@ -206,7 +233,7 @@ fn a_daemon_that_cannot_be_one_is_refused_without_its_password() {
         "dragonfly=",
         "dragonfly=127.0.0.1:4001",
         "dragonfly=socks5://127.0.0.1:4001",
-        "dragonfly=http://u:hunter2@127.0.0.1:4001/?x",
+        "dragonfly=http://u:hunter2@127.0.0.1:4001/",
         "kraken=http://u:hunter2@127.0.0.1:4001",
     ] {
         let volume = Volume::new();

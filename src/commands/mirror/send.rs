@@ -162,7 +162,10 @@ impl Shared<'_> {
         let (sha256, is_compared) = match job.proof() {
             Ok(proof) => proof,
             Err(wrong) => {
-                self.relay.source.distrust(&job.task.file);
+                let source = self.relay.source;
+                if !source.is_detour_to_blame(&job.task.file) {
+                    source.distrust(&job.task.file);
+                }
                 return self.wrong(job, wrong.to_string()).await;
             }
         };

@@ -11,6 +11,7 @@ mod refusals;
 mod settings;
 
 use std::ops::Range;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use object_store::azure::{AzureAuthorizer, AzureCredential};
@@ -115,6 +116,7 @@ impl Container {
         loop {
             // A signature is good for a quarter of an hour.
             self.http.pace.wait(&http::origin(url)).await;
+            let asked = Instant::now();
             let credential = self.identity.credential().await?;
             if credential.is_some() {
                 // A shared access signature is a credential, and stands in the URL.
@@ -128,7 +130,7 @@ impl Container {
             let stall = self.http.deadlines.stall;
             let refusal = Refusal::read(response, stall, refusals::parse).await;
             let is_expired = refusals::is_expired(&refusal);
-            if !is_expired || is_renewed || !self.identity.renew().await {
+            if !is_expired || is_renewed || !self.identity.renew(asked).await {
                 return Err(self.identity.refused(refusal));
             }
             is_renewed = true;

@@ -36,6 +36,8 @@ pub struct Identity<C> {
     origin: Option<Origin<C>>,
     current: Mutex<Option<(Instant, Provider<C>)>>,
     is_missing: AtomicBool,
+    /// One was given once: the service that gives them is there.
+    was_given: AtomicBool,
     /// Why nobody asks, where a service of the node did not answer.
     silence: std::sync::Mutex<Option<SourceError>>,
     began: Instant,
@@ -47,6 +49,7 @@ impl<C> Identity<C> {
             origin,
             current: Mutex::default(),
             is_missing: AtomicBool::new(false),
+            was_given: AtomicBool::new(false),
             silence: std::sync::Mutex::default(),
             began: Instant::now(),
         }
@@ -82,16 +85,22 @@ impl<C> Identity<C> {
             }
         };
         match provider.get_credential().await {
-            Ok(credential) => Ok(Some(credential)),
+            Ok(credential) => {
+                self.was_given.store(true, Relaxed);
+                *self.silence() = None;
+                Ok(Some(credential))
+            }
             Err(error) => match reason(&error, &origin.by) {
                 error @ (SourceError::Unreachable(_) | SourceError::NotFound(_))
-                    if origin.may_be_missing =>
+                    if origin.may_be_missing && !self.was_given.load(Relaxed) =>
                 {
                     self.is_missing.store(true, Relaxed);
                     *self.silence() =
                         Some(error).filter(|error| matches!(error, SourceError::Unreachable(_)));
                     Ok(None)
                 }
+                // Nobody is to read that the model is not there.
+                SourceError::NotFound(cause) => Err(SourceError::Access(cause)),
                 error => Err(error),
             },
         }
@@ -103,8 +112,9 @@ impl<C> Identity<C> {
         // Azure does not tell everybody that a container is there.
         let hides = ["ResourceNotFound", "PublicAccessNotPermitted"];
         let is_of_nobody = refusal.is_denial() || hides.contains(&refusal.code.as_str());
-        let mut silence = self.silence();
-        match silence.take_if(|_| is_of_nobody && self.began.elapsed() < BEGINS_WITHIN) {
+        let may_begin = is_of_nobody && self.began.elapsed() < BEGINS_WITHIN;
+        // All who were refused meanwhile try again.
+        match self.silence().clone().filter(|_| may_begin) {
             Some(error) => {
                 self.is_missing.store(false, Relaxed);
                 Failed::Otherwise(error)
@@ -117,13 +127,16 @@ impl<C> Identity<C> {
         self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets credentials that were refused, unless they are fresh; whether another try makes sense.
-    pub async fn renew(&self) -> bool {
+    /// Forgets credentials that were refused, unless they are fresh; whether another try makes sense. They were
+    /// asked for at `asked`.
+    pub async fn renew(&self, asked: Instant) -> bool {
         if self.is_anonymous() {
             return false;
         }
         let mut current = self.current.lock().await;
         match current.as_ref() {
+            // Another worker was refused too, and has got new ones since.
+            Some((made, _)) if *made > asked => true,
             Some((made, _)) if made.elapsed() < RENEW_AFTER => false,
             Some(_) => {
                 *current = None;

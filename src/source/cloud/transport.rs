@@ -133,7 +133,9 @@ impl Connector {
                 | StatusCode::METHOD_NOT_ALLOWED
         );
         let status_code = status.as_u16();
-        if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        // A service of the node that is being updated says 410.
+        let is_busy = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::GONE);
+        if status.is_server_error() || is_busy {
             let problem = HttpProblem::Status { host, status: status_code };
             // Somebody is there.
             return match self.node_deadline {

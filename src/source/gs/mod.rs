@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use object_store::gcp::GcpCredential;
@@ -121,6 +122,7 @@ impl Bucket {
         let (via, mut is_renewed) = (via.into(), false);
         loop {
             let mut headers = plain.clone();
+            let asked = Instant::now();
             let credential = self.identity.credential().await?;
             if let Some(token) = credential.filter(|it| !it.bearer.is_empty()) {
                 headers.insert(AUTHORIZATION, credentials::header(&token)?);
@@ -134,7 +136,7 @@ impl Bucket {
             }
             let stall = self.http.deadlines.stall;
             let refusal = Refusal::read(response, stall, refusals::parse).await;
-            if refusal.status != 401 || is_renewed || !self.identity.renew().await {
+            if refusal.status != 401 || is_renewed || !self.identity.renew(asked).await {
                 return Err(self.identity.refused(refusal));
             }
             is_renewed = true;

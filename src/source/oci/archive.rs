@@ -15,6 +15,9 @@ use crate::model::{RelPath, UnsafePath, text};
 
 /// Bytes that any archive may have.
 const FREE_BYTES: u64 = 64 << 20;
+/// What is kept of the entries of all layers together, each with what it takes beside its names.
+pub const MAX_HELD_BYTES: usize = 64 << 20;
+const ENTRY_BYTES: usize = 256;
 /// Symbolic links that lead to each other.
 const MAX_LINKS: usize = 40;
 /// Of an image, the directory that is the model.
@@ -35,6 +38,8 @@ pub struct Content {
 /// What an archive says of a tree.
 #[derive(Debug, Default)]
 pub struct Changes {
+    /// Bytes of memory, about.
+    pub held: usize,
     /// Of the layers below: files and directories that are gone.
     pub removed: Vec<String>,
     /// Directories whose content there is gone; an empty one is the whole tree.
@@ -100,6 +105,15 @@ impl Unpacker {
                 name: text::inert(path.as_str(), 200),
                 target: text::inert(target, 200),
             }),
+        }
+    }
+
+    /// Counts what is kept in memory of an entry.
+    fn hold(&mut self, entry: &Entry) -> Result<(), ArchiveProblem> {
+        self.changes.held += ENTRY_BYTES + entry.path.len() + entry.target.len();
+        match self.changes.held > MAX_HELD_BYTES {
+            true => Err(ArchiveProblem::Names { most: MAX_HELD_BYTES }),
+            false => Ok(()),
         }
     }
 
@@ -191,10 +205,12 @@ impl Visit for Unpacker {
             return Err(ArchiveProblem::Bomb { most: self.most_bytes });
         }
         if self.whiteout(&entry) {
+            self.hold(&entry)?;
             return Ok(false);
         }
         let Some(place) = self.place(&entry)? else { return Ok(false) };
         let path = RelPath::parse(&place)?;
+        self.hold(&entry)?;
         match entry.kind {
             Kind::Directory => return Ok(false),
             Kind::Other => {

@@ -19,6 +19,8 @@ pub enum ArchiveProblem {
     Sparse,
     #[error("it holds more than {most} entries")]
     Entries { most: usize },
+    #[error("the names of what it holds take more than {}", text::size(*most as u64))]
+    Names { most: usize },
     #[error("it holds more than {}, {MAX_RATIO} times what it takes packed", text::size(*most))]
     Bomb { most: u64 },
     #[error("{0}")]
@@ -27,6 +29,8 @@ pub enum ArchiveProblem {
     Entry { name: String, what: &'static str },
     #[error("`{name}` in it is a link to `{target}`, which is no file of the same archive")]
     Link { name: String, target: String },
+    #[error("the registry serves no ranges of it and has broken off each time")]
+    Restarts,
     #[error("cannot write what is unpacked: {0}")]
     Write(String),
     #[error("the unpacking was given up")]

@@ -57,6 +57,8 @@ impl Oci {
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
         }
         let grant = self.auth.grant();
+        // What needs a login is no matter for peers; the storage that it leads to is.
+        let via = if is_own && grant.header.is_some() { Via::from(via.client) } else { via };
         let mut first = headers.clone();
         if let Some(header) = grant.header.clone().filter(|_| is_own) {
             first.insert(AUTHORIZATION, header);
@@ -71,7 +73,7 @@ impl Oci {
         let Some(header) = renewed else { return Ok(response) };
         http::read_off(response, self.http.deadlines.stall).await;
         headers.insert(AUTHORIZATION, header);
-        self.http.send(via, method, url, headers).await
+        self.http.send(via.client, method, url, headers).await
     }
 
     /// The same through redirects.

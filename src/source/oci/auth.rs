@@ -131,7 +131,8 @@ impl Auth {
         }
         let body = http::small_body(response, MAX_TOKEN_BYTES, http.deadlines.stall).await?;
         let answer = serde_json::from_slice::<Answer>(&body).ok();
-        let token = answer.and_then(|it| it.token.or(it.access_token));
+        let token =
+            answer.and_then(|it| it.token.filter(|token| !token.is_empty()).or(it.access_token));
         let header = token.as_deref().and_then(bearer);
         header.ok_or_else(|| SourceError::Protocol(OciProblem::NoToken { host }.into()))
     }

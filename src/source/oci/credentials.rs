@@ -10,7 +10,7 @@ use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use reqwest::header::HeaderValue;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::problem::OciProblem;
 use crate::environment;
@@ -57,12 +57,19 @@ impl std::fmt::Debug for Credentials {
 
 #[derive(Default, Deserialize)]
 struct Config {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     auths: BTreeMap<String, Entry>,
     #[serde(default, rename = "credsStore")]
     store: Option<String>,
-    #[serde(default, rename = "credHelpers")]
+    #[serde(default, rename = "credHelpers", deserialize_with = "or_nothing")]
     helpers: BTreeMap<String, String>,
+}
+
+/// `null` is as good as nothing.
+fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Default, Deserialize)]
@@ -85,17 +92,18 @@ impl Login {
                 None => Err(unreadable(Path::new(&path), ErrorKind::NotFound.into())),
             };
         }
-        let dir = match environment::text("DOCKER_CONFIG") {
-            Some(dir) => PathBuf::from(dir),
-            None => match environment::text("HOME") {
-                Some(home) => PathBuf::from(home).join(".docker"),
-                None => return Ok(Self::default()),
-            },
-        };
+        let named = environment::text("DOCKER_CONFIG").map(PathBuf::from);
+        let is_named = named.is_some();
+        let home = || environment::text("HOME").map(|home| PathBuf::from(home).join(".docker"));
+        let Some(dir) = named.or_else(home) else { return Ok(Self::default()) };
         for name in ["config.json", ".dockerconfigjson", ".dockercfg"] {
             let path = dir.join(name);
-            if let Some(config) = read(&path)? {
-                return Self::of(&config, &path, artifact);
+            match read(&path) {
+                Ok(Some(config)) => return Self::of(&config, &path, artifact),
+                Ok(None) => {}
+                // Of a home that is another user's nobody has spoken.
+                Err(_) if !is_named => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(Self::default())

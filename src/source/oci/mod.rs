@@ -23,7 +23,7 @@ mod tar;
 mod unpacked;
 
 use std::ops::Range;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
@@ -53,6 +53,9 @@ pub struct Oci {
     registry: Url,
     auth: Auth,
     http: Http,
+    /// It is read beside the source that lists: of its archives nothing could be.
+    is_place: bool,
+    has_left_out: AtomicBool,
     /// For manifests; the bytes of files go over the callers' clients.
     client: Client,
     /// The digest of the manifest, or of the index, that is meant.
@@ -118,9 +121,13 @@ fn is_plain(registry: &str, named: &str) -> bool {
 
 impl Oci {
     /// For the registry of sources: what the environment says.
-    pub(super) fn open(artifact: &OciArtifact, http: &Http) -> Result<Self, SourceError> {
+    pub(super) fn open(
+        artifact: &OciArtifact,
+        is_place: bool,
+        http: &Http,
+    ) -> Result<Self, SourceError> {
         let settings = OciSettings::from_environment(artifact)?;
-        Self::new(artifact.clone(), settings, http.clone())
+        Ok(Self { is_place, ..Self::new(artifact.clone(), settings, http.clone())? })
     }
 
     /// The same at the digest that a lock file names.
@@ -129,7 +136,7 @@ impl Oci {
         locked: &Locked,
         http: &Http,
     ) -> Result<Self, SourceError> {
-        let source = Self::open(artifact, http)?;
+        let source = Self::open(artifact, false, http)?;
         source.pinned.get_or_init(|| locked.revision.clone());
         Ok(source)
     }
@@ -149,6 +156,8 @@ impl Oci {
             auth: Auth::new(settings.login),
             client: http.client()?,
             http,
+            is_place: false,
+            has_left_out: AtomicBool::new(false),
             pinned,
             layers: OnceLock::new(),
             links: Links::default(),
@@ -209,7 +218,7 @@ impl Oci {
         })?;
         match self.manifest_at(&manifest::shown(&chosen.sha256)).await? {
             Manifest::Artifact(artifact) => Ok(artifact),
-            Manifest::Index(_) => Err(self.no_manifest("an index in an index".into())),
+            Manifest::Index(_) => Err(self.unusable_manifest("an index in an index".into())),
         }
     }
 
@@ -220,7 +229,7 @@ impl Oci {
         if found != digest {
             return Err(self.damaged(found, digest.to_owned()));
         }
-        Manifest::parse(&body).map_err(|why| self.no_manifest(why))
+        Manifest::parse(&body).map_err(|why| self.unusable_manifest(why))
     }
 
     async fn manifest_body(
@@ -238,6 +247,12 @@ impl Oci {
         let told = ask::told_digest(response.headers());
         let body = http::small_body(response, MAX_MANIFEST_BYTES, self.http.deadlines.stall);
         Ok((body.await?, told))
+    }
+
+    /// Its bytes are those of its digest: it will never be another.
+    fn unusable_manifest(&self, why: String) -> SourceError {
+        let (host, name) = (http::origin(&self.registry), self.shown());
+        SourceError::Contradiction(OciProblem::Manifest { host, name, why }.into())
     }
 
     fn no_manifest(&self, why: String) -> SourceError {
@@ -261,7 +276,9 @@ impl Source for Oci {
         let pinned = self.pinned().await?.to_owned();
         let layers = self.layers().await?;
         let mut files = layers.files.clone();
-        if !layers.packed.is_empty() {
+        if self.is_place {
+            self.has_left_out.store(!layers.packed.is_empty(), Ordering::Relaxed);
+        } else if !layers.packed.is_empty() {
             // Where nobody has a directory for the files, they are hashed and not kept.
             let unpacked = match self.all_unpacked() {
                 Some(unpacked) => unpacked,
@@ -290,7 +307,14 @@ impl Source for Oci {
     }
 
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        let left_out = self.has_left_out.swap(false, Ordering::Relaxed);
+        let warning = || {
+            format!(
+                "the archives of `{}` are left out: of several places only layers of one file each can be read",
+                self.shown()
+            )
+        };
+        left_out.then(warning).into_iter().collect()
     }
 }
 

@@ -9,20 +9,22 @@ use async_trait::async_trait;
 use aws_lc_rs::digest::{self, SHA256};
 
 use super::Oci;
-use super::archive::Changes;
+use super::archive::{Changes, MAX_HELD_BYTES};
 use super::archive_problem::ArchiveProblem;
 use super::inflate::Stream;
 use super::layers::{Packed, Root};
 use super::manifest::shown;
 use super::problem::OciProblem;
-use super::unpacked::{Current, Unpacked, Unpacking};
+use super::unpacked::{Current, Unpacked, Unpacking, prefix, unusable};
 use crate::content::{Archives, FilePart};
 use crate::fs::Dir;
-use crate::model::{Digest, RelPath, RemoteFile, text};
+use crate::model::{Digest, RelPath, RemoteFile};
 use crate::net::{Problem, SourceError};
 
 /// Clean reads of a layer whose bytes are wrong, before that is what the registry has.
 const MAX_DAMAGED: u32 = 3;
+/// A layer is begun anew so often where the registry serves no ranges.
+const MAX_RESTARTS: u32 = 4;
 
 impl Oci {
     /// What the archives hold; without a `scratch` directory their files are only hashed.
@@ -43,6 +45,11 @@ impl Oci {
         }
         while let Some(packed) = layers.packed.get(state.done.len()) {
             let changes = self.unpack_layer(&mut state, packed, worked).await?;
+            let held = |all: &[Changes]| all.iter().map(|it| it.held).sum::<usize>();
+            if held(&state.done) + changes.held > MAX_HELD_BYTES {
+                let problem = ArchiveProblem::Names { most: MAX_HELD_BYTES };
+                return Err(self.bad_archive(packed, problem));
+            }
             state.done.push(changes);
         }
         let done = std::mem::take(&mut state.done);
@@ -82,11 +89,15 @@ impl Oci {
         match read {
             // What was unpacked lies behind what the registry is willing to send.
             Err(error @ SourceError::NoRanges { .. }) => {
-                state.current = None;
-                return Err(error);
+                state.drop_current()?;
+                state.restarts += 1;
+                return Err(match state.restarts {
+                    MAX_RESTARTS.. => self.bad_archive(packed, ArchiveProblem::Restarts),
+                    _ => error,
+                });
             }
             Err(error) if !error.is_transient() => {
-                state.current = None;
+                state.drop_current()?;
                 return Err(error);
             }
             read => read?,
@@ -99,7 +110,13 @@ impl Oci {
             let found = found.as_ref().map(shown).unwrap_or_default();
             let (name, asked) = (self.shown(), shown(&packed.sha256));
             let problem = OciProblem::OtherLayer { name, found, asked };
-            state.damaged += 1;
+            state.clear()?;
+            let came_by_peers = match &self.http.p2p {
+                Some(p2p) => p2p.is_to_blame(&self.layer_file(packed)?),
+                None => false,
+            };
+            // Twice at most: then they are read directly.
+            state.damaged += u32::from(!came_by_peers);
             return Err(match state.damaged {
                 MAX_DAMAGED.. => SourceError::Contradiction(problem.into()),
                 _ => SourceError::Protocol(problem.into()),
@@ -128,7 +145,7 @@ impl Oci {
                 && let Err(problem) = current.stream.push(piece.clone()).await
             {
                 // More bytes would change nothing.
-                if matches!(problem, ArchiveProblem::Bomb { .. } | ArchiveProblem::Write(_)) {
+                if matches!(problem, ArchiveProblem::Write(_)) {
                     return Err(self.bad_archive(packed, problem));
                 }
                 current.failed = Some(problem);
@@ -155,11 +172,14 @@ impl Oci {
             }
             ArchiveProblem::Sparse
             | ArchiveProblem::Entries { .. }
+            | ArchiveProblem::Names { .. }
             | ArchiveProblem::Bomb { .. }
             | ArchiveProblem::Entry { .. }
             | ArchiveProblem::Link { .. } => SourceError::Unsafe,
             ArchiveProblem::Write(_) => SourceError::Unusable,
             ArchiveProblem::GivenUp => SourceError::Unreachable,
+            // More tries in this run would each begin at the first byte.
+            ArchiveProblem::Restarts => SourceError::Stale,
         };
         class(BadLayer { name: self.shown(), layer: shown(&packed.sha256), problem }.into())
     }
@@ -223,12 +243,7 @@ impl Problem for BadLayer {
 
 fn opened(scratch: &Path, begun: u32) -> Result<(Dir, String), SourceError> {
     match Dir::open(scratch).map_err(unusable)? {
-        Some(dir) => Ok((dir, format!("layer-{begun}"))),
+        Some(dir) => Ok((dir, prefix(begun))),
         None => Err(SourceError::Unreachable("the directory to unpack into is gone".into())),
     }
-}
-
-fn unusable(error: crate::fs::FsError) -> SourceError {
-    let why = text::inert(&error.to_string(), 300);
-    SourceError::Unusable(ArchiveProblem::Write(why).into())
 }

@@ -9,7 +9,9 @@ use super::archive::{Changes, Content, overlay};
 use super::archive_problem::ArchiveProblem;
 use super::inflate::Stream;
 use super::layers::{Packed, Root};
-use crate::model::{Digest, RelPath, RemoteFile};
+use crate::fs::{Dir, FsError};
+use crate::model::{Digest, RelPath, RemoteFile, text};
+use crate::net::SourceError;
 
 /// How far the layers are unpacked.
 #[derive(Default)]
@@ -19,7 +21,38 @@ pub struct Unpacking {
     pub current: Option<Current>,
     /// Layers that were begun: no two write under the same names.
     pub begun: u32,
+    /// How often one was begun anew because it cannot be continued.
+    pub restarts: u32,
     pub damaged: u32,
+}
+
+impl Unpacking {
+    /// Gives up the layer that is being read, and what it has left.
+    pub fn drop_current(&mut self) -> Result<(), SourceError> {
+        self.current = None;
+        self.clear()
+    }
+
+    /// Removes what the last layer has left: it is not used.
+    pub fn clear(&self) -> Result<(), SourceError> {
+        let Some(scratch) = &self.scratch else { return Ok(()) };
+        let Some(dir) = Dir::open(scratch).map_err(unusable)? else { return Ok(()) };
+        let left = format!("{}-", prefix(self.begun));
+        for name in dir.names().map_err(unusable)?.iter().filter(|name| name.starts_with(&left)) {
+            dir.remove_file(name).map_err(unusable)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the names of the files of a layer begin with.
+pub fn prefix(begun: u32) -> String {
+    format!("layer-{begun}")
+}
+
+pub fn unusable(error: FsError) -> SourceError {
+    let why = text::inert(&error.to_string(), 300);
+    SourceError::Unusable(ArchiveProblem::Write(why).into())
 }
 
 /// A layer that is being read.

@@ -23,7 +23,10 @@ pub struct FakeDragonfly {
 }
 
 /// What the peers have, by the name of the task.
-type Tasks = Arc<Mutex<BTreeMap<String, Blob>>>;
+type Tasks = Arc<Mutex<BTreeMap<String, Task>>>;
+
+/// The bytes, and the headers with which the origin has sent them: of whichever it was read from first.
+type Task = (Blob, Vec<(String, String)>);
 
 impl FakeDragonfly {
     /// Requests to any host of TLS, which have come through a tunnel, go to this port in place of it.
@@ -63,7 +66,10 @@ impl FakeDragonfly {
 
     /// What the peers have of a task from now on, whatever the origin has.
     pub fn have(&self, task: &str, blob: Blob) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(task.to_owned(), blob);
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(task.to_owned(), (blob, Vec::new()));
     }
 }
 
@@ -84,28 +90,35 @@ fn answer(request: &Request, tasks: &Tasks, behind_tls: Option<u16>) -> Response
     }
     // Others who want the same wait for the one who fetches it.
     let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(blob) = tasks.get(task) {
-        let finished = Response::blob(request, blob);
-        return finished.header("X-Dragonfly-Task-Download-Finished", "true");
+    if let Some(known) = tasks.get(task) {
+        return of_task(request, known).header("X-Dragonfly-Task-Download-Finished", "true");
     }
     match back_to_source(request, behind_tls) {
-        Ok((200, body)) => {
-            let blob = Blob::bytes(body);
-            let response = Response::blob(request, &blob);
-            tasks.insert(task.to_owned(), blob);
+        Ok((200, headers, body)) => {
+            let known = (Blob::bytes(body), headers);
+            let response = of_task(request, &known);
+            tasks.insert(task.to_owned(), known);
             response.header("X-Dragonfly-Task-ID", task)
         }
-        Ok((status, _)) => error(status, "backend"),
+        Ok((status, ..)) => error(status, "backend"),
         Err(_) => error(500, "backend"),
     }
+}
+
+fn of_task(request: &Request, (blob, headers): &Task) -> Response {
+    let response = Response::blob(request, blob);
+    headers.iter().fold(response, |response, (name, value)| response.header(name, value))
 }
 
 fn is_sha256(digits: &str) -> bool {
     digits.len() == 64 && digits.bytes().all(|it| it.is_ascii_hexdigit())
 }
 
-/// The whole file from the origin, with the client's headers: the status and the body.
-fn back_to_source(request: &Request, behind_tls: Option<u16>) -> std::io::Result<(u16, Vec<u8>)> {
+/// What an origin answers: the status, the headers and the body.
+type Origins = (u16, Vec<(String, String)>, Vec<u8>);
+
+/// The whole file from the origin, with the client's headers.
+fn back_to_source(request: &Request, behind_tls: Option<u16>) -> std::io::Result<Origins> {
     let host = request.header("host").unwrap_or_default();
     let port = match (host.rsplit_once(':'), behind_tls) {
         (_, Some(port)) => port,
@@ -125,7 +138,11 @@ fn back_to_source(request: &Request, behind_tls: Option<u16>) -> std::io::Result
     origin.read_to_end(&mut answer)?;
     let malformed = || std::io::Error::other("malformed answer");
     let end = answer.windows(4).position(|it| it == b"\r\n\r\n").ok_or_else(malformed)?;
-    let status = String::from_utf8_lossy(&answer[..end]).get(9..12).and_then(|it| it.parse().ok());
-    let body = answer.split_off(end + 4);
-    Ok((status.ok_or_else(malformed)?, body))
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.get(9..12).and_then(|it| it.parse().ok()).ok_or_else(malformed)?;
+    let framing = ["content-length", "content-range", "connection", "transfer-encoding", "date"];
+    let kept = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let kept = kept.filter(|(name, _)| !framing.contains(&&*name.to_ascii_lowercase()));
+    let headers = kept.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok((status, headers, answer.split_off(end + 4)))
 }
