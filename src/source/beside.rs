@@ -205,7 +205,14 @@ pub(crate) fn sha256sums(text: &str) -> (BTreeMap<String, [u8; 32]>, usize) {
 }
 
 /// `<64 hexadecimal digits>  path`, with `*` before the path for what was read as binary.
+///
+/// Or `SHA256 (path) = <64 hexadecimal digits>`, as BSD and `sha256sum --tag` write it.
 fn sum(line: &str) -> Option<(&str, [u8; 32])> {
+    if let Some(tagged) = line.strip_prefix("SHA256 (") {
+        let (path, digits) = tagged.trim_end_matches('\r').rsplit_once(") = ")?;
+        let path = path.strip_prefix("./").unwrap_or(path);
+        return Some((path, hex::decode(digits)?)).filter(|(path, _)| !path.is_empty());
+    }
     let (digits, rest) = line.split_at_checked(64)?;
     let path = rest.strip_prefix(' ')?;
     let path = path.strip_prefix([' ', '*']).unwrap_or(path);
@@ -284,6 +291,9 @@ mod tests {
         let (sums, strange) = sha256sums(&text);
         assert_eq!(sums.keys().collect::<Vec<_>>(), ["a b", "c/d"]);
         assert_eq!(strange, 3);
+        let tagged = format!("SHA256 (./a (1).bin) = {EMPTY}\r\nSHA256 (b) = 1\n");
+        let (sums, strange) = sha256sums(&tagged);
+        assert_eq!((sums.keys().collect::<Vec<_>>(), strange), (vec!["a (1).bin"], 1));
         // Multi-byte characters must not split.
         assert_eq!(sha256sums(&"é".repeat(40)).1, 1);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::process::straced;
 use crate::support::*;
-use weightlift_fakes::{Blob, FakeRegistry, Fault, Layer, Rule, Tree};
+use weightlift_fakes::{Blob, FakeDragonfly, FakeRegistry, Fault, Layer, Rule, Tree};
 
 const NAME: &str = "org/tiny";
 const MODEL_PACK: &str = "application/vnd.cncf.model.weight.v1.tar";
@@ -229,6 +229,67 @@ fn bytes_that_stay_wrong_are_never_published() {
     run(&registry, &volume).assert_success();
     volume.assert_holds("m", &tree());
     volume.assert_clean();
+}
+
+/// A registry that begins anew each time and never comes to the end must not be asked for ever, nor fill the
+/// volume with what it has begun.
+#[test]
+fn a_registry_without_ranges_that_breaks_off_ends_the_run() {
+    let layers = [layer(MODEL_PACK, Tar::of(&tree(), "").end())];
+    let (registry, volume) = (registry(&layers), Volume::new());
+    let fault = Rule::on("GET", "").at("store");
+    registry.script(fault.then(Fault::IgnoreRange).then(Fault::CutAfter(3_000_000)));
+    run(&registry, &volume).assert_code(20).assert_says("serves no ranges of it");
+    assert!(registry.log().count("GET", "sha256:") < 30);
+    assert!(!volume.family("m").exists());
+    volume.assert_clean();
+}
+
+#[test]
+fn names_that_would_fill_the_memory_are_refused() {
+    let target = "x/".repeat(30_000);
+    let link = |tar: Tar, n: usize| {
+        let long = format!("{target}\0");
+        tar.entry(b'K', "././@LongLink", "", long.as_bytes()).entry(b'2', &format!("a{n}"), "", b"")
+    };
+    let tar = (0..1_200).fold(Tar::default(), link);
+    let layers = [layer(&format!("{MODEL_PACK}+gzip"), gzip(&tar.end()))];
+    let (registry, volume) = (registry(&layers), Volume::new());
+    run(&registry, &volume)
+        .assert_code(13)
+        .assert_says("the names of what it holds take more than");
+    assert!(!volume.family("m").exists());
+}
+
+#[test]
+fn wrong_bytes_of_peers_are_read_from_the_registry() {
+    let packed = Blob::bytes(gzip(&Tar::of(&tree(), "").end()));
+    let layers = [Layer::new(&format!("{MODEL_PACK}+gzip"), packed.clone())];
+    let (registry, volume) = (registry(&layers), Volume::new());
+    let daemon = FakeDragonfly::start(None);
+    let mut wrong = packed.to_vec();
+    let middle = wrong.len() / 2;
+    wrong[middle] ^= 1;
+    daemon.have(&format!("sha256:{}", packed.sha256()), Blob::bytes(wrong));
+    let p2p = format!("dragonfly={}", daemon.url());
+    let mut command = fetch_oci(&registry, &volume, "org/tiny:v1", &["m", "--all", "--p2p", &p2p]);
+    command.env("WEIGHTLIFT_RETRY_DELAY", "25ms").run().assert_success();
+    volume.assert_holds("m", &tree());
+    let sent = registry.log().bytes_sent_for("sha256:");
+    assert!((packed.len()..packed.len() + 2_000).contains(&sent), "{sent}");
+    assert_eq!(daemon.requests().len(), 2, "twice, and then directly");
+}
+
+#[test]
+fn beside_another_source_an_archive_is_neither_read_nor_offered() {
+    let layers = [layer(MODEL_PACK, Tar::of(&tree(), "").end())];
+    let (registry, volume) = (registry(&layers), Volume::new());
+    let hub = weightlift_fakes::FakeHub::serving(REPO, tree());
+    let also = format!("oci://{}/org/tiny:v1", registry.host());
+    let run = fetch(&hub, &volume, &["hf://org/tiny", "m", "--all", "--also", &also]).run();
+    run.assert_success().assert_says("the archives of");
+    volume.assert_holds("m", &tree());
+    assert!(registry.log().bytes_sent_for("sha256:") < 100_000, "the archive was read");
 }
 
 #[test]

@@ -430,3 +430,37 @@ fn nginx_serves_a_volume_and_a_directory_with_sums() {
     fetch(&volume, &[&at("m"), "n"]).run().assert_code(10).assert_says("is a directory");
     fetch(&volume, &[&at("none/"), "n"]).run().assert_code(10);
 }
+
+/// Where the list is all that tells what is there, a line that is not understood could be a file.
+#[test]
+fn a_strange_line_of_a_list_ends_the_run_and_those_of_bsd_are_read() {
+    let sum = |blob: &Blob| blob.sha256();
+    let (a, b) = (Blob::bytes("{}"), Blob::synthetic(MIB, 3));
+    let list = format!("{}  config.json\nSHA256 (big.bin) = {}\n", sum(&a), sum(&b));
+    let site = |list: String| {
+        let builder =
+            FakeWeb::builder().file("m/config.json", a.clone()).file("m/big.bin", b.clone());
+        builder.file("m/SHA256SUMS", Blob::bytes(list)).start()
+    };
+    let (there, volume) = (site(list.clone()), Volume::new());
+    fetch(&volume, &[&format!("{}/m/", there.url())]).run().assert_success();
+    volume.assert_holds(
+        "m",
+        &Tree::new().with_blob("config.json", a.clone()).with_blob("big.bin", b.clone()),
+    );
+    let (there, volume) = (site(format!("{list}{}\n", "0".repeat(40))), Volume::new());
+    let run = fetch(&volume, &[&format!("{}/m/", there.url())]).run().assert_code(12);
+    run.assert_says("lines that are not the SHA-256 sum of a file: 1");
+    assert!(!volume.family("m").exists());
+}
+
+#[test]
+fn an_answer_that_does_not_tell_its_version_is_not_taken_for_the_listed_one() {
+    let there = FakeWeb::builder().file("m/one.bin", Blob::synthetic(3 * MIB, 3)).start();
+    let gone = vec!["ETag".to_owned(), "Last-Modified".to_owned()];
+    let untold = Rule::on("GET", "one.bin").when_header("range", "bytes=");
+    there.script(untold.then(Fault::DropHeaders(gone)));
+    let volume = Volume::new();
+    fetch(&volume, &[&format!("{}/m/one.bin", there.url())]).run().assert_code(20);
+    assert!(!volume.family("one.bin").exists());
+}

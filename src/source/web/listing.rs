@@ -71,9 +71,7 @@ pub async fn pin(
         match site.list(SHA256SUMS, MAX_SUMS_BYTES as usize).await? {
             Answered::List(content) if is_web_page(&content) => {}
             Answered::List(content) => {
-                let (listing, warning) = of_sums(site, &content)?;
-                beside.warnings.extend(warning);
-                return Ok((listing, beside.warnings));
+                return Ok((of_sums(site, &content)?, beside.warnings));
             }
             Answered::Absent(refused) => hidden = hidden.or(refused),
         }
@@ -124,16 +122,18 @@ fn of_sentinel(site: &Site, content: &[u8]) -> Result<Listing, SourceError> {
     Ok(Listing::of(content_revision(&sentinel.files), Known::Files(files)))
 }
 
-fn of_sums(site: &Site, content: &[u8]) -> Result<(Listing, Option<String>), SourceError> {
+fn of_sums(site: &Site, content: &[u8]) -> Result<Listing, SourceError> {
     let (mut sums, strange) = beside::sha256sums(&String::from_utf8_lossy(content));
     // `sha256sum * > SHA256SUMS` lists it as it was then, empty.
     sums.remove(SHA256SUMS);
     if sums.is_empty() {
         return Err(SourceError::Contradiction(WebProblem::NoSums { host: site.host() }.into()));
     }
-    let warning = (strange > 0).then(|| {
-        format!("`{SHA256SUMS}` has lines that are not the SHA-256 sum of a file: {strange}")
-    });
+    // Beside a store's own listing a strange line proves less; here it could be a file.
+    if strange > 0 {
+        let problem = WebProblem::StrangeSums { host: site.host(), count: strange };
+        return Err(SourceError::Contradiction(problem.into()));
+    }
     let mut hash = Hasher::new();
     let mut files = BTreeMap::new();
     let mut refused = RefusedFiles::default();
@@ -145,7 +145,7 @@ fn of_sums(site: &Site, content: &[u8]) -> Result<(Listing, Option<String>), Sou
         }
     }
     let listing = Listing::of(hex::encode(&hash.finalize()), Known::Sums(files));
-    Ok((Listing { refused: refused.into_files(), ..listing }, warning))
+    Ok(Listing { refused: refused.into_files(), ..listing })
 }
 
 impl Sizes {

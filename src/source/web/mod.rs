@@ -100,8 +100,7 @@ impl Source for Web {
         let response = self.site.accepted(response, &asked).await?;
         // Where a digest is published, that decides, whichever of several servers answers.
         if let (None, Some(listed)) = (&file.digest, &file.validator)
-            && let Some(told) = validator(response.headers())
-            && told != *listed
+            && validator(response.headers()).as_ref() != Some(listed)
         {
             let problem = WebProblem::Changed { host: self.site.host(), file: file.path.clone() };
             return Err(SourceError::Stale(problem.into()));

@@ -37,6 +37,10 @@ pub enum WebProblem {
     Sentinel { host: String, told: String },
     #[error("`{host}` has a `{SHA256SUMS}` there without the SHA-256 sum of a file")]
     NoSums { host: String },
+    #[error(
+        "`{host}` has a `{SHA256SUMS}` there with lines that are not the SHA-256 sum of a file: {count}"
+    )]
+    StrangeSums { host: String, count: usize },
     #[error("`{host}` sent `{list}` in another form")]
     Packed { host: String, list: &'static str, hint: String },
     #[error("`{host}` has a `{SHA256SUMS}` there of more than {most} files")]
@@ -66,6 +70,9 @@ impl Problem for WebProblem {
             Self::Packed { host, list, hint } => {
                 ErrorFields::of_host(host).file(list).hint(hint.clone())
             }
+            Self::StrangeSums { host, .. } => ErrorFields::of_host(host).file(SHA256SUMS).hint(
+                "a file could be missing unseen; write it with sha256sum, and names without line ends",
+            ),
             Self::NoSums { host } | Self::ManyFiles { host, .. } => {
                 ErrorFields::of_host(host).file(SHA256SUMS)
             }
