@@ -129,11 +129,13 @@ fn a_bucket_of_google_and_a_container_of_azure_have_prefixes_as_s3_has() {
         "az://models/UPPER/x",
         "az://models/weights/a/../b",
         "https://models.blob.core.windows.net/",
-        "https://models.blob.core.windows.net.evil.example/weights/",
         "https://models.blob.core.windows.net/weights/a%2F..%2Fb",
     ] {
         assert!(SourceUri::parse(uri).is_err(), "{uri}");
     }
+    // A web server like any other.
+    let uri = "https://models.blob.core.windows.net.evil.example/weights/";
+    assert!(matches!(SourceUri::parse(uri), Ok(SourceUri::Web(_))));
     let uri = "https://models.blob.core.windows.net/weights/x?sig=hunter2";
     let error = SourceUri::parse(uri).expect_err("a query").to_string();
     assert!(error.contains("AZURE_STORAGE_SAS_TOKEN") && !error.contains("hunter2"), "{error}");
