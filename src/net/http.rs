@@ -1,6 +1,7 @@
 //! The rules of HTTP that every source shares: one way to make a client, to send a request within
 //! its deadlines, and to name what went wrong.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -284,6 +285,12 @@ pub fn no_answer(host: String, within: Duration) -> SourceError {
 /// `scheme://host:port`, the unit of trust; never a path or a query, which may hold secrets.
 pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+/// `bytes=0-99`; an empty range cannot be asked for.
+pub fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
+    let last = range.end.checked_sub(1).filter(|_| !range.is_empty())?;
+    HeaderValue::from_str(&format!("bytes={}-{last}", range.start)).ok()
 }
 
 /// Where a redirect leads, with the rules that hold for every one of them.

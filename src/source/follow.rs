@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use reqwest::header::{HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{HeaderMap, RANGE};
 use reqwest::{Method, Response};
 use url::Url;
 
@@ -35,10 +35,7 @@ pub(super) async fn follow(
             true => own.clone(),
             false => HeaderMap::new(),
         };
-        // An empty file has no range that could be asked for.
-        if let Some(range) = range.filter(|range| !range.is_empty()) {
-            let value = format!("bytes={}-{}", range.start, range.end - 1);
-            let value = HeaderValue::from_str(&value).expect("digits and a dash are ASCII");
+        if let Some(value) = range.and_then(http::range_header) {
             headers.insert(RANGE, value);
         }
         let response = http.send(via.clone(), method.clone(), &url, headers).await?;

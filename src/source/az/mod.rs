@@ -213,7 +213,7 @@ impl Store for Container {
         range: Option<&Range<u64>>,
     ) -> Result<Response, Failed> {
         let mut headers = HeaderMap::new();
-        if let Some(value) = range.and_then(super::cloud::range_header) {
+        if let Some(value) = range.and_then(http::range_header) {
             headers.insert(RANGE, value);
         }
         if let Some(etag) = version.and_then(|etag| HeaderValue::from_str(etag).ok()) {

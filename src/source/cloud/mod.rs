@@ -21,7 +21,6 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use reqwest::Client;
-use reqwest::header::HeaderValue;
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -141,12 +140,6 @@ impl<S: Store> Source for Cloud<S> {
         let warnings = &mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(warnings)
     }
-}
-
-/// `bytes=0-99`; an empty object has no range that could be asked for.
-pub(super) fn range_header(range: &Range<u64>) -> Option<HeaderValue> {
-    let last = range.end.checked_sub(1).filter(|_| !range.is_empty())?;
-    HeaderValue::from_str(&format!("bytes={}-{last}", range.start)).ok()
 }
 
 /// Adds to the query of `url`, with `%20` for a blank: what a `+` means there is not the same to everybody.

@@ -218,7 +218,7 @@ impl Store for Bucket {
         loop {
             let is_packed = self.packed(key);
             let mut headers = HeaderMap::new();
-            if let Some(value) = range.and_then(super::cloud::range_header) {
+            if let Some(value) = range.and_then(http::range_header) {
                 headers.insert(RANGE, value);
             }
             if is_packed {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{AUTHORIZATION, HeaderMap, RANGE};
 use reqwest::{Client, Method, Response};
 use serde::Deserialize;
 use url::Url;
@@ -301,8 +301,8 @@ impl Hub {
         {
             headers.insert(AUTHORIZATION, token.header());
         }
-        if let Some(range) = range {
-            headers.insert(RANGE, range_header(range));
+        if let Some(value) = range.and_then(http::range_header) {
+            headers.insert(RANGE, value);
         }
         let response = self.http.send(via, method, url, headers).await?;
         match (commit, answers::commit_header(response.headers())) {
@@ -414,9 +414,4 @@ impl Source for Hub {
     fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-pub(super) fn range_header(range: &Range<u64>) -> HeaderValue {
-    HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
-        .expect("digits and a dash are a valid header")
 }

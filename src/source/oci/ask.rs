@@ -50,8 +50,8 @@ impl Oci {
         let via = via.into();
         let is_own = url.origin() == self.registry.origin();
         let mut headers = HeaderMap::new();
-        if let Some(range) = range {
-            headers.insert(RANGE, range_header(range));
+        if let Some(value) = range.and_then(http::range_header) {
+            headers.insert(RANGE, value);
         }
         if let Some(accept) = accept {
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -143,9 +143,4 @@ pub(super) fn digest_of(body: &[u8]) -> String {
 /// A file for messages.
 pub(super) fn named(file: &str) -> String {
     format!("`{}`", text::inert(file, 200))
-}
-
-pub(super) fn range_header(range: &Range<u64>) -> HeaderValue {
-    HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1))
-        .expect("digits and a dash are a valid header")
 }

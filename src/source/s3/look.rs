@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use reqwest::StatusCode;
 use reqwest::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue,
-    LAST_MODIFIED, RANGE,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED,
+    RANGE,
 };
 
 use super::client::Bucket;
@@ -118,9 +118,7 @@ pub fn is_refused_as_such(refusal: &Refusal) -> bool {
 /// `bytes=0-99`; an empty object has no range that could be asked for.
 pub fn range_header(range: &Range<u64>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if !range.is_empty() {
-        let value = format!("bytes={}-{}", range.start, range.end - 1);
-        let value = HeaderValue::from_str(&value).expect("digits and a dash are ASCII");
+    if let Some(value) = http::range_header(range) {
         headers.insert(RANGE, value);
     }
     headers
@@ -147,6 +145,8 @@ pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

@@ -10,7 +10,6 @@ use super::problem::{What, XetProblem};
 use crate::model::RelPath;
 use crate::net::http::{self, Http, MAX_REDIRECTS};
 use crate::net::{Body, HttpProblem, Part, Peer, SourceError};
-use crate::source::hub::range_header;
 use crate::source::hub::refusals::Refusal;
 use crate::source::status::OfStorage;
 
@@ -41,7 +40,9 @@ impl Fetching {
     ) -> Result<Self, SourceError> {
         let mut url = (*fetch.url).clone();
         let mut headers = HeaderMap::new();
-        headers.insert(RANGE, range_header(&fetch.bytes));
+        if let Some(value) = http::range_header(&fetch.bytes) {
+            headers.insert(RANGE, value);
+        }
         for _ in 0..=MAX_REDIRECTS {
             let response = http.send(client, Method::GET, &url, headers.clone()).await?;
             if let Some(target) = http::redirect_target(&url, &response)? {

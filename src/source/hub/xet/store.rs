@@ -14,8 +14,8 @@ use crate::content::ChunkedFile;
 use crate::model::{RelPath, hex};
 use crate::net::SourceError;
 use crate::net::http;
+use crate::source::hub::Hub;
 use crate::source::hub::refusals::Refusal;
-use crate::source::hub::{Hub, range_header};
 use crate::source::status::is_trouble;
 
 /// The longest answer that is read: a worker has one at a time. For a longer one a smaller part is asked for.
@@ -68,8 +68,8 @@ impl Store {
         let Question { hub, file, .. } = question;
         let is_whole = range == (0..file.size);
         let mut headers = HeaderMap::new();
-        if !is_whole {
-            headers.insert(reqwest::header::RANGE, range_header(&range));
+        if !is_whole && let Some(value) = http::range_header(&range) {
+            headers.insert(reqwest::header::RANGE, value);
         }
         let id = hex::encode(&file.id);
         let ask = |version| {
