@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::commands::{Outcome, announce};
 use crate::error::{Class, Error};
 use crate::model::{ErrorFields, text};
+use crate::monitor::Monitor;
 use crate::report::{Event, Screen};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
@@ -26,6 +27,7 @@ const TIME_TO_TELL: Duration = Duration::from_secs(1);
 pub struct Ending {
     pub termination_log: PathBuf,
     pub screen: Screen,
+    pub monitor: Monitor,
 }
 
 impl Ending {
@@ -36,11 +38,13 @@ impl Ending {
             Err(error) => {
                 self.write_termination_message(error.class(), &error.to_string(), Facts::of(error));
                 self.screen.tell(&failed(error));
+                self.monitor.end(error.class(), &error.to_string());
                 return error.class().exit_code();
             }
         };
         let message = text::inert(&done.message, MAX_CHARS);
         self.write_termination_message(Class::Complete, &message, done.facts());
+        self.monitor.end(Class::Complete, &message);
         self.screen.tell(&Event::Complete { message });
         Class::Complete.exit_code()
     }
@@ -89,7 +93,11 @@ impl Ending {
             self.write_termination_message(class, &error.to_string(), Facts::of(error));
             // Somebody may hold the screen for ever, and whoever should read it may not.
             let (screen, last) = (self.screen.clone(), failed(error));
-            let tell = move || screen.tell(&last);
+            let (monitor, message) = (self.monitor.clone(), error.to_string());
+            let tell = move || {
+                screen.tell(&last);
+                monitor.end(class, &message);
+            };
             let told = std::thread::Builder::new().spawn(tell);
             while told.as_ref().is_ok_and(|told| !told.is_finished())
                 && started.elapsed() < TIME_TO_TELL

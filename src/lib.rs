@@ -19,6 +19,7 @@ pub mod fs;
 pub mod fuzz;
 pub mod lock;
 pub mod model;
+mod monitor;
 pub mod net;
 mod process;
 pub mod report;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::cli::{Cli, Command, FetchArgs, LogKind, MirrorArgs, MirrorModel, Model, Output};
+use crate::cli::{
+    Cli, Command, FetchArgs, Global, LogKind, MirrorArgs, MirrorModel, Model, Output,
+};
 use crate::commands::ask::SharedHttp;
 use crate::commands::beside::Beside;
 use crate::commands::mirror::Mirror;
@@ -23,6 +25,7 @@ use crate::engine::Stop;
 use crate::environment;
 use crate::error::{Class, Error};
 use crate::model::{SourceUri, text};
+use crate::monitor::{Monitor, Outlets};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
@@ -41,14 +44,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let ending = Ending {
+    let mut ending = Ending {
         termination_log: cli.global.termination_log.clone(),
         screen: Screen::new(cli.global.log_format.into()),
+        monitor: Monitor::default(),
     };
-    ending.catch_panics();
     let stop = Stop::default();
     let allowed = time_allowed(&cli.command);
     let state = RunState::new(started, allowed);
+    let Global { progress_file, metrics_file, metrics_listen, .. } = &cli.global;
+    let outlets = Outlets {
+        progress_file: progress_file.clone(),
+        metrics_file: metrics_file.clone(),
+        metrics_listen: *metrics_listen,
+    };
+    match Monitor::start(&outlets, cli.command.name(), &state, &ending.screen) {
+        Ok(monitor) => ending.monitor = monitor,
+        Err(error) => return ExitCode::from(ending.report(&Err(error))),
+    }
+    ending.catch_panics();
     let limit = allowed.and_then(|allowed| time_limit(&cli.command, started, allowed));
     let (last, of_run) = (ending.clone(), state.clone());
     let give_up = move |reason| last.leave(&stopped(reason, &of_run));
@@ -381,6 +395,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     // The flag could not be read; its variable can.
     let log =
         environment::os("WEIGHTLIFT_TERMINATION_LOG").unwrap_or("/dev/termination-log".into());
-    let ending = Ending { termination_log: log.into(), screen };
+    let ending = Ending { termination_log: log.into(), screen, monitor: Monitor::default() };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))
 }

@@ -20,6 +20,7 @@ pub use pin::PinArgs;
 pub use sources::SourceArgs;
 
 use std::ffi::OsStr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,6 +86,22 @@ pub enum Command {
     Prune(PruneArgs),
 }
 
+impl Command {
+    /// As it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fetch(_) => "fetch",
+            Self::Plan(_) => "plan",
+            Self::Pin(_) => "pin",
+            Self::Mirror(_) => "mirror",
+            Self::Verify(_) => "verify",
+            Self::Wait(_) => "wait",
+            Self::List(_) => "list",
+            Self::Prune(_) => "prune",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Global {
     /// What standard output gets for each model: the path to load, or one line of JSON
@@ -104,6 +121,28 @@ pub struct Global {
         default_value = "/dev/termination-log"
     )]
     pub termination_log: PathBuf,
+    /// File that holds how far the run is, as JSON: replaced each second, and at the end
+    #[arg(long, global = true, env = "WEIGHTLIFT_PROGRESS_FILE", value_name = "FILE")]
+    pub progress_file: Option<PathBuf>,
+    /// File for Prometheus' textfile collector (`*.prom`): replaced every 15 seconds, and at the end
+    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_FILE", value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
+    /// Answer `GET /metrics` here while the process lives: `9464`, `:9464`, `127.0.0.1:9464`
+    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_LISTEN", value_name = "ADDRESS",
+          value_parser = parse_address)]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// An address to listen at; a port alone is that port at every address.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    text.parse().map_err(|_| {
+        "write a port, or an address and a port, as in 9464, 127.0.0.1:9464 or [::1]:9464".into()
+    })
 }
 
 /// What the lines on standard error are.

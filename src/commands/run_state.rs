@@ -22,10 +22,31 @@ pub struct RunState {
     started: Instant,
     allowed: Option<TimeAllowed>,
     models: Arc<Models>,
-    /// Held for a moment only, and never during a call to the volume.
-    doing: Arc<Mutex<Doing>>,
+    doing: Arc<Work>,
     /// Of the models that are worked on at the same time, or that were when the run was stopped.
-    models_doing: Arc<Mutex<Vec<Arc<Mutex<Doing>>>>>,
+    models_doing: Arc<Mutex<Vec<Arc<Work>>>>,
+    /// All transfers of the run, by their source; what is done stays for those who count.
+    transfers: Arc<Mutex<Vec<(String, Arc<Progress>)>>>,
+}
+
+/// What is done for one model, or for the run as a whole.
+struct Work {
+    model: Option<String>,
+    /// Held for a moment only, and never during a call to the volume.
+    doing: Mutex<Doing>,
+}
+
+/// What a run does at a moment, for monitoring.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which of several models.
+    pub model: Option<String>,
+    /// `resolving`, `waiting`, `fetching`, `hashing`, `publishing`, …
+    pub phase: String,
+    /// The source that is resolved or fetched, the path that is read, or who is waited for.
+    pub what: Option<String>,
+    pub progress: Option<Arc<Progress>>,
+    pub checked: Option<Arc<Checked>>,
 }
 
 #[derive(Default)]
@@ -56,7 +77,7 @@ pub enum Doing {
 #[derive(Debug)]
 pub struct Checked {
     pub bytes: AtomicU64,
-    total_bytes: u64,
+    pub total_bytes: u64,
 }
 
 impl Checked {
@@ -67,13 +88,19 @@ impl Checked {
 
 impl RunState {
     pub fn new(started: Instant, allowed: Option<TimeAllowed>) -> Self {
-        let doing = Arc::new(Mutex::new(Doing::Starting));
-        Self { started, allowed, models: Arc::default(), doing, models_doing: Arc::default() }
+        Self {
+            started,
+            allowed,
+            models: Arc::default(),
+            doing: Work::of(None),
+            models_doing: Arc::default(),
+            transfers: Arc::default(),
+        }
     }
 
     /// For one of several models of the run.
-    pub fn of_model(&self) -> Self {
-        let doing = Arc::new(Mutex::new(Doing::Starting));
+    pub fn of_model(&self, name: &str) -> Self {
+        let doing = Work::of(Some(name.to_owned()));
         let mut all = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(doing.clone());
         Self { doing, ..self.clone() }
@@ -87,12 +114,31 @@ impl RunState {
 
     /// What is done at the moment, for each model that is worked on.
     fn doing(&self) -> Vec<Doing> {
-        let of = |doing: &Arc<Mutex<Doing>>| {
-            doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        };
+        self.work().iter().map(|work| work.doing()).collect()
+    }
+
+    fn work(&self) -> Vec<Arc<Work>> {
         let models = self.models_doing.lock().unwrap_or_else(PoisonError::into_inner);
-        let models: Vec<Doing> = models.iter().map(of).collect();
-        if models.is_empty() { vec![of(&self.doing)] } else { models }
+        if models.is_empty() { vec![self.doing.clone()] } else { models.clone() }
+    }
+
+    /// What is done at the moment, for each model that is worked on.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.work().iter().map(|work| work.doing().seen(work.model.clone())).collect()
+    }
+
+    /// All transfers so far, each with its source.
+    pub fn transfers(&self) -> Vec<(String, Arc<Progress>)> {
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many models are complete, and of how many.
+    pub fn models(&self) -> (usize, usize) {
+        (self.models.complete.load(Relaxed), self.models.all.load(Relaxed))
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub fn has_models(&self, count: usize) {
@@ -104,7 +150,13 @@ impl RunState {
     }
 
     pub fn enter(&self, doing: Doing) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = doing;
+        if let Doing::Filling { source, progress } = &doing {
+            let mut transfers = self.transfers.lock().unwrap_or_else(PoisonError::into_inner);
+            if !transfers.iter().any(|(_, known)| Arc::ptr_eq(known, progress)) {
+                transfers.push((source.clone(), progress.clone()));
+            }
+        }
+        *self.doing.doing.lock().unwrap_or_else(PoisonError::into_inner) = doing;
     }
 
     pub fn reads(&self, path: &Path) {
@@ -142,7 +194,33 @@ impl RunState {
     }
 }
 
+impl Work {
+    fn of(model: Option<String>) -> Arc<Self> {
+        Arc::new(Self { model, doing: Mutex::new(Doing::Starting) })
+    }
+
+    fn doing(&self) -> Doing {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Doing {
+    fn seen(self, model: Option<String>) -> Seen {
+        let (phase, what, progress, checked) = match self {
+            Self::Starting => ("starting".to_owned(), None, None, None),
+            Self::Reading(path) => ("reading".into(), Some(path), None, None),
+            Self::Resolving(source) => ("resolving".into(), Some(source), None, None),
+            Self::Waiting(holder) => ("waiting".into(), Some(holder), None, None),
+            Self::Filling { source, progress } => {
+                (phase_of(&progress), Some(source), Some(progress), None)
+            }
+            Self::Verifying { path, checked } => {
+                ("verifying".into(), Some(path), None, Some(checked))
+            }
+        };
+        Seen { model, phase, what, progress, checked }
+    }
+
     fn describe(&self) -> String {
         match self {
             Self::Starting => "starting".into(),
@@ -162,6 +240,16 @@ impl Doing {
             Self::Verifying { .. } => "allow more time: each check starts from the beginning",
             _ => "run it again to resume, or allow more time",
         }
+    }
+}
+
+/// The phase of a transfer as one word.
+fn phase_of(progress: &Progress) -> String {
+    let (done, total) = (progress.done_bytes.load(Relaxed), progress.total_bytes.load(Relaxed));
+    match progress.phase() {
+        "" => "preparing".into(),
+        "fetching" if done >= total => "hashing".into(),
+        phase => phase.replace(' ', "_"),
     }
 }
 

@@ -48,7 +48,7 @@ pub fn fetch(
                     return;
                 }
                 let screen = screen.of_model(model.name());
-                let state = state.of_model();
+                let state = state.of_model(model.name());
                 let fetch = Fetch::new(args, &screen, stop, &state, beside.clone());
                 let result = runtime().and_then(|runtime| runtime.block_on(fetch.model(model)));
                 drop(fetch);

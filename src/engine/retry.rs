@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 pub use super::schedule::backoff::RetryPolicy;
 use super::schedule::backoff::{Backoff, Failure};
+use crate::net::tally::{self, Reason};
 use crate::net::{Pace, SourceError};
 
 /// The history of one request that is tried again.
@@ -45,15 +46,20 @@ impl Retry {
         if !error.is_transient() {
             return Err(error);
         }
-        let failure = match &error {
-            SourceError::RateLimited { wait, .. } => Failure::RateLimited(*wait),
-            SourceError::Again(_) => Failure::Renewed,
-            SourceError::NoRanges { .. } => Failure::Whole,
-            SourceError::Protocol(_) => Failure::Broken,
-            _ => Failure::Transient,
+        let (failure, reason) = match &error {
+            SourceError::RateLimited { wait, .. } => {
+                (Failure::RateLimited(*wait), Reason::RateLimited)
+            }
+            SourceError::Again(_) => (Failure::Renewed, Reason::RenewedLink),
+            SourceError::NoRanges { .. } => (Failure::Whole, Reason::NoRanges),
+            SourceError::Protocol(_) => (Failure::Broken, Reason::Protocol),
+            _ => (Failure::Transient, Reason::Unreachable),
         };
         match self.backoff.after(failure, self.now(), fastrand::f64()) {
-            Some(delay) => Ok((delay, error)),
+            Some(delay) => {
+                tally::retried(reason);
+                Ok((delay, error))
+            }
             None => Err(error),
         }
     }

@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
 use super::http::Http;
+use super::tally::Transfer;
 use super::via::BrokeOff;
 use super::{Bandwidth, Peer, Problem, SourceError, encoding, http};
 use crate::model::{ErrorFields, RemoteFile, text};
@@ -32,6 +33,7 @@ pub struct Body {
     came_from: Option<Peer>,
     /// Is told where the bytes do not come as was promised.
     broke_off: Option<BrokeOff>,
+    _transfer: Transfer,
 }
 
 /// What a body is to be.
@@ -148,6 +150,7 @@ impl Body {
             held,
             came_from,
             broke_off,
+            _transfer: Transfer::begin(),
         })
     }
 

@@ -19,6 +19,7 @@ pub(crate) mod pace;
 mod peers;
 mod problem;
 mod proxy;
+pub mod tally;
 mod via;
 
 pub use bandwidth::Bandwidth;

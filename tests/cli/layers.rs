@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each layer and what it may import beside itself.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("fs", &["environment", "model"]),
     ("net", &["environment", "model"]),
@@ -40,6 +40,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "net", "report", "source", "verify", "volume",
         ],
     ),
+    ("monitor", &["commands", "error", "Error", "exit", "model", "net", "report"]),
 ];
 
 /// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A

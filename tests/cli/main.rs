@@ -13,5 +13,6 @@ mod interface;
 mod kubernetes_docs;
 mod layers;
 mod life;
+mod monitor;
 mod static_binary;
 mod tables;
