@@ -21,6 +21,7 @@ def main(arguments):
     here = Path(__file__).resolve().parent
     try:
         from manifests import broken, lists, pods, program, reading, schemas, sets
+        from manifests import servers
     except ImportError as problem:
         return skip(f"{problem.name} is not installed")
     kubectl = reading.find_kubectl()
@@ -31,6 +32,7 @@ def main(arguments):
     failed = 0
     tests = schemas.TESTS + pods.TESTS + sets.TESTS + lists.TESTS
     tests += program.TESTS + broken.TESTS
+    tests += servers.TESTS
     for test in tests:
         name = test.__name__.replace("_", " ")
         try:
