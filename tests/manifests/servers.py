@@ -58,10 +58,11 @@ def every_pasted_mount_has_its_volume(texts):
 
 
 def weightlift_is_restricted_wherever_it_is_pasted(texts):
+    version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     for pod in pods(texts):
         ours = pod.weightlift()
         assert ours["name"] == "weightlift", f"{pod.where}: {ours['name']}"
-        assert re.fullmatch(rf"{OUR_IMAGE}\d+\.\d+\.\d+", ours["image"]), f"{pod.where}: {ours['image']}"
+        assert ours["image"] == f"{OUR_IMAGE}{version}", f"{pod.where}: {ours['image']}"
         resources = {"requests": {"cpu": "500m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
         assert ours["resources"] == resources, f"{pod.where}: {ours['resources']}"
         if CHART_WITHOUT not in pod.where:
@@ -173,7 +174,7 @@ BREAKS = [
     (PAGE, "  - {name: scratch, emptyDir: {sizeLimit: 10Gi}}\n", "", every_pasted_mount_has_its_volume),
     (README, "readOnly: true} # the whole", "readOnly: true, subPath: llama} # the whole", every_pasted_mount_has_its_volume),
     (README, "runAsNonRoot: true", "runAsNonRoot: false", weightlift_is_restricted_wherever_it_is_pasted),
-    (README, "weightlift:0.1.0", "weightlift:latest", weightlift_is_restricted_wherever_it_is_pasted),
+    (PAGE, "weightlift:0.1.0", "weightlift:0.0.9", weightlift_is_restricted_wherever_it_is_pasted),
     (README, "  fsGroup: 65532\n", "", weightlift_is_restricted_wherever_it_is_pasted),
     (PAGE, "llama.cpp:server-b10818", "llama.cpp:server", every_pasted_image_has_a_version),
     (PAGE, "vllm-openai:v0.30.0", "vllm-openai:latest", every_pasted_image_has_a_version),
