@@ -8,10 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from .reading import OUR_IMAGE, StrictLoader, find_kubectl, render
+from .reading import StrictLoader, find_kubectl, render
 
 ROOT = Path(__file__).resolve().parents[2]
 PASTE = "Paste it into a pod"
+IMAGE = "ghcr.io/weightlift/weightlift:"
 NAMED = ("initContainers", "containers", "volumes")
 # What the patch for llm-d meets: two Deployments as its guides make them.
 LLM_D = """
@@ -171,8 +172,9 @@ class Pasted:
         return self.spec["initContainers"] + self.spec["containers"]
 
     def weightlift(self):
-        (ours,) = [each for each in self.containers() if each["image"].startswith(OUR_IMAGE)]
-        return ours
+        ours = [each for each in self.containers() if each["image"].startswith(IMAGE)]
+        assert len(ours) == 1, f"{self.where} has weightlift {len(ours)} times"
+        return ours[0]
 
     def server(self):
         (server,) = self.spec["containers"]
@@ -200,6 +202,6 @@ class Pasted:
             if config and re.fullmatch(f"{repository}/[^/]+", mount["mountPath"]):
                 (data,) = [o["data"] for o in self.objects if o["metadata"]["name"] == config["name"]]
                 files = {item["path"]: data[item["key"]] for item in config["items"]}
-                assert 'backend: "vllm"' in files["config.pbtxt"], files
+                assert set(files) == {"config.pbtxt", "1/model.json"} and 'backend: "vllm"' in files["config.pbtxt"], files
                 return json.loads(files["1/model.json"])["model"]
         return None

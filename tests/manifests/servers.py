@@ -3,7 +3,7 @@
 import re
 
 from . import program, serving
-from .pasted import OUR_IMAGE, PASTE, ROOT, blocks, pages, pods, sections
+from .pasted import IMAGE, PASTE, ROOT, blocks, pages, pods, sections
 from .reading import after
 from .schemas import VERSIONS, schema_problem
 
@@ -62,7 +62,7 @@ def weightlift_is_restricted_wherever_it_is_pasted(texts):
     for pod in pods(texts):
         ours = pod.weightlift()
         assert ours["name"] == "weightlift", f"{pod.where}: {ours['name']}"
-        assert ours["image"] == f"{OUR_IMAGE}{version}", f"{pod.where}: {ours['image']}"
+        assert ours["image"] == f"{IMAGE}{version}", f"{pod.where}: {ours['image']}"
         resources = {"requests": {"cpu": "500m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
         assert ours["resources"] == resources, f"{pod.where}: {ours['resources']}"
         if CHART_WITHOUT not in pod.where:
@@ -212,7 +212,7 @@ def whatever_is_pasted_wrongly_is_noticed(texts):
         assert old in texts[page], f"{page} has no {old}"
         try:
             check({**texts, page: texts[page].replace(old, new)})
-        except (AssertionError, LookupError, TypeError, ValueError, StopIteration):
+        except AssertionError:
             continue
         raise AssertionError(f"{check.__name__} does not notice {new!r} in {page}")
 
