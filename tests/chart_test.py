@@ -20,7 +20,7 @@ try:
     from manifests import program, reading
     from manifests.schemas import schema_problem
 
-    from chart import upgrade
+    from chart import ours, pages, upgrade
     from chart.rendering import (
         base_values, containers, deployment, every_pod, everything, first_difference, good, is_ours, job_name, kustomize,
         leaves, merged, named, notes, pods, refusal, render, schema, without_helm,
@@ -542,7 +542,9 @@ TESTS = [
     the_access_mode_is_that_of_the_storage,
     the_role_stays_away_from_the_server,
     the_notes_warn,
+    *ours.TESTS,
     *upgrade.TESTS,
+    *pages.TESTS,
 ]
 
 

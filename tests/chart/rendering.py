@@ -8,6 +8,7 @@ import jsonschema
 import yaml
 from manifests import reading
 from manifests.reading import StrictLoader
+from manifests.schemas import schema_problem
 
 from chart.values import CHART, GOOD, MODEL, NAMESPACE
 
@@ -63,6 +64,10 @@ def everything():
     yield from ((f"base, {r['kind']}", r) for r in render(base_values()))
     for name, (values, _) in GOOD.items():
         yield from ((f"{name}, {r['kind']}", r) for r in render(good(values)))
+
+
+def schema_problems(resources, version):
+    return [problem for resource in resources if (problem := schema_problem(resource, version))]
 
 
 def every_pod():
