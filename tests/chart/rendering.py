@@ -1,6 +1,8 @@
 """Renders the chart with Helm's own engine, and finds what is in it. Judges nothing."""
 
 import copy
+import functools
+import json
 import re
 
 import helm_python as helm
@@ -14,11 +16,21 @@ from chart.values import CHART, GOOD, MODEL, NAMESPACE
 
 
 def render(values, release="demo", namespace=NAMESPACE):
+    texts = rendered(json.dumps(values), release, namespace)
+    return copy.deepcopy([d for path, found in texts.items() if not path.endswith("NOTES.txt") for d in found])
+
+
+@functools.cache
+def rendered(values, release, namespace):
+    """By file: the objects, and the text of NOTES.txt. Many tests look at the same values."""
+    values = json.loads(values)
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(values)
         files = chart.render(values, name=release, namespace=namespace)
-    texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
-    return [d for text in texts for d in yaml.load_all(text, Loader=StrictLoader) if d]
+    return {
+        path: text if path.endswith("NOTES.txt") else [d for d in yaml.load_all(text, Loader=StrictLoader) if d]
+        for path, text in files.items()
+    }
 
 
 def deployment(values):
@@ -27,9 +39,7 @@ def deployment(values):
 
 
 def notes(values, release="demo", namespace=NAMESPACE):
-    with helm.Chart.load(CHART) as chart:
-        files = chart.render(values, name=release, namespace=namespace)
-    return files["weightlift/templates/NOTES.txt"]
+    return rendered(json.dumps(values), release, namespace)["weightlift/templates/NOTES.txt"]
 
 
 def refusal(values, release="demo"):
