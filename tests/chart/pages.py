@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 
 import yaml
@@ -28,12 +29,15 @@ LISTED = {"models": [], "modelsLock": LOCK}
 def the_examples_of_the_readme_render():
     """Each by itself, or with a model if it has none, and in all that the text says of it."""
     examples = [yaml.safe_load(block.replace("<the 40 digits of a commit>", COMMIT)) for block in blocks("yaml")]
-    assert len(examples) == 6, f"{len(examples)} examples"
+    assert len(examples) == 7, f"{len(examples)} examples"
     for values in examples:
         resources = render(good(values))
         for version in KUBERNETES:
             assert not schema_problems(resources, version), f"{values}, Kubernetes {version}"
-    _, one_node, empty_dir, openshift, closed, at_night = examples
+    _, one_node, empty_dir, openshift, closed, at_night, registry = examples
+    (_, pod), = pods(render(registry))
+    (secret,) = [volume for volume in pod["volumes"] if "secret" in volume]
+    assert {"name": secret["name"], "mountPath": "/var/run/secrets/registry", "readOnly": True} in pod["containers"][0]["volumeMounts"]
     kinds = sorted(resource["kind"] for resource in render(one_node))
     assert kinds == ["Deployment", "PersistentVolumeClaim", "Service"], kinds
     claim = named(render(one_node))["PersistentVolumeClaim/models"]["spec"]
@@ -208,7 +212,9 @@ def shell(api, text):
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", (CHART / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    text = (CHART / "README.md").read_text()
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
 
 
 TESTS = [

@@ -60,6 +60,8 @@ CHANGES = {
     "proxy.noProxy": (".svc", {}),
     "extraArgs": (["--connections=4"], {}),
     "extraEnv": ([{"name": "A", "value": "b"}], {}),
+    "extraVolumes": ([{"name": "a", "emptyDir": {}}], {}),
+    "extraVolumeMounts": ([{"name": "a", "mountPath": "/a"}], {}),
     "resources.requests": ({"cpu": "1"}, {}),
     "resources.limits": ({"cpu": "1"}, {}),
     "openshift": (True, {}),

@@ -139,6 +139,17 @@ GOOD = {
         "CronJob Job PersistentVolumeClaim",
     ),
     "prune that only tells": ({"prune": {"enabled": True, "dryRun": True}}, "CronJob Job PersistentVolumeClaim"),
+    "a registry's credentials": (
+        {
+            "models": [{"source": "oci://registry.example/name@sha256:" + "0" * 64, "dest": "name"}],
+            "extraVolumes": [{"name": "registry", "secret": {"secretName": "registry"}}],
+            "extraVolumeMounts": [{"name": "registry", "mountPath": "/var/run/secrets/registry", "readOnly": True}],
+            "extraEnv": [{"name": "DOCKER_CONFIG", "value": "/var/run/secrets/registry"}],
+            "server": {"enabled": True},
+            "verify": {"enabled": True},
+        },
+        "CronJob Deployment Job PersistentVolumeClaim Service",
+    ),
     "verify, of two models": (
         {"models": [MODEL, OTHER], "verify": {"enabled": True}},
         "CronJob Job Job PersistentVolumeClaim",
@@ -254,6 +265,12 @@ BAD_FOR_SCHEMA = {
     "a source of half a repo": ({"models": [{"source": "hf://name", "dest": "a"}]}, "source"),
     "a source with a password": ({"models": [{"source": "https://me:secret@host/a/", "dest": "a"}]}, "source"),
     "a source that is signed": ({"models": [{"source": "https://host/a?sig=x", "dest": "a"}]}, "source"),
+    "a volume of the chart's own name": ({"extraVolumes": [{"name": "models", "emptyDir": {}}]}, "extraVolumes"),
+    "a path of the host": ({"extraVolumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "extraVolumes"),
+    "a mount of a volume of the chart": (
+        {"extraVolumeMounts": [{"name": "models", "mountPath": "/x"}]},
+        "extraVolumeMounts",
+    ),
     "root": ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
     "a pod that may be root": ({"podSecurityContext": {"runAsNonRoot": False}}, "runAsNonRoot"),
     "a deadline in words": ({"download": {"activeDeadlineSeconds": "1h"}}, "activeDeadlineSeconds"),

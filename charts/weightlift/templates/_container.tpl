@@ -201,6 +201,9 @@ Empty where the values have a `--deadline` of their own.
   mountPath: /etc/weightlift-ca
   readOnly: true
 {{- end }}
+{{- with $values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- if eq $values.lock "kubernetes" }}
 # Mounted here and nowhere else: the server of the same pod gets no token.
 - name: kube-api-access
@@ -244,6 +247,9 @@ Empty where the values have a `--deadline` of their own.
 - name: ca-bundle
   configMap:
     name: {{ $values.caBundle.configMapName | quote }}
+{{- end }}
+{{- with $values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- if eq $values.lock "kubernetes" }}
 - name: kube-api-access
