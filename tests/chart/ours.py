@@ -2,7 +2,7 @@
 
 import re
 
-from chart.rendering import containers, every_pod, good, is_ours, pods, render
+from chart.rendering import containers, every_pod, good, is_ours, pod_templates, pods, render
 from chart.values import COMMIT, GOOD, LOCK, MODEL, OTHER, ROOT
 
 
@@ -82,7 +82,33 @@ def verify_reads_every_model_and_writes_nothing():
         assert "secret" not in str(pod).lower().replace("imagepullsecrets", ""), pod
 
 
+def pods_of_a_volume_of_one_node_go_to_one_node():
+    """The scheduler does not see that a ReadWriteOnce claim is attached elsewhere."""
+    values = good({"server": {"enabled": True}, "prune": {"enabled": True}, "verify": {"enabled": True}})
+    for mode, beside in (("rwo", {}), ("rwo", {"claimName": "a.b-" * 20 + "c"}), ("rwx", {})):
+        values["storage"] = {"mode": mode, **beside}
+        templates = [template for _, template in pod_templates(render(values))]
+        assert len(templates) == 4, templates
+        for template in templates:
+            if mode == "rwx":
+                assert "affinity" not in template["spec"] and "weightlift-volume" not in template["metadata"]["labels"]
+                continue
+            (term,) = template["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            assert term["topologyKey"] == "kubernetes.io/hostname", term
+            wanted = term["labelSelector"]["matchLabels"]
+            (value,) = wanted.values()
+            assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", value), value
+            # The first finds nobody, and may go anywhere only because it is such a pod itself.
+            assert all(wanted.items() <= other["metadata"]["labels"].items() for other in templates), wanted
+    own = {"nodeAffinity": {}}
+    values.update(storage={"mode": "rwo"}, download={"affinity": own})
+    values["server"]["affinity"] = own
+    for _, template in pod_templates(render(values)):
+        assert template["spec"]["affinity"] == own, template["spec"]["affinity"]
+
+
 TESTS = [
+    pods_of_a_volume_of_one_node_go_to_one_node,
     every_container_of_ours_is_called_weightlift,
     who_is_waited_for_is_named,
     every_variable_is_one_that_weightlift_reads,

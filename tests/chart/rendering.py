@@ -86,11 +86,16 @@ def every_pod():
 
 
 def pods(resources):
+    for kind, template in pod_templates(resources):
+        yield kind, template["spec"]
+
+
+def pod_templates(resources):
     for resource in resources:
         spec = resource.get("spec", {})
         spec = spec.get("jobTemplate", {}).get("spec", spec)
         if "template" in spec:
-            yield resource["kind"], spec["template"]["spec"]
+            yield resource["kind"], spec["template"]
 
 
 def containers(pod):

@@ -9,7 +9,7 @@ runAsNonRoot: true
 {{- end }}
 {{- end }}
 {{- with $context.fsGroupChangePolicy }}
-fsGroupChangePolicy: {{ . }} # else each start walks over every file of the volume
+fsGroupChangePolicy: {{ . }}{{ if eq . "OnRootMismatch" }} # else each start walks over every file of the volume{{ end }}
 {{- end }}
 {{- with $context.supplementalGroups }}
 supplementalGroups:
@@ -19,6 +19,28 @@ supplementalGroups:
 {{- end }}
 seccompProfile:
   type: RuntimeDefault
+{{- end }}
+
+{{- /* Of every pod that mounts a volume of one node. */}}
+{{- define "weightlift.volumeLabel" -}}
+{{- if eq .Values.storage.mode "rwo" -}}
+weightlift-volume: {{ .Values.storage.claimName | trunc 63 | trimAll "-." | quote }}
+{{- end -}}
+{{- end }}
+
+{{- /* Takes root and affinity, that of the values, which comes first. */}}
+{{- define "weightlift.affinity" -}}
+{{- if .affinity -}}
+{{- toYaml .affinity -}}
+{{- else if eq .root.Values.storage.mode "rwo" -}}
+# All on the node of the first, Jobs too: on another one the volume cannot be attached.
+podAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          {{- include "weightlift.volumeLabel" .root | nindent 10 }}
+{{- end -}}
 {{- end }}
 
 {{- define "weightlift.securityContext" -}}

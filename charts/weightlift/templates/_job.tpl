@@ -45,6 +45,9 @@ template:
     {{- end }}
     labels:
       {{- include "weightlift.podLabels" . | nindent 6 }}
+      {{- with include "weightlift.volumeLabel" .root }}
+      {{- . | nindent 6 }}
+      {{- end }}
       {{- with .podLabels }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -65,11 +68,15 @@ template:
     {{- end }}
     securityContext:
       {{- include "weightlift.podSecurityContext" .root | nindent 6 }}
-    {{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+    {{- range $key := list "nodeSelector" "tolerations" }}
     {{- with get $values.download $key }}
     {{ $key }}:
       {{- toYaml . | nindent 6 }}
     {{- end }}
+    {{- end }}
+    {{- with include "weightlift.affinity" (dict "root" .root "affinity" $values.download.affinity) }}
+    affinity:
+      {{- . | nindent 6 }}
     {{- end }}
     containers:
       {{- .container | nindent 6 }}
