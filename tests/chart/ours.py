@@ -85,7 +85,7 @@ def verify_reads_every_model_and_writes_nothing():
 def pods_of_a_volume_of_one_node_go_to_one_node():
     """The scheduler does not see that a ReadWriteOnce claim is attached elsewhere."""
     values = good({"server": {"enabled": True}, "prune": {"enabled": True}, "verify": {"enabled": True}})
-    for mode, beside in (("rwo", {}), ("rwo", {"claimName": "a.b-" * 20 + "c"}), ("rwx", {})):
+    for mode, beside in (("rwo", {}), ("rwo", {"claimName": "x" + "a.b-" * 20 + "c"}), ("rwx", {})):
         values["storage"] = {"mode": mode, **beside}
         templates = [template for _, template in pod_templates(render(values))]
         assert len(templates) == 4, templates

@@ -134,7 +134,6 @@ def without_helm(resource):
             spec["template"]["metadata"]["labels"].pop(label, None)
         for container in containers(spec["template"]["spec"]):
             container.get("env", []).sort(key=lambda variable: variable["name"])
-    while_the_base_is_older(resource)
     if resource["kind"] == "Job":
         resource["metadata"]["name"] = re.sub(r"-[0-9a-f]{8,12}$", "", resource["metadata"]["name"])
     metadata = resource["metadata"]
@@ -148,14 +147,15 @@ def without_helm(resource):
     return resource
 
 
-def while_the_base_is_older(resource):
-    """Goes as soon as the base has these names and variables."""
+def as_an_older_base(resource):
+    """Without the names and variables that a base from before `NODE_NAME` does not have."""
     template = resource.get("spec", {}).get("template", {})
     for container in filter(is_ours, containers(template["spec"]) if template else []):
         container["name"] = "weightlift"
         container["env"] = [v for v in container.get("env", []) if v["name"] not in ("NODE_NAME", "POD_NAME")]
     if resource["kind"] == "Job":
         resource["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]["containerName"] = "weightlift"
+    return resource
 
 
 def first_difference(one, other, path=""):
