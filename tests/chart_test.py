@@ -22,12 +22,12 @@ try:
 
     from chart import ours, pages, upgrade
     from chart.rendering import (
-        as_an_older_base, base_values, containers, deployment, every_pod, everything, first_difference, good, is_ours, job_name, kustomize,
-        leaves, merged, named, notes, pods, refusal, render, schema, without_helm,
+        as_an_older_base, base_values, containers, deployment, every_pod, everything, first_difference, good, is_ours,
+        job_name, kustomize, leaves, merged, named, notes, pods, refusal, render, schema, without_helm,
     )  # fmt: skip
     from chart.values import (
-        BAD_FOR_SCHEMA, BAD_FOR_TEMPLATES, CHART, COMMIT, FILE, GOOD, KUBERNETES, LOCK, MODEL, NAMESPACE, OTHER, PERMANENT, PLACE, ROOT,
-        SOURCES, WAITING,
+        BAD_FOR_SCHEMA, BAD_FOR_TEMPLATES, CHART, COMMIT, FILE, GOOD, KUBERNETES, LOCK, MODEL, NAMESPACE, OTHER, PERMANENT,
+        PLACE, ROOT, SOURCES, WAITING,
     )  # fmt: skip
 except ImportError as missing:
     print(f"skipped: {missing.name} is not installed")

@@ -10,6 +10,7 @@ RESOURCES = {
     "/api/v1": [("pods", "Pod"), ("namespaces", "Namespace")],
     "/apis/batch/v1": [("jobs", "Job"), ("cronjobs", "CronJob")],
 }
+NOT_FOUND = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
 
 
 class FakeApi:
@@ -52,14 +53,17 @@ class FakeApi:
         """An object, a text, or None for 404."""
         if path in ("/api", "/apis"):
             groups = [{"name": "batch", "versions": [{"groupVersion": "batch/v1", "version": "v1"}]}]
-            return {"kind": "APIVersions", "versions": ["v1"]} if path == "/api" else {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+            if path == "/api":
+                return {"kind": "APIVersions", "versions": ["v1"]}
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         if path in RESOURCES:
             verbs = ["get", "list", "watch", "delete", "deletecollection", "create"]
             found = [
                 {"name": name, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": verbs}
                 for name, kind in RESOURCES[path]
             ]
-            return {"kind": "APIResourceList", "groupVersion": path.removeprefix("/apis/").removeprefix("/api/"), "resources": found}
+            group = path.removeprefix("/apis/").removeprefix("/api/")
+            return {"kind": "APIResourceList", "groupVersion": group, "resources": found}
         parts = path.strip("/").split("/")
         below = parts[parts.index("ns") + 1 :] if "ns" in parts else []
         match below:
@@ -102,7 +106,7 @@ def serving(api, directory):
             address = urlsplit(self.path)
             query = {key: values[0] for key, values in parse_qs(address.query).items()}
             found = api.answer(self.command, address.path, query)
-            body = found if isinstance(found, str) else json.dumps(found or {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": f"{address.path} not found"})
+            body = found if isinstance(found, str) else json.dumps(found or {**NOT_FOUND, "message": f"no {address.path}"})
             self.send_response(404 if found is None else 200)
             self.send_header("Content-Type", "text/plain" if isinstance(found, str) else "application/json")
             self.end_headers()

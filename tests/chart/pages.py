@@ -35,15 +35,16 @@ def the_examples_of_the_readme_render():
         for version in KUBERNETES:
             assert not schema_problems(resources, version), f"{values}, Kubernetes {version}"
     _, one_node, empty_dir, openshift, closed, at_night, registry = examples
-    (_, pod), = pods(render(registry))
+    ((_, pod),) = pods(render(registry))
     (secret,) = [volume for volume in pod["volumes"] if "secret" in volume]
-    assert {"name": secret["name"], "mountPath": "/var/run/secrets/registry", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+    mount = {"name": secret["name"], "mountPath": "/var/run/secrets/registry", "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"], pod["containers"]
     kinds = sorted(resource["kind"] for resource in render(one_node))
     assert kinds == ["Deployment", "PersistentVolumeClaim", "Service"], kinds
     claim = named(render(one_node))["PersistentVolumeClaim/models"]["spec"]
     assert claim["accessModes"] == ["ReadWriteOnce"] and "storageClassName" not in claim, claim
     assert [r["spec"]["replicas"] for r in render(one_node) if r["kind"] == "Deployment"] == [1]
-    (_, pod), = pods(render(empty_dir))
+    ((_, pod),) = pods(render(empty_dir))
     assert {"name": "models", "emptyDir": {"sizeLimit": "20Gi"}} in pod["volumes"], pod["volumes"]
     assert "persistentVolumeClaim" not in str(pod), pod
     for _, pod in pods(render(good({**openshift, "server": {"enabled": True}}))):

@@ -162,8 +162,14 @@ GOOD = {
         {**rox(SNAPSHOT), "verify": {"enabled": True}},
         "CronJob Deployment PersistentVolumeClaim Service",
     ),
-    "a deadline": ({"download": {"activeDeadlineSeconds": 3600}, "server": {"enabled": True}}, "Deployment Job PersistentVolumeClaim Service"),
-    "a deadline of a cronjob": ({"download": {"kind": "cronjob", "activeDeadlineSeconds": 120}}, "CronJob PersistentVolumeClaim"),
+    "a deadline": (
+        {"download": {"activeDeadlineSeconds": 3600}, "server": {"enabled": True}},
+        "Deployment Job PersistentVolumeClaim Service",
+    ),
+    "a deadline of a cronjob": (
+        {"download": {"kind": "cronjob", "activeDeadlineSeconds": 120}},
+        "CronJob PersistentVolumeClaim",
+    ),
     "OpenShift": (
         {
             "openshift": True,
