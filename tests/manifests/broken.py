@@ -2,7 +2,7 @@
 
 import copy
 
-from . import combined, lists, pods, schemas, sets
+from . import combined, lists, operation, pods, schemas, sets
 
 FETCH = ("spec", "template", "spec", "initContainers", 0)
 SERVER = ("spec", "template", "spec", "containers", 0)
@@ -60,11 +60,11 @@ BREAKS = [
     ("storage/rwo", "StorageClass", ("reclaimPolicy",), "Delete", sets.storage_is_as_it_says),
     ("overlays/hf-token-file", "Job", (*JOB, "env", 0, "value"), "/token", sets.credentials_reach_every_fetch),
     ("combined/rwo base with s3-secret and one-node", "Deployment", (*FETCH, "args", 1), "hf://a/b", combined.what_is_combined_takes_effect),
-    ("overlays/lock-kubernetes", "Role", ("rules", 0, "verbs"), ["*"], sets.rights_are_the_smallest),
+    ("overlays/lock-kubernetes", "Role", ("rules", 0, "verbs"), ["*"], operation.rights_are_the_smallest),
     ("overlays/lock-kubernetes", "Job", (*JOB, "name"), "helper", pods.jobs_give_up_on_permanent_failures_only),
     ("overlays/lock-kubernetes", "Job", (*JOB, "image"), "x:1.0.0", pods.tokens_go_to_weightlift_alone),
     ("overlays/daemonset", "Deployment", ("spec", "template", "spec", "nodeSelector"), {}, sets.many_models_and_a_branch),
-    ("overlays/network-policy", "Deployment", ("spec", "template", "metadata", "labels", "app.kubernetes.io/component"), "download", sets.the_network_is_closed_but_for_fetches),
+    ("overlays/network-policy", "Deployment", ("spec", "template", "metadata", "labels", "app.kubernetes.io/component"), "download", operation.the_network_is_closed_but_for_fetches),
     ("overlays/kserve", "ClusterStorageContainer", ("spec", "container", "args"), ["fetch"], schemas.kserve_is_called_as_it_calls),
     ("overlays/kserve", "ClusterStorageContainer", ("spec", "container", "volumeMount"), [], schemas.kserve_is_called_as_it_calls),
     ("overlays/kserve", "InferenceService", ("spec", "predictor", "model", "storageUrl"), "x", schemas.the_inference_service_has_its_fields),

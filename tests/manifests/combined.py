@@ -29,6 +29,14 @@ BRINGS = {
     "quota": ("ResourceQuota", "model-storage"),
     "restore-snapshot": ("PersistentVolumeClaim", "models-restored"),
 }
+# The Jobs that fetch no commit, by the word behind `fetch`.
+OTHER_JOBS = {
+    "s3://acme-models/llama-3-8b/": "download-weights-s3",
+    "s3://acme-models/sweep-7/$(JOB_COMPLETION_INDEX)/": "download-sweep-7",
+    "--models": "download-models",
+    "--locked": "download-models",
+}
+WAITING = {"wait-only", "network-policy", "refresh"}
 NO_SERVERS = {"job-many", "job-indexed", "no-servers"}
 
 # The matrix. Storage: the set, the workloads on it, and what must come last there.
@@ -98,7 +106,7 @@ def what_is_combined_takes_effect(manifests):
 
 
 def the_pod_is_as_listed(each, listed, pod):
-    kind, component = pod.owner["kind"], pod.labels["app.kubernetes.io/component"]
+    """What changes every pod, and which command of weightlift runs in it."""
     if "image-pull-secret" in listed:
         assert pod.spec.get("imagePullSecrets") == [{"name": "registry"}], f"{pod.where}: no pull secret"
     if "image-registry" in listed:
@@ -107,36 +115,38 @@ def the_pod_is_as_listed(each, listed, pod):
     claims = [v["persistentVolumeClaim"]["claimName"] for v in pod.volumes().values() if "persistentVolumeClaim" in v]
     if "restore-snapshot" in listed:
         assert claims in ([], ["models-restored"]), f"{pod.where} mounts {claims}"
-    if "one-node" in listed and claims:
-        rules = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        (term,) = rules
-        assert term["topologyKey"] == "kubernetes.io/hostname", pod.where
-        assert term["labelSelector"]["matchLabels"].items() <= pod.labels.items(), f"{pod.where}: no node fits the first"
-        assert term["labelSelector"]["matchLabels"] == {"weightlift-volume": "models"}, pod.where
     if "empty-dir" in listed:
         assert not claims and pod.volumes()["models"]["emptyDir"], pod.where
+    if "one-node" in listed and claims:
+        (term,) = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        wanted = term["labelSelector"]["matchLabels"]
+        assert (term["topologyKey"], wanted) == ("kubernetes.io/hostname", {"weightlift-volume": "models"}), pod.where
+        assert wanted.items() <= pod.labels.items(), f"{pod.where}: no node fits the first"
+    component = pod.labels["app.kubernetes.io/component"]
+    waits = WAITING & listed or any(name in pod.set for name in ("daemonset", "dragonfly"))
     for ours in pod.weightlift():
-        command, waits = ours["args"][0], {"wait-only"} & listed or "daemonset" in pod.set or "dragonfly" in pod.set
-        waits = kind == "Deployment" and (waits or "read-only-many" in pod.set)
-        expected = "wait" if waits else component if component in ("prune", "verify") else "fetch"
-        assert command == expected, f"{pod.where}: {ours['args']}"
-        if command != "fetch":
-            continue
-        variables = {v["name"]: v for v in ours["env"]}
-        for name, variable in SHOWS.items():
-            if (name, "dragonfly" in pod.set) != ("private-ca", True):  # it has an authority of its own
-                assert (variable in variables) == (name in listed), f"{pod.where}: {name}, {set(variables)}"
-        assert "s3-source" not in listed or "HF_TOKEN" not in variables, f"{pod.where}: a token for the Hub"
-        account = "weightlift" if "service-account" in listed else None
-        assert pod.spec.get("serviceAccountName") == account, f"{pod.where}: {pod.spec.get('serviceAccountName')}"
-        assert ("--locked" in ours["args"]) == ("locked" in listed), f"{pod.where}: {ours['args']}"
-        one = not after(ours["args"], "--locked") + after(ours["args"], "--models") and "job-indexed" not in listed
-        if one:
-            found = ours["args"][1] == "s3://acme-models/llama-3-8b/"
-            assert found == ("s3-source" in listed), f"{pod.where}: {ours['args']}"
-            assert ours["args"][2] == "llama-3-8b", f"{pod.where}: {ours['args']}"
-            follows = pod.owner["metadata"]["name"] == "refresh-weights"
-            assert bool(after(ours["args"], "--keep-for")) == follows, f"{pod.where}: {ours['args']}"
+        expected = component if component in ("prune", "verify") else "fetch"
+        if waits and pod.owner["kind"] == "Deployment":
+            expected = "wait"
+        assert ours["args"][0] == expected, f"{pod.where}: {ours['args']}"
+        if expected == "fetch":
+            the_fetch_is_as_listed(listed, pod, ours)
+
+
+def the_fetch_is_as_listed(listed, pod, ours):
+    args, variables = ours["args"], {v["name"] for v in ours["env"]}
+    for name, variable in SHOWS.items():
+        if (name, "dragonfly" in pod.set) != ("private-ca", True):  # it has an authority of its own
+            assert (variable in variables) == (name in listed), f"{pod.where}: {name}, {variables}"
+    assert not {"s3-source"} & listed or "HF_TOKEN" not in variables, f"{pod.where}: a token for the Hub"
+    account = "weightlift" if "service-account" in listed else None
+    assert pod.spec.get("serviceAccountName") == account, f"{pod.where}: {pod.spec.get('serviceAccountName')}"
+    assert ("--locked" in args) == ("locked" in listed), f"{pod.where}: {args}"
+    if not {"job-many", "job-indexed"} & listed:
+        assert (args[1] == "s3://acme-models/llama-3-8b/") == ("s3-source" in listed), f"{pod.where}: {args}"
+        assert args[2] == "llama-3-8b", f"{pod.where}: {args}"
+        follows = pod.owner["metadata"]["name"] == "refresh-weights"
+        assert bool(after(args, "--keep-for")) == follows, f"{pod.where}: {args}"
 
 
 def whoever_waits_waits_for_what_is_fetched(manifests):
@@ -169,19 +179,16 @@ def a_job_is_named_by_what_it_fetches(manifests):
             commits = re.findall(r"@([0-9a-f]{40})$", args[1])
             digits = re.findall(r"^download-weights-([0-9a-f]{12})$", name)
             assert digits == [commit[:12] for commit in commits], f"{pod.where}: {args}"
-            others = {"s3://acme-models/llama-3-8b/": "download-weights-s3", "--models": "download-models"}
-            others |= {"--locked": "download-models", "s3://acme-models/sweep-7/$(JOB_COMPLETION_INDEX)/": "download-sweep-7"}
-            assert commits or others[args[1]] == name, f"{pod.where}: {args}"
+            assert commits or OTHER_JOBS[args[1]] == name, f"{pod.where}: {args}"
             pinned += len(commits)
     assert pinned > 5, f"{pinned} Jobs are pinned"
 
 
 def the_order_of_credentials_and_waiting_is_free(manifests):
     """Who only waits gets no credentials, whichever comes first."""
-    kubectl = manifests.kubectl
-    pairs = [(w, c) for w in ("wait-only", "network-policy", "refresh") for c in ("s3-irsa", "hf-token-file", "lock-kubernetes")]
+    pairs = [(w, c) for w in sorted(WAITING) for c in ("s3-irsa", "hf-token-file", "lock-kubernetes")]
     orders = [("rwx", "base", list(order)) for pair in pairs for order in (pair, pair[::-1])]
-    found = list(manifests.combined(kubectl, orders).values())
+    found = list(manifests.combined(manifests.kubectl, orders).values())
     for one, other in zip(found[::2], found[1::2]):
         for kind in ("Deployment", "Job"):
             assert one.of(kind) == other.of(kind), f"{one.name} and {other.name}: {kind}"
