@@ -2,7 +2,6 @@
 
 import copy
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-# By tag or by digest, also from a registry of one's own.
-OUR_IMAGE = re.compile(r"(ghcr\.io|registry\.example\.com)/weightlift/weightlift[:@]")
+OUR_IMAGE = "ghcr.io/weightlift/weightlift:"
+OUR_COPY = "registry.example.com/weightlift/weightlift@"  # by image-registry
 # Where each kind has its pod.
 TEMPLATES = {
     "Deployment": ("spec", "template"),
@@ -169,7 +168,7 @@ class Pod:
         return self.spec.get("initContainers", []) + self.spec["containers"]
 
     def weightlift(self):
-        return [c for c in self.containers() if OUR_IMAGE.match(c["image"])]
+        return [c for c in self.containers() if c["image"].startswith((OUR_IMAGE, OUR_COPY))]
 
     def server(self):
         servers = [c for c in self.containers() if c["name"] == "server"]
@@ -222,6 +221,11 @@ def render(kubectl, directory):
     if run.stderr.strip():
         raise ValueError(f"kubectl kustomize {directory} warns: {run.stderr.strip()}")
     return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
+
+
+def render_whole(kubectl, directory, name):
+    """A set, behind what is applied before it."""
+    return render(kubectl, directory / STORAGE.get(name, STORAGE[""])) + render(kubectl, directory / name)
 
 
 def render_combined(kubectl, directory, resources, components):
