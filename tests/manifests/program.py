@@ -76,7 +76,7 @@ def the_real_program_parses_every_command_line(manifests):
                 if (line, ours, str(files)) not in seen:
                     seen.add((line, ours, str(files)))
                     parse(path, list(line), ours, files)
-    assert {line[0] for line, *_ in seen} == {"fetch", "wait", "prune"}, f"only {seen} are there"
+    assert {line[0] for line, *_ in seen} == {"fetch", "wait", "prune", "verify"}, f"only {seen} are there"
     known = subprocess.run([path, "fetch", "--help"], capture_output=True, text=True, timeout=60).stdout
     named = {name for _, ours, _ in seen for name, _ in ours}
     assert named >= {"WEIGHTLIFT_LOCK", "WEIGHTLIFT_S3_PATH_STYLE"}, f"only {named} are there"
