@@ -22,7 +22,7 @@ try:
 
     from chart import ours, pages, upgrade
     from chart.rendering import (
-        as_an_older_base, base_values, containers, deployment, every_pod, everything, first_difference, good, is_ours,
+        base_values, containers, deployment, every_pod, everything, first_difference, good, is_ours,
         job_name, kustomize, leaves, merged, named, notes, pods, refusal, render, schema, without_helm,
     )  # fmt: skip
     from chart.values import (
@@ -41,11 +41,9 @@ if reading.find_kubectl() is None:
 def the_chart_renders_the_kustomize_base():
     """And its volume. The base's ServiceAccount is for components; the chart makes one where it is asked to."""
     places = [ROOT / "manifests" / each for each in ("", "storage/rwx-default-class")]
-    objects = [each for place in places if place.is_dir() for each in kustomize(place)]
+    objects = [each for place in places for each in kustomize(place)]
     base = named(without_helm(each) for each in objects if each["kind"] != "ServiceAccount")
     chart = named(map(without_helm, render(base_values())))
-    if "NODE_NAME" not in str(base):
-        base, chart = (named(map(as_an_older_base, each.values())) for each in (base, chart))
     assert len(base) >= 5, f"the base has only {sorted(base)}"
     assert base.keys() == chart.keys(), f"base {sorted(base)}, chart {sorted(chart)}"
     for key, resource in base.items():

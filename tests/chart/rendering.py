@@ -147,17 +147,6 @@ def without_helm(resource):
     return resource
 
 
-def as_an_older_base(resource):
-    """Without the names and variables that a base from before `NODE_NAME` does not have."""
-    template = resource.get("spec", {}).get("template", {})
-    for container in filter(is_ours, containers(template["spec"]) if template else []):
-        container["name"] = "weightlift"
-        container["env"] = [v for v in container.get("env", []) if v["name"] not in ("NODE_NAME", "POD_NAME")]
-    if resource["kind"] == "Job":
-        resource["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]["containerName"] = "weightlift"
-    return resource
-
-
 def first_difference(one, other, path=""):
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
