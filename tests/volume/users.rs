@@ -497,6 +497,29 @@ fn a_umask_that_is_asked_for_counts_and_nothing_else() {
 }
 
 #[test]
+fn where_all_may_write_users_without_a_common_group_share_by_the_umask() {
+    if !may_be_several_users() {
+        return;
+    }
+    let users = [user(7_001, 7_001, None), user(7_002, 7_002, None)];
+    let way = Way { name: "all", mode: 0o777, group: 0, users };
+    let team = Team::new(way);
+    for (user, n) in [(users[0], 1), (users[1], 2), (users[0], 3)] {
+        team.show(n);
+        let run = team.fetch(user, &["--umask", "0"]).run().assert_success();
+        assert_eq!(warnings(&run), [""; 0]);
+        team.volume.assert_holds("tiny", &revision(n));
+        assert_eq!(team.hub.count("*", "same.bin") > 0, n == 1);
+    }
+    // And no other way: nobody has asked for it.
+    let team = Team::new(way);
+    team.fetch(users[0], &[]).run().assert_success();
+    assert_eq!(modes(&team.volume.root().join(".weightlift")), (set(&[0o644]), set(&[0o755])));
+    team.show(2);
+    team.fetch(users[1], &[]).run().assert_code(14);
+}
+
+#[test]
 fn a_umask_that_hides_a_model_from_those_who_look_for_it_is_told() {
     if !may_be_several_users() {
         return;
@@ -579,4 +602,143 @@ fn what_prune_creates_keeps_nobody_of_the_group_out() {
     std::fs::remove_file(&lock).unwrap();
     team.other(b, &at).run().assert_success();
     assert_eq!(std::fs::metadata(&lock).unwrap().mode() & 0o777, 0o644);
+}
+
+// What another user has closed
+
+/// An attempt of the first user that is killed, and has come to have these modes.
+fn left_with(team: &Team, user: User, file_mode: u32, directory_mode: u32) -> PathBuf {
+    let running = slow(team, user, &[]);
+    running.signal("-KILL");
+    running.wait();
+    team.hub.clear_script();
+    let left = team.volume.attempts().pop().unwrap();
+    let change = |mode: u32, kind: &str| {
+        let mode = format!("{mode:o}");
+        let find = ["-type", kind, "-exec", "chmod", &mode, "{}", "+"];
+        assert!(Command::new("find").arg(&left).args(find).status().unwrap().success());
+    };
+    change(file_mode, "f");
+    change(directory_mode, "d");
+    left
+}
+
+#[test]
+fn an_attempt_that_another_user_has_closed_is_named_and_left_alone() {
+    if !may_be_several_users() {
+        return;
+    }
+    let [a, b] = FS_GROUP.users;
+    // What can be read is copied; what cannot be is told.
+    for (file_mode, directory_mode, is_readable) in
+        [(0o644, 0o2755, true), (0o600, 0o2775, false), (0o600, 0o700, false)]
+    {
+        let team = Team::new(FS_GROUP);
+        team.hub.move_branch(REPO, "main", large());
+        let left = left_with(&team, a, file_mode, directory_mode);
+        let text = format!("{file_mode:o} {directory_mode:o}");
+        let list = ["list", "--root", &team.root()];
+        let told = team.other(b, &list).run().assert_success();
+        let name = left.file_name().unwrap().to_string_lossy().into_owned();
+        let is_told = told.stdout.contains(&name) || told.stdout.contains("1 unfinished");
+        assert!(is_told || told.stderr.contains("not read"), "{text}: {}", told.stdout);
+        team.hub.log().clear();
+        let run = team.fetch(b, &[]).run().assert_success();
+        team.volume.assert_holds("tiny", &large());
+        assert_eq!(run.stderr.contains("are here already"), is_readable, "{text}: {}", run.stderr);
+        let warned = run.stderr.contains("an earlier attempt is left alone");
+        assert_eq!(warned, !is_readable, "{text}: {}", run.stderr);
+        assert!(left.is_dir(), "{text}");
+        let prune = ["prune", "--root", &team.root(), "--older-than", "0s", "--yes"];
+        let run = team.other(b, &prune).run().assert_success();
+        assert!(left.is_dir(), "{text}: {}", run.stderr);
+        assert!(run.stderr.contains(&name), "{text}: {}", run.stderr);
+        // Its owner removes it.
+        let run = team.other(a, &prune).run().assert_success();
+        assert!(!left.exists(), "{text}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_removal_that_another_user_has_begun_stops_nobody() {
+    if !may_be_several_users() {
+        return;
+    }
+    let team = Team::new(FS_GROUP);
+    let [a, b] = FS_GROUP.users;
+    team.fetch(a, &[]).run().assert_success();
+    let gone = team.volume.root().join(".weightlift/attempts/tiny~0123456789abcdef~gone");
+    std::fs::create_dir_all(gone.join("tree")).unwrap();
+    for dir in [gone.clone(), gone.join("tree")] {
+        chown(&dir, Some(a.uid), Some(7_000)).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    team.show(2);
+    team.fetch(b, &[]).run().assert_success();
+    team.volume.assert_holds("tiny", &revision(2));
+    let prune = ["prune", "--root", &team.root(), "--yes"];
+    team.other(b, &prune)
+        .run()
+        .assert_success()
+        .assert_says("tiny~0123456789abcdef~gone`: Permission denied");
+    team.show(3);
+    team.fetch(a, &[]).run().assert_success();
+    assert!(!gone.exists());
+}
+
+#[test]
+fn locks_that_another_user_has_closed_stop_no_update() {
+    if !may_be_several_users() {
+        return;
+    }
+    let team = Team::new(FS_GROUP);
+    let [a, b] = FS_GROUP.users;
+    std::fs::create_dir(team.volume.family("tiny")).unwrap();
+    give(&team.volume.family("tiny"), FS_GROUP);
+    team.fetch(a, &[]).run().assert_success();
+    let locks = list(&team.volume.family("tiny/.weightlift/locks"));
+    assert_eq!(locks.len(), 2);
+    // The one can still be locked by whoever may read it.
+    for (mode, is_told) in [(0o644, false), (0o600, true)] {
+        for lock in &locks {
+            std::fs::set_permissions(lock, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let n = u64::from(mode);
+        team.show(n);
+        let run = team.fetch(b, &[]).run().assert_success();
+        assert_eq!(run.stderr.contains("no usable locks"), is_told, "{}", run.stderr);
+        team.volume.assert_holds("tiny", &revision(n));
+    }
+}
+
+#[test]
+fn what_another_team_has_closed_below_the_root_stops_nothing() {
+    if !may_be_several_users() {
+        return;
+    }
+    let team = Team::new(FS_GROUP);
+    let [a, b] = FS_GROUP.users;
+    let secret = team.volume.family("other-team");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o700)).unwrap();
+    let root = team.root();
+    for n in [1, 2] {
+        team.show(n);
+        let user = if n == 1 { a } else { b };
+        let mut plan = weightlift();
+        plan.args(["plan", "hf://org/tiny", "--root", &root]).env("HF_ENDPOINT", team.hub.url());
+        team.run_as(user, &plan).run().assert_success();
+        team.fetch(user, &[]).run().assert_success();
+        team.fetch(user, &["copy"]).run().assert_success();
+        let adopt = ["adopted", "--adopt", &root];
+        team.fetch(user, &adopt).run().assert_success();
+    }
+    for command in [&["list", "--root", &root][..], &["prune", "--root", &root, "--yes"]] {
+        let run = team.other(b, command).run().assert_success();
+        assert!(run.stderr.contains("other-team"), "{command:?}: {}", run.stderr);
+        assert!(run.stderr.contains("Permission denied"), "{command:?}: {}", run.stderr);
+    }
+    for family in ["tiny", "copy", "adopted"] {
+        team.volume.assert_holds(family, &revision(2));
+    }
 }
