@@ -32,7 +32,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 150] = [
+pub const VARIABLES: [Variable; 151] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -73,6 +73,7 @@ pub const VARIABLES: [Variable; 150] = [
     variable("WEIGHTLIFT_LINK_ROOT", Part::Flags, "`--link-root`"),
     variable("WEIGHTLIFT_KEEP_REVISIONS", Part::Flags, "`--keep-revisions`"),
     variable("WEIGHTLIFT_KEEP_FOR", Part::Flags, "`--keep-for`"),
+    variable("WEIGHTLIFT_UMASK", Part::Flags, "`--umask`"),
     variable("WEIGHTLIFT_OLDER_THAN", Part::Flags, "`--older-than`"),
     variable("WEIGHTLIFT_UNTIL_FREE", Part::Flags, "`--until-free`"),
     variable("WEIGHTLIFT_YES", Part::Flags, "`--yes`"),

@@ -263,7 +263,14 @@ impl Fetch<'_> {
     /// Lets the name in a cache lead there that a server asks for; where the volume is read-only, a server is
     /// told what to ask for.
     fn show_commit(&self, store: &Store, sentinel: &Sentinel) -> Result<(), Error> {
-        match store.show_commit(sentinel).map_err(Error::from) {
+        let shown = store.cache_lacks_name(sentinel).and_then(|is_lacking| {
+            if !is_lacking {
+                return Ok(());
+            }
+            self.beside.umask.settle(self.screen);
+            store.show_commit(sentinel)
+        });
+        match shown.map_err(Error::from) {
             Err(error) if error.class() == Class::Unusable => {
                 self.screen.warn(&format!(
                     "{error}: no name of the cache leads to commit {0}; start the server with --revision {0}",

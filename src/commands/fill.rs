@@ -130,7 +130,7 @@ impl Fetch<'_> {
         }
         let present = plan.total_bytes() - plan.missing_bytes();
         progress.reused_bytes.store(present.saturating_sub(unpacked), Relaxed);
-        self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
+        self.announce(wanted, store, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());
         let proofs = match self.transfer(source, &staging, &plan, &chosen, wanted, &progress) {
             Ok(proofs) => proofs,
@@ -262,7 +262,7 @@ impl Fetch<'_> {
     }
 
     /// The lines before the first byte.
-    fn announce(&self, wanted: Wanted<'_>, chosen: &Chosen, plan: &Plan, free: u64) {
+    fn announce(&self, wanted: Wanted<'_>, store: &Store, chosen: &Chosen, plan: &Plan, free: u64) {
         let Chosen { snapshot, left_out, hint, pickles, .. } = chosen;
         self.screen.tell(&announce::start(wanted.model, snapshot, plan, left_out, free));
         announce::left_out(left_out).iter().for_each(|event| self.screen.tell(event));
@@ -271,6 +271,9 @@ impl Fetch<'_> {
         }
         if let Some(pickles) = pickles {
             self.screen.warn(pickles);
+        }
+        if let Some(umask) = self.beside.umask.warning(store) {
+            self.screen.warn(&umask);
         }
     }
 

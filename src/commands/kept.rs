@@ -202,6 +202,7 @@ impl Fetch<'_> {
         sentinel: &Sentinel,
     ) -> Result<Option<PathBuf>, StoreError> {
         let started = Instant::now();
+        self.beside.umask.settle(self.screen);
         loop {
             let store = wanted.store()?;
             if let Some(path) = store.path_of_publication(sentinel)? {

@@ -23,6 +23,7 @@ mod read_once;
 pub mod run_state;
 pub mod several;
 pub mod shared;
+mod umask;
 mod unpack;
 pub mod verify;
 pub mod wait;

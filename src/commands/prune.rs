@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::list;
 use super::run_state::RunState;
+use super::umask;
 use crate::Error;
 use crate::cli::PruneArgs;
 use crate::engine::Stop;
@@ -61,6 +62,9 @@ pub fn root(
     }
     if args.yes && !pruner.watch(&mut candidates.found) || stop.is_set() {
         return Err(Error::Stopped);
+    }
+    if args.yes {
+        umask::choose(args.permissions.umask, &survey.places(), screen);
     }
     let mut weighed = Weighed::default();
     let mut first_error = None;

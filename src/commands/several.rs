@@ -7,6 +7,7 @@ use super::Outcome;
 use super::beside::Beside;
 use super::run_state::RunState;
 use super::shared::Fetch;
+use super::umask::RunUmask;
 use crate::Error;
 use crate::cli::{FetchArgs, Model};
 use crate::engine::{Stop, TransferError};
@@ -30,12 +31,13 @@ pub fn fetch(
     state: &RunState,
     mut ended: impl FnMut(usize, Ended, &Screen) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let umask = RunUmask::new(args.permissions.umask, models);
     if let [model] = models {
-        let fetch = Fetch::new(args, screen, stop, state, Beside::new(1));
+        let fetch = Fetch::new(args, screen, stop, state, Beside::publishing(1, umask));
         return ended(0, runtime()?.block_on(fetch.model(model)), screen);
     }
     let lanes = LANES.min(models.len()).min(usize::from(args.connections));
-    let (beside, next) = (Beside::new(lanes), AtomicUsize::new(0));
+    let (beside, next) = (Beside::publishing(lanes, umask), AtomicUsize::new(0));
     let (told, of_lanes) = channel();
     std::thread::scope(|scope| {
         let work = || {

@@ -1,11 +1,14 @@
 //! What this process may do with a name, asked without doing it.
 
-use rustix::fs::{Access, AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::{Dir, FsError};
+use crate::model::Place;
 
+/// Bit of a file's mode.
+const GROUP_WRITES: u16 = 0o020;
 /// Bit of a directory's mode: only the owner of a name in it may remove or replace it.
 const STICKY: u16 = 0o1000;
 
@@ -13,6 +16,7 @@ const STICKY: u16 = 0o1000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
     pub uid: u32,
+    pub gid: u32,
     /// Permission bits.
     pub mode: u16,
     pub is_directory: bool,
@@ -21,6 +25,16 @@ pub struct Owned {
     pub is_immutable: bool,
     /// `chattr +a`.
     pub is_append_only: bool,
+}
+
+impl Owned {
+    /// Whether those who may change `other`, but for root, are the ones who may change this.
+    pub fn is_changed_by_those_of(&self, other: &Self) -> bool {
+        let is_of_group = self.gid == other.gid
+            && self.mode & GROUP_WRITES != 0
+            && other.mode & GROUP_WRITES != 0;
+        self.uid == other.uid || is_of_group
+    }
 }
 
 impl Dir {
@@ -36,6 +50,11 @@ impl Dir {
         }
     }
 
+    /// Whether this user may not add names below `path`, nor remove any: it is another user's.
+    pub fn is_closed(&self, path: &str) -> bool {
+        matches!(self.may_change(path), Err(Errno::ACCESS | Errno::PERM))
+    }
+
     /// Owner and attributes of `name`, if it is there; of a link, the link's own.
     pub fn owned(&self, name: &str) -> Result<Option<Owned>, FsError> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -45,6 +64,7 @@ impl Dir {
                 let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
                 Ok(Some(Owned {
                     uid: stat.stx_uid,
+                    gid: stat.stx_gid,
                     mode: stat.stx_mode & 0o777,
                     is_directory: kind == FileType::Directory,
                     is_sticky: stat.stx_mode & STICKY != 0,
@@ -57,6 +77,14 @@ impl Dir {
         }
     }
 
+    /// What the mode of this directory says of those who share it.
+    pub fn place(&self) -> Result<Place, FsError> {
+        let stat =
+            rustix::fs::fstat(self).map_err(|error| FsError::io("look at", self.path(), error))?;
+        let ours = rustix::process::getegid().as_raw();
+        Ok(Place { mode: stat.st_mode & 0o7777, is_of_our_group: stat.st_gid == ours })
+    }
+
     /// Longest name in bytes, where the filesystem tells.
     pub fn longest_name(&self) -> Option<u64> {
         rustix::fs::fstatvfs(self).ok().map(|stat| stat.f_namemax).filter(|longest| *longest > 0)
@@ -66,6 +94,15 @@ impl Dir {
 /// The user that this process is for the filesystem.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Lets `choose` replace the umask of the process; returns what it has chosen.
+pub fn replace_umask(choose: impl FnOnce(u32) -> u32) -> u32 {
+    // It can only be read by setting it; whatever another thread creates meanwhile is ours alone.
+    let inherited = rustix::process::umask(Mode::RWXG | Mode::RWXO).as_raw_mode();
+    let chosen = choose(inherited);
+    rustix::process::umask(Mode::from_raw_mode(chosen));
+    chosen
 }
 
 /// Whether this process may replace what belongs to others in a sticky directory.

@@ -9,5 +9,5 @@ mod file;
 pub(crate) mod heartbeat;
 pub mod waiter;
 
-pub use file::{Lock, TryLock};
+pub use file::{Lock, TryLock, open as open_lock};
 pub use heartbeat::{Heartbeat, HolderStatus, Owner};

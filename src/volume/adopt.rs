@@ -81,29 +81,53 @@ impl Staging {
             if !(outside.go_on)() {
                 break;
             }
-            let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, files)) = journal::read(&old)? else {
-                self.remove_forgotten(&attempts, &name, &old)?;
-                continue;
-            };
-            if header.family != self.state_name || self.is_unpacking(&old, &header)? {
-                continue;
-            }
-            let trust = self.trust(&old, &header, give_up_at, outside)?;
-            if trust != Trust::Copy {
-                settle(&self.state, store, &old, &name, &header)?;
-            }
-            if let Some(tree) = old.child(TREE)? {
-                for file in files {
-                    self.adopt_file(&tree, &file, trust, wanted, outside)?;
-                }
-            }
-            if trust != Trust::Copy
-                && (outside.go_on)()
-                && let Err(error) = remove_attempt(&attempts, &name)
+            if let Err(error) =
+                self.adopt_attempt(store, &attempts, &name, give_up_at, wanted, outside)
             {
-                (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
+                if !error.is_closed() {
+                    return Err(error);
+                }
+                (outside.say)(format!("warning: an earlier attempt is left alone: {error}"));
             }
+        }
+        Ok(())
+    }
+
+    /// Takes over what one attempt has.
+    fn adopt_attempt(
+        &mut self,
+        store: &Store,
+        attempts: &Dir,
+        name: &str,
+        give_up_at: Instant,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(old) = open_attempt(attempts, name)? else { return Ok(()) };
+        let Some((header, files)) = journal::read(&old)? else {
+            return self.remove_forgotten(attempts, name, &old);
+        };
+        if header.family != self.state_name || self.is_unpacking(&old, &header)? {
+            return Ok(());
+        }
+        let trust = match self.trust(&old, &header, give_up_at, outside)? {
+            // Another user's, which we may read and not take apart.
+            _ if old.is_closed(".") || old.is_closed(TREE) => Trust::Copy,
+            trust => trust,
+        };
+        if trust != Trust::Copy {
+            settle(&self.state, store, &old, name, &header)?;
+        }
+        if let Some(tree) = old.child(TREE)? {
+            for file in files {
+                self.adopt_file(&tree, &file, trust, wanted, outside)?;
+            }
+        }
+        if trust != Trust::Copy
+            && (outside.go_on)()
+            && let Err(error) = remove_attempt(attempts, name)
+        {
+            (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
         }
         Ok(())
     }
@@ -112,18 +136,24 @@ impl Staging {
     pub(super) fn sweep(&self, store: &Store) -> Result<(), StoreError> {
         let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
-            let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, _)) = journal::read(&old)? else {
-                self.remove_forgotten(&attempts, &name, &old)?;
-                continue;
-            };
-            if header.family == self.state_name
-                && !self.is_unpacking(&old, &header)?
-                && self.is_gone(&old, &header)? == Some(true)
-            {
-                settle(&self.state, store, &old, &name, &header)?;
-                remove_attempt(&attempts, &name)?;
-            }
+            unless_closed(self.sweep_attempt(store, &attempts, &name))?;
+        }
+        Ok(())
+    }
+
+    fn sweep_attempt(&self, store: &Store, attempts: &Dir, name: &str) -> Result<(), StoreError> {
+        let Some(old) = open_attempt(attempts, name)? else { return Ok(()) };
+        let Some((header, _)) = journal::read(&old)? else {
+            return self.remove_forgotten(attempts, name, &old);
+        };
+        if header.family == self.state_name
+            && !self.is_unpacking(&old, &header)?
+            && self.is_gone(&old, &header)? == Some(true)
+            // It can be renamed by whoever may not look into it, and not removed.
+            && !old.is_closed(".")
+        {
+            settle(&self.state, store, &old, name, &header)?;
+            remove_attempt(attempts, name)?;
         }
         Ok(())
     }
@@ -133,14 +163,19 @@ impl Staging {
     pub fn clear_unpacked(&self) -> Result<(), StoreError> {
         let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
-            let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, _)) = journal::read(&old)? else { continue };
-            if header.family == self.state_name
-                && !self.is_unpacking(&old, &header)?
-                && self.is_gone(&old, &header)? == Some(true)
-            {
-                old.remove_tree(UNPACKED)?;
-            }
+            unless_closed(self.clear_unpacked_of(&attempts, &name))?;
+        }
+        Ok(())
+    }
+
+    fn clear_unpacked_of(&self, attempts: &Dir, name: &str) -> Result<(), StoreError> {
+        let Some(old) = open_attempt(attempts, name)? else { return Ok(()) };
+        let Some((header, _)) = journal::read(&old)? else { return Ok(()) };
+        if header.family == self.state_name
+            && !self.is_unpacking(&old, &header)?
+            && self.is_gone(&old, &header)? == Some(true)
+        {
+            old.remove_tree(UNPACKED)?;
         }
         Ok(())
     }
@@ -319,10 +354,17 @@ impl Staging {
         let beside = root.map(|root| root.child(STATE_DIR)).transpose()?.flatten();
         for state in [Some(self.state.again()?), beside].into_iter().flatten() {
             let Some(attempts) = state.child(ATTEMPTS)? else { continue };
-            if let Some(old) = open_attempt(&attempts, id)?
-                && let Some((header, _)) = journal::read(&old)?
-            {
-                return Ok(self.is_gone(&old, &header)? != Some(true));
+            let opened = || -> Result<_, StoreError> {
+                let Some(old) = open_attempt(&attempts, id)? else { return Ok(None) };
+                let Some((header, _)) = journal::read(&old)? else { return Ok(None) };
+                self.is_gone(&old, &header).map(Some)
+            };
+            match opened() {
+                Ok(None) => {}
+                Ok(Some(is_gone)) => return Ok(is_gone != Some(true)),
+                // Nobody tells us.
+                Err(error) if error.is_closed() => return Ok(true),
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
@@ -353,6 +395,11 @@ fn is_silent(us: &NodeIdentity, old: &Dir, header: &Header) -> bool {
     let Some(owner) = Owner::read(old, OWNER) else { return false };
     let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
     age > STOPPED_AT_AGE
+}
+
+/// What another user has closed to us is left alone.
+fn unless_closed(done: Result<(), StoreError>) -> Result<(), StoreError> {
+    done.or_else(|error| if error.is_closed() { Ok(()) } else { Err(error) })
 }
 
 /// Whether nothing is missing.

@@ -90,6 +90,11 @@ impl StoreError {
         ErrorFields { hint, ..ErrorFields::of_file(path.display()) }
     }
 
+    /// Whether this user may not do that.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Fs(error) if error.is_closed())
+    }
+
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {

@@ -13,7 +13,7 @@ use super::staging::ATTEMPTS;
 use super::sweep::GONE;
 use super::{Destination, Store, StoreError};
 use crate::fs::{Dir, Kind, filesystem};
-use crate::model::{ModelDir, SENTINEL, STATE_DIR};
+use crate::model::{ModelDir, Place, SENTINEL, STATE_DIR};
 
 /// So many names are looked at outside of the working areas; a root may hold anything.
 const MAX_NAMES: usize = 200_000;
@@ -110,6 +110,13 @@ impl Survey {
     pub(super) fn state(&self, area: usize) -> Result<Option<Dir>, StoreError> {
         let base = self.areas[area].at.open_inner()?;
         Ok(base.map(|base| base.child(STATE_DIR)).transpose()?.flatten())
+    }
+
+    /// Of each working area, what the directory that it lies in says of those who share it.
+    pub fn places(&self) -> Vec<(PathBuf, Place)> {
+        let of =
+            |area: &FoundArea| Some((area.at.path(), area.at.open_inner().ok()??.place().ok()?));
+        self.areas.iter().filter_map(of).collect()
     }
 
     /// Whether a link leads to a revision, whichever it is.

@@ -299,6 +299,16 @@ fn a_volume_of_somebody_else() {
 }
 
 #[test]
+fn a_umask_that_hides_the_model() {
+    let (hub, volume) = (hub(), Volume::new());
+    std::fs::create_dir(volume.root()).unwrap();
+    open(&volume.root(), 0o755);
+    let shell = ["sh", "-c", "umask 077; exec \"$@\"", "sh"];
+    let run = under(&shell, &usual(&hub, &volume)).run();
+    quoted("umask", 0, &run, &ours(&hub, &volume));
+}
+
+#[test]
 fn a_read_only_mount() {
     if !is_root() {
         return;

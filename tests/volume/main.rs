@@ -26,3 +26,4 @@ mod reuse;
 mod take_over;
 mod unnamed;
 mod update;
+mod users;

@@ -113,14 +113,26 @@ impl Store {
     /// Lets the name that was asked for lead to the commit of `sentinel`, unless it does. A file is written
     /// only then.
     pub fn show_commit(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
-        let Some(cache) = &self.cache else { return Ok(()) };
-        let Some(repo) = self.cached_repo()? else { return Ok(()) };
-        if !cache.must_be_named(repo.named(cache.ref_name())?.as_deref(), &sentinel.revision) {
-            return Ok(());
-        }
+        let Some((repo, cache)) = self.lacking_name(sentinel)? else { return Ok(()) };
         let staging = self.begin_without_bytes(sentinel, Vec::new())?;
         staging.write_ref(&repo, cache, &sentinel.revision)?;
         staging.end(self)
+    }
+
+    /// Whether [`Store::show_commit`] has something to write.
+    pub fn cache_lacks_name(&self, sentinel: &Sentinel) -> Result<bool, StoreError> {
+        Ok(self.lacking_name(sentinel)?.is_some())
+    }
+
+    fn lacking_name(
+        &self,
+        sentinel: &Sentinel,
+    ) -> Result<Option<(CachedRepo, &CachedModel)>, StoreError> {
+        let Some(cache) = &self.cache else { return Ok(None) };
+        let Some(repo) = self.cached_repo()? else { return Ok(None) };
+        let named = repo.named(cache.ref_name())?;
+        let is_missing = cache.must_be_named(named.as_deref(), &sentinel.revision);
+        Ok(is_missing.then_some((repo, cache)))
     }
 
     /// Whether a client of the Hub will miss files of `sentinel` that were left out.

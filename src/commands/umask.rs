@@ -1,0 +1,83 @@
+//! The umask of a run: chosen once, before the first thing is created, by the directories that are written to. A warm
+//! start creates nothing, so it does not look at them.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use crate::cli::Model;
+use crate::fs::access;
+use crate::model::hf_cache::{CachedModel, Layout};
+use crate::model::umask::{is_divided, umask};
+use crate::model::{Place, ShutOut, SourceUri};
+use crate::report::Screen;
+use crate::volume::{Destination, Store};
+
+/// Shared by the models of a run; a copy is the same.
+#[derive(Clone, Default)]
+pub struct RunUmask {
+    asked: Option<u32>,
+    models: Arc<[(Destination, Option<CachedModel>)]>,
+    chosen: Arc<OnceLock<u32>>,
+}
+
+impl RunUmask {
+    /// For a run that publishes `models`.
+    pub fn new(asked: Option<u32>, models: &[Model]) -> Self {
+        let of = |model: &Model| {
+            let cache = match (model.layout, &model.uri) {
+                (Layout::HfCache, SourceUri::Hub(repo)) => Some(CachedModel::of(repo, None, false)),
+                _ => None,
+            };
+            (model.destination.clone(), cache)
+        };
+        Self { asked, models: models.iter().map(of).collect(), chosen: Arc::default() }
+    }
+
+    /// Chooses it, unless that was done. Called before anything is created; those who come at the same time wait.
+    pub fn settle(&self, screen: &Screen) {
+        self.chosen.get_or_init(|| {
+            let stores = self.models.iter().filter_map(|(destination, cache)| {
+                let destination = destination.clone();
+                // Where it cannot be opened the fetch of that model says why.
+                match cache {
+                    Some(cache) => Store::open_in_cache(destination, cache.clone()).ok(),
+                    None => Store::open(destination).ok(),
+                }
+            });
+            let places: Vec<(PathBuf, Place)> =
+                stores.filter_map(|store| Some((store.base_path(), store.place()?))).collect();
+            choose(self.asked, &places, screen)
+        });
+    }
+
+    /// What to say of a model that is created in `store`, if those who look for it there cannot read it.
+    pub fn warning(&self, store: &Store) -> Option<String> {
+        let (None, Some(umask)) = (self.asked, self.chosen.get()) else { return None };
+        let whom = match store.place()?.shuts_out(*umask)? {
+            ShutOut::GroupAndOthers => "other users cannot read the model",
+            ShutOut::Others => "users who are not in the group of its files cannot read the model",
+        };
+        Some(format!(
+            "the umask is {umask:04o}, so {whom}, servers with another UID among them; give --umask 0022, or --umask \
+             {umask:04o} if that is meant"
+        ))
+    }
+}
+
+/// Chooses the umask of a run that creates something in `places`.
+pub fn choose(asked: Option<u32>, places: &[(PathBuf, Place)], screen: &Screen) -> u32 {
+    let facts: Vec<Place> = places.iter().map(|(_, place)| *place).collect();
+    let chosen = access::replace_umask(|inherited| umask(asked, inherited, &facts));
+    if asked.is_none() && is_divided(chosen, &facts) {
+        let first = |is_shared| places.iter().find(|(_, place)| place.is_shared() == is_shared);
+        if let (Some((shared, _)), Some((own, _))) = (first(true), first(false)) {
+            screen.warn(&format!(
+                "the group of `{}` may write there, and that of `{}` may not, so it will not be able to change what \
+                 this run creates; fetch to them in two runs, or give --umask",
+                shared.display(),
+                own.display()
+            ));
+        }
+    }
+    chosen
+}
