@@ -147,7 +147,7 @@ fn each_model_is_pinned_or_checked_whatever_the_others_are() {
     };
     let pin = |arguments: &[&str]| {
         let mut command = weightlift();
-        command.args(["pin", "--models", models]).args(arguments);
+        command.args(["pin", "--models", models, "--locked"]).arg(&lock).args(arguments);
         command.env("HF_ENDPOINT", hub.url());
         command
     };
