@@ -121,19 +121,18 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
 
 fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<Done, Error> {
     let output = cli.global.output;
-    let done;
-    match &cli.command {
+    let done = match &cli.command {
         Command::Plan(args) => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) if args.dry_run => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            done = fetch(cli, args, &models, screen, stop, state)?;
+            fetch(cli, args, &models, screen, stop, state)?
         }
         Command::Mirror(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            done = mirror(cli, args, &models, screen, stop, state)?;
+            mirror(cli, args, &models, screen, stop, state)?
         }
         Command::Wait(args) => {
             let runtime = several::runtime()?;
@@ -147,7 +146,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
                 several.ended(path, runtime.block_on(waited))?;
             }
-            done = several.done()?;
+            several.done()?
         }
         Command::Pin(args) => {
             let mut each = |model: &_| print(&pin::text(model), model, output);
@@ -176,9 +175,9 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             for path in &args.paths {
                 several.ended(path, verify::family(path, screen, stop, state))?;
             }
-            done = several.done()?;
+            several.done()?
         }
-    }
+    };
     Ok(Done::of_models(&done))
 }
 
