@@ -165,12 +165,13 @@ struct Facts(Vec<(&'static str, serde_json::Value)>);
 impl Facts {
     /// The short ones; the others are in the log.
     fn of(error: &Error) -> Self {
-        let ErrorFields { host, http_status, file, .. } = error.fields();
+        let ErrorFields { host, http_status, file, holder, .. } = error.fields();
         let short = |text: Option<String>| text.filter(|text| text.len() < MAX_MESSAGE_BYTES / 5);
         let facts = [
             ("host", short(host).map(Into::into)),
             ("http_status", http_status.map(Into::into)),
             ("file", short(file).map(Into::into)),
+            ("holder", short(holder).map(Into::into)),
         ];
         let mut facts: Vec<_> =
             facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();

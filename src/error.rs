@@ -15,6 +15,9 @@ use crate::volume::{Lack, StoreError};
 
 const WAIT_LONGER: &str = "raise --lock-timeout to wait longer";
 const WAIT_FOR_IT: &str = "raise --lock-timeout to wait for it";
+/// So many failures of one run are named, and so much of each name.
+const MAX_NAMED: usize = 20;
+const MAX_NAME_CHARS: usize = 120;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,20 +64,58 @@ pub enum Error {
     /// Told to stop. Who was told does not know why; the end of the run says it.
     #[error("told to stop")]
     Stopped,
-    #[error("stopped by {0}; the next run resumes")]
-    Signal(Signal),
-    /// Of a run for `all` models the error that most needs a person.
-    #[error("`{name}`: {error}; {failed} of {all} models failed")]
+    #[error("stopped by {signal}; the next run resumes{}", failures.before())]
+    Signal { signal: Signal, failures: Failures },
+    /// Of a run for `all` models (or whatever there were several of) the error that most needs a person.
+    #[error("`{name}`: {error}; {} of {all} {what} failed: {failures}", failures.count())]
     OfSeveral {
         name: String,
         error: Box<Error>,
-        failed: usize,
+        what: &'static str,
+        failures: Failures,
         all: usize,
         /// What came of each, by its path: a status or a class of errors; failures first.
         ends: Vec<(String, &'static str)>,
     },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
+}
+
+/// What has failed of several things, by name, as a sentence has it.
+#[derive(Clone, Debug, Default)]
+pub struct Failures(Vec<(String, Class)>);
+
+impl Failures {
+    pub fn new<'a>(failed: impl Iterator<Item = (&'a str, Class)>) -> Self {
+        Self(failed.map(|(name, class)| (text::name(name, MAX_NAME_CHARS), class)).collect())
+    }
+
+    pub fn add(&mut self, name: &str, class: Class) {
+        self.0.push((text::name(name, MAX_NAME_CHARS), class));
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The end of a sentence about a run that was stopped; empty where nothing had failed by then.
+    pub fn before(&self) -> String {
+        if self.0.is_empty() { String::new() } else { format!("; failed before that: {self}") }
+    }
+}
+
+/// `` `a` (not_found), `b` (unreachable) ``
+impl fmt::Display for Failures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (name, class)) in self.0.iter().take(MAX_NAMED).enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(out, "{comma}`{name}` ({})", class.name())?;
+        }
+        match self.0.len().saturating_sub(MAX_NAMED) {
+            0 => Ok(()),
+            more => write!(out, " and {more} more"),
+        }
+    }
 }
 
 /// Engine and commands are told to stop by the same [`crate::engine::Stop`].
@@ -128,8 +169,10 @@ impl Error {
             Self::Policy(_) => Class::Unsafe,
             Self::Conflict(_) => Class::Conflict,
             Self::LockTimeout { .. } | Self::Locked(_) | Self::Deadline(_) => Class::Deadline,
-            Self::Signal(Signal::Interrupt) => Class::Interrupted,
-            Self::Signal(Signal::Terminate | Signal::Hangup) | Self::Stopped => Class::Terminated,
+            Self::Signal { signal: Signal::Interrupt, .. } => Class::Interrupted,
+            Self::Signal { signal: Signal::Terminate | Signal::Hangup, .. } | Self::Stopped => {
+                Class::Terminated
+            }
             Self::OfSeveral { error, .. } => error.class(),
             Self::Bug(_) => Class::Bug,
         }
@@ -149,8 +192,8 @@ impl Error {
             Self::Transfer(error) => error.fields(),
             Self::Cluster(error) => error.fields(),
             Self::OfSeveral { error, .. } => error.fields(),
-            Self::LockTimeout { .. } => ErrorFields::default().hint(WAIT_LONGER),
-            Self::Locked(_) => ErrorFields::default().hint(WAIT_FOR_IT),
+            Self::LockTimeout { holder, .. } => ErrorFields::of_holder(holder).hint(WAIT_LONGER),
+            Self::Locked(holder) => ErrorFields::of_holder(holder).hint(WAIT_FOR_IT),
             Self::Selection(_)
             | Self::Usage(_)
             | Self::SourceUri(_)
@@ -161,7 +204,7 @@ impl Error {
             | Self::Conflict(_)
             | Self::Deadline(_)
             | Self::Stopped
-            | Self::Signal(_)
+            | Self::Signal { .. }
             | Self::Bug(_) => ErrorFields::default(),
         }
     }
@@ -200,7 +243,7 @@ impl Error {
             | Self::Deadline(_)
             | Self::OfSeveral { .. }
             | Self::Stopped
-            | Self::Signal(_)
+            | Self::Signal { .. }
             | Self::Bug(_) => false,
         }
     }

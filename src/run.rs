@@ -75,7 +75,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Why the run ends that was told to stop.
 fn stopped(reason: StopReason, state: &RunState) -> Error {
     match reason {
-        StopReason::Signal(signal) => Error::Signal(signal),
+        StopReason::Signal(signal) => Error::Signal { signal, failures: state.failures() },
         StopReason::OutOfTime => state.out_of_time(),
     }
 }
@@ -121,28 +121,18 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
 
 fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<Done, Error> {
     let output = cli.global.output;
-    let mut done = Vec::new();
-    let mut finish = |outcome: Outcome, is_alone: bool| {
-        print(outcome.to_load(), &outcome, output)?;
-        if !is_alone {
-            screen.tell(&Event::Complete { message: outcome.summary.clone() });
-        }
-        done.push(outcome);
-        state.has_completed_one();
-        Ok::<(), Error>(())
-    };
-    match &cli.command {
+    let done = match &cli.command {
         Command::Plan(args) => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) if args.dry_run => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            done = fetch(cli, args, &models, screen, stop, state)?;
+            fetch(cli, args, &models, screen, stop, state)?
         }
         Command::Mirror(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            done = mirror(cli, args, &models, screen, stop, state)?;
+            mirror(cli, args, &models, screen, stop, state)?
         }
         Command::Wait(args) => {
             let runtime = several::runtime()?;
@@ -150,15 +140,24 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             let deadline = now.checked_add(args.timeout).unwrap_or(now + 365 * 24 * HOUR);
             let models = args.models()?;
             state.has_models(models.len());
+            let mut several = Several::new(models.len() == 1, output, screen, state);
             for (path, expected) in &models {
                 let expected = expected.as_deref();
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
-                finish(runtime.block_on(waited)?, models.len() == 1)?;
+                several.ended(path, runtime.block_on(waited))?;
             }
+            several.done()?
         }
         Command::Pin(args) => {
             let mut each = |model: &_| print(&pin::text(model), model, output);
-            return pin::run(args, &mut each, screen, stop, state).map(Done::of_message);
+            let mut failed = |named: &Named, source: &_, error: &_| match output {
+                Output::Json => {
+                    print("", &failed_model(&named.path, Some(source), error), Output::Json)
+                }
+                Output::Text => Ok(()),
+            };
+            let mut told = pin::Told { each: &mut each, failed: &mut failed };
+            return pin::run(args, &mut told, screen, stop, state).map(Done::of_message);
         }
         Command::List(args) => {
             let root = args.root.path()?;
@@ -171,29 +170,83 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             return prune::root(&root, args, &mut each, screen, stop, state).map(Done::of_message);
         }
         Command::Verify(args) => {
-            let mut first_error = None;
             state.has_models(args.paths.len());
-            for (n, path) in args.paths.iter().enumerate() {
-                match verify::family(path, screen, stop, state) {
-                    Ok(outcome) => {
-                        finish(outcome, args.paths.len() == 1)?;
-                    }
-                    Err(error @ Error::Stopped) => return Err(first_error.unwrap_or(error)),
-                    // All of them are looked at; the first finding decides.
-                    Err(error) => {
-                        if n + 1 < args.paths.len() {
-                            screen.tell(&failed_event(&error));
-                        }
-                        first_error.get_or_insert(error);
-                    }
-                }
+            let mut several = Several::new(args.paths.len() == 1, output, screen, state);
+            for path in &args.paths {
+                several.ended(path, verify::family(path, screen, stop, state))?;
             }
-            if let Some(error) = first_error {
-                return Err(error);
+            several.done()?
+        }
+    };
+    Ok(Done::of_models(&done))
+}
+
+/// Directories that a command looks at one after the other, each to its own end.
+struct Several<'a> {
+    is_alone: bool,
+    output: Output,
+    screen: &'a Screen,
+    state: &'a RunState,
+    done: Vec<Outcome>,
+    failed: Vec<(Named, Error)>,
+}
+
+impl<'a> Several<'a> {
+    fn new(is_alone: bool, output: Output, screen: &'a Screen, state: &'a RunState) -> Self {
+        Self { is_alone, output, screen, state, done: Vec::new(), failed: Vec::new() }
+    }
+
+    /// Tells what came of the model at `path`. Fails if the run is to stop.
+    fn ended(&mut self, path: &Path, ended: Ended) -> Result<(), Error> {
+        match ended {
+            Ok(outcome) => {
+                print(outcome.to_load(), &outcome, self.output)?;
+                if !self.is_alone {
+                    self.screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                }
+                self.done.push(outcome);
+                self.state.has_completed_one();
+            }
+            // Damage that was found is told, whatever ends the run.
+            Err(Error::Stopped) => {
+                let is_damage = |(_, error): &(Named, Error)| error.class() == Class::Integrity;
+                let failed = std::mem::take(&mut self.failed);
+                let damaged = failed.into_iter().find(is_damage).map(|(_, error)| error);
+                return Err(damaged.unwrap_or(Error::Stopped));
+            }
+            Err(error) => {
+                let named = Named::at(path);
+                if !self.is_alone {
+                    tell_failed(&named, None, &error, self.output, self.screen, self.state)?;
+                }
+                self.failed.push((named, error));
             }
         }
+        Ok(())
     }
-    Ok(Done::of_models(&done))
+
+    /// What came of all of them.
+    fn done(self) -> Result<Vec<Outcome>, Error> {
+        let complete = self.done.iter().map(|it| (it.path.clone(), it.status)).collect();
+        several::error_of_all(self.failed, complete).map_or(Ok(self.done), Err)
+    }
+}
+
+/// Says that one of several has failed, while the others go on.
+fn tell_failed(
+    named: &Named,
+    source: Option<&SourceUri>,
+    error: &Error,
+    output: Output,
+    screen: &Screen,
+    state: &RunState,
+) -> Result<(), Error> {
+    state.has_failed(&named.name, error);
+    screen.tell(&failed_event(error));
+    match output {
+        Output::Json => print("", &failed_model(&named.path, source, error), Output::Json),
+        Output::Text => Ok(()),
+    }
 }
 
 /// Fetches `models`, each to its own end. What came of each is printed in their order, as soon as it is
@@ -218,7 +271,10 @@ fn fetch(
                 }
             }
             Err(Error::Stopped) => {}
-            Err(error) if !is_alone => screen.tell(&failed_event(error)),
+            Err(error) if !is_alone => {
+                state.has_failed(models[n].name(), error);
+                screen.tell(&failed_event(error));
+            }
             Err(_) => {}
         }
         ends[n] = Some(ended);
@@ -266,6 +322,8 @@ fn plan(
         let screen = of_model.as_ref().unwrap_or(screen);
         let fetch = Fetch::new(args, screen, stop, state, beside.clone());
         let report = runtime.block_on(fetch.plan(model, &mut claimed));
+        // The plan of a model that does not fit says so itself.
+        let is_told = report.is_ok();
         let ended = report.and_then(|mut report| {
             bytes = report.fetch_bytes.saturating_add(bytes);
             print(&plan::text(&report), &report, cli.global.output)?;
@@ -278,10 +336,12 @@ fn plan(
             }
             Err(error @ Error::Stopped) => return Err(error),
             Err(error) => {
+                let named = Named::of(model);
                 if models.len() > 1 {
-                    screen.tell(&failed_event(&error));
+                    let output = if is_told { Output::Text } else { cli.global.output };
+                    tell_failed(&named, Some(&model.uri), &error, output, screen, state)?;
                 }
-                failed.push((Named::of(model), error));
+                failed.push((named, error));
             }
         }
     }
@@ -321,14 +381,12 @@ fn mirror(
             Err(Error::Stopped) => return Err(Error::Stopped),
             Err(error) => {
                 let path = SourceUri::S3(model.target.clone()).source_name();
+                let named = Named { name: model.name.clone(), path };
                 if !is_alone {
-                    screen.tell(&failed_event(&error));
-                    if cli.global.output == Output::Json {
-                        let fields = failed_model(&path, model.source.as_ref(), &error);
-                        print("", &fields, Output::Json)?;
-                    }
+                    let (source, output) = (model.source.as_ref(), cli.global.output);
+                    tell_failed(&named, source, &error, output, &screen, state)?;
                 }
-                errors.push((Named { name: model.name.clone(), path }, error));
+                errors.push((named, error));
             }
         }
     }

@@ -15,6 +15,7 @@ mod fill;
 mod kept;
 mod link;
 pub mod list;
+mod lookout;
 pub mod mirror;
 pub mod pin;
 pub mod plan;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::error::Failures;
 use crate::model::text;
 use crate::report::Progress;
 
@@ -32,6 +33,7 @@ pub struct RunState {
 struct Models {
     complete: AtomicUsize,
     all: AtomicUsize,
+    failures: Mutex<Failures>,
 }
 
 #[derive(Clone)]
@@ -103,6 +105,17 @@ impl RunState {
         self.models.complete.fetch_add(1, Relaxed);
     }
 
+    /// One of several has failed, and the others go on.
+    pub fn has_failed(&self, name: &str, error: &Error) {
+        let mut failures = self.models.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.add(name, error.class());
+    }
+
+    /// What has failed by now.
+    pub fn failures(&self) -> Failures {
+        self.models.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn enter(&self, doing: Doing) {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = doing;
     }
@@ -134,10 +147,11 @@ impl RunState {
             .allowed
             .unwrap_or(TimeAllowed { flag: "--deadline", time: self.started.elapsed() });
         Error::Deadline(format!(
-            "{flag} of {} is over while {}{done}; {}",
+            "{flag} of {} is over while {}{done}; {}{}",
             text::duration(time),
             described.join(", "),
-            doing.first().map_or("", Doing::hint)
+            doing.first().map_or("", Doing::hint),
+            self.failures().before()
         ))
     }
 }
@@ -223,6 +237,12 @@ mod tests {
         is(
             said(&state, Doing::Resolving("hf://c/d".into())),
             "resolving hf://c/d (1 of 3 models are complete)",
+        );
+        state.has_failed("e", &Error::NotFound("no such repo".into()));
+        let told = state.out_of_time().to_string();
+        assert!(
+            told.ends_with("or allow more time; failed before that: `e` (not_found)"),
+            "{told}"
         );
     }
 }

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::cli::WaitArgs;
 use crate::engine::Stop;
 use crate::fs::Dir;
+use crate::lock::{Owner, STOPPED_AFTER};
 use crate::model::{SENTINEL, Sentinel, text};
 use crate::report::{Event, Screen};
 use crate::volume::{self, CachedSnapshot, Store, StoreError};
@@ -32,6 +33,7 @@ pub async fn for_model(
     let started = Instant::now();
     let mut last_line: Option<Instant> = None;
     let link = server_link(path, args)?;
+    let mut holders = Holders::default();
     loop {
         state.reads(path);
         let missing = match look(path, expected, link.is_some()) {
@@ -52,16 +54,19 @@ pub async fn for_model(
             Err(error) => return Err(error),
         };
         let left = deadline.saturating_duration_since(Instant::now());
+        let is_line_due = last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        let holder = if left.is_zero() || is_line_due { holders.look(path) } else { None };
+        let told = holder.map(|holder| format!("; {holder}")).unwrap_or_default();
         if left.is_zero() {
             return Err(Error::Deadline(format!(
-                "waited {}: {missing}; look at the Job or pod that fetches it",
+                "waited {}: {missing}{told}; look at the Job or pod that fetches it",
                 text::duration(args.timeout),
             )));
         }
         state.enter(Doing::Waiting(format!("a model: {missing}")));
-        if last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+        if is_line_due {
             last_line = Some(Instant::now());
-            screen.say(&format!("waiting up to {}: {missing}", text::duration(left)));
+            screen.say(&format!("waiting up to {}: {missing}{told}", text::duration(left)));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY.min(left)) => {}
@@ -111,6 +116,11 @@ enum Look {
 
 fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Error> {
     if let Some(cached) = CachedSnapshot::at(path)? {
+        // Whoever is led by a link is led to what is expected, whatever the name shows.
+        let cached = match expected.filter(|_| is_linked) {
+            Some(expected) => cached.of_commit(expected)?,
+            None => cached,
+        };
         return look_into_cache(path, &cached, expected);
     }
     // What is looked at is what the link leads to, whoever replaces it meanwhile.
@@ -132,15 +142,13 @@ fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Er
         let revision_path = Some(store.path_of_kept(&kept.id));
         return Ok(Look::Complete { sentinel: kept.sentinel, revision_path });
     }
+    if let Some(expected) = is_other {
+        return Ok(Look::Missing(other_revision(path, &sentinel, expected)));
+    }
     if let Some(difference) = volume::first_difference(&dir, &sentinel)? {
         return Ok(Look::Missing(format!("`{}` is damaged ({difference})", path.display())));
     }
-    Ok(match is_other {
-        Some(expected) => Look::Missing(other_revision(path, &sentinel, expected)),
-        None => {
-            Look::Complete { sentinel: Box::new(sentinel), revision_path: shown.map(|(_, at)| at) }
-        }
-    })
+    Ok(Look::Complete { sentinel: Box::new(sentinel), revision_path: shown.map(|(_, at)| at) })
 }
 
 /// The same of a model in a cache of the Hub's clients, of which PATH is a snapshot or the repo.
@@ -164,7 +172,38 @@ fn look_into_cache(
 
 fn other_revision(path: &Path, sentinel: &Sentinel, expected: &str) -> String {
     let expected = text::inert(expected, 64);
-    format!("`{}` holds revision {}, not {expected}", path.display(), sentinel.revision)
+    format!("`{}` holds revision {}, waiting for {expected}", path.display(), sentinel.revision)
+}
+
+/// Who fetches the model, as far as the volume tells.
+#[derive(Default)]
+struct Holders {
+    /// The heartbeat that was seen last, and when it was seen first.
+    seen: Option<(Owner, Instant)>,
+}
+
+impl Holders {
+    /// The pod that fetches the model at `path`, and since when its heartbeat stands still.
+    fn look(&mut self, path: &Path) -> Option<String> {
+        let owner = volume::owner_of(path)?;
+        let now = Instant::now();
+        let since = match &self.seen {
+            Some((seen, since)) if *seen == owner => *since,
+            _ => now,
+        };
+        let told = match now.duration_since(since) {
+            silent if silent >= STOPPED_AFTER => {
+                format!(
+                    "{}, shows no sign of life for {}",
+                    owner.describe(),
+                    text::duration(silent)
+                )
+            }
+            _ => format!("fetched by {}", owner.describe()),
+        };
+        self.seen = Some((owner, since));
+        Some(told)
+    }
 }
 
 /// Whether waiting can help: not with a volume that may not be read, or a sentinel of a later

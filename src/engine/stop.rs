@@ -1,27 +1,43 @@
 //! The wish to stop, which every wait listens to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
+
+use super::vigil::Vigil;
 
 /// Set once, by a signal or by the first fatal error; clones share it.
 #[derive(Clone, Debug)]
 pub struct Stop {
     own: Arc<watch::Sender<bool>>,
     /// Of whatever this is a part of.
-    outer: Option<Arc<watch::Sender<bool>>>,
+    outer: Option<Arc<Stop>>,
+    /// Somebody looks whether there is a reason to stop.
+    vigil: Option<Arc<Vigil>>,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { own: Arc::new(watch::Sender::new(false)), outer: None }
+        Self { own: Arc::new(watch::Sender::new(false)), outer: None, vigil: None }
     }
 }
 
 impl Stop {
     /// For a part of the work: it stops with the whole, and the whole does not stop with it.
     pub fn part(&self) -> Self {
-        Self { outer: Some(self.own.clone()), ..Self::default() }
+        Self { outer: Some(Arc::new(self.clone())), vigil: self.vigil.clone(), ..Self::default() }
+    }
+
+    /// The same for a part whose reason somebody looks after, who was asked to do so through the [`Vigil`].
+    pub fn watched_part(&self) -> (Self, Arc<Vigil>) {
+        let vigil = Arc::new(Vigil::new(Instant::now()));
+        (Self { vigil: Some(vigil.clone()), ..self.part() }, vigil)
+    }
+
+    /// Who looks after the reason of this, if somebody does.
+    pub fn vigil(&self) -> Option<&Vigil> {
+        self.vigil.as_deref()
     }
 
     pub fn set(&self) {
@@ -29,21 +45,40 @@ impl Stop {
     }
 
     pub fn is_set(&self) -> bool {
-        *self.own.borrow() || self.outer.as_ref().is_some_and(|outer| *outer.borrow())
+        *self.own.borrow() || self.outer.as_ref().is_some_and(|outer| outer.is_set())
     }
 
     /// Returns once it is set.
     pub async fn wait(&self) {
-        let is_set = async |sender: &watch::Sender<bool>| {
-            // The sender lives as long as `self`, so this ends only by the value.
-            let _ = sender.subscribe().wait_for(|set| *set).await;
-        };
+        // The sender lives as long as `self`, so this ends only by the value.
+        let mut own = self.own.subscribe();
+        let is_set = own.wait_for(|set| *set);
         match &self.outer {
             Some(outer) => tokio::select! {
-                () = is_set(&self.own) => {}
-                () = is_set(outer) => {}
+                _ = is_set => {}
+                () = Box::pin(outer.wait()) => {}
             },
-            None => is_set(&self.own).await,
+            None => _ = is_set.await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_part_stops_with_the_whole_and_not_the_other_way() {
+        let whole = Stop::default();
+        let (part, _) = whole.watched_part();
+        let inner = part.part();
+        assert!(inner.vigil().is_some() && whole.vigil().is_none());
+        inner.set();
+        assert!(inner.is_set() && !part.is_set() && !whole.is_set());
+        let other = part.part();
+        whole.set();
+        assert!(other.is_set());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(other.wait());
     }
 }

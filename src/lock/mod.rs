@@ -10,4 +10,4 @@ pub(crate) mod heartbeat;
 pub mod waiter;
 
 pub use file::{Lock, TryLock, open as open_lock};
-pub use heartbeat::{Heartbeat, HolderStatus, Owner};
+pub use heartbeat::{Heartbeat, HolderStatus, Owner, STOPPED_AFTER, file_name as owner_file};

@@ -2,6 +2,7 @@
 //! its deadlines, and to name what went wrong.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -62,14 +63,13 @@ pub struct Http {
 
 impl Http {
     /// Trusts the built-in roots, and what `SSL_CERT_FILE`, `SSL_CERT_DIR` and, as for other clients of
-    /// S3, `AWS_CA_BUNDLE` name in addition.
+    /// S3, `AWS_CA_BUNDLE` name in addition; in place of the last also what KServe mounts.
     pub fn new(deadlines: Deadlines) -> Result<Self, SourceError> {
         let mut roots = rustls::RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"] {
-            let Some(path) = environment::os(variable).and_then(path_of) else {
-                continue;
-            };
+        let named = |variable| Some((variable, environment::os(variable).and_then(path_of)?));
+        let files = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(named);
+        for (variable, path) in files.chain(named("AWS_CA_BUNDLE").or_else(of_kserve)) {
             let found = match variable {
                 "SSL_CERT_DIR" => rustls_native_certs::load_certs_from_paths(None, Some(&path)),
                 _ => rustls_native_certs::load_certs_from_paths(Some(&path), None),
@@ -251,8 +251,15 @@ impl Http {
     }
 }
 
+/// The authorities that KServe mounts into its storage initializer where the cluster has some of its own.
+fn of_kserve() -> Option<(&'static str, PathBuf)> {
+    const DIRECTORY: &str = "CA_BUNDLE_VOLUME_MOUNT_POINT";
+    environment::text("CA_BUNDLE_CONFIGMAP_NAME")?;
+    Some((DIRECTORY, environment::os(DIRECTORY).and_then(path_of)?.join("cabundle.crt")))
+}
+
 /// A path without the white space that a template leaves around it; `None` where nothing else is.
-fn path_of(value: std::ffi::OsString) -> Option<std::path::PathBuf> {
+fn path_of(value: std::ffi::OsString) -> Option<PathBuf> {
     match value.to_str().map(str::trim) {
         Some("") => None,
         Some(path) => Some(path.into()),

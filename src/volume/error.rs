@@ -20,8 +20,8 @@ pub enum StoreError {
     )]
     Foreign { path: PathBuf, found: Foreign },
     #[error(
-        "`{}` is {what}, and a directory is needed there; choose another DEST, or move it away or \
-         remove it",
+        "`{}` is {what}, and a directory is needed there; choose another DEST, or move away or remove what \
+         is there",
         path.display()
     )]
     InTheWay { path: PathBuf, what: String },

@@ -404,6 +404,26 @@ fn a_holder_that_is_slow_and_then_frozen() {
 }
 
 #[test]
+fn a_wait_for_an_update() {
+    let (hub, volume) = (hub_of("big.gguf", Blob::bytes("small")), Volume::new());
+    usual(&hub, &volume).run().assert_success();
+    let update = Tree::new().with_blob("big.gguf", Blob::synthetic(24 * MIB, 3));
+    let expected = hub.move_branch(MODEL, "main", update);
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: MIB / 4 }));
+    let mut holder = usual(&hub, &volume);
+    holder.env("POD_NAME", "download-weights-x7k2p").env("NODE_NAME", "gpu-node-3");
+    let _holder = holder.start();
+    eventually("the holder says that it fetches", || {
+        let beat = heartbeat(&volume, FAMILY);
+        beat["phase"] == "fetching" && beat["total_bytes"] != 0
+    });
+    let mut wait = weightlift();
+    wait.arg("wait").arg(volume.family(FAMILY));
+    let run = wait.args(["--expect-revision", &expected, "--timeout", "1s"]).run();
+    quoted("wait-for-an-update", 23, &run, &ours(&hub, &volume));
+}
+
+#[test]
 fn a_volume_that_can_do_less() {
     if !has("strace") {
         return;

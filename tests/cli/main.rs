@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bare;
 mod circles;
+mod ends;
 mod fields;
 mod fuzz;
 mod inert;

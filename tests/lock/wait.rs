@@ -117,3 +117,56 @@ fn sigterm_ends_it() {
     waiter.signal("-TERM");
     waiter.wait().assert_code(143);
 }
+
+#[test]
+fn a_wait_names_what_is_there_and_who_fetches_what_is_not() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let (family, old) = (volume.family("team/tiny"), hub.commit(REPO));
+    fetch(&hub, &volume, &["hf://org/tiny", "team/tiny"]).run().assert_success();
+    let new = hub.move_branch(REPO, "main", tiny().with("config.json", "[]"));
+    hub.script(
+        Rule::on("GET", "config.json").then(Fault::HangBeforeHeaders(Duration::from_secs(60))),
+    );
+    for (variables, named) in [
+        (&[("POD_NAME", "loader-1"), ("NODE_NAME", "gpu-7")][..], "pod loader-1 on node gpu-7, "),
+        (&[("POD_NAME", "loader-1")], "pod loader-1, "),
+        (&[("NODE_NAME", "gpu-7")], " on node gpu-7, "),
+    ] {
+        // What the one before has left.
+        let owner = volume.root().join(".weightlift/owners/team%2Ftiny.json");
+        let _ = std::fs::remove_file(&owner);
+        let mut command = fetch(&hub, &volume, &["hf://org/tiny", "team/tiny"]);
+        let holder = command.envs(variables.iter().copied()).start();
+        let fetches = || {
+            let beat = std::fs::read_to_string(&owner).unwrap_or_default();
+            beat.contains("\"fetching\"")
+        };
+        eventually("the holder says that it fetches", fetches);
+        let expected = ["--timeout", "1s", "--expect-revision", &new];
+        let run = wait(&family, &expected).run().assert_code(23);
+        let says =
+            format!("`{}` holds revision {old}, waiting for {new}; fetched by ", family.display());
+        let lines: Vec<&str> = run.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{}", run.stderr);
+        for line in lines {
+            assert!(line.contains(&says) && line.contains(named), "{line}");
+        }
+        // Another fetcher says the same of whom it waits for.
+        let patience = ["hf://org/tiny", "team/tiny", "--lock-timeout", "0s"];
+        let run = fetch(&hub, &volume, &patience).run().assert_code(23);
+        assert!(run.last_line().contains(named), "{}", run.stderr);
+        drop(holder);
+    }
+    // A killed one leaves its heartbeat, and that is said.
+    let run = wait(&family, &["--timeout", "40s", "--expect-revision", &new]).run().assert_code(23);
+    assert!(run.last_line().contains(", shows no sign of life for "), "{}", run.stderr);
+}
+
+#[test]
+fn a_name_that_no_model_has_as_its_revision_is_not_waited_for() {
+    let volume = Volume::new();
+    for name in ["main", "v1.0", "refs/pr/1", "0123456789ab"] {
+        let run = wait(&volume.family("tiny"), &["--expect-revision", name]).run().assert_code(2);
+        assert!(run.last_line().contains(&format!("`{name}` is no commit")), "{}", run.stderr);
+    }
+}

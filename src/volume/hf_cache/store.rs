@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::existing::Existing;
 use super::super::files::PublishedFiles;
 use super::super::layout::CACHE_SENTINELS;
-use super::super::{Kept, Store, StoreError};
+use super::super::{Kept, Stamp, Store, StoreError};
 use super::repo::CachedRepo;
 use crate::fs::Dir;
 use crate::model::hf_cache::{BLOBS, CachedModel, SNAPSHOTS};
@@ -47,6 +47,14 @@ impl Store {
             Some(commit) => repo.existing(&commit),
             None => Ok(Existing::Nothing),
         }
+    }
+
+    pub(in super::super) fn cached_stamp(&self, cache: &CachedModel) -> Result<Stamp, StoreError> {
+        let Some(repo) = self.cached_repo()? else { return Ok(Stamp::default()) };
+        let Some(commit) = self.shown(cache, &repo)? else { return Ok(Stamp::default()) };
+        let sentinel = repo.with_sentinel(&commit, Ok)?;
+        let directory = repo.snapshot(&commit)?.map(|dir| dir.identity()).transpose()?;
+        Ok(Stamp::new(directory, sentinel.as_ref(), Some(commit)))
     }
 
     /// Commits beside the one that is shown.
