@@ -73,6 +73,9 @@ pub enum Error {
         /// What came of each, by its path: a status or a class of errors; failures first.
         ends: Vec<(String, &'static str)>,
     },
+    /// Of the checks that `doctor` makes the failure that most needs a person.
+    #[error("{failed} of {all} checks failed; {what}")]
+    Diagnosis { class: Class, what: String, hint: Option<String>, failed: usize, all: usize },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
 }
@@ -131,6 +134,7 @@ impl Error {
             Self::Signal(Signal::Interrupt) => Class::Interrupted,
             Self::Signal(Signal::Terminate | Signal::Hangup) | Self::Stopped => Class::Terminated,
             Self::OfSeveral { error, .. } => error.class(),
+            Self::Diagnosis { class, .. } => *class,
             Self::Bug(_) => Class::Bug,
         }
     }
@@ -149,6 +153,9 @@ impl Error {
             Self::Transfer(error) => error.fields(),
             Self::Cluster(error) => error.fields(),
             Self::OfSeveral { error, .. } => error.fields(),
+            Self::Diagnosis { hint, .. } => {
+                ErrorFields { hint: hint.clone(), ..ErrorFields::default() }
+            }
             Self::LockTimeout { .. } => ErrorFields::default().hint(WAIT_LONGER),
             Self::Locked(_) => ErrorFields::default().hint(WAIT_FOR_IT),
             Self::Selection(_)
@@ -199,6 +206,7 @@ impl Error {
             | Self::Locked(_)
             | Self::Deadline(_)
             | Self::OfSeveral { .. }
+            | Self::Diagnosis { .. }
             | Self::Stopped
             | Self::Signal(_)
             | Self::Bug(_) => false,

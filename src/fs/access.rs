@@ -13,6 +13,7 @@ const STICKY: u16 = 0o1000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
     pub uid: u32,
+    pub gid: u32,
     /// Permission bits.
     pub mode: u16,
     pub is_directory: bool,
@@ -45,6 +46,7 @@ impl Dir {
                 let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
                 Ok(Some(Owned {
                     uid: stat.stx_uid,
+                    gid: stat.stx_gid,
                     mode: stat.stx_mode & 0o777,
                     is_directory: kind == FileType::Directory,
                     is_sticky: stat.stx_mode & STICKY != 0,

@@ -6,6 +6,7 @@
 mod support;
 
 mod circles;
+mod doctor;
 mod fields;
 mod fuzz;
 mod inert;
