@@ -92,8 +92,8 @@ fn ask_sources(
         };
         collect(ask, found, stop, state)?;
     }
-    for asked in sources.iter().cloned() {
-        let (http, of_thread) = (http.clone(), shared.clone());
+    for asked in sources {
+        let (asked, http, of_thread) = (asked.clone(), http.clone(), shared.clone());
         let ask = move |teller: &Teller| {
             let check = source::check(teller, &asked, &http, &of_thread.witness);
             of_thread.keep(asynchronous(teller, check).unwrap_or_default());
