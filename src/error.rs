@@ -77,6 +77,9 @@ pub enum Error {
         /// What came of each, by its path: a status or a class of errors; failures first.
         ends: Vec<(String, &'static str)>,
     },
+    /// Of the checks that `doctor` makes the failure that most needs a person.
+    #[error("{failed} of {all} checks failed; {what}")]
+    Diagnosis { class: Class, what: String, hint: Option<String>, failed: usize, all: usize },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
 }
@@ -174,6 +177,7 @@ impl Error {
                 Class::Terminated
             }
             Self::OfSeveral { error, .. } => error.class(),
+            Self::Diagnosis { class, .. } => *class,
             Self::Bug(_) => Class::Bug,
         }
     }
@@ -192,6 +196,9 @@ impl Error {
             Self::Transfer(error) => error.fields(),
             Self::Cluster(error) => error.fields(),
             Self::OfSeveral { error, .. } => error.fields(),
+            Self::Diagnosis { hint, .. } => {
+                ErrorFields { hint: hint.clone(), ..ErrorFields::default() }
+            }
             Self::LockTimeout { holder, .. } => ErrorFields::of_holder(holder).hint(WAIT_LONGER),
             Self::Locked(holder) => ErrorFields::of_holder(holder).hint(WAIT_FOR_IT),
             Self::Selection(_)
@@ -242,6 +249,7 @@ impl Error {
             | Self::Locked(_)
             | Self::Deadline(_)
             | Self::OfSeveral { .. }
+            | Self::Diagnosis { .. }
             | Self::Stopped
             | Self::Signal { .. }
             | Self::Bug(_) => false,

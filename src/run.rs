@@ -17,7 +17,7 @@ use crate::commands::plan::{self, Claimed};
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::several::{self, Ended, Named, no_thread};
 use crate::commands::shared::Fetch;
-use crate::commands::{Outcome, list, pin, prune, verify, wait};
+use crate::commands::{Outcome, doctor, list, pin, prune, verify, wait};
 use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
 use crate::environment;
@@ -90,6 +90,7 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
         Command::List(args) => ("--deadline", args.deadline.deadline),
         Command::Prune(args) => ("--deadline", args.deadline.deadline),
         Command::Pin(args) => ("--deadline", args.deadline.deadline),
+        Command::Doctor(args) => ("--deadline", args.deadline.deadline),
     };
     time.map(|time| TimeAllowed { flag, time })
 }
@@ -168,6 +169,11 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             let root = args.root.path()?;
             let mut each = |pruned: &_| print(&prune::text(pruned), pruned, output);
             return prune::root(&root, args, &mut each, screen, stop, state).map(Done::of_message);
+        }
+        Command::Doctor(args) => {
+            let log = &cli.global.termination_log;
+            let mut each = |check: &doctor::Check| print(&check.text(), &check.fields(), output);
+            return doctor::run(args, log, &mut each, stop, state).map(Done::of_message);
         }
         Command::Verify(args) => {
             state.has_models(args.paths.len());

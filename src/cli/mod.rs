@@ -2,6 +2,7 @@
 //! `commands` go by it.
 //! Imports `model`, `report`, `source`, `volume` and `engine`, for what flags are parsed into.
 
+mod doctor;
 mod fetch;
 mod layout;
 mod listed;
@@ -12,6 +13,7 @@ mod pin;
 mod rate;
 mod sources;
 
+pub use doctor::{DoctorArgs, NamedRoot};
 pub use fetch::{FetchArgs, IfStale, LockKind};
 pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
@@ -83,6 +85,8 @@ pub enum Command {
     List(ListArgs),
     /// Removes revisions that were replaced and attempts that are dead; says what, until --yes is given
     Prune(PruneArgs),
+    /// Checks container, volume, network, credentials and sources, one line each
+    Doctor(Box<DoctorArgs>),
 }
 
 #[derive(Debug, Args)]

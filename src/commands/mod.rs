@@ -10,6 +10,7 @@ pub mod beside;
 mod completeness;
 mod delta;
 mod digests;
+pub mod doctor;
 mod fetch;
 mod fill;
 mod kept;

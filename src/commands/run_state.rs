@@ -42,6 +42,8 @@ pub enum Doing {
     /// Looks at a directory of a volume.
     Reading(String),
     Resolving(String),
+    /// One of the questions of `doctor`.
+    Checking(String),
     /// For another fetcher, or for a model.
     Waiting(String),
     Filling {
@@ -162,6 +164,7 @@ impl Doing {
             Self::Starting => "starting".into(),
             Self::Reading(path) => format!("looking at `{path}`"),
             Self::Resolving(source) => format!("resolving {source}"),
+            Self::Checking(what) => format!("checking {what}"),
             Self::Waiting(holder) => format!("waiting for {holder}"),
             Self::Filling { source, progress } => describe_filling(source, progress),
             Self::Verifying { path, checked } => {
@@ -173,6 +176,7 @@ impl Doing {
 
     fn hint(&self) -> &'static str {
         match self {
+            Self::Checking(_) => "allow more time",
             Self::Verifying { .. } => "allow more time: each check starts from the beginning",
             _ => "run it again to resume, or allow more time",
         }
@@ -216,6 +220,8 @@ mod tests {
         let filling = || Doing::Filling { source: "hf://a/b".into(), progress: progress.clone() };
         let begins = "--deadline of 10m00s is over while ";
         let resumes = "; run it again to resume, or allow more time";
+        let checking = said(&state, Doing::Checking("volume space".into()));
+        assert_eq!(checking, format!("{begins}checking volume space; allow more time"));
         let is = |found: String, expected: &str| {
             assert_eq!(found, format!("{begins}{expected}{resumes}"));
         };

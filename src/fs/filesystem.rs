@@ -5,11 +5,11 @@ use rustix::fs::fstatfs;
 
 use super::Dir;
 
-const EXT: u64 = 0xef53;
-const XFS: u64 = 0x5846_5342;
-const BTRFS: u64 = 0x9123_683e;
-const TMPFS: u64 = 0x0102_1994;
-const OVERLAY: u64 = 0x794c_7630;
+pub(super) const EXT: u64 = 0xef53;
+pub(super) const XFS: u64 = 0x5846_5342;
+pub(super) const BTRFS: u64 = 0x9123_683e;
+pub(super) const TMPFS: u64 = 0x0102_1994;
+pub(super) const OVERLAY: u64 = 0x794c_7630;
 
 /// Since this version of Linux `syncfs` fails if anything could not be written.
 const SYNCFS_REPORTS_SINCE: (u32, u32) = (5, 8);

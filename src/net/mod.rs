@@ -19,13 +19,18 @@ pub(crate) mod pace;
 mod peers;
 mod problem;
 mod proxy;
+mod roots;
 mod via;
+mod witness;
 
 pub use bandwidth::Bandwidth;
 pub use body::{Body, Part};
+pub use dns::addresses_of;
 pub use error::{Cause, Failures, Problem, SourceError};
 pub use p2p::P2p;
 pub use pace::Pace;
 pub use peers::Peer;
 pub use problem::{BadSetting, HttpProblem};
+pub use roots::{NamedRoots, Roots};
 pub use via::{Detour, Via};
+pub use witness::{Answer, Exchange, Witness};

@@ -10,6 +10,7 @@ mod adopt_dir;
 mod area;
 mod attempts;
 mod clear;
+mod condition;
 mod conflict;
 mod delta;
 mod error;
@@ -51,6 +52,7 @@ mod weigh;
 
 pub use abilities::{Abilities, Aim, Lack, Obstacle, Way, way};
 pub use adopt_dir::AdoptedDir;
+pub use condition::{Condition, Trial};
 pub use delta::{Likeness, LocalFiles, LocalTerms, Unnamed};
 pub use error::StoreError;
 pub use existing::{Existing, first_difference, read_sentinel};

@@ -89,6 +89,12 @@ impl Survey {
         self.areas.is_empty()
     }
 
+    /// The directories below the root at which other volumes with models are mounted.
+    pub fn volumes_below(&self) -> Vec<PathBuf> {
+        let is_below = |area: &&FoundArea| !area.at.parts.is_empty() && area.in_place.is_none();
+        self.areas.iter().filter(is_below).map(|area| area.at.path()).collect()
+    }
+
     /// Every family, area by area.
     pub(super) fn families(&self) -> impl Iterator<Item = FoundFamily> {
         self.areas.iter().enumerate().flat_map(|(n, area)| {

@@ -128,7 +128,7 @@ fn quoted(name: &str, code: i32, run: &Run, ours: &[(String, &str)]) {
 }
 
 /// The line with a mark in the place of each amount, time and digest.
-fn skeleton(line: &str) -> String {
+pub fn skeleton(line: &str) -> String {
     const UNITS: [&str; 8] =
         [" B", " kB", " MB", " GB", " TB", " %", " free inodes", " are needed"];
     // Two timers end at the same moment, and either may be first.

@@ -7,6 +7,7 @@ mod support;
 
 mod bare;
 mod circles;
+mod doctor;
 mod ends;
 mod fields;
 mod fuzz;

@@ -11,6 +11,7 @@ mod adoption;
 mod decisions;
 mod delta;
 mod direct;
+mod doctor;
 mod hf_cache;
 #[cfg(target_arch = "x86_64")]
 mod leftovers;
