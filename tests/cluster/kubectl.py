@@ -97,13 +97,11 @@ class Kubectl:
 
     def apply(self, documents):
         # Server-side: a second copy of a lock file does not fit into an annotation.
-        arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"]
-        self.run(arguments, as_list([d for d in documents if d["kind"] != "StorageClass"]))
+        if documents:
+            self.run(["apply", "--server-side", "--force-conflicts", "-f", "-"], as_list(documents))
 
     def remove(self, documents):
-        """All but what holds the models."""
-        gone = [d for d in documents if d["kind"] not in ("Namespace", "PersistentVolumeClaim", "PersistentVolume")]
-        self.run(["delete", "--ignore-not-found", "--timeout=120s", "-f", "-"], as_list(gone))
+        self.run(["delete", "--ignore-not-found", "--timeout=120s", "-f", "-"], as_list(documents))
 
     def run_now(self, documents, kind):
         (found,) = [d for d in fitted.workloads(documents, kind) if kind == "CronJob" or d["spec"].get("suspend")]

@@ -28,6 +28,7 @@ from cluster.stand_in import StandIn
 from cluster.states import Broken
 from manifests import reading
 
+KEPT = ("Namespace", "PersistentVolumeClaim", "PersistentVolume", "StorageClass")
 DIRECTORY = Path(os.environ.get("WEIGHTLIFT_TEST_MANIFESTS") or Path(__file__).resolve().parents[2] / "manifests")
 
 
@@ -56,16 +57,25 @@ def chosen(names):
 
 
 def documents_of(name):
-    return reading.render(reading.find_kubectl(), DIRECTORY / name.split(",")[0])
+    """What is applied before a set, and stays when it goes; and the set."""
+    kubectl, name = reading.find_kubectl(), name.split(",")[0]
+    storage = getattr(reading, "STORAGE", None)
+    own = reading.render(kubectl, DIRECTORY / name)
+    if storage:
+        return reading.render(kubectl, DIRECTORY / storage.get(name, storage[""])), own
+    return [d for d in own if d["kind"] in KEPT], [d for d in own if d["kind"] not in KEPT]
 
 
 def play_all(site, names):
     failed = []
     for number, name in enumerate(names):
-        namespace, documents = f"{site.prefix}{number}", documents_of(name)
+        namespace = f"{site.prefix}{number}"
+        storage, documents = documents_of(name)
         site.begin(namespace, documents)
         try:
-            play = Play(site, namespace, documents, *site.hub().commits())
+            older, newer = site.hub().commits()
+            site.apply(fitted.fit(storage, site.fit(namespace, older.name)))
+            play = Play(site, namespace, documents, older, newer)
             for promise in SETS[name]:
                 if not kept(play, name, promise):
                     failed.append(f"{name}: {promise.__name__}")
@@ -153,7 +163,8 @@ def rendered(site, names):
     shown = {"the fake Hub": hub_objects(site.hub_namespace, site.hub_image)}
     for number, name in enumerate(names):
         fit = site.fit(f"{site.prefix}{number}", fitted.EXAMPLE_COMMIT)
-        shown[name] = fitted.fit(documents_of(name), fit)
+        storage, documents = documents_of(name)
+        shown[name] = fitted.fit(storage + documents, fit)
     return shown
 
 

@@ -62,13 +62,17 @@ class Podman:
             elif self.run[key].workload != workload:
                 self.run[key].replaced_by(workload)
 
-    def remove(self, keys):
+    def remove(self, namespace, keys):
         for key in keys:
             if key in self.run:
                 self.run.pop(key).remove()
+            # A real claim goes when no pod has it any more.
+            kind, name = key.split("/")
+            if kind == "PersistentVolumeClaim":
+                podman("volume", "rm", "--force", volume_name(namespace, name))
 
     def end(self):
-        self.remove(list(self.run))
+        self.remove(None, list(self.run))
         podman("volume", "rm", "--all", "--force")
         self.configs = []
 

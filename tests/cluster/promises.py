@@ -260,7 +260,7 @@ def a_failed_fetch_says_why(play):
 
 
 def what_is_deleted_leaves_the_models(play):
-    """All but the claim and the namespace; then the same again, without a Hub."""
+    """The whole set, but not its storage; then the same again, without a Hub."""
     documents = play.fit(play.older.name)
     play.site.remove(documents)
     play.wait_for("the pods are gone", lambda: not play.pods())

@@ -66,7 +66,8 @@ class StandIn:
 
     def delete(self, namespace, words, _, objects):
         if objects is not None:
-            self.podman.remove([f"{each['kind']}/{each['metadata']['name']}" for each in objects])
+            for each in objects:
+                self.podman.remove(each["metadata"].get("namespace"), [f"{each['kind']}/{each['metadata']['name']}"])
         elif words[0] == "namespace":
             self.namespaces.discard(words[1])
             self.parked.clear()
@@ -77,7 +78,7 @@ class StandIn:
             if owned:
                 self.podman.crash(pods[words[1]])
             else:
-                self.podman.remove([f"{KINDS[words[0]]}/{words[1]}"])
+                self.podman.remove(namespace, [f"{KINDS[words[0]]}/{words[1]}"])
 
     def scale(self, _, __, arguments, ___):
         if arguments[-1] == "--replicas=0":
