@@ -116,9 +116,6 @@ class Podman:
 
     def crash(self, pod):
         """SIGKILL, and another one of its owner."""
-        for name, container in pod.containers.items():
-            if container.state == "running":
-                podman("kill", "--signal", "KILL", f"{pod.name}-{name}", check=False)
         self.run[pod.owner].again(pod.name)
 
     def check(self, pod):
@@ -164,7 +161,7 @@ class Started:
             raise Broken(f"{self.name} was not started: {self.log.read_text()}")
 
     def remove(self):
-        # Once more after the `play`: it may have been about to make what is removed.
+        # `--time 0` is SIGKILL at once. Once more after the `play`: it may have been about to make what is removed.
         for _ in range(2):
             podman("pod", "rm", "--force", "--time", "0", self.name, check=False)
             self.play.wait()
