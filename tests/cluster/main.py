@@ -28,7 +28,6 @@ from cluster.stand_in import StandIn
 from cluster.states import Broken
 from manifests import reading
 
-KEPT = ("Namespace", "PersistentVolumeClaim", "PersistentVolume", "StorageClass")
 DIRECTORY = Path(os.environ.get("WEIGHTLIFT_TEST_MANIFESTS") or Path(__file__).resolve().parents[2] / "manifests")
 
 
@@ -59,11 +58,8 @@ def chosen(names):
 def documents_of(name):
     """What is applied before a set, and stays when it goes; and the set."""
     kubectl, name = reading.find_kubectl(), name.split(",")[0]
-    storage = getattr(reading, "STORAGE", None)
-    own = reading.render(kubectl, DIRECTORY / name)
-    if storage:
-        return reading.render(kubectl, DIRECTORY / storage.get(name, storage[""])), own
-    return [d for d in own if d["kind"] in KEPT], [d for d in own if d["kind"] not in KEPT]
+    storage = reading.STORAGE.get(name, reading.STORAGE[""])
+    return reading.render(kubectl, DIRECTORY / storage), reading.render(kubectl, DIRECTORY / name)
 
 
 def play_all(site, names):

@@ -200,19 +200,6 @@ def other(documents):
     return documents
 
 
-def one_pod_on_an_empty_dir(play):
-    """A volume that lives as long as its pod: it fetches, and serves."""
-    documents = play.fit(play.older.name)
-    (servers,) = fitted.workloads(documents, of="inference")
-    servers["spec"]["replicas"] = 1
-    for volume in fitted.pod_template(servers)["spec"]["volumes"]:
-        if volume.pop("persistentVolumeClaim", None):
-            volume["emptyDir"] = {}
-    play.site.apply([servers])
-    play.served(play.older, 1)
-    play.sent(1, "one pod")
-
-
 def a_killed_fetch_goes_on(play):
     """SIGKILL in the middle. The pod after it continues what is on the volume."""
     documents = play.fit(play.older.name)
@@ -355,7 +342,7 @@ SETS = {
     "overlays/rwo": [one_download_for_all],
     "overlays/job-many": [a_list_is_fetched_once, what_is_published_is_intact],
     "overlays/job-locked": [a_list_is_fetched_once],
-    "base, emptyDir": [one_pod_on_an_empty_dir],
+    "overlays/empty-dir": [one_download_for_all],
     "overlays/statefulset": [a_download_for_each_replica, another_pod_asks_nobody],
     "overlays/daemonset": [one_download_for_all],
     "overlays/refresh": [a_branch_is_followed_at_night],
