@@ -78,7 +78,7 @@ pub enum Error {
         ends: Vec<(String, &'static str)>,
     },
     /// Of the checks that `doctor` makes the failure that most needs a person.
-    #[error("{failed} of {all} checks failed; {what}")]
+    #[error("{failed} of {all} checks failed; {what}{}", behind(hint.as_deref()))]
     Diagnosis { class: Class, what: String, hint: Option<String>, failed: usize, all: usize },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
@@ -259,6 +259,11 @@ impl Error {
 
 fn is_refusal_of_source(error: &SourceError) -> bool {
     !matches!(error, SourceError::Settings(_))
+}
+
+/// A hint behind its sentence, if there is one.
+fn behind(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
 fn of_source(error: &SourceError) -> Class {

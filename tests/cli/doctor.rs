@@ -155,6 +155,7 @@ fn a_token_that_is_refused_or_may_do_too_much_is_told() {
         .is("source", "list", "fails", "");
     assert_eq!(checks.get("source", "token")["code"], 11);
     assert!(run.last_line().contains("checks failed; source"), "{}", run.stderr);
+    assert!(run.last_line().contains("; check HF_TOKEN, or the Secret"), "{}", run.stderr);
     for (token, says) in [
         (json!({"role": "write"}), "needs to read only"),
         (

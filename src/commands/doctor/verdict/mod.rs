@@ -217,15 +217,15 @@ mod tests {
             ),
             (
                 vec![fails(Class::Unreachable, "a"), check(Verdict::Ok, "b")],
-                Err((20, "1 of 2 checks failed; volume space: a")),
+                Err((20, "1 of 2 checks failed; volume space: a; do this")),
             ),
             (
                 vec![fails(Class::Unreachable, "a"), fails(Class::Access, "b")],
-                Err((11, "2 of 2 checks failed; volume space: b")),
+                Err((11, "2 of 2 checks failed; volume space: b; do this")),
             ),
             (
                 vec![fails(Class::NoSpace, "a"), fails(Class::Access, "b")],
-                Err((15, "2 of 2 checks failed; volume space: a")),
+                Err((15, "2 of 2 checks failed; volume space: a; do this")),
             ),
         ] {
             let found =
