@@ -198,7 +198,7 @@ fn a_mount_below_the_root_that_is_read_only_is_refused() {
         let _mount = bound(&at);
         assert!(done(&["mount", "-o", "remount,bind,ro"], &at));
         let run = fetch(&hub, &volume, &["hf://org/tiny", dest]).run();
-        assert_refused(run, &hub, &volume, 14, "Read-only file system");
+        assert_refused(run, &hub, &volume, 14, "is read-only; mount it writable");
     }
 }
 
