@@ -50,6 +50,7 @@ COMBINED = [
     ("rwx", "base", ["snapshots", "refresh", "s3-irsa", "lock-kubernetes"]),
     ("rwx", "base", ["refresh", "prune", "verify", "mirror", "proxy", "private-ca", "image-pull-secret"]),
     ("rwx", "base", ["mirror", "private-ca", "network-policy"]),
+    ("rwx", "overlays/doctor", ["s3-secret", "proxy", "openshift"]),
     ("rwx", "base", ["prune", "snapshots", "image-registry", "image-pull-secret", "openshift"]),
     ("per-replica", "overlays/statefulset", ["s3-irsa", "openshift", "image-registry"]),
     ("node-disk", "overlays/daemonset", ["s3-pod-identity", "proxy", "image-pull-secret", "image-registry"]),
