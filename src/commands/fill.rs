@@ -49,22 +49,20 @@ impl Fetch<'_> {
         let fetched = progress.clone();
         let filled =
             self.fill_alone(wanted, store, source, before, has_waited, progress, &lookout).await;
-        if !lookout.has_found() || self.stop.is_set() || !matches!(filled, Err(Error::Stopped)) {
+        // Whatever has failed: what was fetched may be there by now.
+        if filled.is_ok() || self.stop.is_set() || !lookout.look() {
             return filled.map(Some);
         }
-        let path = store.family_path().display().to_string();
-        self.screen.tell(&Event::note(format!(
-            "another process has published `{path}` meanwhile; fetching no more"
-        )));
         let store = wanted.store()?;
-        let outcome = match self.finished_by_other(wanted, &store, before, None)? {
+        let outcome = match self.finished_by_other(wanted, &store, before, lookout.revision())? {
             Some(sentinel) => Some(self.present(wanted, &store, &sentinel)?),
             None if wanted.goal.pin().is_some() => self.restored(wanted, &store, Known::Nothing)?,
             None => None,
         };
         Ok(outcome.map(|mut outcome| {
             outcome.fetched_bytes = fetched.fetched_bytes.load(Relaxed);
-            outcome
+            outcome.by_other = true;
+            outcome.ended(wanted.started)
         }))
     }
 
@@ -84,6 +82,7 @@ impl Fetch<'_> {
         let (budget, bound) = (self.ask.budget(), self.ask.bound());
         let asked = self.ask.ask_revision(source, budget, bound);
         let revision = lookout.unless_published(asked).await?;
+        lookout.knows(&revision);
         self.check_expectation(wanted.model, &revision)?;
         if has_waited {
             let existing = store.existing()?;
@@ -182,7 +181,9 @@ impl Fetch<'_> {
             // Nobody needs what has come.
             Err(Failed::Later(Error::Stopped)) if lookout.has_found() => {
                 drop((follower, heartbeat));
-                self.end(staging, store);
+                if lookout.finds_still() {
+                    self.end(staging, store);
+                }
                 return Err(Error::Stopped);
             }
             Err(Failed::BeforeTheWeights(error)) => {

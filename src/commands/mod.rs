@@ -69,6 +69,9 @@ pub struct Outcome {
     /// Why an older copy was used, where that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<Stale>,
+    /// Another process has published it while it was fetched.
+    #[serde(skip)]
+    pub by_other: bool,
     /// What the source has as well.
     pub left_out: Vec<LeftOut>,
     /// For people: the last line of the run.
@@ -103,6 +106,7 @@ impl Outcome {
             sent_bytes: None,
             seconds: 0.0,
             stale: None,
+            by_other: false,
             left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }

@@ -27,7 +27,6 @@ pub mod schedule;
 mod share;
 mod shared;
 mod stop;
-mod vigil;
 mod watchdog;
 mod worker;
 mod written;
@@ -43,7 +42,6 @@ pub use retry::{Retry, RetryPolicy};
 pub use share::Share;
 pub use shared::Proof;
 pub use stop::Stop;
-pub use vigil::Vigil;
 
 use crate::content::Source;
 use crate::model::{Plan, RemoteFile};

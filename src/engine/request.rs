@@ -1,7 +1,7 @@
 //! The one retry loop, around a whole chunk with its body, and the requests in it.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::activity::Doing;
 use super::error::{EngineProblem, TransferError};
@@ -9,15 +9,11 @@ use super::header::{BadStart, LookError};
 use super::retry::Retry;
 use super::schedule::event::{Ending, Restart};
 use super::shared::Shared;
-use super::vigil::PATIENCE;
 use super::worker::{Fetch, Worker};
 use super::written::{NOTE_EVERY, Written};
 use crate::net::SourceError;
 use crate::report::Event as Said;
 use crate::volume::StoreError;
-
-/// How often it is looked whether the look that is waited for is over.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How a request failed.
 pub enum Failure {
@@ -145,7 +141,6 @@ impl Shared<'_> {
             return Ok(());
         }
         worker.post.tell(Doing::WaitsForAnswer(job.n));
-        self.may_go_on().await?;
         let asked = written.at..end;
         written.from = None;
         let mut body = self.source.read(&worker.client, job.file, asked.clone()).await?;
@@ -172,7 +167,6 @@ impl Shared<'_> {
                 }
             };
             let Some(mut piece) = piece else { return Ok(()) };
-            self.may_go_on().await?;
             worker.post.tell(Doing::Works(job.n));
             // Others may have been given what follows.
             end = self.desk.claim(worker.number, written.at + piece.len() as u64);
@@ -187,21 +181,6 @@ impl Shared<'_> {
                 return Ok(());
             }
         }
-    }
-
-    /// Waits for the look that is due after the process was frozen: others may have done the work meanwhile.
-    async fn may_go_on(&self) -> Result<(), TransferError> {
-        let Some(vigil) = self.stop.vigil() else { return Ok(()) };
-        let began = Instant::now();
-        let mut now = began;
-        while vigil.is_late(now) && now.duration_since(began) < PATIENCE {
-            if self.stop.is_set() {
-                return Err(TransferError::Stopped);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-            now = Instant::now();
-        }
-        if now > began && self.stop.is_set() { Err(TransferError::Stopped) } else { Ok(()) }
     }
 
     /// Writes what has come, hashes it, and looks at it.

@@ -1,11 +1,8 @@
 //! The wish to stop, which every wait listens to.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::watch;
-
-use super::vigil::Vigil;
 
 /// Set once, by a signal or by the first fatal error; clones share it.
 #[derive(Clone, Debug)]
@@ -13,31 +10,18 @@ pub struct Stop {
     own: Arc<watch::Sender<bool>>,
     /// Of whatever this is a part of.
     outer: Option<Arc<Stop>>,
-    /// Somebody looks whether there is a reason to stop.
-    vigil: Option<Arc<Vigil>>,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { own: Arc::new(watch::Sender::new(false)), outer: None, vigil: None }
+        Self { own: Arc::new(watch::Sender::new(false)), outer: None }
     }
 }
 
 impl Stop {
     /// For a part of the work: it stops with the whole, and the whole does not stop with it.
     pub fn part(&self) -> Self {
-        Self { outer: Some(Arc::new(self.clone())), vigil: self.vigil.clone(), ..Self::default() }
-    }
-
-    /// The same for a part whose reason somebody looks after, who was asked to do so through the [`Vigil`].
-    pub fn watched_part(&self) -> (Self, Arc<Vigil>) {
-        let vigil = Arc::new(Vigil::new(Instant::now()));
-        (Self { vigil: Some(vigil.clone()), ..self.part() }, vigil)
-    }
-
-    /// Who looks after the reason of this, if somebody does.
-    pub fn vigil(&self) -> Option<&Vigil> {
-        self.vigil.as_deref()
+        Self { outer: Some(Arc::new(self.clone())), ..Self::default() }
     }
 
     pub fn set(&self) {
@@ -70,9 +54,8 @@ mod tests {
     #[test]
     fn a_part_of_a_part_stops_with_the_whole_and_not_the_other_way() {
         let whole = Stop::default();
-        let (part, _) = whole.watched_part();
+        let part = whole.part();
         let inner = part.part();
-        assert!(inner.vigil().is_some() && whole.vigil().is_none());
         inner.set();
         assert!(inner.is_set() && !part.is_set() && !whole.is_set());
         let other = part.part();
