@@ -17,6 +17,8 @@ def every_pod_is_restricted(manifests):
         token = pod.spec.get("automountServiceAccountToken")
         named = (pod.owner["kind"], pod.owner["metadata"]["name"])
         assert token is (named == API), f"{pod.where}: API token: {token}"
+        # Where the field goes in an update, the API server keeps the account of before (kubernetes#72519).
+        assert pod.spec.get("serviceAccountName"), f"{pod.where} names no account"
         context = pod.spec["securityContext"]
         assert context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{pod.where}: seccomp"
         if pod.owner["kind"] != "DaemonSet":

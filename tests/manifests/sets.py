@@ -274,14 +274,14 @@ def credentials_reach_every_fetch(manifests):
             assert {v["name"] for v in ours["env"]} == variables | PLACE.keys(), f"{pod.where}: {ours['env']}"
             account = pod.spec.get("serviceAccountName")
             needs = "service-account" in each.components
-            assert account == ("weightlift" if needs else None), f"{pod.where}: {account}"
+            assert account == ("weightlift" if needs else "default"), f"{pod.where}: {account}"
             assert ours["args"][1].startswith("s3://" if name.startswith("s3") else "hf://"), pod.where
     # A bucket without credentials is exit 11, which ends the Job.
     for pod in manifests.pods():
         for ours in pod.weightlift():
             if any(arg.startswith("s3://") for arg in ours["args"]):
                 keys = {v["name"] for v in ours.get("env", [])} >= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-                assert keys or pod.spec.get("serviceAccountName"), f"{pod.where}: no credentials for S3"
+                assert keys or pod.spec["serviceAccountName"] != "default", f"{pod.where}: no credentials for S3"
     file = manifests.sets["overlays/hf-token-file"].pod("Job")
     (ours,), volume = file.weightlift(), file.volumes()["hf-token"]["secret"]
     mount = [m for m in ours["volumeMounts"] if m["name"] == "hf-token"][0]
@@ -301,7 +301,7 @@ def who_only_waits_has_no_rights(manifests):
     waiting = [p for p in manifests.pods() for ours in p.weightlift() if ours["args"][0] == "wait"]
     assert len(waiting) > 7, "where are those that wait?"
     for pod in waiting:
-        assert "serviceAccountName" not in pod.spec, f"{pod.where}: {pod.spec['serviceAccountName']}"
+        assert pod.spec["serviceAccountName"] == "default", f"{pod.where}: {pod.spec['serviceAccountName']}"
         assert set(pod.volumes()) == {"models", "model", "shm", "scratch"}, f"{pod.where}: {set(pod.volumes())}"
 
 

@@ -57,9 +57,8 @@ template:
     # Of each pod. That of the Job would end it without a word.
     activeDeadlineSeconds: {{ . }}
     {{- end }}
-    {{- with .serviceAccountName }}
-    serviceAccountName: {{ . | quote }}
-    {{- end }}
+    # Written out: where the field goes, the API server keeps the account of before (kubernetes#72519).
+    serviceAccountName: {{ .serviceAccountName | default "default" | quote }}
     automountServiceAccountToken: false
     enableServiceLinks: false
     {{- with $values.imagePullSecrets }}
