@@ -40,7 +40,7 @@ if reading.find_kubectl() is None:
 
 def the_chart_renders_the_kustomize_base():
     """And its volume. The base's ServiceAccount is for components; the chart makes one where it is asked to."""
-    places = [ROOT / "manifests" / each for each in ("", "storage/rwx-default-class")]
+    places = [ROOT / "manifests" / each for each in ("", "storage/namespace", "storage/rwx-default-class")]
     objects = [each for place in places for each in kustomize(place)]
     base = named(without_helm(each) for each in objects if each["kind"] != "ServiceAccount")
     chart = named(map(without_helm, render(base_values())))

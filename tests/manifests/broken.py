@@ -39,6 +39,8 @@ BREAKS = [
     ("combined/rwx base with job-many and prune", "CronJob", (*CRON, "args"), ["prune", "--models", "x"], lists.models_that_are_not_listed_go_only_if_asked_for),
     ("combined/rwx base with job-many and locked and prune and prune-unlisted", "CronJob", (*CRON, "args", 5), "1h", lists.models_that_are_not_listed_go_only_if_asked_for),
     ("combined/rwx base with job-many and locked and prune and prune-unlisted", "CronJob", (*CRON, "volumeMounts"), [], lists.lists_are_mounted_where_they_are_named),
+    ("base", "Deployment", ("spec", "template", "spec", "tolerations"), [], pods.servers_load_what_is_there_and_cannot_write),
+    ("overlays/statefulset", "StatefulSet", ("spec", "template", "spec", "tolerations"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "securityContext", "runAsUser"), 0, pods.every_container_is_restricted),
     ("base", "Deployment", (*FETCH, "terminationMessagePolicy"), NOTHING, pods.every_container_is_restricted),

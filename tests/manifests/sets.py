@@ -7,6 +7,7 @@ import yaml
 
 from .lists import models_of
 from .pods import PLACE, seeding
+from .reading import NAMESPACES
 
 ROOT = Path(__file__).resolve().parents[2]
 # Made by the cluster or by an earlier step of the same overlay.
@@ -195,9 +196,21 @@ def what_is_deleted_holds_no_models(manifests):
         if each.name == "." or each.name.startswith(("base", "overlays/")):
             found = keeps & {r["kind"] for r in each.own}
             assert not found, f"{each.name}: with it goes {found}"
+    for name in ("storage/restored", "storage/per-replica", "storage/read-only-many/serve"):
+        # Beside another set of storage, which keeps what it has.
+        theirs = {(r["kind"], r["metadata"]["name"]) for n, r in objects_of_storage(manifests) if n != name}
+        mine = {(r["kind"], r["metadata"]["name"]) for r in manifests.sets[name].own if r["kind"] != "StorageClass"}
+        assert not mine & theirs, f"{name}: with it goes {mine & theirs}"
+    holding = {name for name, r in objects_of_storage(manifests) if r["kind"] == "Namespace"}
+    assert holding == set(NAMESPACES), f"a namespace is in {holding}"
+    assert len(manifests.sets["storage/namespace"].own) == 1, "with the namespace alone goes everything"
     (replicas,) = [r for r in manifests.sets["overlays/statefulset"].of("StatefulSet")]
     policy = replicas["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}, policy
+
+
+def objects_of_storage(manifests):
+    return [(name, r) for name, each in manifests.sets.items() if name.startswith("storage/") for r in each.own]
 
 
 def a_volume_that_is_read_only_is_never_fetched_onto(manifests):

@@ -67,11 +67,13 @@ template:
     {{- end }}
     securityContext:
       {{- include "weightlift.podSecurityContext" .root | nindent 6 }}
-    {{- range $key := list "nodeSelector" "tolerations" }}
-    {{- with get $values.download $key }}
-    {{ $key }}:
+    {{- with $values.download.nodeSelector }}
+    nodeSelector:
       {{- toYaml . | nindent 6 }}
     {{- end }}
+    {{- with include "weightlift.jobTolerations" .root }}
+    tolerations:
+      {{- . | nindent 6 }}
     {{- end }}
     {{- with include "weightlift.affinity" (dict "root" .root "affinity" $values.download.affinity) }}
     affinity:
