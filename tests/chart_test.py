@@ -40,7 +40,7 @@ if reading.find_kubectl() is None:
 
 def the_chart_renders_the_kustomize_base():
     """And its volume. The base's ServiceAccount is for components; the chart makes one where it is asked to."""
-    places = [ROOT / "manifests" / each for each in ("", "storage/rwx-default-class")]
+    places = [ROOT / "manifests" / each for each in ("", "storage/namespace", "storage/rwx-default-class")]
     objects = [each for place in places for each in kustomize(place)]
     base = named(without_helm(each) for each in objects if each["kind"] != "ServiceAccount")
     chart = named(map(without_helm, render(base_values())))
@@ -127,6 +127,8 @@ def every_value_is_in_schema_and_readme():
 def every_pod_is_restricted():
     for where, pod in every_pod():
         assert pod["automountServiceAccountToken"] is False, where
+        # Where the field goes in an upgrade, the API server keeps the account of before (kubernetes#72519).
+        assert pod.get("serviceAccountName"), f"{where} names no account"
         context = pod["securityContext"]
         assert context["runAsNonRoot"] is True, where
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, where
@@ -182,7 +184,8 @@ def only_the_lease_brings_a_token():
             projected = any("projected" in volume for volume in pod["volumes"])
             args = [c["args"] for c in containers(pod) if c["args"][0] == "fetch"]
             assert projected == locked == any("--lock" in a for a in args), f"{name}, {where}"
-            assert ("POD_NAMESPACE" in str(pod)) == locked and ("serviceAccountName" in pod) >= locked, f"{name}, {where}"
+            assert ("POD_NAMESPACE" in str(pod)) == locked, f"{name}, {where}"
+            assert (pod["serviceAccountName"] != "default") >= locked, f"{name}, {where}"
     resources = named(render(good(GOOD["a lease"][0])))
     (rule,) = resources["Role/demo-weightlift-lease"]["rules"]
     assert rule == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}

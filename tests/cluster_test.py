@@ -100,12 +100,48 @@ def pods_are_read_as_the_api_server_shows_them(_):
     assert (seen.owner, seen.ours().state, seen.ours().exit_code) == ("Job/download", "exited", 10), seen
 
 
+def what_pods_do_not_start_without_is_made(shown):
+    """And the stand-in refuses a pod where it is missing, as a kubelet would."""
+    from cluster import fitted, kubectl, main, promises, stand_in, states
+
+    needed = {name: kubectl.secrets("prefix-0", main.documents_of(name)[1]) for name in promises.SETS}
+    needed = {name: [s["metadata"]["name"] for s in made] for name, made in needed.items() if made}
+    assert needed == {"overlays/daemonset": ["hf-token"]}, needed
+    documents = shown["overlays/daemonset"]
+    namespace = next(each["metadata"]["name"] for each in documents if each["kind"] == "Namespace")
+    for secrets, refused in (([], "Secret hf-token"), (kubectl.secrets(namespace, documents), None)):
+        podman = Started()
+        place = stand_in.StandIn(podman)
+        said = None
+        try:
+            place(["apply", "-f", "-"], kubectl.as_list([*documents, *secrets]))
+        except states.Broken as problem:
+            said = str(problem)
+        assert (said is None) == (refused is None) and (said or "").endswith(refused or ""), said
+        assert bool(podman.seen) == (refused is None), podman.seen
+    lists = shown["overlays/job-many"]
+    (job,) = fitted.workloads(lists, "Job")
+    assert {kind for kind, _ in fitted.required(job)} == {"ConfigMap"}, fitted.required(job)
+
+
+class Started:
+    def __init__(self):
+        self.seen = []
+
+    def apply(self, documents):
+        self.seen += documents
+
+    def endpoint(self):
+        return "http://127.0.0.1:1"
+
+
 TESTS = [
     every_object_fits_the_schemas,
     no_image_class_or_namespace_of_the_set_is_left,
     every_pod_asks_the_fake_hub,
     servers_read_what_their_set_names,
     pods_are_read_as_the_api_server_shows_them,
+    what_pods_do_not_start_without_is_made,
 ]
 
 

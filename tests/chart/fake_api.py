@@ -19,6 +19,8 @@ class FakeApi:
     def __init__(self, jobs):
         self.jobs = {name: (labels, conditions) for name, labels, conditions in jobs}
         self.looks, self.deleted = {}, []
+        # When each Job was made, and how often the log of a pod is empty before it is there.
+        self.made, self.silent = {}, {}
 
     def job(self, name):
         labels, conditions = self.jobs[name]
@@ -27,7 +29,14 @@ class FakeApi:
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"name": name, "namespace": "ns", "labels": labels, "uid": name, "resourceVersion": "1"},
+            "metadata": {
+                "name": name,
+                "namespace": "ns",
+                "labels": labels,
+                "uid": name,
+                "resourceVersion": "1",
+                "creationTimestamp": self.made.get(name, "2026-01-01T00:00:00Z"),
+            },
             "spec": {"selector": {"matchLabels": {"job-name": name}}, "template": {}},
             "status": {
                 "conditions": [{"type": kind, "status": "True"} for kind in conditions],
@@ -87,6 +96,9 @@ class FakeApi:
                 return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
             case ["pods", name]:
                 return self.pod(name.removesuffix("-pod"))
+            case ["pods", name, "log"] if self.silent.get(name):
+                self.silent[name] -= 1
+                return ""
             case ["pods", name, "log"]:
                 return f"says {name}\n"
         return None

@@ -107,7 +107,21 @@ def pods_of_a_volume_of_one_node_go_to_one_node():
         assert template["spec"]["affinity"] == own, template["spec"]["affinity"]
 
 
+def jobs_may_follow_a_volume_of_one_node_to_a_gpu_node():
+    """Servers that only wait may be the first there, and a taint would keep the Job that they wait for away."""
+    usual = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    own = [{"operator": "Exists"}]
+    values = good({"server": {"enabled": True, "waitOnly": True}, "prune": {"enabled": True}, "verify": {"enabled": True}})
+    for mode, tolerations, expected in (("rwo", [], usual), ("rwo", own, own), ("rwx", [], None), ("rwx", own, own)):
+        for kind in ("job", "cronjob"):
+            values.update(storage={"mode": mode}, download={"kind": kind, "tolerations": tolerations})
+            jobs = [t["spec"] for _, t in pod_templates(render(values)) if "initContainers" not in t["spec"]]
+            found = [job.get("tolerations") for job in jobs]
+            assert found == [expected] * 3, f"{mode}, {kind}, {tolerations}: {found}"
+
+
 TESTS = [
+    jobs_may_follow_a_volume_of_one_node_to_a_gpu_node,
     pods_of_a_volume_of_one_node_go_to_one_node,
     every_container_of_ours_is_called_weightlift,
     who_is_waited_for_is_named,

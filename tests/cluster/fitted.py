@@ -87,6 +87,34 @@ def workloads(documents, kind=None, of=None):
     return [d for d in found if kind in (None, d["kind"]) and of in (None, component(d))]
 
 
+def required_secrets(documents):
+    """Of variables: the keys that must be there, by the name of the Secret."""
+    found = {}
+    for container in containers(documents):
+        for variable in container.get("env", []):
+            reference = variable.get("valueFrom", {}).get("secretKeyRef", {"optional": True})
+            if not reference.get("optional"):
+                found.setdefault(reference["name"], set()).add(reference["key"])
+    return found
+
+
+def containers(documents):
+    specs = [pod_template(each)["spec"] for each in workloads(documents)]
+    return [c for spec in specs for c in spec.get("initContainers", []) + spec["containers"]]
+
+
+def required(workload):
+    """What a pod does not start without: kinds and names."""
+    spec = pod_template(workload)["spec"]
+    found = {("Secret", name) for name in required_secrets([workload])}
+    found |= {("ServiceAccount", spec.get("serviceAccountName", "default"))}
+    for volume in spec.get("volumes", []):
+        for kind, key, name in (("Secret", "secret", "secretName"), ("ConfigMap", "configMap", "name")):
+            if key in volume and not volume[key].get("optional"):
+                found.add((kind, volume[key][name]))
+    return found - {("ServiceAccount", "default")}
+
+
 def text_of(text, site):
     if text in NAMESPACES:
         return site.namespace

@@ -58,8 +58,8 @@ def chosen(names):
 def documents_of(name):
     """What is applied before a set, and stays when it goes; and the set."""
     kubectl, name = reading.find_kubectl(), name.split(",")[0]
-    storage = reading.STORAGE.get(name, reading.STORAGE[""])
-    return reading.render(kubectl, DIRECTORY / storage), reading.render(kubectl, DIRECTORY / name)
+    before = [r for each in reading.applied_before(name) for r in reading.render(kubectl, DIRECTORY / each)]
+    return before, reading.render(kubectl, DIRECTORY / name)
 
 
 def play_all(site, names):

@@ -19,6 +19,8 @@ class StandIn:
     def __init__(self, podman):
         self.podman, self.namespaces, self.parked = podman, set(), {}
         self.hub_namespace = None
+        # Namespace, kind and name of what pods do not start without.
+        self.there = set()
 
     def __call__(self, arguments, stdin):
         namespace, arguments = (arguments[1], arguments[2:]) if arguments[0] == "-n" else (None, arguments)
@@ -37,6 +39,7 @@ class StandIn:
                 self.namespaces.add(each["metadata"]["name"])
             elif each["metadata"].get("namespace", "") not in self.namespaces | {""}:
                 raise Broken(f"{each['kind']}: there is no namespace {each['metadata']['namespace']}")
+        self.there |= {key_of(each) for each in objects}
         if any(each["metadata"]["name"] == "fake-hub" for each in objects):
             self.hub_namespace = objects[0]["metadata"]["name"]
             return
@@ -48,29 +51,39 @@ class StandIn:
             if each["kind"] == "CronJob" or suspended:
                 self.parked[f"{each['kind'].lower()}/{each['metadata']['name']}"] = each
         parked = list(self.parked.values())
-        self.podman.apply([each for each in objects if each not in parked])
+        self.start([each for each in objects if each not in parked])
+
+    def start(self, objects):
+        for each in fitted.workloads(objects):
+            metadata = each["metadata"]
+            for kind, name in fitted.required(each):
+                if (metadata["namespace"], kind, name) not in self.there:
+                    raise Broken(f"{each['kind']}/{metadata['name']} does not start: there is no {kind} {name}")
+        self.podman.apply(objects)
 
     def create(self, namespace, words, arguments, _):
         """`create job NAME --from=cronjob/…`"""
         (source,) = [a.removeprefix("--from=") for a in arguments if a.startswith("--from=")]
         cronjob = copy.deepcopy(self.parked[source])
         metadata = {"name": words[1], "namespace": namespace}
-        self.podman.apply([{"kind": "Job", "metadata": metadata, "spec": cronjob["spec"]["jobTemplate"]["spec"]}])
+        self.start([{"kind": "Job", "metadata": metadata, "spec": cronjob["spec"]["jobTemplate"]["spec"]}])
 
     def patch(self, _, words, arguments, __):
         if arguments[-1] != '{"spec":{"suspend":false}}':
             raise Broken(f"the stand-in knows no patch {arguments[-1]}")
         job = copy.deepcopy(self.parked[f"job/{words[1]}"])
         job["spec"]["suspend"] = False
-        self.podman.apply([job])
+        self.start([job])
 
     def delete(self, namespace, words, _, objects):
         if objects is not None:
+            self.there -= {key_of(each) for each in objects}
             for each in objects:
                 self.podman.remove(each["metadata"].get("namespace"), [f"{each['kind']}/{each['metadata']['name']}"])
         elif words[0] == "namespace":
             self.namespaces.discard(words[1])
             self.parked.clear()
+            self.there = {key for key in self.there if key[0] != words[1]}
             self.podman.end()
         else:
             pods = {pod.name: pod for pod in self.podman.pods(namespace)}
@@ -102,6 +115,10 @@ class StandIn:
 
     def exec(self, _, words, arguments, __):
         return self.podman.exec(words[0], arguments[arguments.index("-c") + 1], arguments[arguments.index("--") + 1 :])
+
+
+def key_of(each):
+    return each["metadata"].get("namespace"), each["kind"], each["metadata"]["name"]
 
 
 def as_api(pod):

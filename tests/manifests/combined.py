@@ -144,7 +144,7 @@ def the_fetch_is_as_listed(listed, pod, ours):
         if (name, "dragonfly" in pod.set) != ("private-ca", True):  # it has an authority of its own
             assert (variable in variables) == (name in listed), f"{pod.where}: {name}, {variables}"
     assert not {"s3-source"} & listed or "HF_TOKEN" not in variables, f"{pod.where}: a token for the Hub"
-    account = "weightlift" if "service-account" in listed else None
+    account = "weightlift" if "service-account" in listed else "default"
     assert pod.spec.get("serviceAccountName") == account, f"{pod.where}: {pod.spec.get('serviceAccountName')}"
     assert ("--locked" in args) == ("locked" in listed), f"{pod.where}: {args}"
     if not {"job-many", "job-indexed"} & listed:

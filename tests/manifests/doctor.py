@@ -33,7 +33,7 @@ def the_job_of_the_doctor_fits_the_schemas(manifests, text):
 def the_doctor_runs_as_the_fetch_does(manifests, text):
     """Or it would find what the fetch does not meet."""
     (spec, ours), (other, fetch) = pod_of(job(text)), pod_of(of_base(manifests))
-    for field in ("securityContext", "enableServiceLinks", "automountServiceAccountToken", "volumes"):
+    for field in ("securityContext", "enableServiceLinks", "serviceAccountName", "automountServiceAccountToken", "volumes"):
         assert spec.get(field) == other.get(field), f"{field}: {spec.get(field)}"
     for field in ("image", "securityContext", "volumeMounts", "terminationMessagePolicy"):
         assert ours.get(field) == fetch.get(field), f"{field}: {ours.get(field)}"

@@ -17,6 +17,8 @@ def every_pod_is_restricted(manifests):
         token = pod.spec.get("automountServiceAccountToken")
         named = (pod.owner["kind"], pod.owner["metadata"]["name"])
         assert token is (named == API), f"{pod.where}: API token: {token}"
+        # Where the field goes in an update, the API server keeps the account of before (kubernetes#72519).
+        assert pod.spec.get("serviceAccountName"), f"{pod.where} names no account"
         context = pod.spec["securityContext"]
         assert context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{pod.where}: seccomp"
         if pod.owner["kind"] != "DaemonSet":
@@ -193,6 +195,8 @@ def servers_load_what_is_there_and_cannot_write(manifests):
         own = {c["name"]: m for c in (ours, server) for m in c["volumeMounts"] if m["name"] == "model"}
         assert {m["mountPath"] for m in own.values()} == {link.rpartition("/")[0]}, f"{pod.where}: {own}"
         assert own["server"].get("readOnly") and not own[ours["name"]].get("readOnly"), f"{pod.where}: {own}"
+        tainted = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        assert tainted in pod.spec.get("tolerations", []), f"{pod.where}: no GPU node with a taint takes it"
         variables = {variable["name"]: variable.get("value") for variable in server["env"]}
         assert variables.get("HF_HUB_OFFLINE") == "1", f"{pod.where}: the server may ask the Hub"
         assert not {"HF_TOKEN", "HF_TOKEN_PATH", "AWS_SECRET_ACCESS_KEY"} & set(variables), pod.where

@@ -21,7 +21,9 @@ TEMPLATES = {
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
-# What is applied before a set: its namespace and its volume, which stay when the set goes. The rest has the first.
+# The two sets with a namespace; all others are applied behind one of them.
+NAMESPACES = ("storage/namespace", "storage/node-disk")
+# What is applied before a set beside its namespace: its volume, which stays when the set goes. The rest has the first.
 STORAGE = {
     "": "storage/rwx-default-class",
     "overlays/rwo": "storage/rwo",
@@ -87,7 +89,7 @@ class Manifests:
         return other
 
     def storage_of(self, name, own):
-        return [] if name.startswith("storage/") else own[STORAGE.get(name, STORAGE[""])]
+        return [resource for each in applied_before(name) for resource in own[each]]
 
     def listed(self, name):
         """The components of a set, and theirs."""
@@ -100,7 +102,7 @@ class Manifests:
         def one(combination):
             storage, workloads, components = combination
             name = f"combined/{storage} {workloads} with {' and '.join(components)}"
-            resources = [f"storage/{storage}", workloads]
+            resources = [*applied_before(f"storage/{storage}"), f"storage/{storage}", workloads]
             nested = [inner for each in components for inner in self.listed(f"components/{each}")]
             nested += self.listed(workloads)
             return name, Set(name, render_combined(kubectl, self.directory, resources, components), components + nested)
@@ -224,9 +226,17 @@ def render(kubectl, directory):
     return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
 
 
+def applied_before(name):
+    """The sets that are applied before this one, in their order."""
+    if name.startswith("storage/"):
+        return [] if name in NAMESPACES else NAMESPACES[:1]
+    storage = STORAGE.get(name, STORAGE[""])
+    return [*applied_before(storage), storage]
+
+
 def render_whole(kubectl, directory, name):
     """A set, behind what is applied before it."""
-    return render(kubectl, directory / STORAGE.get(name, STORAGE[""])) + render(kubectl, directory / name)
+    return [r for each in [*applied_before(name), name] for r in render(kubectl, directory / each)]
 
 
 def render_combined(kubectl, directory, resources, components):

@@ -7,6 +7,7 @@ import yaml
 
 from .lists import models_of
 from .pods import PLACE, seeding
+from .reading import NAMESPACES
 
 ROOT = Path(__file__).resolve().parents[2]
 # Made by the cluster or by an earlier step of the same overlay.
@@ -195,9 +196,21 @@ def what_is_deleted_holds_no_models(manifests):
         if each.name == "." or each.name.startswith(("base", "overlays/")):
             found = keeps & {r["kind"] for r in each.own}
             assert not found, f"{each.name}: with it goes {found}"
+    for name in ("storage/restored", "storage/per-replica", "storage/read-only-many/serve"):
+        # Beside another set of storage, which keeps what it has.
+        theirs = {(r["kind"], r["metadata"]["name"]) for n, r in objects_of_storage(manifests) if n != name}
+        mine = {(r["kind"], r["metadata"]["name"]) for r in manifests.sets[name].own if r["kind"] != "StorageClass"}
+        assert not mine & theirs, f"{name}: with it goes {mine & theirs}"
+    holding = {name for name, r in objects_of_storage(manifests) if r["kind"] == "Namespace"}
+    assert holding == set(NAMESPACES), f"a namespace is in {holding}"
+    assert len(manifests.sets["storage/namespace"].own) == 1, "with the namespace alone goes everything"
     (replicas,) = [r for r in manifests.sets["overlays/statefulset"].of("StatefulSet")]
     policy = replicas["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}, policy
+
+
+def objects_of_storage(manifests):
+    return [(name, r) for name, each in manifests.sets.items() if name.startswith("storage/") for r in each.own]
 
 
 def a_volume_that_is_read_only_is_never_fetched_onto(manifests):
@@ -274,14 +287,14 @@ def credentials_reach_every_fetch(manifests):
             assert {v["name"] for v in ours["env"]} == variables | PLACE.keys(), f"{pod.where}: {ours['env']}"
             account = pod.spec.get("serviceAccountName")
             needs = "service-account" in each.components
-            assert account == ("weightlift" if needs else None), f"{pod.where}: {account}"
+            assert account == ("weightlift" if needs else "default"), f"{pod.where}: {account}"
             assert ours["args"][1].startswith("s3://" if name.startswith("s3") else "hf://"), pod.where
     # A bucket without credentials is exit 11, which ends the Job.
     for pod in manifests.pods():
         for ours in pod.weightlift():
             if any(arg.startswith("s3://") for arg in ours["args"]):
                 keys = {v["name"] for v in ours.get("env", [])} >= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-                assert keys or pod.spec.get("serviceAccountName"), f"{pod.where}: no credentials for S3"
+                assert keys or pod.spec["serviceAccountName"] != "default", f"{pod.where}: no credentials for S3"
     file = manifests.sets["overlays/hf-token-file"].pod("Job")
     (ours,), volume = file.weightlift(), file.volumes()["hf-token"]["secret"]
     mount = [m for m in ours["volumeMounts"] if m["name"] == "hf-token"][0]
@@ -301,7 +314,7 @@ def who_only_waits_has_no_rights(manifests):
     waiting = [p for p in manifests.pods() for ours in p.weightlift() if ours["args"][0] == "wait"]
     assert len(waiting) > 7, "where are those that wait?"
     for pod in waiting:
-        assert "serviceAccountName" not in pod.spec, f"{pod.where}: {pod.spec['serviceAccountName']}"
+        assert pod.spec["serviceAccountName"] == "default", f"{pod.where}: {pod.spec['serviceAccountName']}"
         assert set(pod.volumes()) == {"models", "model", "shm", "scratch"}, f"{pod.where}: {set(pod.volumes())}"
 
 

@@ -43,6 +43,18 @@ podAffinity:
 {{- end -}}
 {{- end }}
 
+{{- /* Of Jobs. Those of the values come first. */}}
+{{- define "weightlift.jobTolerations" -}}
+{{- if .Values.download.tolerations -}}
+{{- toYaml .Values.download.tolerations -}}
+{{- else if eq .Values.storage.mode "rwo" -}}
+# The volume is where the servers are: on a GPU node, which may let nothing else in.
+- key: nvidia.com/gpu
+  operator: Exists
+  effect: NoSchedule
+{{- end -}}
+{{- end }}
+
 {{- define "weightlift.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

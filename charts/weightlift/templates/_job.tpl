@@ -57,9 +57,8 @@ template:
     # Of each pod. That of the Job would end it without a word.
     activeDeadlineSeconds: {{ . }}
     {{- end }}
-    {{- with .serviceAccountName }}
-    serviceAccountName: {{ . | quote }}
-    {{- end }}
+    # Written out: where the field goes, the API server keeps the account of before (kubernetes#72519).
+    serviceAccountName: {{ .serviceAccountName | default "default" | quote }}
     automountServiceAccountToken: false
     enableServiceLinks: false
     {{- with $values.imagePullSecrets }}
@@ -68,11 +67,13 @@ template:
     {{- end }}
     securityContext:
       {{- include "weightlift.podSecurityContext" .root | nindent 6 }}
-    {{- range $key := list "nodeSelector" "tolerations" }}
-    {{- with get $values.download $key }}
-    {{ $key }}:
+    {{- with $values.download.nodeSelector }}
+    nodeSelector:
       {{- toYaml . | nindent 6 }}
     {{- end }}
+    {{- with include "weightlift.jobTolerations" .root }}
+    tolerations:
+      {{- . | nindent 6 }}
     {{- end }}
     {{- with include "weightlift.affinity" (dict "root" .root "affinity" $values.download.affinity) }}
     affinity:
