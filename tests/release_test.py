@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (".ci", ".github", "charts", "docs", "manifests", "Cargo.lock", "Cargo.toml", "CHANGELOG.md", "Dockerfile",
-          "LICENSE", "README.md", "rust-toolchain.toml")  # fmt: skip
+          "LICENSE", "README.md", "SECURITY.md", "rust-toolchain.toml")  # fmt: skip
 RELEASE = ".github/workflows/release.yaml"
 CI = ".github/workflows/ci.yaml"
 
@@ -69,6 +69,7 @@ def a_place_that_is_forgotten_is_named():
         ("charts/weightlift/Chart.yaml", "appVersion:", "appversion:", "charts/weightlift/Chart.yaml"),
         ("charts/weightlift/README.md", f"{image}{version}", f"{image}9.9.9", "charts/weightlift/README.md"),
         ("Dockerfile", f"ARG VERSION={version}", "ARG VERSION=9.9.9", "Dockerfile"),
+        ("SECURITY.md", f"\nversion={version}", "\nversion=9.9.9", "SECURITY.md"),
         ("Dockerfile", f"{image[:-1]}:{version}", f"{image}9.9.9", "Dockerfile"),
         ("README.md", f"{image}{version}", f"{image}{version}1", "README.md"),
         ("README.md", f"{image}{version}", image[:-1], "README.md"),
