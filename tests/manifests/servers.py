@@ -174,7 +174,7 @@ BREAKS = [
     (PAGE, "  - {name: scratch, emptyDir: {sizeLimit: 10Gi}}\n", "", every_pasted_mount_has_its_volume),
     (README, "readOnly: true} # the whole", "readOnly: true, subPath: llama} # the whole", every_pasted_mount_has_its_volume),
     (README, "runAsNonRoot: true", "runAsNonRoot: false", weightlift_is_restricted_wherever_it_is_pasted),
-    (PAGE, "weightlift:0.1.0", "weightlift:0.0.9", weightlift_is_restricted_wherever_it_is_pasted),
+    (PAGE, "ghcr.io/weightlift/weightlift:", "ghcr.io/weightlift/weightlift:9", weightlift_is_restricted_wherever_it_is_pasted),
     (README, "  fsGroup: 65532\n", "", weightlift_is_restricted_wherever_it_is_pasted),
     (PAGE, "llama.cpp:server-b10818", "llama.cpp:server", every_pasted_image_has_a_version),
     (PAGE, "vllm-openai:v0.30.0", "vllm-openai:latest", every_pasted_image_has_a_version),
