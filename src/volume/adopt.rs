@@ -7,11 +7,13 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::adopt_dir::AdoptedDir;
 use super::attempts::open_attempt;
-use super::fill::Publishing;
+use super::closed::{Closed, unless_closed};
+use super::fill::{Publishing, PublishingFile};
 use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::scratch::UNPACKED;
@@ -118,12 +120,15 @@ impl Staging {
         if trust != Trust::Copy {
             settle(&self.state, store, &old, name, &header)?;
         }
+        let mut closed = Closed::default();
         if let Some(tree) = old.child(TREE)? {
             for file in files {
-                self.adopt_file(&tree, &file, trust, wanted, outside)?;
+                closed.pass_over(self.adopt_file(&tree, &file, trust, wanted, outside))?;
             }
         }
+        closed.say("an earlier attempt", outside);
         if trust != Trust::Copy
+            && closed.is_empty()
             && (outside.go_on)()
             && let Err(error) = remove_attempt(attempts, name)
         {
@@ -247,8 +252,12 @@ impl Staging {
             Trust::Copy => return self.copy_chunks(n, &from, name, &file.chunks, wanted, outside),
         };
         let Some(has_other_names) = from.has_other_names(name)? else { return Ok(()) };
-        if !is_whole(file.size, &chunks) && has_other_names {
-            // Another name for it, which we did not make: what we write would be seen there.
+        let is_whole = is_whole(file.size, &chunks);
+        let access = if is_whole { OFlags::RDONLY } else { OFlags::RDWR };
+        let is_closed = from.open_file(name, access).is_err_and(|error| error.is_closed());
+        if is_closed || !is_whole && has_other_names {
+            // It can be renamed by whoever may not open it, and be of no use. Or there is another name for it, which
+            // we did not make: what we write would be seen there.
             return self.copy_chunks(n, &from, name, &chunks, wanted, outside);
         }
         // Stopped in the middle, it leaves what nobody has looked at where it is.
@@ -297,11 +306,12 @@ impl Staging {
         if space::free_bytes(&self.dir)? < all {
             return Ok(());
         }
-        wanted.take(n);
         let target = self.open(n)?;
         for chunk in chunks {
             if copy_range(from, name, &chunk.range, &target, outside)? == Some(chunk.crc64) {
                 self.journal.chunk(n, chunk)?;
+                // Without any, it may lie elsewhere.
+                wanted.take(n);
                 self.present.entry(n).or_default().push(chunk.clone());
             }
         }
@@ -327,22 +337,36 @@ impl Staging {
         if self.may_still_publish(store, &list.staging)? {
             return Ok(());
         }
+        let mut closed = Closed::default();
         for file in list.files {
-            let Ok(path) = RelPath::parse(&file.path) else { continue };
-            let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
-            let Some(from) = family.descend(parent)? else { continue };
-            let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
-                continue;
-            };
-            if file.inode.is_none() || from.inode(path.name())? != file.inode {
-                continue;
-            }
-            let Some(n) = wanted.find(self, &file.identity, size) else { continue };
-            let range = 0..size;
-            if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
-                let whole = vec![WrittenChunk { range, crc64 }];
-                self.take_over(n, &from, path.name(), whole, wanted)?;
-            }
+            closed.pass_over(self.take_back(&family, &file, wanted, outside))?;
+        }
+        closed.say("a publication that was cut off", outside);
+        Ok(())
+    }
+
+    /// Takes back one file of a publication, if it is still the one that was moved.
+    fn take_back(
+        &mut self,
+        family: &Dir,
+        file: &PublishingFile,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Ok(path) = RelPath::parse(&file.path) else { return Ok(()) };
+        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+        let Some(from) = family.descend(parent)? else { return Ok(()) };
+        let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
+            return Ok(());
+        };
+        if file.inode.is_none() || from.inode(path.name())? != file.inode {
+            return Ok(());
+        }
+        let Some(n) = wanted.find(self, &file.identity, size) else { return Ok(()) };
+        let range = 0..size;
+        if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
+            let whole = vec![WrittenChunk { range, crc64 }];
+            self.take_over(n, &from, path.name(), whole, wanted)?;
         }
         Ok(())
     }
@@ -395,11 +419,6 @@ fn is_silent(us: &NodeIdentity, old: &Dir, header: &Header) -> bool {
     let Some(owner) = Owner::read(old, OWNER) else { return false };
     let age = node::since_boot().saturating_sub(Duration::from_millis(owner.since_boot_ms));
     age > STOPPED_AT_AGE
-}
-
-/// What another user has closed to us is left alone.
-fn unless_closed(done: Result<(), StoreError>) -> Result<(), StoreError> {
-    done.or_else(|error| if error.is_closed() { Ok(()) } else { Err(error) })
 }
 
 /// Whether nothing is missing.

@@ -10,6 +10,7 @@ mod adopt_dir;
 mod area;
 mod attempts;
 mod clear;
+mod closed;
 mod condition;
 mod conflict;
 mod delta;
