@@ -54,7 +54,7 @@ impl Fetch<'_> {
     ) -> Result<Acquired, Error> {
         let model = wanted.model;
         self.state.reads(&store.family_path());
-        self.beside.umask.settle(self.screen);
+        self.beside.umask.settle(&store, self.screen);
         self.warn_of_what_is_replaced(wanted, &store, before)?;
         let mut candidate = match self.args.lock {
             LockKind::File => None,

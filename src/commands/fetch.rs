@@ -275,7 +275,7 @@ impl Fetch<'_> {
             if !is_lacking {
                 return Ok(());
             }
-            self.beside.umask.settle(self.screen);
+            self.beside.umask.settle(store, self.screen);
             store.show_commit(sentinel)
         });
         match shown.map_err(Error::from) {

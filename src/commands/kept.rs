@@ -213,9 +213,9 @@ impl Fetch<'_> {
         sentinel: &Sentinel,
     ) -> Result<Option<PathBuf>, StoreError> {
         let started = Instant::now();
-        self.beside.umask.settle(self.screen);
         loop {
             let store = wanted.store()?;
+            self.beside.umask.settle(&store, self.screen);
             if let Some(path) = store.path_of_publication(sentinel)? {
                 return Ok(Some(path));
             }

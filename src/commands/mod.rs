@@ -19,6 +19,7 @@ pub mod list;
 mod lookout;
 pub mod mirror;
 pub mod pin;
+mod places;
 pub mod plan;
 pub mod prune;
 mod read_once;

@@ -4,19 +4,20 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use super::places::{Places, TIME_FOR_PLACES, Target, place_of, places};
 use crate::cli::Model;
 use crate::fs::access;
 use crate::model::hf_cache::{CachedModel, Layout};
 use crate::model::umask::{is_divided, umask};
-use crate::model::{Place, ShutOut, SourceUri};
+use crate::model::{Place, ShutOut, SourceUri, text};
 use crate::report::Screen;
-use crate::volume::{Destination, Store};
+use crate::volume::Store;
 
 /// Shared by the models of a run; a copy is the same.
 #[derive(Clone, Default)]
 pub struct RunUmask {
     asked: Option<u32>,
-    models: Arc<[(Destination, Option<CachedModel>)]>,
+    models: Arc<[Target]>,
     chosen: Arc<OnceLock<u32>>,
 }
 
@@ -33,20 +34,28 @@ impl RunUmask {
         Self { asked, models: models.iter().map(of).collect(), chosen: Arc::default() }
     }
 
-    /// Chooses it, unless that was done. Called before anything is created; those who come at the same time wait.
-    pub fn settle(&self, screen: &Screen) {
+    /// Chooses it, unless that was done. Called before anything is created in `store`; those who come at the same
+    /// time wait.
+    pub fn settle(&self, store: &Store, screen: &Screen) {
         self.chosen.get_or_init(|| {
-            let stores = self.models.iter().filter_map(|(destination, cache)| {
-                let destination = destination.clone();
-                // Where it cannot be opened the fetch of that model says why.
-                match cache {
-                    Some(cache) => Store::open_in_cache(destination, cache.clone()).ok(),
-                    None => Store::open(destination).ok(),
-                }
-            });
-            let places: Vec<(PathBuf, Place)> =
-                stores.filter_map(|store| Some((store.base_path(), store.place()?))).collect();
-            choose(self.asked, &places, screen)
+            if self.asked.is_some() {
+                return choose(self.asked, &[], screen);
+            }
+            // This one has just answered.
+            let own = place_of(store);
+            let others = match &*self.models {
+                [] | [_] => Places::default(),
+                models => places(models, TIME_FOR_PLACES),
+            };
+            let of_others =
+                |(path, _): &(PathBuf, Place)| others.known.iter().all(|(it, _)| it != path);
+            let all: Vec<_> =
+                own.filter(of_others).into_iter().chain(others.known.clone()).collect();
+            let chosen = choose(None, &all, screen);
+            if let Some(warning) = of_silent(&others.silent, chosen) {
+                screen.warn(&warning);
+            }
+            chosen
         });
     }
 
@@ -80,4 +89,18 @@ pub fn choose(asked: Option<u32>, places: &[(PathBuf, Place)], screen: &Screen) 
         }
     }
     chosen
+}
+
+/// That the volumes of some models had no say.
+fn of_silent(silent: &[PathBuf], umask: u32) -> Option<String> {
+    let first = text::inert(&silent.first()?.to_string_lossy(), 200);
+    let others = match silent.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "`{first}`{others} did not answer within {}, so who shares that volume has no say in the permissions of what \
+         this run creates: the umask is {umask:04o}; --umask says it otherwise",
+        text::duration(TIME_FOR_PLACES)
+    ))
 }

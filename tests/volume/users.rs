@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use crate::support::process::{Mounted, straced};
+use crate::support::process::{Mounted, signal, straced, worker_on};
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
@@ -520,6 +521,98 @@ fn where_all_may_write_users_without_a_common_group_share_by_the_umask() {
 }
 
 #[test]
+fn a_file_that_more_users_may_change_is_no_file_of_a_model_that_fewer_may() {
+    if !may_be_several_users() {
+        return;
+    }
+    let inode = |team: &Team, family: &str| {
+        std::fs::metadata(team.volume.family(family).join("parts/weights.bin")).unwrap().ino()
+    };
+    let [a, b] = FS_GROUP.users;
+    // What the group may change beside what it may not, and the other way round; and the same of both.
+    for (first, second, is_shared) in [
+        ("0002", "0022", false),
+        ("0022", "0002", false),
+        ("0", "0002", false),
+        ("0022", "0022", true),
+        ("0002", "0002", true),
+    ] {
+        let team = Team::new(FS_GROUP);
+        team.fetch(a, &["--umask", first]).run().assert_success();
+        let sent = team.hub.bytes_sent_for("xet-bridge");
+        team.fetch(a, &["copy", "--umask", second]).run().assert_success();
+        assert_eq!(inode(&team, "tiny") == inode(&team, "copy"), is_shared, "{first} {second}");
+        assert_eq!(team.hub.bytes_sent_for("xet-bridge"), sent, "{first} {second}: fetched again");
+    }
+    // Nobody has a group in common, and all may change all.
+    let way = Way {
+        name: "all",
+        mode: 0o777,
+        group: 0,
+        users: [user(a.uid, a.gid, None), user(b.uid, b.gid, None)],
+    };
+    let team = Team::new(way);
+    team.fetch(way.users[0], &["--umask", "0"]).run().assert_success();
+    team.fetch(way.users[1], &["copy", "--umask", "0"]).run().assert_success();
+    assert_eq!(inode(&team, "tiny"), inode(&team, "copy"), "copied");
+}
+
+#[test]
+fn the_umask_is_read_without_a_change() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (FakeHub::serving(REPO, revision(1)), Volume::in_memory());
+    let trace = volume.path("trace");
+    let calls = ["strace", "-f", "-qq", "-e", "trace=umask", "-o", trace.to_str().unwrap()];
+    let command = with_umask("027", &fetch(&hub, &volume, &["hf://org/tiny", "--umask", "0026"]));
+    under(&calls, &command).run().assert_success();
+    // What the shell does last, and the one that was chosen.
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let masks: Vec<_> = trace.lines().filter_map(|line| line.split("umask(").nth(1)).collect();
+    let masks: Vec<_> = masks.iter().filter_map(|line| line.split(')').next()).collect();
+    assert!(masks.ends_with(&["027", "026"]), "{trace}");
+}
+
+#[test]
+fn a_root_that_hangs_holds_up_its_own_models_and_no_others() {
+    if !has("strace") {
+        return;
+    }
+    for (umask, is_told) in [(&[][..], true), (&["--umask", "0022"], false)] {
+        let (hub, volume) = (FakeHub::serving(REPO, revision(1)), Volume::in_memory());
+        let [hung, well] = ["hung", "well"].map(|name| volume.root().join(name));
+        std::fs::create_dir_all(&hung).unwrap();
+        std::fs::create_dir_all(&well).unwrap();
+        let [a, b] = [hung.join("a"), well.join("b")];
+        let mut command = weightlift();
+        command.arg("fetch").arg("hf://org/tiny").arg(&a).arg("hf://org/tiny").arg(&b).args(umask);
+        command.env("HF_ENDPOINT", hub.url());
+        let mut strace =
+            vec!["strace", "-f", "-qq", "-o", "/dev/null", "-P", hung.to_str().unwrap()];
+        strace.extend([
+            "-e",
+            "trace=?open,openat",
+            "-e",
+            "inject=?open,openat:delay_enter=600000000",
+        ]);
+        let running = under(&strace, &command).start();
+        let pid = worker_on(&volume);
+        eventually("the model of the other root is complete", || {
+            b.join(".weightlift-complete.json").is_file()
+        });
+        assert_tree(&b, &revision(1));
+        assert!(!a.exists(), "nothing has hung");
+        signal(pid, "-KILL");
+        running.signal("-KILL");
+        let stderr = running.wait().stderr;
+        let told = format!("`{}` did not answer within 3.0s", a.display());
+        assert_eq!(stderr.contains(&told), is_told, "{stderr}");
+        assert_eq!(stderr.contains("did not answer"), is_told, "{stderr}");
+    }
+}
+
+#[test]
 fn a_umask_that_hides_a_model_from_those_who_look_for_it_is_told() {
     if !may_be_several_users() {
         return;
@@ -657,6 +750,97 @@ fn an_attempt_that_another_user_has_closed_is_named_and_left_alone() {
         let run = team.other(a, &prune).run().assert_success();
         assert!(!left.exists(), "{text}: {}", run.stderr);
     }
+}
+
+#[test]
+fn of_an_attempt_the_files_that_are_closed_are_left_alone_and_no_others() {
+    if !may_be_several_users() {
+        return;
+    }
+    let [a, b] = FS_GROUP.users;
+    let tree = || {
+        let blob = |n| Blob::synthetic(2 * MIB, n);
+        let tree = Tree::new().with("config.json", "{}");
+        tree.with_blob("a.bin", blob(1)).with_blob("b.bin", blob(2)).with_blob("c.bin", blob(3))
+    };
+    for closed in ["a.bin", "b.bin"] {
+        // Whose directories may be changed, and whose may be read.
+        for directory_mode in [0o2775, 0o2755] {
+            let team = Team::new(FS_GROUP);
+            team.hub.move_branch(REPO, "main", tree());
+            let silent = Fault::HangBeforeHeaders(Duration::from_secs(600));
+            team.hub.script(Rule::on("*", "c.bin").then(silent));
+            let running = team.fetch(a, &["--chunk-size", "1MiB"]).start();
+            let journal = |attempt: &PathBuf| std::fs::read_to_string(attempt.join("journal"));
+            eventually("all but one arrive", || {
+                let journals = team
+                    .volume
+                    .attempts()
+                    .iter()
+                    .filter_map(|it| journal(it).ok())
+                    .collect::<String>();
+                journals.matches("\"chunk\"").count() >= 5
+            });
+            running.signal("-KILL");
+            running.wait();
+            team.hub.clear_script();
+            let left = team.volume.attempts().pop().unwrap();
+            let set_mode = |path: &Path, mode| {
+                std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+            };
+            set_mode(&left.join("tree").join(closed), 0o600);
+            set_mode(&left.join("tree"), directory_mode);
+            set_mode(&left, directory_mode);
+            team.hub.log().clear();
+            let run = team.fetch(b, &[]).run().assert_success();
+            let text = format!("{closed} {directory_mode:o}");
+            team.volume.assert_holds("tiny", &tree());
+            for name in ["a.bin", "b.bin"] {
+                let is_fetched = team.hub.count("*", name) > 0;
+                assert_eq!(is_fetched, name == closed, "{text}: {name}: {}", run.stderr);
+            }
+            let told = "1 file of an earlier attempt is left alone";
+            assert_eq!(run.stderr.matches(told).count(), 1, "{text}: {}", run.stderr);
+            assert_eq!(warnings(&run).len(), 1, "{text}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_closed_file_of_a_publication_that_was_cut_off_is_fetched_again() {
+    if !may_be_several_users() || !has("strace") {
+        return;
+    }
+    let [a, b] = FS_GROUP.users;
+    let moved = |team: &Team| team.volume.family("tiny/same.bin").exists();
+    let mut tried = 0;
+    for call in ["renameat", "renameat2"] {
+        for when in 1..60 {
+            let team = Team::new(FS_GROUP);
+            std::fs::create_dir(team.volume.family("tiny")).unwrap();
+            give(&team.volume.family("tiny"), FS_GROUP);
+            let kill = format!("{call}:signal=KILL:when={when}");
+            let killed = straced(&team.fetch(a, &[]), call, &[&kill]).run();
+            if killed.code == 0 {
+                break;
+            }
+            if !moved(&team) || team.volume.family("tiny/.weightlift-complete.json").exists() {
+                continue;
+            }
+            tried += 1;
+            let mode = PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(team.volume.family("tiny/same.bin"), mode).unwrap();
+            team.hub.log().clear();
+            let run = team.fetch(b, &[]).run().assert_success();
+            let told = "1 file of a publication that was cut off is left alone";
+            assert_eq!(run.stderr.matches(told).count(), 1, "{kill}: {}", run.stderr);
+            assert!(team.hub.count("*", "same.bin") > 0, "{kill}");
+            team.volume.assert_holds("tiny", &revision(1));
+            let family = team.volume.family("tiny").display().to_string();
+            team.other(b, &["verify", &family]).run().assert_success();
+        }
+    }
+    assert!(tried > 0, "no file was moved before the end");
 }
 
 #[test]
