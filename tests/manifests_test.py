@@ -21,7 +21,7 @@ def main(arguments):
     here = Path(__file__).resolve().parent
     try:
         from manifests import broken, combined, commands, lists, operation, pods, program, reading, schemas, sets
-        from manifests import doctor, flags, servers
+        from manifests import doctor, flags, said, servers
     except ImportError as problem:
         return skip(f"{problem.name} is not installed")
     kubectl = reading.find_kubectl()
@@ -32,7 +32,7 @@ def main(arguments):
     failed = 0
     tests = schemas.TESTS + pods.TESTS + sets.TESTS + operation.TESTS + combined.TESTS + commands.TESTS + lists.TESTS
     tests += program.TESTS + broken.TESTS
-    tests += servers.TESTS + doctor.TESTS + flags.TESTS
+    tests += servers.TESTS + doctor.TESTS + flags.TESTS + said.TESTS
     for test in tests:
         name = test.__name__.replace("_", " ")
         try:

@@ -4,7 +4,7 @@ import json
 import re
 
 from . import lists, pods, schemas, sets
-from .reading import after
+from .reading import Set, after, render_combined
 
 # The variables by which each component shows in a container that fetches.
 SHOWS = {
@@ -65,6 +65,8 @@ OPERATIONS = [
     ["doctor"],
     ["refresh", "prune", "snapshots"],
     ["job-many", "prune", "prune-unlisted"],
+    ["refresh", "prune", "verify", "restore-snapshot"],
+    ["job-many", "snapshots", "restore-snapshot"],
 ]
 CREDENTIALS = [[], ["hf-token-file"], ["s3-irsa"], ["s3-pod-identity"], ["s3-secret"]]
 # Where only some of it can be: no claim that all share.
@@ -199,6 +201,17 @@ def the_order_of_credentials_and_waiting_is_free(manifests):
             assert one.of(kind) == other.of(kind), f"{one.name} and {other.name}: {kind}"
 
 
+def what_is_restored_is_mounted_by_all(manifests):
+    """Without the storage in the same build: there, kustomize follows the new name of the claim by itself."""
+    for components in (["refresh", "prune", "verify"], ["job-many", "prune"], ["wait-only", "snapshots"], []):
+        made = render_combined(manifests.kubectl, manifests.directory, ["base"], [*components, "restore-snapshot"])
+        pods = [pod for pod in Set(f"restored with {components}", made).pods() if pod.weightlift()]
+        assert pods, f"{components}: where are the pods?"
+        for pod in pods:
+            claim = pod.volumes()["models"]["persistentVolumeClaim"]
+            assert claim == {"claimName": "models-restored"}, f"{pod.where} mounts {claim}"
+
+
 def the_matrix_of_storage_operation_and_credentials(manifests):
     combinations = list(matrix())
     assert len(combinations) > 300, f"only {len(combinations)} combinations"
@@ -232,5 +245,6 @@ TESTS = [
     whoever_waits_waits_for_what_is_fetched,
     a_job_is_named_by_what_it_fetches,
     the_order_of_credentials_and_waiting_is_free,
+    what_is_restored_is_mounted_by_all,
     the_matrix_of_storage_operation_and_credentials,
 ]
