@@ -104,9 +104,9 @@ def what_pods_do_not_start_without_is_made(shown):
     """And the stand-in refuses a pod where it is missing, as a kubelet would."""
     from cluster import fitted, kubectl, main, promises, stand_in, states
 
-    needed = {name: kubectl.secrets("prefix-0", main.documents_of(name)[1]) for name in promises.SETS}
-    needed = {name: [s["metadata"]["name"] for s in made] for name, made in needed.items() if made}
-    assert needed == {"overlays/daemonset": ["hf-token"]}, needed
+    made = {name: begun(main.documents_of(name)[1]) for name in promises.SETS}
+    made = {name: secrets for name, secrets in made.items() if secrets}
+    assert made == {"overlays/daemonset": ["hf-token"]}, made
     documents = shown["overlays/daemonset"]
     namespace = next(each["metadata"]["name"] for each in documents if each["kind"] == "Namespace")
     for secrets, refused in (([], "Secret hf-token"), (kubectl.secrets(namespace, documents), None)):
@@ -122,6 +122,16 @@ def what_pods_do_not_start_without_is_made(shown):
     lists = shown["overlays/job-many"]
     (job,) = fitted.workloads(lists, "Job")
     assert {kind for kind, _ in fitted.required(job)} == {"ConfigMap"}, fitted.required(job)
+
+
+def begun(documents):
+    """The Secrets that a play makes before it applies a set."""
+    from cluster import kubectl
+
+    applied = []
+    site = kubectl.Kubectl(lambda _, stdin: applied.extend(json.loads(stdin)["items"]), "prefix-", SITE)
+    site.begin("prefix-0", documents)
+    return [each["metadata"]["name"] for each in applied if each["kind"] == "Secret"]
 
 
 class Started:

@@ -7,7 +7,7 @@ import subprocess
 from .commands import files_that_say_commands
 from .reading import find_kubectl
 
-# Words that open no command line: `kubectl` in prose, or as a name.
+# The commands of kubectl that the pages use; a `kubectl` without one of them is prose.
 ROOT_COMMANDS = {
     "apply", "auth", "config", "create", "debug", "delete", "describe", "exec", "explain", "get", "kustomize", "label",
     "logs", "patch", "port-forward", "rollout", "run", "scale", "wait",
