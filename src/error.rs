@@ -2,11 +2,13 @@
 //! somebody has chosen.
 
 pub use crate::exit::Class;
+pub use crate::failures::{Failures, MAX_CHARS};
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::engine::TransferError;
+use crate::failures::sentence;
 use crate::fs::FsError;
 use crate::lock::cluster::ClusterError;
 use crate::model::{ErrorFields, SelectionError, SourceUriError, text};
@@ -15,9 +17,7 @@ use crate::volume::{Lack, StoreError};
 
 const WAIT_LONGER: &str = "raise --lock-timeout to wait longer";
 const WAIT_FOR_IT: &str = "raise --lock-timeout to wait for it";
-/// So many failures of one run are named, and so much of each name.
-const MAX_NAMED: usize = 20;
-const MAX_NAME_CHARS: usize = 120;
+const FAILED_BEFORE: &str = "; failed before that: ";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,64 +61,35 @@ pub enum Error {
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]
     Deadline(String),
+    /// The same of a run for several, of which some may have failed before; `class` is what that makes of it.
+    #[error("{}", out_of_time(MAX_CHARS, what, failures))]
+    OutOfTime { class: Class, what: String, failures: Failures },
     /// Told to stop. Who was told does not know why; the end of the run says it.
     #[error("told to stop")]
     Stopped,
-    #[error("stopped by {signal}; the next run resumes{}", failures.before())]
+    #[error("{}", of_signal(MAX_CHARS, *signal, failures))]
     Signal { signal: Signal, failures: Failures },
     /// Of a run for `all` models (or whatever there were several of) the error that most needs a person.
-    #[error("`{name}`: {error}; {} of {all} {what} failed: {failures}", failures.count())]
+    #[error("{}", of_several(MAX_CHARS, name, error, what, failures, *all, aside))]
     OfSeveral {
         name: String,
         error: Box<Error>,
         what: &'static str,
         failures: Failures,
         all: usize,
+        /// What is to be said of those that have not failed; empty, or behind a semicolon.
+        aside: String,
         /// What came of each, by its path: a status or a class of errors; failures first.
         ends: Vec<(String, &'static str)>,
     },
+    /// `pin --check` found what has moved; of `unchecked` nobody knows.
+    #[error("{}", of_moved(MAX_CHARS, what, unchecked))]
+    Moved { what: String, unchecked: Failures },
     /// Of the checks that `doctor` makes the failure that most needs a person.
     #[error("{failed} of {all} checks failed; {what}{}", behind(hint.as_deref()))]
     Diagnosis { class: Class, what: String, hint: Option<String>, failed: usize, all: usize },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
-}
-
-/// What has failed of several things, by name, as a sentence has it.
-#[derive(Clone, Debug, Default)]
-pub struct Failures(Vec<(String, Class)>);
-
-impl Failures {
-    pub fn new<'a>(failed: impl Iterator<Item = (&'a str, Class)>) -> Self {
-        Self(failed.map(|(name, class)| (text::name(name, MAX_NAME_CHARS), class)).collect())
-    }
-
-    pub fn add(&mut self, name: &str, class: Class) {
-        self.0.push((text::name(name, MAX_NAME_CHARS), class));
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The end of a sentence about a run that was stopped; empty where nothing had failed by then.
-    pub fn before(&self) -> String {
-        if self.0.is_empty() { String::new() } else { format!("; failed before that: {self}") }
-    }
-}
-
-/// `` `a` (not_found), `b` (unreachable) ``
-impl fmt::Display for Failures {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (name, class)) in self.0.iter().take(MAX_NAMED).enumerate() {
-            let comma = if n == 0 { "" } else { ", " };
-            write!(out, "{comma}`{name}` ({})", class.name())?;
-        }
-        match self.0.len().saturating_sub(MAX_NAMED) {
-            0 => Ok(()),
-            more => write!(out, " and {more} more"),
-        }
-    }
 }
 
 /// Engine and commands are told to stop by the same [`crate::engine::Stop`].
@@ -170,8 +141,9 @@ impl Error {
             Self::Integrity(_) => Class::Integrity,
             Self::Unusable(_) => Class::Unusable,
             Self::Policy(_) => Class::Unsafe,
-            Self::Conflict(_) => Class::Conflict,
+            Self::Conflict(_) | Self::Moved { .. } => Class::Conflict,
             Self::LockTimeout { .. } | Self::Locked(_) | Self::Deadline(_) => Class::Deadline,
+            Self::OutOfTime { class, .. } => *class,
             Self::Signal { signal: Signal::Interrupt, .. } => Class::Interrupted,
             Self::Signal { signal: Signal::Terminate | Signal::Hangup, .. } | Self::Stopped => {
                 Class::Terminated
@@ -184,6 +156,27 @@ impl Error {
 }
 
 impl Error {
+    /// The sentence in at most so many characters, in which what has failed is named as far as there is room.
+    pub fn within(&self, max_chars: usize) -> String {
+        match self {
+            Self::OfSeveral { name, error, what, failures, all, aside, .. } => {
+                of_several(max_chars, name, error, what, failures, *all, aside)
+            }
+            Self::Signal { signal, failures } => of_signal(max_chars, *signal, failures),
+            Self::OutOfTime { what, failures, .. } => out_of_time(max_chars, what, failures),
+            Self::Moved { what, unchecked } => of_moved(max_chars, what, unchecked),
+            error => text::inert(&error.to_string(), max_chars),
+        }
+    }
+
+    /// What the sentence about several says at its end, of others than those that have failed.
+    pub fn beside(mut self, said: String) -> Self {
+        if let Self::OfSeveral { aside, .. } = &mut self {
+            *aside = said;
+        }
+        self
+    }
+
     /// What a program can read of it beside the sentence.
     pub fn fields(&self) -> ErrorFields {
         match self {
@@ -210,6 +203,8 @@ impl Error {
             | Self::Policy(_)
             | Self::Conflict(_)
             | Self::Deadline(_)
+            | Self::OutOfTime { .. }
+            | Self::Moved { .. }
             | Self::Stopped
             | Self::Signal { .. }
             | Self::Bug(_) => ErrorFields::default(),
@@ -248,6 +243,8 @@ impl Error {
             | Self::LockTimeout { .. }
             | Self::Locked(_)
             | Self::Deadline(_)
+            | Self::OutOfTime { .. }
+            | Self::Moved { .. }
             | Self::OfSeveral { .. }
             | Self::Diagnosis { .. }
             | Self::Stopped
@@ -259,6 +256,34 @@ impl Error {
 
 fn is_refusal_of_source(error: &SourceError) -> bool {
     !matches!(error, SourceError::Settings(_))
+}
+
+fn of_several(
+    max_chars: usize,
+    name: &str,
+    error: &Error,
+    what: &str,
+    failures: &Failures,
+    all: usize,
+    aside: &str,
+) -> String {
+    let matter = format!("`{name}`: {error}");
+    let lead = format!("; {} of {all} {what} failed: ", failures.count());
+    sentence(max_chars, &matter, &lead, failures, aside)
+}
+
+fn of_signal(max_chars: usize, signal: Signal, failures: &Failures) -> String {
+    let matter = format!("stopped by {signal}; the next run resumes");
+    sentence(max_chars, &matter, FAILED_BEFORE, failures, "")
+}
+
+fn out_of_time(max_chars: usize, what: &str, failures: &Failures) -> String {
+    sentence(max_chars, what, FAILED_BEFORE, failures, "")
+}
+
+fn of_moved(max_chars: usize, what: &str, unchecked: &Failures) -> String {
+    let tail = "; `weightlift pin` writes it anew";
+    sentence(max_chars, what, "; not checked: ", unchecked, tail)
 }
 
 /// A hint behind its sentence, if there is one.

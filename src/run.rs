@@ -22,14 +22,17 @@ use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
 use crate::environment;
 use crate::error::{Class, Error};
+use crate::exit::Retry;
 use crate::model::{SourceUri, text};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// How much later than it should a `wait` may end.
+/// How much later than it should a `wait` may end for each PATH, each of which has a last look.
 const SLACK: Duration = Duration::from_secs(2);
+/// The same for all of them.
+const MAX_SLACK: Duration = Duration::from_secs(10);
 /// As much as the main thread usually has.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -60,6 +63,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match (result, told.reason()) {
         // It says more of its end than the run does.
         (Err(Error::Deadline(why)), Some(StopReason::OutOfTime)) => Err(Error::Deadline(why)),
+        // Each PATH has come to its end, if only to that of the time.
+        (Err(error @ Error::OfSeveral { .. }), Some(StopReason::OutOfTime))
+            if matches!(cli.command, Command::Wait(_)) =>
+        {
+            Err(error)
+        }
         // Damage that was found does not depend on the time.
         (Err(error), Some(StopReason::OutOfTime)) if error.class() == Class::Integrity => {
             ending.screen.warn(&state.out_of_time().to_string());
@@ -82,28 +91,39 @@ fn stopped(reason: StopReason, state: &RunState) -> Error {
 
 /// How long the run may take in all, if that has an end.
 fn time_allowed(command: &Command) -> Option<TimeAllowed> {
-    let (flag, time) = match command {
-        Command::Fetch(args) | Command::Plan(args) => ("--deadline", args.deadline.deadline),
-        Command::Mirror(args) => ("--deadline", args.deadline.deadline),
-        Command::Verify(args) => ("--deadline", args.deadline.deadline),
-        Command::Wait(args) => ("--timeout", Some(args.timeout)),
-        Command::List(args) => ("--deadline", args.deadline.deadline),
-        Command::Prune(args) => ("--deadline", args.deadline.deadline),
-        Command::Pin(args) => ("--deadline", args.deadline.deadline),
-        Command::Doctor(args) => ("--deadline", args.deadline.deadline),
+    let time = match command {
+        Command::Fetch(args) | Command::Plan(args) => args.deadline.deadline,
+        Command::Mirror(args) => args.deadline.deadline,
+        Command::Verify(args) => args.deadline.deadline,
+        Command::Wait(args) => Some(args.timeout),
+        Command::List(args) => args.deadline.deadline,
+        Command::Prune(args) => args.deadline.deadline,
+        Command::Pin(args) => args.deadline.deadline,
+        Command::Doctor(args) => args.deadline.deadline,
     };
-    time.map(|time| TimeAllowed { flag, time })
+    let (flag, decides): (_, fn(Class) -> bool) = match command {
+        // No more time can mend what a retry does not.
+        Command::Wait(_) => ("--timeout", |class| class.facts().retry == Retry::Never),
+        // Damage that was found does not depend on the time.
+        Command::Verify(_) => ("--deadline", |class| class == Class::Integrity),
+        _ => ("--deadline", |_| false),
+    };
+    time.map(|time| TimeAllowed { flag, time, decides })
 }
 
 /// When the run is stopped from outside. `wait` ends in time by itself and has nothing to save: only a
 /// volume that does not answer keeps it.
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
-        Command::Wait(_) => (SLACK, SLACK),
+        Command::Wait(args) => (slack(args.paths.len()), SLACK),
         _ => (Duration::ZERO, TIME_TO_STOP),
     };
     let at = started.checked_add(allowed.time)?.checked_add(later)?;
     Some(TimeLimit { at, time_to_stop })
+}
+
+fn slack(paths: usize) -> Duration {
+    SLACK.saturating_mul(u32::try_from(paths).unwrap_or(u32::MAX)).min(MAX_SLACK)
 }
 
 /// Runs `work` on a thread of its own. The kernel gives a signal to the main thread as long as that

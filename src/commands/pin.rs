@@ -300,13 +300,17 @@ impl Pin<'_> {
         told: &mut Told<'_>,
     ) -> Result<String, Error> {
         let (mut moved, mut failed, mut ends) = (0, Vec::new(), Vec::new());
+        let is_unasked = |model: &&LockedModel| {
+            self.args.is_all() && !entries.iter().any(|entry| entry.name == model.name)
+        };
+        let unasked: Vec<&LockedModel> = before.models.iter().filter(is_unasked).collect();
         for entry in entries {
             let report = match before.models.iter().find(|model| model.name == entry.name) {
                 None => absent(entry, "unlocked"),
                 Some(model) => match self.of_model(&entry.name, |it| it.checked(entry, model)) {
                     Ok(report) => report,
                     Err(Error::Stopped) => return Err(Error::Stopped),
-                    Err(error) if entries.len() == 1 => return Err(error),
+                    Err(error) if entries.len() == 1 && unasked.is_empty() => return Err(error),
                     Err(error) => {
                         failed.push(self.failed(entry, "checked", error, told)?);
                         continue;
@@ -318,33 +322,20 @@ impl Pin<'_> {
             (told.each)(&report)?;
             self.ask.state.has_completed_one();
         }
-        if self.args.is_all() {
-            for model in &before.models {
-                if !entries.iter().any(|entry| entry.name == model.name) {
-                    moved += 1;
-                    (told.each)(&report(
-                        model,
-                        "unasked",
-                        vec!["no model of the models file".into()],
-                    ))?;
-                }
-            }
+        for model in unasked {
+            moved += 1;
+            let report = report(model, "unasked", vec!["no model of the models file".into()]);
+            ends.push((report.name.clone(), report.status));
+            (told.each)(&report)?;
         }
         let shown = self.args.lock_path().display();
         let names = failed.iter().map(|(of, error)| (of.name.as_str(), error.class()));
         let unchecked = Failures::new(names);
-        let unchecked = match unchecked.count() {
-            0 => String::new(),
-            _ => format!("; not checked: {unchecked}"),
-        };
-        let moved = (moved > 0).then(|| {
-            Error::Conflict(format!(
-                "`{shown}` is not up to date: {} moved{unchecked}; `weightlift pin` writes it anew",
-                text::count(moved, "model")
-            ))
-        });
+        let what = format!("`{shown}` is not up to date: {} moved", text::count(moved, "model"));
+        let aside = format!("; {what}");
+        let moved = (moved > 0).then_some(Error::Moved { what, unchecked });
         match (error_of_all(failed, ends), moved) {
-            (Some(failed), Some(moved)) => Err(worse_of(failed, moved)),
+            (Some(failed), Some(moved)) => Err(worse_of(failed.beside(aside), moved)),
             (Some(error), None) | (None, Some(error)) => Err(error),
             (None, None) => {
                 Ok(format!("up to date: {} in `{shown}`", text::count(entries.len(), "model")))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
-use crate::error::Failures;
+use crate::error::{Class, Failures};
 use crate::model::text;
 use crate::report::Progress;
 
@@ -15,6 +15,8 @@ use crate::report::Progress;
 pub struct TimeAllowed {
     pub flag: &'static str,
     pub time: Duration,
+    /// Whether a failure of this class, of one of several, decides the end of the run although its time is over.
+    pub decides: fn(Class) -> bool,
 }
 
 /// Shared by all who work on one run; a copy is the same.
@@ -145,16 +147,20 @@ impl RunState {
             0 | 1 => String::new(),
             _ => format!(" ({complete} of {all} models are complete)"),
         };
-        let TimeAllowed { flag, time } = self
-            .allowed
-            .unwrap_or(TimeAllowed { flag: "--deadline", time: self.started.elapsed() });
-        Error::Deadline(format!(
-            "{flag} of {} is over while {}{done}; {}{}",
+        let TimeAllowed { flag, time, decides } = self.allowed.unwrap_or(TimeAllowed {
+            flag: "--deadline",
+            time: self.started.elapsed(),
+            decides: |_| false,
+        });
+        let failures = self.failures();
+        let what = format!(
+            "{flag} of {} is over while {}{done}; {}",
             text::duration(time),
             described.join(", "),
             doing.first().map_or("", Doing::hint),
-            self.failures().before()
-        ))
+        );
+        let class = failures.first(|class| decides(class)).unwrap_or(Class::Deadline);
+        Error::OutOfTime { class, what, failures }
     }
 }
 
@@ -214,7 +220,11 @@ mod tests {
 
     #[test]
     fn the_last_words_say_what_was_done_and_how_far() {
-        let allowed = TimeAllowed { flag: "--deadline", time: Duration::from_secs(600) };
+        let allowed = TimeAllowed {
+            flag: "--deadline",
+            time: Duration::from_secs(600),
+            decides: |class| class == Class::NotFound,
+        };
         let state = RunState::new(Instant::now(), Some(allowed));
         let progress = Arc::new(Progress::default());
         let filling = || Doing::Filling { source: "hf://a/b".into(), progress: progress.clone() };
@@ -244,10 +254,16 @@ mod tests {
             said(&state, Doing::Resolving("hf://c/d".into())),
             "resolving hf://c/d (1 of 3 models are complete)",
         );
+        assert_eq!(state.out_of_time().class(), Class::Deadline);
+        state.has_failed("d", &Error::Integrity("damaged".into()));
+        assert_eq!(state.out_of_time().class(), Class::Deadline);
         state.has_failed("e", &Error::NotFound("no such repo".into()));
+        assert_eq!(state.out_of_time().class(), Class::NotFound);
         let told = state.out_of_time().to_string();
         assert!(
-            told.ends_with("or allow more time; failed before that: `e` (not_found)"),
+            told.ends_with(
+                "or allow more time; failed before that: `d` (integrity), `e` (not_found)"
+            ),
             "{told}"
         );
     }

@@ -126,18 +126,25 @@ pub fn family(
     Ok(outcome)
 }
 
-/// What to do about a directory in which no model is complete.
+/// What to do about a directory without a sentinel: nobody knows whether it is a model at all, so nothing is said that
+/// would do harm where the path is wrong.
 fn hint_without_sentinel(dir: &Dir, path: &Path) -> String {
-    let names = dir.names().unwrap_or_default();
-    let is_foreign = |name: &String| name != STATE_DIR && !fs::owns(name);
-    // What lies beside a working area is a model that is just being filled in, or was.
-    if names.iter().any(|name| name == STATE_DIR) || !names.iter().any(is_foreign) {
-        return "fetch it".to_owned();
-    }
     let path = path.display();
-    format!(
-        "remove the directory `{path}` and fetch again, or keep its files with `fetch --adopt {path}`"
-    )
+    if volume::is_root(dir).unwrap_or(false) {
+        return format!(
+            "it is a root that holds models; `weightlift list --root {path}` names them"
+        );
+    }
+    let is_foreign = |name: &String| name != STATE_DIR && !fs::owns(name);
+    match dir.names() {
+        // What lies beside a working area is a model that is just being filled in, or was.
+        Ok(names) if names.iter().any(|name| name == STATE_DIR) => "fetch it".to_owned(),
+        Ok(names) if !names.iter().any(is_foreign) => "check the path, or fetch it".to_owned(),
+        Ok(_) => format!(
+            "check the path; if these are the files of a model, `fetch --adopt {path}` keeps what is whole"
+        ),
+        Err(_) => "check the path".to_owned(),
+    }
 }
 
 /// The files that differ, in the sentinel's order, and how. As many at once as there are cores.

@@ -9,14 +9,16 @@ use super::{Outcome, announce};
 use crate::Error;
 use crate::cli::WaitArgs;
 use crate::engine::Stop;
-use crate::fs::Dir;
-use crate::lock::{Owner, STOPPED_AFTER};
+use crate::fs::{Dir, NodeIdentity, node};
+use crate::lock::{BEAT, Owner, STOPPED_AFTER, STOPPED_AT_AGE};
 use crate::model::{SENTINEL, Sentinel, text};
 use crate::report::{Event, Screen};
 use crate::volume::{self, CachedSnapshot, Store, StoreError};
 
 /// How often it is looked: rarely enough for a thousand pods on one file server.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked who fetches: a heartbeat is not written more often.
+const ASK_EVERY: Duration = BEAT;
 /// How often it says what is missing.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,17 @@ pub async fn for_model(
     let link = server_link(path, args)?;
     let mut holders = Holders::default();
     loop {
+        // The last looks at the PATHs before have taken what there was.
+        if stop.is_set() {
+            return Err(match deadline.saturating_duration_since(Instant::now()).is_zero() {
+                true => Error::Deadline(format!(
+                    "waited {}, and no time was left for a last look at `{}`",
+                    text::duration(args.timeout),
+                    path.display()
+                )),
+                false => Error::Stopped,
+            });
+        }
         state.reads(path);
         let missing = match look(path, expected, link.is_some()) {
             Ok(Look::Complete { sentinel, revision_path }) => {
@@ -55,8 +68,8 @@ pub async fn for_model(
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let is_line_due = last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
-        let holder = if left.is_zero() || is_line_due { holders.look(path) } else { None };
-        let told = holder.map(|holder| format!("; {holder}")).unwrap_or_default();
+        holders.look(path, left.is_zero() || is_line_due);
+        let told = holders.told.as_ref().map(|holder| format!("; {holder}")).unwrap_or_default();
         if left.is_zero() {
             return Err(Error::Deadline(format!(
                 "waited {}: {missing}{told}; look at the Job or pod that fetches it",
@@ -180,30 +193,47 @@ fn other_revision(path: &Path, sentinel: &Sentinel, expected: &str) -> String {
 struct Holders {
     /// The heartbeat that was seen last, and when it was seen first.
     seen: Option<(Owner, Instant)>,
+    looked: Option<Instant>,
+    /// The pod that fetches the model, or since when it has given no sign of life.
+    told: Option<String>,
 }
 
 impl Holders {
-    /// The pod that fetches the model at `path`, and since when its heartbeat stands still.
-    fn look(&mut self, path: &Path) -> Option<String> {
-        let owner = volume::owner_of(path)?;
+    /// Looks who fetches the model at `path`, if it `is_due` or nobody has looked for a while.
+    fn look(&mut self, path: &Path, is_due: bool) {
+        if !is_due && self.looked.is_some_and(|looked| looked.elapsed() < ASK_EVERY) {
+            return;
+        }
         let now = Instant::now();
+        self.looked = Some(now);
+        let Some(owner) = volume::owner_of(path) else {
+            (self.seen, self.told) = (None, None);
+            return;
+        };
         let since = match &self.seen {
             Some((seen, since)) if *seen == owner => *since,
             _ => now,
         };
-        let told = match now.duration_since(since) {
-            silent if silent >= STOPPED_AFTER => {
-                format!(
-                    "{}, shows no sign of life for {}",
-                    owner.describe(),
-                    text::duration(silent)
-                )
+        let of_this_boot = NodeIdentity::current().same_boot(&owner.writer);
+        let written = of_this_boot.then(|| Duration::from_millis(owner.since_boot_ms));
+        let age = written.map(|written| node::since_boot().saturating_sub(written));
+        let shown = owner.describe();
+        self.told = Some(match silence(now.duration_since(since), age) {
+            Some(silent) => {
+                format!("{shown}, shows no sign of life for {}", text::duration(silent))
             }
-            _ => format!("fetched by {}", owner.describe()),
-        };
+            None => format!("being fetched by {shown}"),
+        });
         self.seen = Some((owner, since));
-        Some(told)
     }
+}
+
+/// For how long a holder has given no sign of life, if that is too long: its heartbeat has been `unchanged` before our
+/// eyes, and where it was written by the clock of our own boot it is of this `age`.
+fn silence(unchanged: Duration, age: Option<Duration>) -> Option<Duration> {
+    let age = age.filter(|age| *age >= STOPPED_AT_AGE);
+    let unchanged = Some(unchanged).filter(|unchanged| *unchanged >= STOPPED_AFTER);
+    age.max(unchanged)
 }
 
 /// Whether waiting can help: not with a volume that may not be read, or a sentinel of a later
@@ -216,5 +246,28 @@ fn can_pass(error: &Error) -> bool {
             Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::NOTDIR)
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_is_old_or_stands_still_is_no_sign_of_life() {
+        let seconds = Duration::from_secs;
+        for (unchanged, age, expected) in [
+            (0, None, None),
+            (10, None, None),
+            (11, None, Some(11)),
+            (0, Some(5), None),
+            // A beat late, on a slow disk.
+            (10, Some(11), None),
+            (0, Some(12), Some(12)),
+            (11, Some(22), Some(22)),
+        ] {
+            let found = silence(seconds(unchanged), age.map(seconds));
+            assert_eq!(found, expected.map(seconds), "{unchanged} {age:?}");
+        }
     }
 }

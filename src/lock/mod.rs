@@ -10,4 +10,6 @@ pub(crate) mod heartbeat;
 pub mod waiter;
 
 pub use file::{Lock, TryLock, open as open_lock};
-pub use heartbeat::{Heartbeat, HolderStatus, Owner, STOPPED_AFTER, file_name as owner_file};
+pub use heartbeat::{
+    BEAT, Heartbeat, HolderStatus, Owner, STOPPED_AFTER, STOPPED_AT_AGE, file_name as owner_file,
+};

@@ -72,5 +72,5 @@ pub use recheck::Surroundings;
 pub use revisions::Kept;
 pub use staging::{StagedFile, Staging};
 pub use stamp::Stamp;
-pub use survey::Survey;
+pub use survey::{Survey, is_root};
 pub use weigh::Weighed;

@@ -346,6 +346,14 @@ fn is_for_itself(state: &Dir) -> Result<bool, StoreError> {
     Ok(is_locked && state.kind(REVISIONS)?.is_none())
 }
 
+/// Whether models lie below `dir`: it has a working area that is not for `dir` itself.
+pub fn is_root(dir: &Dir) -> Result<bool, StoreError> {
+    if dir.kind(STATE_DIR)? != Some(Kind::Directory) {
+        return Ok(false);
+    }
+    dir.child(STATE_DIR)?.map_or(Ok(false), |state| Ok(!is_for_itself(&state)?))
+}
+
 /// The family at `parts`, relative to the area that it is in.
 fn family_in(parts: &[String], above: Option<(usize, usize)>) -> Option<ModelDir> {
     ModelDir::parse(&parts[above?.1..].join("/")).ok()

@@ -170,6 +170,20 @@ fn each_model_is_pinned_or_checked_whatever_the_others_are() {
     let ended = ends(&mut pin(&["--check"]), &volume, 16);
     let last = ended.run.last_line();
     assert!(last.contains("1 model moved; not checked: `hangs` (unreachable);"), "{last}");
+    // And what has moved beside what no retry mends, with what nobody asks for any more.
+    hub.clear_script();
+    hub.script(Rule::on("*", "org/hangs").then(Fault::status(404)));
+    for asked in [&names[..2], &names[..1]] {
+        std::fs::write(&list, yaml(asked)).unwrap();
+        let ended = ends(&mut pin(&["--check"]), &volume, 10);
+        let end = format!(
+            "; 1 of 2 models failed: `hangs` (not_found); `{}` is not up to date: 1 model moved",
+            lock.display()
+        );
+        assert!(ended.run.last_line().contains(&end), "{}", ended.run.stderr);
+        assert!(ended.message["message"].as_str().unwrap().ends_with(&end), "{}", ended.message);
+        assert_eq!(ended.message["models"].as_object().unwrap().len(), 2, "{}", ended.message);
+    }
 }
 
 #[test]
@@ -197,6 +211,99 @@ fn a_run_that_is_stopped_names_what_had_failed_by_then() {
     let run = running.wait().assert_code(143);
     assert!(run.last_line().contains(end), "{}", run.stderr);
     assert!(std::fs::read_to_string(&message).unwrap().contains(end));
+}
+
+#[test]
+fn neither_many_long_names_nor_a_long_error_hide_what_has_failed() {
+    let volume = Volume::new();
+    let long = |n: usize| format!("{n:02}{}", "-with-a-long-name".repeat(6));
+    let deep = (0..10).fold(volume.root(), |path, _| path.join("d".repeat(250)));
+    for (above, count) in [(volume.root(), 30), (volume.root(), 9), (deep, 3)] {
+        let paths: Vec<PathBuf> = (0..count).map(|n| above.join(long(n))).collect();
+        let mut wait = weightlift();
+        wait.arg("wait").args(&paths).args(["--timeout", "0s"]);
+        let ended = ends(&mut wait, &volume, 23);
+        let message = ended.message["message"].as_str().unwrap();
+        for said in [ended.run.last_line(), message] {
+            let (error, names) = said
+                .split_once(&format!("; {count} of {count} models failed: `"))
+                .unwrap_or_else(|| panic!("{said}"));
+            assert!(error.contains("waited 0.0s: `"), "{said}");
+            let named = names.matches("` (deadline)").count();
+            let more = names.split("(deadline) and ").nth(1).map_or(0, |more| {
+                more.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{said}"))
+            });
+            assert!(named > 0 && named + more == count, "{named} and {more}: {said}");
+        }
+        let told = ended.message["models"].as_object().unwrap().len() as u64;
+        let more = ended.message["more_models"].as_u64().unwrap_or_default();
+        assert_eq!(told + more, count as u64, "{}", ended.message);
+        assert!(message.chars().count() <= 600, "{message}");
+        assert!(ended.message.to_string().len() <= 1_024, "{}", ended.message);
+    }
+}
+
+#[test]
+fn of_what_is_no_model_verify_says_nothing_that_does_harm() {
+    let (hub, volume) = (hub(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/a", "a"]).run().assert_success();
+    let (foreign, empty) = (volume.path("plain"), volume.path("empty"));
+    std::fs::create_dir_all(&empty).unwrap();
+    std::fs::create_dir_all(&foreign).unwrap();
+    std::fs::write(foreign.join("x"), "").unwrap();
+    let list = format!("`weightlift list --root {}`", volume.root().display());
+    let adopt = format!(
+        "check the path; if these are the files of a model, `fetch --adopt {}`",
+        foreign.display()
+    );
+    for (path, hint) in [
+        (Path::new("/"), "check the path; "),
+        (&foreign, &adopt),
+        (&empty, "; check the path, or fetch it"),
+        (&volume.root(), &list),
+    ] {
+        let run = weightlift().arg("verify").arg(path).run().assert_code(10);
+        assert!(run.last_line().contains(hint), "{}", run.stderr);
+        assert!(!run.last_line().contains("remove"), "{}", run.stderr);
+    }
+    // One that is filled in place has a working area, and is no root.
+    let mount = volume.root().join("mount");
+    std::fs::create_dir_all(&mount).unwrap();
+    fetch(&hub, &volume, &["hf://org/a", "mount"]).run().assert_success();
+    std::fs::remove_file(mount.join(".weightlift-complete.json")).unwrap();
+    let run = weightlift().arg("verify").arg(&mount).run().assert_code(10);
+    assert!(run.last_line().contains("; fetch it [exit"), "{}", run.stderr);
+}
+
+#[test]
+fn a_wait_whose_last_looks_take_long_or_hang_ends_as_what_failed_before() {
+    if !has("strace") {
+        return;
+    }
+    let volume = Volume::new();
+    let later = volume.family("later");
+    std::fs::create_dir_all(&later).unwrap();
+    std::fs::write(later.join(".weightlift-complete.json"), "{\"format\": 99}").unwrap();
+    // Each look takes half a second, and then one that never comes back.
+    for (delay, count) in [("250ms", 40), ("600s", 2)] {
+        let slow: Vec<PathBuf> = (0..count).map(|n| volume.family(&format!("slow{n}"))).collect();
+        let mut wait = weightlift();
+        wait.arg("wait").arg(&later).args(&slow).args(["--timeout", "1s"]);
+        let inject = format!("inject=?open,openat:delay_enter={delay}");
+        let mut wrapper =
+            vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=?open,openat"];
+        wrapper.extend(["-e", &inject]);
+        wrapper.extend(slow.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
+        let run = under(&wrapper, &wait).run().assert_code(16);
+        let last = run.last_line();
+        assert!(last.contains("later` (conflict)"), "{last}");
+        if count == 40 {
+            assert!(last.contains("; 41 of 41 models failed: "), "{last}");
+            assert!(run.stderr.contains("no time was left for a last look"), "{}", run.stderr);
+        } else {
+            assert!(last.contains("--timeout of 1.0s is over while looking at `"), "{last}");
+        }
+    }
 }
 
 #[test]
