@@ -78,7 +78,7 @@ pub enum Error {
         failures: Failures,
         all: usize,
         /// What is to be said of those that have not failed; empty, or behind a semicolon.
-        aside: String,
+        aside: Box<str>,
         /// What came of each, by its path: a status or a class of errors; failures first.
         ends: Vec<(String, &'static str)>,
     },
@@ -172,7 +172,7 @@ impl Error {
     /// What the sentence about several says at its end, of others than those that have failed.
     pub fn beside(mut self, said: String) -> Self {
         if let Self::OfSeveral { aside, .. } = &mut self {
-            *aside = said;
+            *aside = said.into();
         }
         self
     }

@@ -149,7 +149,7 @@ mod tests {
                     assert!(told.ends_with("; run it again"), "{seen}");
                     let named = told.matches("(not_found)").count();
                     let more = told.split(" and ").nth(1).and_then(|it| it.split(' ').next());
-                    let more = more.map_or(0, |more| more.parse().unwrap());
+                    let more = more.map_or(0, |more| more.parse().expect("a number"));
                     assert_eq!(named + more, count, "{seen}");
                 }
             }

@@ -159,7 +159,7 @@ impl RunState {
             described.join(", "),
             doing.first().map_or("", Doing::hint),
         );
-        let class = failures.first(|class| decides(class)).unwrap_or(Class::Deadline);
+        let class = failures.first(decides).unwrap_or(Class::Deadline);
         Error::OutOfTime { class, what, failures }
     }
 }

@@ -143,7 +143,7 @@ pub fn error_of(
         what,
         failures,
         all,
-        aside: String::new(),
+        aside: Box::default(),
         ends,
     })
 }

@@ -297,7 +297,7 @@ fn a_wait_whose_last_looks_take_long_or_hang_ends_as_what_failed_before() {
         let run = under(&wrapper, &wait).run().assert_code(16);
         // The tracer may have a last word of its own.
         let is_last = |line: &&str| line.starts_with("error: ");
-        let last = run.stderr.lines().filter(is_last).next_back().unwrap_or_default();
+        let last = run.stderr.lines().rfind(is_last).unwrap_or_default();
         assert!(last.contains("later` (conflict)"), "{last}");
         if count == 40 {
             assert!(last.contains("; 41 of 41 models failed: "), "{last}");
