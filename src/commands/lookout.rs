@@ -14,7 +14,7 @@ use crate::volume::{Stamp, Store};
 
 /// A look costs a dozen system calls.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// So often it is looked in full, whatever the stamp says: another node's view of a volume may lag behind.
+/// So often what has changed is looked at in full again: this node's view of a volume may lag behind.
 const IN_FULL_EVERY: u32 = 30;
 
 /// Looks while one model is fetched.
@@ -24,7 +24,8 @@ pub(super) struct Lookout<'a> {
     before: Option<&'a Before>,
     /// What the source holds, once it has said so: an older publication is not what is wanted.
     revision: OnceLock<String>,
-    /// What lay there when it was looked last.
+    /// What lay there at first, and when it was looked last.
+    first: Stamp,
     seen: Mutex<Stamp>,
     looks: AtomicU32,
     has_found: AtomicBool,
@@ -38,13 +39,14 @@ impl<'a> Lookout<'a> {
         store: &Store,
         before: Option<&'a Before>,
     ) -> Self {
-        let seen = Mutex::new(store.stamp().unwrap_or_default());
+        let first = store.stamp().unwrap_or_default();
         Self {
             fetch,
             wanted,
             before,
             revision: OnceLock::new(),
-            seen,
+            seen: Mutex::new(first.clone()),
+            first,
             looks: AtomicU32::new(0),
             has_found: AtomicBool::new(false),
         }
@@ -133,7 +135,9 @@ impl<'a> Lookout<'a> {
     fn finds(&self) -> Result<bool, Error> {
         let store = self.wanted.store()?;
         let stamp = store.stamp()?;
-        let is_in_full = self.looks.fetch_add(1, SeqCst) % IN_FULL_EVERY == IN_FULL_EVERY - 1;
+        // To read a sentinel takes memory, and what lay there at first does not do.
+        let is_in_full = stamp != self.first
+            && self.looks.fetch_add(1, SeqCst) % IN_FULL_EVERY == IN_FULL_EVERY - 1;
         if !is_in_full && *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == stamp {
             return Ok(false);
         }
