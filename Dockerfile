@@ -89,4 +89,6 @@ LABEL org.opencontainers.image.title="weightlift" \
 COPY --from=build /out/weightlift /weightlift
 # By number: the image has no /etc/passwd, and runAsNonRoot cannot judge a name.
 USER 65532:65532
+# `command: ["weightlift", …]` is what people write, and what KServe and others put together.
+ENV PATH=/
 ENTRYPOINT ["/weightlift"]

@@ -12,6 +12,8 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Processors; half of one is 0.5.
     pub processors: Option<f64>,
+    /// Threads of all processes together.
+    pub threads: Option<u64>,
 }
 
 /// Those of this process.
@@ -56,7 +58,10 @@ impl Limits {
             (quota > 0.0 && period > 0.0).then(|| quota / period)
         });
         let memory = memory.filter(|bytes| *bytes < NO_MEMORY_LIMIT as f64);
-        Self { memory: memory.map(|bytes| bytes as u64), processors }
+        // The root of a hierarchy has no such file, and `max` is no number.
+        let threads = least("pids", &|folder, _| number(folder, "pids.max"));
+        let threads = threads.map(|threads| threads as u64);
+        Self { memory: memory.map(|bytes| bytes as u64), processors, threads }
     }
 }
 
@@ -131,7 +136,7 @@ mod tests {
     }
 
     fn limits(memory: Option<u64>, processors: Option<f64>) -> Limits {
-        Limits { memory, processors }
+        Limits { memory, processors, threads: None }
     }
 
     #[test]
@@ -142,6 +147,9 @@ mod tests {
             ("/sys/fs/cgroup/cpu.max", "50000 100000\n"),
         ];
         assert_eq!(of(&[container, own].concat()), limits(Some(1 << 30), Some(0.5)));
+        let threads = [("/sys/fs/cgroup/pids.max", "64\n")];
+        let found = of(&[&container[..], &own, &threads].concat());
+        assert_eq!(found, Limits { threads: Some(64), ..limits(Some(1 << 30), Some(0.5)) });
         let none =
             [("/sys/fs/cgroup/memory.max", "max\n"), ("/sys/fs/cgroup/cpu.max", "max 100000\n")];
         assert_eq!(of(&[container, none].concat()), limits(None, None));

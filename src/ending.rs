@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use crate::commands::{Outcome, announce};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, MAX_CHARS};
 use crate::model::{ErrorFields, text};
 use crate::monitor::Monitor;
 use crate::report::{Event, Screen};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
 const MAX_MESSAGE_BYTES: usize = 1024;
-
-/// Bound of the sentence of a last line.
-const MAX_CHARS: usize = 2_000;
 
 /// How long a last line may take when time is up.
 const TIME_TO_TELL: Duration = Duration::from_secs(1);
@@ -36,23 +33,31 @@ impl Ending {
         let done = match result {
             Ok(done) => done,
             Err(error) => {
-                self.write_termination_message(error.class(), &error.to_string(), Facts::of(error));
+                let sentence = |chars| error.within(chars);
+                self.write_termination_message(error.class(), sentence, Facts::of(error));
                 self.screen.tell(&failed(error));
                 self.monitor.end(error.class(), &error.to_string());
                 return error.class().exit_code();
             }
         };
         let message = text::inert(&done.message, MAX_CHARS);
-        self.write_termination_message(Class::Complete, &message, done.facts());
+        let sentence = |chars| text::inert(&message, chars);
+        self.write_termination_message(Class::Complete, sentence, done.facts());
         self.monitor.end(Class::Complete, &message);
         self.screen.tell(&Event::Complete { message });
         Class::Complete.exit_code()
     }
 
-    fn write_termination_message(&self, class: Class, message: &str, more: Facts) {
-        let mut chars = 600;
+    /// `sentence` is told how many characters it may have: fewer, where they take more bytes.
+    fn write_termination_message(
+        &self,
+        class: Class,
+        sentence: impl Fn(usize) -> String,
+        more: Facts,
+    ) {
+        let mut chars: usize = 600;
         let json = loop {
-            let message = text::inert(message, chars);
+            let message = text::inert(&sentence(chars), chars);
             let mut facts = serde_json::json!({
                 "v": 1, "code": class.exit_code(), "class": class.name(), "message": message,
             });
@@ -63,7 +68,7 @@ impl Ending {
             if json.len() <= MAX_MESSAGE_BYTES || chars == 0 {
                 break json;
             }
-            chars /= 2;
+            chars = chars.saturating_sub(20);
         };
         // Only an existing file, and never through a link: the kubelet has made it.
         let flags =
@@ -90,7 +95,8 @@ impl Ending {
         let class = error.class();
         let started = Instant::now();
         if !IS_LEAVING.swap(true, SeqCst) {
-            self.write_termination_message(class, &error.to_string(), Facts::of(error));
+            let sentence = |chars| error.within(chars);
+            self.write_termination_message(class, sentence, Facts::of(error));
             // Somebody may hold the screen for ever, and whoever should read it may not.
             let (screen, last) = (self.screen.clone(), failed(error));
             let (monitor, message) = (self.monitor.clone(), error.to_string());
@@ -119,8 +125,8 @@ pub struct Done {
     pub message: String,
     status: Option<&'static str>,
     path: Option<String>,
-    /// What came of each, by its path, where there were several.
-    models: Option<serde_json::Value>,
+    /// What came of each, where there were several.
+    models: Facts,
 }
 
 impl Done {
@@ -135,11 +141,11 @@ impl Done {
         if let [_, _, ..] = done {
             let ends = done.iter().map(|it| (it.path.as_str(), it.status));
             let message = stale.map_or_else(|| announce::all(done), |it| it.summary.clone());
-            let models = Some(shortened(ends));
+            let models = Facts::of_models(ends);
             return Self { message, status: Some(outcome.status), models, path: None };
         }
         Self {
-            models: None,
+            models: Facts::default(),
             message: outcome.summary.clone(),
             status: Some(outcome.status),
             // A path that leaves no room for the message is dropped: the log has it.
@@ -150,8 +156,7 @@ impl Done {
     fn facts(&self) -> Facts {
         let status = self.status.map(|status| ("status", status.into()));
         let path = self.path.as_ref().map(|path| ("path", path.as_str().into()));
-        let models = self.models.clone().map(|models| ("models", models));
-        Facts(status.into_iter().chain(path).chain(models).collect())
+        Facts(status.into_iter().chain(path).chain(self.models.0.clone()).collect())
     }
 }
 
@@ -159,7 +164,7 @@ impl Done {
 pub fn failed(error: &Error) -> Event {
     let class = error.class();
     Event::Failed {
-        message: text::inert(&error.to_string(), MAX_CHARS),
+        message: text::inert(&error.within(MAX_CHARS), MAX_CHARS),
         code: class.exit_code(),
         class: class.name(),
         fields: Box::new(error.fields()),
@@ -167,36 +172,43 @@ pub fn failed(error: &Error) -> Event {
 }
 
 /// What the termination message has beside class and sentence.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Facts(Vec<(&'static str, serde_json::Value)>);
 
 impl Facts {
     /// The short ones; the others are in the log.
     fn of(error: &Error) -> Self {
-        let ErrorFields { host, http_status, file, .. } = error.fields();
+        let ErrorFields { host, http_status, file, holder, .. } = error.fields();
         let short = |text: Option<String>| text.filter(|text| text.len() < MAX_MESSAGE_BYTES / 5);
         let facts = [
             ("host", short(host).map(Into::into)),
             ("http_status", http_status.map(Into::into)),
             ("file", short(file).map(Into::into)),
+            ("holder", short(holder).map(Into::into)),
         ];
         let mut facts: Vec<_> =
             facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         if let Error::OfSeveral { ends, .. } = error {
             let ends = ends.iter().map(|(path, end)| (path.as_str(), *end));
-            facts.push(("models", shortened(ends)));
+            facts.extend(Self::of_models(ends).0);
         }
         Self(facts)
     }
-}
-
-/// What came of each model, by its path, as far as there is room.
-fn shortened<'a>(ends: impl Iterator<Item = (&'a str, &'static str)>) -> serde_json::Value {
-    let mut room = MAX_MESSAGE_BYTES / 3;
-    let fits = ends.take_while(|(path, end)| {
-        let bytes = path.len() + end.len() + 6;
-        room = room.saturating_sub(bytes);
-        room > 0
-    });
-    fits.map(|(path, end)| (path.to_owned(), end.into())).collect::<serde_json::Map<_, _>>().into()
+    /// What came of each model, by its path, as far as there is room, and how many more there are.
+    fn of_models<'a>(ends: impl Iterator<Item = (&'a str, &'static str)>) -> Self {
+        let (mut models, mut more) = (serde_json::Map::new(), 0);
+        let mut room = MAX_MESSAGE_BYTES / 3;
+        for (path, end) in ends {
+            // Quotes, colon and comma.
+            match room.checked_sub(path.len() + end.len() + 6) {
+                Some(left) => {
+                    room = left;
+                    models.insert(path.to_owned(), end.into());
+                }
+                None => more += 1,
+            }
+        }
+        let more = (more > 0).then(|| ("more_models", more.into()));
+        Self([("models", models.into())].into_iter().chain(more).collect())
+    }
 }

@@ -32,7 +32,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 153] = [
+pub const VARIABLES: [Variable; 156] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
@@ -76,6 +76,7 @@ pub const VARIABLES: [Variable; 153] = [
     variable("WEIGHTLIFT_LINK_ROOT", Part::Flags, "`--link-root`"),
     variable("WEIGHTLIFT_KEEP_REVISIONS", Part::Flags, "`--keep-revisions`"),
     variable("WEIGHTLIFT_KEEP_FOR", Part::Flags, "`--keep-for`"),
+    variable("WEIGHTLIFT_UMASK", Part::Flags, "`--umask`"),
     variable("WEIGHTLIFT_OLDER_THAN", Part::Flags, "`--older-than`"),
     variable("WEIGHTLIFT_UNTIL_FREE", Part::Flags, "`--until-free`"),
     variable("WEIGHTLIFT_YES", Part::Flags, "`--yes`"),
@@ -180,6 +181,8 @@ pub const VARIABLES: [Variable; 153] = [
     variable("SSL_CERT_FILE", Part::Network, "a file of certificates that are trusted beside the built-in ones"),
     variable("SSL_CERT_DIR", Part::Network, "a directory of such certificates"),
     variable("AWS_CA_BUNDLE", Part::Network, "another such file"),
+    variable("CA_BUNDLE_CONFIGMAP_NAME", Part::Network, "with the next, what KServe sets: `cabundle.crt` in that directory is such a file, unless `AWS_CA_BUNDLE` is set"),
+    variable("CA_BUNDLE_VOLUME_MOUNT_POINT", Part::Network, "see there"),
     variable("KUBERNETES_SERVICE_HOST", Part::Kubernetes, "where the API server is, for `--lock kubernetes`; set by the kubelet"),
     variable("KUBERNETES_SERVICE_PORT", Part::Kubernetes, "its port; set by the kubelet"),
     variable("POD_NAMESPACE", Part::Kubernetes, "the namespace of the Lease; else that of the service account"),

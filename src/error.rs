@@ -2,11 +2,13 @@
 //! somebody has chosen.
 
 pub use crate::exit::Class;
+pub use crate::failures::{Failures, MAX_CHARS};
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::engine::TransferError;
+use crate::failures::sentence;
 use crate::fs::FsError;
 use crate::lock::cluster::ClusterError;
 use crate::model::{ErrorFields, SelectionError, SourceUriError, text};
@@ -15,6 +17,7 @@ use crate::volume::{Lack, StoreError};
 
 const WAIT_LONGER: &str = "raise --lock-timeout to wait longer";
 const WAIT_FOR_IT: &str = "raise --lock-timeout to wait for it";
+const FAILED_BEFORE: &str = "; failed before that: ";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,21 +61,33 @@ pub enum Error {
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]
     Deadline(String),
+    /// The same of a run for several, of which some may have failed before; `class` is what that makes of it.
+    #[error("{}", out_of_time(MAX_CHARS, what, failures))]
+    OutOfTime { class: Class, what: String, failures: Failures },
     /// Told to stop. Who was told does not know why; the end of the run says it.
     #[error("told to stop")]
     Stopped,
-    #[error("stopped by {0}; the next run resumes")]
-    Signal(Signal),
-    /// Of a run for `all` models the error that most needs a person.
-    #[error("`{name}`: {error}; {failed} of {all} models failed")]
+    #[error("{}", of_signal(MAX_CHARS, *signal, failures))]
+    Signal { signal: Signal, failures: Failures },
+    /// Of a run for `all` models (or whatever there were several of) the error that most needs a person.
+    #[error("{}", of_several(MAX_CHARS, name, error, what, failures, *all, aside))]
     OfSeveral {
         name: String,
         error: Box<Error>,
-        failed: usize,
+        what: &'static str,
+        failures: Failures,
         all: usize,
+        /// What is to be said of those that have not failed; empty, or behind a semicolon.
+        aside: Box<str>,
         /// What came of each, by its path: a status or a class of errors; failures first.
         ends: Vec<(String, &'static str)>,
     },
+    /// `pin --check` found what has moved; of `unchecked` nobody knows.
+    #[error("{}", of_moved(MAX_CHARS, what, unchecked))]
+    Moved { what: String, unchecked: Failures },
+    /// Of the checks that `doctor` makes the failure that most needs a person.
+    #[error("{failed} of {all} checks failed; {what}{}", behind(hint.as_deref()))]
+    Diagnosis { class: Class, what: String, hint: Option<String>, failed: usize, all: usize },
     #[error("this is a bug in weightlift, please report it: {0}")]
     Bug(String),
 }
@@ -126,17 +141,42 @@ impl Error {
             Self::Integrity(_) => Class::Integrity,
             Self::Unusable(_) => Class::Unusable,
             Self::Policy(_) => Class::Unsafe,
-            Self::Conflict(_) => Class::Conflict,
+            Self::Conflict(_) | Self::Moved { .. } => Class::Conflict,
             Self::LockTimeout { .. } | Self::Locked(_) | Self::Deadline(_) => Class::Deadline,
-            Self::Signal(Signal::Interrupt) => Class::Interrupted,
-            Self::Signal(Signal::Terminate | Signal::Hangup) | Self::Stopped => Class::Terminated,
+            Self::OutOfTime { class, .. } => *class,
+            Self::Signal { signal: Signal::Interrupt, .. } => Class::Interrupted,
+            Self::Signal { signal: Signal::Terminate | Signal::Hangup, .. } | Self::Stopped => {
+                Class::Terminated
+            }
             Self::OfSeveral { error, .. } => error.class(),
+            Self::Diagnosis { class, .. } => *class,
             Self::Bug(_) => Class::Bug,
         }
     }
 }
 
 impl Error {
+    /// The sentence in at most so many characters, in which what has failed is named as far as there is room.
+    pub fn within(&self, max_chars: usize) -> String {
+        match self {
+            Self::OfSeveral { name, error, what, failures, all, aside, .. } => {
+                of_several(max_chars, name, error, what, failures, *all, aside)
+            }
+            Self::Signal { signal, failures } => of_signal(max_chars, *signal, failures),
+            Self::OutOfTime { what, failures, .. } => out_of_time(max_chars, what, failures),
+            Self::Moved { what, unchecked } => of_moved(max_chars, what, unchecked),
+            error => text::inert(&error.to_string(), max_chars),
+        }
+    }
+
+    /// What the sentence about several says at its end, of others than those that have failed.
+    pub fn beside(mut self, said: String) -> Self {
+        if let Self::OfSeveral { aside, .. } = &mut self {
+            *aside = said.into();
+        }
+        self
+    }
+
     /// What a program can read of it beside the sentence.
     pub fn fields(&self) -> ErrorFields {
         match self {
@@ -149,8 +189,11 @@ impl Error {
             Self::Transfer(error) => error.fields(),
             Self::Cluster(error) => error.fields(),
             Self::OfSeveral { error, .. } => error.fields(),
-            Self::LockTimeout { .. } => ErrorFields::default().hint(WAIT_LONGER),
-            Self::Locked(_) => ErrorFields::default().hint(WAIT_FOR_IT),
+            Self::Diagnosis { hint, .. } => {
+                ErrorFields { hint: hint.clone(), ..ErrorFields::default() }
+            }
+            Self::LockTimeout { holder, .. } => ErrorFields::of_holder(holder).hint(WAIT_LONGER),
+            Self::Locked(holder) => ErrorFields::of_holder(holder).hint(WAIT_FOR_IT),
             Self::Selection(_)
             | Self::Usage(_)
             | Self::SourceUri(_)
@@ -160,8 +203,10 @@ impl Error {
             | Self::Policy(_)
             | Self::Conflict(_)
             | Self::Deadline(_)
+            | Self::OutOfTime { .. }
+            | Self::Moved { .. }
             | Self::Stopped
-            | Self::Signal(_)
+            | Self::Signal { .. }
             | Self::Bug(_) => ErrorFields::default(),
         }
     }
@@ -198,9 +243,12 @@ impl Error {
             | Self::LockTimeout { .. }
             | Self::Locked(_)
             | Self::Deadline(_)
+            | Self::OutOfTime { .. }
+            | Self::Moved { .. }
             | Self::OfSeveral { .. }
+            | Self::Diagnosis { .. }
             | Self::Stopped
-            | Self::Signal(_)
+            | Self::Signal { .. }
             | Self::Bug(_) => false,
         }
     }
@@ -208,6 +256,39 @@ impl Error {
 
 fn is_refusal_of_source(error: &SourceError) -> bool {
     !matches!(error, SourceError::Settings(_))
+}
+
+fn of_several(
+    max_chars: usize,
+    name: &str,
+    error: &Error,
+    what: &str,
+    failures: &Failures,
+    all: usize,
+    aside: &str,
+) -> String {
+    let matter = format!("`{name}`: {error}");
+    let lead = format!("; {} of {all} {what} failed: ", failures.count());
+    sentence(max_chars, &matter, &lead, failures, aside)
+}
+
+fn of_signal(max_chars: usize, signal: Signal, failures: &Failures) -> String {
+    let matter = format!("stopped by {signal}; the next run resumes");
+    sentence(max_chars, &matter, FAILED_BEFORE, failures, "")
+}
+
+fn out_of_time(max_chars: usize, what: &str, failures: &Failures) -> String {
+    sentence(max_chars, what, FAILED_BEFORE, failures, "")
+}
+
+fn of_moved(max_chars: usize, what: &str, unchecked: &Failures) -> String {
+    let tail = "; `weightlift pin` writes it anew";
+    sentence(max_chars, what, "; not checked: ", unchecked, tail)
+}
+
+/// A hint behind its sentence, if there is one.
+fn behind(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
 fn of_source(error: &SourceError) -> Class {

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod environment;
 pub mod error;
 pub mod exit;
+mod failures;
 pub mod fleet;
 pub mod fs;
 #[doc(hidden)]

@@ -19,11 +19,12 @@ use crate::commands::plan::{self, Claimed};
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::several::{self, Ended, Named, no_thread};
 use crate::commands::shared::Fetch;
-use crate::commands::{Outcome, list, pin, prune, verify, wait};
+use crate::commands::{Outcome, doctor, list, pin, prune, verify, wait};
 use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
 use crate::environment;
 use crate::error::{Class, Error};
+use crate::exit::Retry;
 use crate::model::{SourceUri, text};
 use crate::monitor::{Monitor, Outlets};
 use crate::process;
@@ -31,8 +32,10 @@ use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// How much later than it should a `wait` may end.
+/// How much later than it should a `wait` may end for each PATH, each of which has a last look.
 const SLACK: Duration = Duration::from_secs(2);
+/// The same for all of them.
+const MAX_SLACK: Duration = Duration::from_secs(10);
 /// As much as the main thread usually has.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -74,6 +77,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match (result, told.reason()) {
         // It says more of its end than the run does.
         (Err(Error::Deadline(why)), Some(StopReason::OutOfTime)) => Err(Error::Deadline(why)),
+        // Each PATH has come to its end, if only to that of the time.
+        (Err(error @ Error::OfSeveral { .. }), Some(StopReason::OutOfTime))
+            if matches!(cli.command, Command::Wait(_)) =>
+        {
+            Err(error)
+        }
         // Damage that was found does not depend on the time.
         (Err(error), Some(StopReason::OutOfTime)) if error.class() == Class::Integrity => {
             ending.screen.warn(&state.out_of_time().to_string());
@@ -89,34 +98,46 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Why the run ends that was told to stop.
 fn stopped(reason: StopReason, state: &RunState) -> Error {
     match reason {
-        StopReason::Signal(signal) => Error::Signal(signal),
+        StopReason::Signal(signal) => Error::Signal { signal, failures: state.failures() },
         StopReason::OutOfTime => state.out_of_time(),
     }
 }
 
 /// How long the run may take in all, if that has an end.
 fn time_allowed(command: &Command) -> Option<TimeAllowed> {
-    let (flag, time) = match command {
-        Command::Fetch(args) | Command::Plan(args) => ("--deadline", args.deadline.deadline),
-        Command::Mirror(args) => ("--deadline", args.deadline.deadline),
-        Command::Verify(args) => ("--deadline", args.deadline.deadline),
-        Command::Wait(args) => ("--timeout", Some(args.timeout)),
-        Command::List(args) => ("--deadline", args.deadline.deadline),
-        Command::Prune(args) => ("--deadline", args.deadline.deadline),
-        Command::Pin(args) => ("--deadline", args.deadline.deadline),
+    let time = match command {
+        Command::Fetch(args) | Command::Plan(args) => args.deadline.deadline,
+        Command::Mirror(args) => args.deadline.deadline,
+        Command::Verify(args) => args.deadline.deadline,
+        Command::Wait(args) => Some(args.timeout),
+        Command::List(args) => args.deadline.deadline,
+        Command::Prune(args) => args.deadline.deadline,
+        Command::Pin(args) => args.deadline.deadline,
+        Command::Doctor(args) => args.deadline.deadline,
     };
-    time.map(|time| TimeAllowed { flag, time })
+    let (flag, decides): (_, fn(Class) -> bool) = match command {
+        // No more time can mend what a retry does not.
+        Command::Wait(_) => ("--timeout", |class| class.facts().retry == Retry::Never),
+        // Damage that was found does not depend on the time.
+        Command::Verify(_) => ("--deadline", |class| class == Class::Integrity),
+        _ => ("--deadline", |_| false),
+    };
+    time.map(|time| TimeAllowed { flag, time, decides })
 }
 
 /// When the run is stopped from outside. `wait` ends in time by itself and has nothing to save: only a
 /// volume that does not answer keeps it.
 fn time_limit(command: &Command, started: Instant, allowed: TimeAllowed) -> Option<TimeLimit> {
     let (later, time_to_stop) = match command {
-        Command::Wait(_) => (SLACK, SLACK),
+        Command::Wait(args) => (slack(args.paths.len()), SLACK),
         _ => (Duration::ZERO, TIME_TO_STOP),
     };
     let at = started.checked_add(allowed.time)?.checked_add(later)?;
     Some(TimeLimit { at, time_to_stop })
+}
+
+fn slack(paths: usize) -> Duration {
+    SLACK.saturating_mul(u32::try_from(paths).unwrap_or(u32::MAX)).min(MAX_SLACK)
 }
 
 /// Runs `work` on a thread of its own. The kernel gives a signal to the main thread as long as that
@@ -135,28 +156,18 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
 
 fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<Done, Error> {
     let output = cli.global.output;
-    let mut done = Vec::new();
-    let mut finish = |outcome: Outcome, is_alone: bool| {
-        print(outcome.to_load(), &outcome, output)?;
-        if !is_alone {
-            screen.tell(&Event::Complete { message: outcome.summary.clone() });
-        }
-        done.push(outcome);
-        state.has_completed_one();
-        Ok::<(), Error>(())
-    };
-    match &cli.command {
+    let done = match &cli.command {
         Command::Plan(args) => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) if args.dry_run => return plan(cli, args, screen, stop, state),
         Command::Fetch(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            done = fetch(cli, args, &models, screen, stop, state)?;
+            fetch(cli, args, &models, screen, stop, state)?
         }
         Command::Mirror(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            done = mirror(cli, args, &models, screen, stop, state)?;
+            mirror(cli, args, &models, screen, stop, state)?
         }
         Command::Wait(args) => {
             let runtime = several::runtime()?;
@@ -164,15 +175,24 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             let deadline = now.checked_add(args.timeout).unwrap_or(now + 365 * 24 * HOUR);
             let models = args.models()?;
             state.has_models(models.len());
+            let mut several = Several::new(models.len() == 1, output, screen, state);
             for (path, expected) in &models {
                 let expected = expected.as_deref();
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
-                finish(runtime.block_on(waited)?, models.len() == 1)?;
+                several.ended(path, runtime.block_on(waited))?;
             }
+            several.done()?
         }
         Command::Pin(args) => {
             let mut each = |model: &_| print(&pin::text(model), model, output);
-            return pin::run(args, &mut each, screen, stop, state).map(Done::of_message);
+            let mut failed = |named: &Named, source: &_, error: &_| match output {
+                Output::Json => {
+                    print("", &failed_model(&named.path, Some(source), error), Output::Json)
+                }
+                Output::Text => Ok(()),
+            };
+            let mut told = pin::Told { each: &mut each, failed: &mut failed };
+            return pin::run(args, &mut told, screen, stop, state).map(Done::of_message);
         }
         Command::List(args) => {
             let root = args.root.path()?;
@@ -184,30 +204,89 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             let mut each = |pruned: &_| print(&prune::text(pruned), pruned, output);
             return prune::root(&root, args, &mut each, screen, stop, state).map(Done::of_message);
         }
+        Command::Doctor(args) => {
+            let log = &cli.global.termination_log;
+            let mut each = |check: &doctor::Check| print(&check.text(), &check.fields(), output);
+            return doctor::run(args, log, &mut each, stop, state).map(Done::of_message);
+        }
         Command::Verify(args) => {
-            let mut first_error = None;
             state.has_models(args.paths.len());
-            for (n, path) in args.paths.iter().enumerate() {
-                match verify::family(path, screen, stop, state) {
-                    Ok(outcome) => {
-                        finish(outcome, args.paths.len() == 1)?;
-                    }
-                    Err(error @ Error::Stopped) => return Err(first_error.unwrap_or(error)),
-                    // All of them are looked at; the first finding decides.
-                    Err(error) => {
-                        if n + 1 < args.paths.len() {
-                            screen.tell(&failed_event(&error));
-                        }
-                        first_error.get_or_insert(error);
-                    }
-                }
+            let mut several = Several::new(args.paths.len() == 1, output, screen, state);
+            for path in &args.paths {
+                several.ended(path, verify::family(path, screen, stop, state))?;
             }
-            if let Some(error) = first_error {
-                return Err(error);
+            several.done()?
+        }
+    };
+    Ok(Done::of_models(&done))
+}
+
+/// Directories that a command looks at one after the other, each to its own end.
+struct Several<'a> {
+    is_alone: bool,
+    output: Output,
+    screen: &'a Screen,
+    state: &'a RunState,
+    done: Vec<Outcome>,
+    failed: Vec<(Named, Error)>,
+}
+
+impl<'a> Several<'a> {
+    fn new(is_alone: bool, output: Output, screen: &'a Screen, state: &'a RunState) -> Self {
+        Self { is_alone, output, screen, state, done: Vec::new(), failed: Vec::new() }
+    }
+
+    /// Tells what came of the model at `path`. Fails if the run is to stop.
+    fn ended(&mut self, path: &Path, ended: Ended) -> Result<(), Error> {
+        match ended {
+            Ok(outcome) => {
+                print(outcome.to_load(), &outcome, self.output)?;
+                if !self.is_alone {
+                    self.screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                }
+                self.done.push(outcome);
+                self.state.has_completed_one();
+            }
+            // Damage that was found is told, whatever ends the run.
+            Err(Error::Stopped) => {
+                let is_damage = |(_, error): &(Named, Error)| error.class() == Class::Integrity;
+                let failed = std::mem::take(&mut self.failed);
+                let damaged = failed.into_iter().find(is_damage).map(|(_, error)| error);
+                return Err(damaged.unwrap_or(Error::Stopped));
+            }
+            Err(error) => {
+                let named = Named::at(path);
+                if !self.is_alone {
+                    tell_failed(&named, None, &error, self.output, self.screen, self.state)?;
+                }
+                self.failed.push((named, error));
             }
         }
+        Ok(())
     }
-    Ok(Done::of_models(&done))
+
+    /// What came of all of them.
+    fn done(self) -> Result<Vec<Outcome>, Error> {
+        let complete = self.done.iter().map(|it| (it.path.clone(), it.status)).collect();
+        several::error_of_all(self.failed, complete).map_or(Ok(self.done), Err)
+    }
+}
+
+/// Says that one of several has failed, while the others go on.
+fn tell_failed(
+    named: &Named,
+    source: Option<&SourceUri>,
+    error: &Error,
+    output: Output,
+    screen: &Screen,
+    state: &RunState,
+) -> Result<(), Error> {
+    state.has_failed(&named.name, error);
+    screen.tell(&failed_event(error));
+    match output {
+        Output::Json => print("", &failed_model(&named.path, source, error), Output::Json),
+        Output::Text => Ok(()),
+    }
 }
 
 /// Fetches `models`, each to its own end. What came of each is printed in their order, as soon as it is
@@ -232,7 +311,10 @@ fn fetch(
                 }
             }
             Err(Error::Stopped) => {}
-            Err(error) if !is_alone => screen.tell(&failed_event(error)),
+            Err(error) if !is_alone => {
+                state.has_failed(models[n].name(), error);
+                screen.tell(&failed_event(error));
+            }
             Err(_) => {}
         }
         ends[n] = Some(ended);
@@ -280,6 +362,8 @@ fn plan(
         let screen = of_model.as_ref().unwrap_or(screen);
         let fetch = Fetch::new(args, screen, stop, state, beside.clone());
         let report = runtime.block_on(fetch.plan(model, &mut claimed));
+        // The plan of a model that does not fit says so itself.
+        let is_told = report.is_ok();
         let ended = report.and_then(|mut report| {
             bytes = report.fetch_bytes.saturating_add(bytes);
             print(&plan::text(&report), &report, cli.global.output)?;
@@ -292,10 +376,12 @@ fn plan(
             }
             Err(error @ Error::Stopped) => return Err(error),
             Err(error) => {
+                let named = Named::of(model);
                 if models.len() > 1 {
-                    screen.tell(&failed_event(&error));
+                    let output = if is_told { Output::Text } else { cli.global.output };
+                    tell_failed(&named, Some(&model.uri), &error, output, screen, state)?;
                 }
-                failed.push((Named::of(model), error));
+                failed.push((named, error));
             }
         }
     }
@@ -335,14 +421,12 @@ fn mirror(
             Err(Error::Stopped) => return Err(Error::Stopped),
             Err(error) => {
                 let path = SourceUri::S3(model.target.clone()).source_name();
+                let named = Named { name: model.name.clone(), path };
                 if !is_alone {
-                    screen.tell(&failed_event(&error));
-                    if cli.global.output == Output::Json {
-                        let fields = failed_model(&path, model.source.as_ref(), &error);
-                        print("", &fields, Output::Json)?;
-                    }
+                    let (source, output) = (model.source.as_ref(), cli.global.output);
+                    tell_failed(&named, source, &error, output, &screen, state)?;
                 }
-                errors.push((Named { name: model.name.clone(), path }, error));
+                errors.push((named, error));
             }
         }
     }

@@ -13,312 +13,51 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 try:
     import helm_python as helm
-    import jsonschema
     import yaml
     from manifests import program, reading
-    from manifests.reading import StrictLoader
     from manifests.schemas import schema_problem
+
+    from chart import ours, pages, upgrade
+    from chart.rendering import (
+        base_values, containers, deployment, every_pod, everything, first_difference, good, is_ours,
+        job_name, kustomize, leaves, merged, named, notes, pods, refusal, render, schema, without_helm,
+    )  # fmt: skip
+    from chart.values import (
+        BAD_FOR_SCHEMA, BAD_FOR_TEMPLATES, CHART, COMMIT, FILE, GOOD, KUBERNETES, LOCK, MODEL, NAMESPACE, OTHER, PERMANENT,
+        PLACE, ROOT, SOURCES, WAITING,
+    )  # fmt: skip
 except ImportError as missing:
     print(f"skipped: {missing.name} is not installed")
     sys.exit(1 if os.environ.get("WEIGHTLIFT_TEST_NO_SKIP") else 0)
 
-KUBECTL = reading.find_kubectl()
-if KUBECTL is None:
+if reading.find_kubectl() is None:
     print("skipped: kubectl is not installed")
     sys.exit(1 if os.environ.get("WEIGHTLIFT_TEST_NO_SKIP") else 0)
 
-ROOT = Path(__file__).resolve().parent.parent
-CHART = ROOT / "charts" / "weightlift"
-NAMESPACE = "model-storage"
-KUBERNETES = ["1.35", "1.36", "1.37"]
-PERMANENT = [2, 10, 11, 12, 13, 14, 15, 16]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-MODEL = {"source": f"hf://org/name@{COMMIT}", "dest": "llama-3-8b"}
-OTHER = {"source": "s3://bucket/adapters/", "dest": "adapters/one_two.v3"}
-WAITING = {"download": {"kind": "none"}, "server": {"enabled": True, "waitOnly": True}}
-PLACE = "/etc/weightlift"
-# A models file and what `pin` makes of it; the second model is of a branch, and has no name there.
-FILE = f"""version: 1
-models:
-  - name: llama-3-8b
-    source: hf://org/name@{COMMIT}
-  - source: hf://BAAI/BGE-M3@main
-    exclude: [onnx/*]
-"""
-LOCK = (ROOT / "manifests" / "components" / "locked" / "models.lock").read_text()
-SNAPSHOT = {"kind": "VolumeSnapshot", "name": "filled", "apiGroup": "snapshot.storage.k8s.io"}
-
-
-def rox(source):
-    return {**WAITING, "storage": {"mode": "rox", "dataSource": source}}
-
-
-# name: values, and the kinds that they render, in alphabetical order.
-GOOD = {
-    "one model": ({}, "Job PersistentVolumeClaim"),
-    "two models": ({"models": [MODEL, OTHER]}, "Job Job PersistentVolumeClaim"),
-    "two models, a name of one's own": (
-        {"models": [MODEL, OTHER], "download": {"name": "get"}},
-        "Job Job PersistentVolumeClaim",
-    ),
-    "every option of a model": (
-        {
-            "models": [
-                {
-                    **MODEL,
-                    "include": ["*.json", "*.safetensors"],
-                    "exclude": ["a b*"],
-                    "all": True,
-                    "denyPickle": True,
-                    "expectRevision": COMMIT,
-                    "args": ["--connections=4"],
-                }
-            ],
-            "extraArgs": ["--retry-timeout=10m"],
-        },
-        "Job PersistentVolumeClaim",
-    ),
-    "a server": ({"server": {"enabled": True}}, "Deployment Job PersistentVolumeClaim Service"),
-    "a server of the second model": (
-        {"models": [MODEL, OTHER], "server": {"enabled": True, "model": OTHER["dest"]}},
-        "Deployment Job Job PersistentVolumeClaim Service",
-    ),
-    "a server that waits for the Job": (
-        {"server": {"enabled": True, "waitOnly": True}},
-        "Deployment Job PersistentVolumeClaim Service",
-    ),
-    "a cronjob": ({"download": {"kind": "cronjob", "schedule": "@daily"}}, "CronJob PersistentVolumeClaim"),
-    "a server that is recreated, on other GPUs": (
-        {
-            "server": {
-                "enabled": True,
-                "strategy": {"type": "Recreate"},
-                "resources": {"limits": {"amd.com/gpu": 1, "nvidia.com/gpu": None}},
-            }
-        },
-        "Deployment Job PersistentVolumeClaim Service",
-    ),
-    "a models file": ({"models": [], "modelsFile": FILE}, "ConfigMap Job PersistentVolumeClaim"),
-    "a models file at night, and a server of it": (
-        {
-            "models": [],
-            "modelsFile": FILE,
-            "lock": "kubernetes",
-            "download": {"kind": "cronjob"},
-            "server": {"enabled": True, "model": "bge-m3"},
-        },
-        "ConfigMap CronJob Deployment PersistentVolumeClaim Role RoleBinding Service ServiceAccount",
-    ),
-    "a lock file": (
-        {"models": [], "modelsLock": LOCK, "extraArgs": ["--retry-timeout=10m"]},
-        "ConfigMap Job PersistentVolumeClaim",
-    ),
-    "a lock file, and a server of it": (
-        {"models": [], "modelsLock": LOCK, "server": {"enabled": True, "model": "llama-3-8b"}},
-        "ConfigMap Deployment Job PersistentVolumeClaim Service",
-    ),
-    "a lock file, and a server that waits": (
-        {"models": [], "modelsLock": LOCK, "server": {"enabled": True, "model": "llama-3-8b", "waitOnly": True}},
-        "ConfigMap Deployment Job PersistentVolumeClaim Service",
-    ),
-    "a server that waits for what a models file names, and nothing that fetches": (
-        {"models": [], "modelsFile": FILE, **WAITING, "server": {**WAITING["server"], "model": "bge-m3"}},
-        "Deployment PersistentVolumeClaim Service",
-    ),
-    "a lock file, and what is not listed goes": (
-        {
-            "models": [],
-            "modelsFile": FILE,
-            "modelsLock": LOCK,
-            "prune": {"enabled": True, "unlisted": True},
-            "extraEnv": [{"name": "BUCKET", "value": "acme-models"}],
-        },
-        "ConfigMap CronJob Job PersistentVolumeClaim",
-    ),
-    "prune": (
-        {"prune": {"enabled": True, "keepRevisions": 0, "olderThan": "90d"}},
-        "CronJob Job PersistentVolumeClaim",
-    ),
-    "prune that only tells": ({"prune": {"enabled": True, "dryRun": True}}, "CronJob Job PersistentVolumeClaim"),
-    "a suspended job": ({"download": {"suspend": True}}, "Job PersistentVolumeClaim"),
-    "rwo": ({"storage": {"mode": "rwo", "storageClassName": "gp3"}}, "Job PersistentVolumeClaim"),
-    "rox": (rox(SNAPSHOT), "Deployment PersistentVolumeClaim Service"),
-    "rox from a clone": (
-        rox({"kind": "PersistentVolumeClaim", "name": "filled"}),
-        "Deployment PersistentVolumeClaim Service",
-    ),
-    "an existing claim": ({"storage": {"mode": "existingClaim", "claimName": "mine"}}, "Job"),
-    "an existing claim, read only": (
-        {**WAITING, "storage": {"mode": "existingClaim", "readOnly": True}},
-        "Deployment Service",
-    ),
-    "hostPath": (
-        {"storage": {"mode": "hostPath", "hostPath": {"path": "/srv/models", "nodes": ["gpu-1"]}}},
-        "Job PersistentVolume PersistentVolumeClaim",
-    ),
-    "local": (
-        {"storage": {"mode": "local", "hostPath": {"path": "/srv/models", "nodes": ["gpu-1"]}}},
-        "Job PersistentVolume PersistentVolumeClaim",
-    ),
-    "no token": ({"huggingface": {"secretName": ""}}, "Job PersistentVolumeClaim"),
-    "a token as a file": (
-        {"huggingface": {"asFile": True, "endpoint": "https://mirror.example"}, "server": {"enabled": True}},
-        "Deployment Job PersistentVolumeClaim Service",
-    ),
-    "s3 by a secret": (
-        {
-            "models": [OTHER],
-            "s3": {"secretName": "s3", "region": "eu-west-1", "endpoint": "http://minio:9000", "pathStyle": True},
-        },
-        "Job PersistentVolumeClaim",
-    ),
-    "s3, anonymous": ({"models": [OTHER], "s3": {"anonymous": True}}, "Job PersistentVolumeClaim"),
-    "s3 by a role": (
-        {
-            "models": [OTHER],
-            "serviceAccount": {"create": True, "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/m"}},
-            "server": {"enabled": True, "podAnnotations": {"a": "b"}},
-        },
-        "Deployment Job PersistentVolumeClaim Service ServiceAccount",
-    ),
-    "a lease": (
-        {"lock": "kubernetes", "server": {"enabled": True}},
-        "Deployment Job PersistentVolumeClaim Role RoleBinding Service ServiceAccount",
-    ),
-    "a lease, a role": (
-        {"lock": "kubernetes", "serviceAccount": {"annotations": {"a": "b"}}},
-        "Job PersistentVolumeClaim Role RoleBinding ServiceAccount",
-    ),
-    "a lease, an account of one's own": (
-        {"lock": "kubernetes", "serviceAccount": {"name": "mine"}},
-        "Job PersistentVolumeClaim Role RoleBinding",
-    ),
-    "a lease that nobody takes": ({**WAITING, "lock": "kubernetes"}, "Deployment PersistentVolumeClaim Service"),
-    "certificates, a proxy, places": (
-        {
-            "image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
-            "imagePullSecrets": [{"name": "registry"}],
-            "caBundle": {"configMapName": "ca"},
-            "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
-            "download": {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}], "podLabels": {"x": "y"}},
-            "server": {"enabled": True, "extraArgs": ["--max-model-len", "8192"], "runtimeClassName": "nvidia"},
-        },
-        "Deployment Job PersistentVolumeClaim Service",
-    ),
-}
-
-# name: values, and what the refusal names. First what the schema refuses, then what the templates do.
-BAD_FOR_SCHEMA = {
-    "a misspelt key": ({"storge": {}}, "storge"),
-    "a misspelt key below": ({"server": {"replica": 1}}, "replica"),
-    "an unknown storage mode": ({"storage": {"mode": "ReadWriteMany"}}, "mode"),
-    "a size in words": ({"storage": {"size": "100 GB"}}, "size"),
-    "a source that is none": ({"models": [{"source": "https://a/b", "dest": "a"}]}, "source"),
-    "a model without a dest": ({"models": [{"source": MODEL["source"]}]}, "dest"),
-    "a dest that climbs": ({"models": [{**MODEL, "dest": "../etc"}]}, "dest"),
-    "a dest that is absolute": ({"models": [{**MODEL, "dest": "/etc"}]}, "dest"),
-    "a dest of weightlift's own": ({"models": [{**MODEL, "dest": ".weightlift"}]}, "dest"),
-    "a pattern with a comma": ({"models": [{**MODEL, "include": ["a,b"]}]}, "include"),
-    "a revision that is a branch": ({"models": [{**MODEL, "expectRevision": "main"}]}, "expectRevision"),
-    "a lock of another kind": ({"lock": "lease"}, "lock"),
-    "a word for a number": ({"server": {"replicas": "two"}}, "replicas"),
-    "a port below 1024": ({"server": {"port": 80}}, "port"),
-    "a timeout in words": ({"server": {"waitTimeout": "two hours"}}, "waitTimeout"),
-    "a digest that is a tag": ({"image": {"digest": "latest"}}, "digest"),
-    "an age without a unit": ({"prune": {"olderThan": "720"}}, "olderThan"),
-    "a schedule of four fields": ({"download": {"schedule": "0 4 * *"}}, "schedule"),
-    "a secret's name in capitals": ({"huggingface": {"secretName": "HF_TOKEN"}}, "secretName"),
-    "a source of data without a kind": (rox({"name": "x"}), "'kind'"),
-    "a source of data without a name": (rox({"kind": "PersistentVolumeClaim"}), "'name'"),
-    "a snapshot without its group": (rox({"kind": "VolumeSnapshot", "name": "x"}), "'apiGroup'"),
-    "a snapshot of another group": (rox({**SNAPSHOT, "apiGroup": "x"}), "snapshot.storage.k8s.io"),
-    "claims of resources, which the pods would not have": ({"resources": {"claims": [{"name": "gpu"}]}}, "claims"),
-    "claims of the server": ({"server": {"resources": {"claims": [{"name": "gpu"}]}}}, "claims"),
-    "a token in the values": ({"huggingface": {"token": "hf_x"}}, "token"),
-    "a models file that is no text": ({"models": [], "modelsFile": ["version: 1"]}, "modelsFile"),
-    "a lock file that no ConfigMap can hold": ({"models": [], "modelsLock": " " * (1 << 20) + "{}"}, "modelsLock"),
-    "a word for a boolean": ({"s3": {"anonymous": "yes"}}, "anonymous"),
-}
-BAD_FOR_TEMPLATES = {
-    "no model": ({"models": []}, "models is empty"),
-    "a list and a models file": ({"modelsFile": FILE}, "models is given beside"),
-    "a list and a lock file": ({"modelsLock": LOCK}, "models is given beside"),
-    "a models file and a lock file": (
-        {"models": [], "modelsFile": FILE, "modelsLock": LOCK},
-        "modelsFile is given beside modelsLock",
-    ),
-    "what is not listed goes, without a models file": (
-        {"models": [], "modelsLock": LOCK, "prune": {"enabled": True, "unlisted": True}},
-        "prune.unlisted needs modelsFile",
-    ),
-    "a models file that is no YAML": ({"models": [], "modelsFile": "models: [}"}, "modelsFile cannot be read"),
-    "a lock file that is no JSON": ({"models": [], "modelsLock": FILE}, "modelsLock cannot be read"),
-    "a models file of no model": ({"models": [], "modelsFile": "version: 1\n"}, "modelsFile names no models"),
-    "a server of which model of the file": (
-        {"models": [], "modelsFile": FILE, "server": {"enabled": True}},
-        "server.model is empty",
-    ),
-    "a server of no model of the lock file": (
-        {"models": [], "modelsLock": LOCK, "server": {"enabled": True, "model": "bge-m3"}},
-        "is no dest of models.lock",
-    ),
-    "one dest twice": ({"models": [MODEL, MODEL]}, "two models have the dest"),
-    "two dests, one name": (
-        {"models": [{**MODEL, "dest": "a.b"}, {**MODEL, "dest": "a-b"}]},
-        "too alike",
-    ),
-    "a server of no model": ({"server": {"enabled": True, "model": "other"}}, "is no dest"),
-    "prune on a volume that is read-only": (
-        {**rox(SNAPSHOT), "prune": {"enabled": True}},
-        "nothing can be removed",
-    ),
-    "rox without a source": ({**WAITING, "storage": {"mode": "rox"}}, "dataSource"),
-    "rox that a Job fills": ({"storage": {"mode": "rox", "dataSource": SNAPSHOT}}, "read-only"),
-    "a read-only claim that a server fills": (
-        {
-            "storage": {"mode": "existingClaim", "readOnly": True},
-            "download": {"kind": "none"},
-            "server": {"enabled": True},
-        },
-        "read-only",
-    ),
-    "a new claim that is read-only": ({**WAITING, "storage": {"readOnly": True}}, "existingClaim"),
-    "a snapshot for another mode": ({"storage": {"dataSource": SNAPSHOT}}, "rox"),
-    "hostPath without a path": ({"storage": {"mode": "hostPath", "hostPath": {"nodes": ["a"]}}}, "hostPath.path"),
-    "a host's path for another mode": ({"storage": {"hostPath": {"path": "/srv"}}}, "hostPath is for"),
-    "a host's nodes for another mode": ({"storage": {"mode": "rwo", "hostPath": {"nodes": ["a"]}}}, "hostPath is for"),
-    "a role without an account": (
-        {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/m"}}},
-        "serviceAccount.create",
-    ),
-    "a role for somebody else's account": (
-        {"lock": "kubernetes", "serviceAccount": {"name": "mine", "annotations": {"a": "b"}}},
-        "serviceAccount.create",
-    ),
-    "local without a node": ({"storage": {"mode": "local", "hostPath": {"path": "/srv"}}}, "hostPath.nodes"),
-}
-
 
 def the_chart_renders_the_kustomize_base():
-    base, chart = named(kustomize(ROOT / "manifests")), named(render(base_values()))
+    """And its volume. The base's ServiceAccount is for components; the chart makes one where it is asked to."""
+    places = [ROOT / "manifests" / each for each in ("", "storage/namespace", "storage/rwx-default-class")]
+    objects = [each for place in places for each in kustomize(place)]
+    base = named(without_helm(each) for each in objects if each["kind"] != "ServiceAccount")
+    chart = named(map(without_helm, render(base_values())))
     assert len(base) >= 5, f"the base has only {sorted(base)}"
     assert base.keys() == chart.keys(), f"base {sorted(base)}, chart {sorted(chart)}"
     for key, resource in base.items():
-        difference = first_difference(without_helm(resource), without_helm(chart[key]))
+        difference = first_difference(resource, chart[key])
         assert not difference, f"{key}: {difference}"
 
 
 def the_comparison_sees_a_small_difference():
     """Guards the test above."""
-    base = named(render(base_values()))
-    other = base_values()
-    other["resources"] = {"limits": {"memory": "129Mi"}}
-    chart = named(render(other))
-    assert first_difference(without_helm(base["Job/download-weights"]), without_helm(chart["Job/download-weights"]))
+    base = named(map(without_helm, render(base_values())))
+    for changed in ({"resources": {"limits": {"memory": "129Mi"}}}, {"huggingface": {"secretName": "other"}}):
+        chart = named(map(without_helm, render({**base_values(), **changed})))
+        for key in ("Job/download-weights", "Deployment/llama-3-8b"):
+            assert first_difference(base[key], chart[key]), f"{key}, {changed}"
 
 
 def helm_lints_the_chart():
@@ -388,8 +127,10 @@ def every_value_is_in_schema_and_readme():
 def every_pod_is_restricted():
     for where, pod in every_pod():
         assert pod["automountServiceAccountToken"] is False, where
+        # Where the field goes in an upgrade, the API server keeps the account of before (kubernetes#72519).
+        assert pod.get("serviceAccountName"), f"{where} names no account"
         context = pod["securityContext"]
-        assert context["runAsNonRoot"] is True and context["runAsUser"] == 65532 == context["fsGroup"], where
+        assert context["runAsNonRoot"] is True, where
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, where
         for container in containers(pod):
             context = container["securityContext"]
@@ -404,6 +145,19 @@ def every_pod_is_restricted():
         assert kinds <= allowed, f"{where} mounts {kinds - allowed}"
 
 
+def the_user_is_that_of_the_values():
+    """In every pod, the server's too."""
+    usual = {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}
+    others = {
+        "OpenShift": {"fsGroupChangePolicy": "OnRootMismatch"},
+        "users of one's own": {"runAsUser": 1000650000, "runAsGroup": 0, "supplementalGroups": [1000650000, 0]},
+    }
+    always = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    for name, (values, _) in GOOD.items():
+        for where, pod in pods(render(good(values))):
+            assert pod["securityContext"] == {**always, **others.get(name, usual)}, f"{name}, {where}"
+
+
 def every_mount_has_its_volume_and_the_other_way_round():
     for where, pod in every_pod():
         volumes = {volume["name"] for volume in pod["volumes"]}
@@ -414,7 +168,7 @@ def every_mount_has_its_volume_and_the_other_way_round():
 def the_server_gets_no_secret_and_cannot_write():
     for where, pod in every_pod():
         for container in containers(pod):
-            if container["name"] not in ("server", "wait-for-weights"):
+            if is_ours(container) and container["args"][0] != "wait":
                 continue
             mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
             assert set(mounts) <= {"models", "model", "shm", "scratch"}, f"{where}: {set(mounts)}"
@@ -430,7 +184,8 @@ def only_the_lease_brings_a_token():
             projected = any("projected" in volume for volume in pod["volumes"])
             args = [c["args"] for c in containers(pod) if c["args"][0] == "fetch"]
             assert projected == locked == any("--lock" in a for a in args), f"{name}, {where}"
-            assert ("POD_NAME" in str(pod)) == locked and ("serviceAccountName" in pod) >= locked, f"{name}, {where}"
+            assert ("POD_NAMESPACE" in str(pod)) == locked, f"{name}, {where}"
+            assert (pod["serviceAccountName"] != "default") >= locked, f"{name}, {where}"
     resources = named(render(good(GOOD["a lease"][0])))
     (rule,) = resources["Role/demo-weightlift-lease"]["rules"]
     assert rule == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
@@ -466,7 +221,7 @@ def the_arguments_are_those_of_weightlift():
         (cron,) = [r for r in render(good(GOOD[name][0])) if r["kind"] == "CronJob"]
         (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         assert container["args"] == expected, f"{name}: {container['args']}"
-        assert not container["volumeMounts"][0].get("readOnly") and "env" not in container, name
+        assert not container["volumeMounts"][0].get("readOnly"), name
     (deployment,) = [r for r in render(good(GOOD["rox"][0])) if r["kind"] == "Deployment"]
     (waiting,) = deployment["spec"]["template"]["spec"]["initContainers"]
     assert waiting["args"] == [
@@ -485,11 +240,27 @@ def the_real_program_parses_every_command_line():
         resources = render(good(values))
         for _, pod in pods(resources):
             for container in containers(pod):
-                if "weightlift/weightlift:" in container["image"]:
+                if is_ours(container):
                     variables = [(v["name"], v["value"]) for v in container.get("env", []) if v["name"] == "BUCKET"]
                     program.parse(path, container["args"], variables, mounted(resources, pod, container))
                     seen.add(tuple(container["args"]))
-    assert {args[0] for args in seen} == {"fetch", "wait", "prune"}, f"only {seen} are there"
+    assert {args[0] for args in seen} == {"fetch", "wait", "prune", "verify"}, f"only {seen} are there"
+
+
+def the_real_program_takes_the_sources_and_gives_these_names():
+    """With WEIGHTLIFT_TEST_BIN: `--only` of another name is exit 2."""
+    path = program.binary()
+    if not path:
+        return "WEIGHTLIFT_TEST_BIN is not set"
+    for source, _, name in SOURCES:
+        files = {f"{PLACE}/models.yaml": f"version: 1\nmodels:\n  - source: {source}\n"}
+        nobody = [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"), ("WEIGHTLIFT_DEADLINE", "1s")]
+        program.parse(path, ["fetch", "--models", f"{PLACE}/models.yaml", "--only", name], nobody, files)
+        found = render({"models": [{"source": source, "dest": "name"}]})
+        assert source in str(found), source
+    readme = (ROOT / "README.md").read_text()
+    forms = set(re.findall(r"^\| `([a-z0-9]+)://", readme, re.MULTILINE))
+    assert forms == {source.partition(":")[0] for source, *_ in SOURCES}, f"README.md has {sorted(forms)}"
 
 
 def lists_are_mounted_where_they_are_named():
@@ -507,6 +278,7 @@ def lists_are_mounted_where_they_are_named():
             ["fetch", "--locked", f"{PLACE}/models.lock", "--only", "llama-3-8b", "--link", "/model/current"],
         ],
         "a lock file, and a server that waits": [["fetch", "--locked", f"{PLACE}/models.lock"]],
+        "verify, of a lock file": [["fetch", "--locked", f"{PLACE}/models.lock"]],
         "a server that waits for what a models file names, and nothing that fetches": [],
         "a lock file, and what is not listed goes": [
             ["fetch", "--locked", f"{PLACE}/models.lock"],
@@ -560,7 +332,7 @@ def what_is_not_listed_stays_unless_asked_for():
             for container in (c for c in containers(pod) if c["args"][0] == "prune"):
                 asked = values["prune"].get("unlisted", False)
                 assert ("--models" in " ".join(container["args"])) == asked, f"{name}, {where}: {container['args']}"
-                env = container.get("env", [])
+                env = container["env"][2:]
                 assert env == (values["extraEnv"] if asked else []), f"{name}, {where}: {env}"
     assert "WARNING: at night" in notes(GOOD["a lock file, and what is not listed goes"][0])
     assert "WARNING" not in notes(GOOD["a lock file"][0])
@@ -716,12 +488,12 @@ def uninstalling_leaves_the_models():
 
 
 def the_access_mode_is_that_of_the_storage():
-    expected = {"rwo": "ReadWriteOnce", "rox": "ReadOnlyMany", "hostPath": "ReadWriteOnce", "local": "ReadWriteOnce"}
+    expected = {"rwx": "ReadWriteMany", "rwo": "ReadWriteOnce", "rox": "ReadOnlyMany", "hostPath": "ReadWriteOnce", "local": "ReadWriteOnce"}
     for name, (values, _) in GOOD.items():
         for resource in render(good(values)):
             if resource["kind"].startswith("PersistentVolume"):
                 mode = values.get("storage", {}).get("mode", "rwx")
-                assert resource["spec"]["accessModes"] == [expected.get(mode, "ReadWriteMany")], name
+                assert resource["spec"]["accessModes"] == [expected[mode]], name
 
 
 def the_role_stays_away_from_the_server():
@@ -737,135 +509,6 @@ def the_notes_warn():
     assert "nothing here fetches" in notes(good(WAITING))
 
 
-# --- rendering ----------------------------------------------------------------------------------
-
-
-def render(values, release="demo", namespace=NAMESPACE):
-    with helm.Chart.load(CHART) as chart:
-        chart.validate_schema(values)
-        files = chart.render(values, name=release, namespace=namespace)
-    texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
-    return [d for text in texts for d in yaml.load_all(text, Loader=StrictLoader) if d]
-
-
-def deployment(values):
-    (resource,) = [resource for resource in render(good(values)) if resource["kind"] == "Deployment"]
-    return resource["spec"]
-
-
-def notes(values):
-    with helm.Chart.load(CHART) as chart:
-        files = chart.render(values, name="demo", namespace=NAMESPACE)
-    return files["weightlift/templates/NOTES.txt"]
-
-
-def refusal(values, release="demo"):
-    try:
-        render(values, release=release)
-    except helm.HelmError as error:
-        return str(error)
-    return None
-
-
-def good(values):
-    return {"models": [copy.deepcopy(MODEL)], **copy.deepcopy(values)}
-
-
-def base_values():
-    return yaml.safe_load((CHART / "ci" / "base-values.yaml").read_text())
-
-
-def merged(values):
-    with helm.Chart.load(CHART) as chart:
-        return chart.merge_values(values)
-
-
-def schema():
-    with helm.Chart.load(CHART) as chart:
-        text = chart.schema
-    jsonschema.Draft7Validator.check_schema(text)
-    return jsonschema.Draft7Validator(text)
-
-
-def everything():
-    yield from ((f"base, {r['kind']}", r) for r in render(base_values()))
-    for name, (values, _) in GOOD.items():
-        yield from ((f"{name}, {r['kind']}", r) for r in render(good(values)))
-
-
-def every_pod():
-    for where, resource in everything():
-        yield from ((where, pod) for _, pod in pods([resource]))
-
-
-def pods(resources):
-    for resource in resources:
-        spec = resource.get("spec", {})
-        spec = spec.get("jobTemplate", {}).get("spec", spec)
-        if "template" in spec:
-            yield resource["kind"], spec["template"]["spec"]
-
-
-def containers(pod):
-    return pod.get("initContainers", []) + pod["containers"]
-
-
-def job_name(resources):
-    (name,) = [key.partition("/")[2] for key in resources if key.startswith("Job/")]
-    return name
-
-
-# --- comparing ----------------------------------------------------------------------------------
-
-
-def kustomize(directory):
-    return reading.render(KUBECTL, directory)
-
-
-def named(resources):
-    keys = {f"{resource['kind']}/{resource['metadata']['name']}": resource for resource in resources}
-    assert len(keys) == len(resources), "two resources have one name"
-    return keys
-
-
-def without_helm(resource):
-    """Without Helm's labels and annotations, and the namespace."""
-    resource = copy.deepcopy(resource)
-    metadata = resource["metadata"]
-    metadata.pop("namespace", None)
-    for label in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
-        metadata.get("labels", {}).pop(label, None)
-    metadata.get("annotations", {}).pop("helm.sh/resource-policy", None)
-    for empty in ("labels", "annotations"):
-        if metadata.get(empty) == {}:
-            del metadata[empty]
-    return resource
-
-
-def first_difference(one, other, path=""):
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys()):
-            if key not in one or key not in other:
-                return f"{path}.{key} is only in the {'base' if key in one else 'chart'}"
-            if found := first_difference(one[key], other[key], f"{path}.{key}"):
-                return found
-        return None
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = (first_difference(a, b, f"{path}[{n}]") for n, (a, b) in enumerate(zip(one, other)))
-        return next((found for found in pairs if found), None)
-    return None if one == other and type(one) is type(other) else f"{path}: base {one!r}, chart {other!r}"
-
-
-def leaves(values, known, path=""):
-    for key, value in values.items():
-        below = known["properties"][key]
-        where = f"{path}.{key}" if path else key
-        if isinstance(value, dict) and value and below.get("properties"):
-            yield from leaves(value, below, where)
-        else:
-            yield where
-
-
 TESTS = [
     the_chart_renders_the_kustomize_base,
     the_comparison_sees_a_small_difference,
@@ -878,12 +521,14 @@ TESTS = [
     values_that_do_not_fit_each_other_are_refused,
     every_value_is_in_schema_and_readme,
     every_pod_is_restricted,
+    the_user_is_that_of_the_values,
     every_mount_has_its_volume_and_the_other_way_round,
     the_server_gets_no_secret_and_cannot_write,
     only_the_lease_brings_a_token,
     the_server_loads_what_is_fetched,
     the_arguments_are_those_of_weightlift,
     the_real_program_parses_every_command_line,
+    the_real_program_takes_the_sources_and_gives_these_names,
     lists_are_mounted_where_they_are_named,
     another_list_is_another_config_map_and_job,
     who_waits_for_a_list_waits_for_its_commit,
@@ -902,6 +547,9 @@ TESTS = [
     the_access_mode_is_that_of_the_storage,
     the_role_stays_away_from_the_server,
     the_notes_warn,
+    *ours.TESTS,
+    *upgrade.TESTS,
+    *pages.TESTS,
 ]
 
 

@@ -20,7 +20,8 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError, AttributeError)
 def main(arguments):
     here = Path(__file__).resolve().parent
     try:
-        from manifests import broken, lists, pods, program, reading, schemas, sets
+        from manifests import broken, combined, commands, lists, operation, pods, program, reading, schemas, sets
+        from manifests import doctor, flags, said, servers
     except ImportError as problem:
         return skip(f"{problem.name} is not installed")
     kubectl = reading.find_kubectl()
@@ -29,8 +30,9 @@ def main(arguments):
     manifests = reading.Manifests(Path(arguments[0]) if arguments else here.parent / "manifests", kubectl)
     print(f"{len(manifests.sets)} sets, {len(manifests.objects())} objects, Kubernetes {schemas.VERSIONS}")
     failed = 0
-    tests = schemas.TESTS + pods.TESTS + sets.TESTS + lists.TESTS
+    tests = schemas.TESTS + pods.TESTS + sets.TESTS + operation.TESTS + combined.TESTS + commands.TESTS + lists.TESTS
     tests += program.TESTS + broken.TESTS
+    tests += servers.TESTS + doctor.TESTS + flags.TESTS + said.TESTS
     for test in tests:
         name = test.__name__.replace("_", " ")
         try:

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::cgroup;
 use crate::engine::{self, DirectIo, Share};
 use crate::model::hf_cache::Layout;
-use crate::model::{Keep, text};
+use crate::model::{Keep, text, umask};
 use crate::process;
 
 /// What becomes of a whole copy that cannot be brought up to date.
@@ -221,6 +221,9 @@ pub struct FetchArgs {
     pub keep_for: Option<Duration>,
 
     #[command(flatten)]
+    pub permissions: Permissions,
+
+    #[command(flatten)]
     pub source: SourceArgs,
 
     /// Where SOURCE is a branch, and it cannot be reached or says no while a complete older copy lies
@@ -240,6 +243,16 @@ pub struct FetchArgs {
     /// On a volume that can neither exchange, rename nor link: fill the directory file by file
     #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub allow_degraded: bool,
+}
+
+/// Who may read and change what is created.
+#[derive(Debug, Args)]
+pub struct Permissions {
+    /// Permissions that files and directories on the volume do not get, in octal: 0002 lets their group change
+    /// them, 0022 read only [default: that of the process; where the group of the root may write, and files in
+    /// it get that group, without the bits of the group]
+    #[arg(long, env = "WEIGHTLIFT_UMASK", value_name = "MASK", value_parser = umask::parse)]
+    pub umask: Option<u32>,
 }
 
 /// The end of a whole run.

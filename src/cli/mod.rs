@@ -2,6 +2,7 @@
 //! `commands` go by it.
 //! Imports `model`, `report`, `source`, `volume` and `engine`, for what flags are parsed into.
 
+mod doctor;
 mod fetch;
 mod layout;
 mod listed;
@@ -12,6 +13,7 @@ mod pin;
 mod rate;
 mod sources;
 
+pub use doctor::{DoctorArgs, NamedRoot};
 pub use fetch::{FetchArgs, IfStale, LockKind};
 pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
@@ -84,6 +86,8 @@ pub enum Command {
     List(ListArgs),
     /// Removes revisions that were replaced and attempts that are dead; says what, until --yes is given
     Prune(PruneArgs),
+    /// Checks container, volume, network, credentials and sources, one line each
+    Doctor(Box<DoctorArgs>),
 }
 
 impl Command {
@@ -98,6 +102,7 @@ impl Command {
             Self::Wait(_) => "wait",
             Self::List(_) => "list",
             Self::Prune(_) => "prune",
+            Self::Doctor(_) => "doctor",
         }
     }
 }
@@ -196,7 +201,7 @@ pub struct WaitArgs {
           default_value = "2h", value_parser = text::parse_duration)]
     pub timeout: Duration,
 
-    /// Wait for this revision; one for each PATH [repeatable]
+    /// Wait for this revision, a commit or a digest with all its digits; one for each PATH [repeatable]
     #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
     pub expect_revision: Vec<String>,
 
@@ -217,6 +222,13 @@ impl WaitArgs {
                 paths.len()
             )));
         }
+        if let Some(name) = revisions.iter().find(|revision| !is_whole_revision(revision)) {
+            return Err(Error::Usage(format!(
+                "--expect-revision `{}` is no commit and no digest with all its digits, so no model would ever \
+                 match it; give what `weightlift list --output json` shows as the revision",
+                text::inert(name, 100)
+            )));
+        }
         if self.link.is_some() && paths.len() > 1 {
             return Err(Error::Usage(format!(
                 "--link leads to one model, and there are {}; wait for them one by one",
@@ -228,9 +240,35 @@ impl WaitArgs {
     }
 }
 
+/// Whether a model can say this of itself: not a branch, a tag, or the first digits of a commit.
+fn is_whole_revision(revision: &str) -> bool {
+    let digits = revision.split_once(':').map_or(revision, |(_, digits)| digits);
+    digits.len() >= 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_model_says_of_itself_is_not_waited_for() {
+        let commit = "0123456789abcdef0123456789ABCDEF01234567";
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        for (revision, is_whole) in [
+            (commit, true),
+            (&digest, true),
+            (&digest[7..], true),
+            ("main", false),
+            ("v1.0", false),
+            ("refs/pr/1", false),
+            (&commit[..12], false),
+            ("", false),
+            ("sha256:", false),
+        ] {
+            assert_eq!(is_whole_revision(revision), is_whole, "{revision}");
+        }
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();

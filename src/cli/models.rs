@@ -57,8 +57,22 @@ impl FetchArgs {
         }
         for (n, model) in models.iter().enumerate() {
             let path = model.destination.path();
-            if models[..n].iter().any(|other| other.destination.path() == path) {
-                return Err(Error::Usage(format!("two models have the DEST `{}`", path.display())));
+            let others = models[..n].iter().map(|other| other.destination.path());
+            for other in others {
+                if other == path {
+                    let path = path.display();
+                    return Err(Error::Usage(format!("two models have the DEST `{path}`")));
+                }
+                // Which one is there first would decide whether the other fails.
+                if path.starts_with(&other) || other.starts_with(&path) {
+                    let (inner, outer) =
+                        if path.starts_with(&other) { (&path, &other) } else { (&other, &path) };
+                    return Err(Error::Usage(format!(
+                        "the DEST `{}` lies inside the DEST `{}`; choose places beside each other",
+                        inner.display(),
+                        outer.display()
+                    )));
+                }
             }
         }
         Ok(models)

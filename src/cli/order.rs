@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
-use super::fetch::Deadline;
+use super::fetch::{Deadline, Permissions};
 use super::listed::{ModelsArgs, Positional};
 use super::models::DEFAULT_ROOT;
 use crate::Error;
@@ -74,6 +74,9 @@ pub struct PruneArgs {
     /// Remove; without it, only say what would be removed
     #[arg(long, env = "WEIGHTLIFT_YES", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub yes: bool,
+
+    #[command(flatten)]
+    pub permissions: Permissions,
 
     #[command(flatten)]
     pub deadline: Deadline,

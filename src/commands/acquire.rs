@@ -54,6 +54,7 @@ impl Fetch<'_> {
     ) -> Result<Acquired, Error> {
         let model = wanted.model;
         self.state.reads(&store.family_path());
+        self.beside.umask.settle(&store, self.screen);
         self.warn_of_what_is_replaced(wanted, &store, before)?;
         let mut candidate = match self.args.lock {
             LockKind::File => None,
@@ -128,7 +129,7 @@ impl Fetch<'_> {
     }
 
     /// What is wanted, if another process has published it.
-    fn finished_by_other(
+    pub(super) fn finished_by_other(
         &self,
         wanted: Wanted<'_>,
         store: &Store,
@@ -163,7 +164,10 @@ impl Fetch<'_> {
         store: &Store,
         is_told: &mut bool,
     ) -> Result<Option<VolumeLock>, Error> {
-        Ok(match Lock::try_acquire(&store.make_state()?, &store.state_name(), "")? {
+        let tried = store
+            .make_state()
+            .and_then(|state| Ok(Lock::try_acquire(&state, &store.state_name(), "")?));
+        Ok(match tried.map_err(|error| store.with_read_only_named(error))? {
             TryLock::Held(lock) => Some(VolumeLock::Held { _lock: lock }),
             TryLock::Unsupported(why) => {
                 if !std::mem::replace(is_told, true) {

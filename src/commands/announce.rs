@@ -105,6 +105,13 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
     let took = text::duration(took);
     let told = digests::aside(outcome);
     let aside = told.as_ref().map(|told| format!("; {told}")).unwrap_or_default();
+    if *status == "present" && outcome.by_other {
+        let vain = text::size(*fetched_bytes);
+        return format!(
+            "complete: `{path}` holds {source} at {revision} ({what}; another process has published it meanwhile, \
+             {vain} fetched in vain, in {took}{aside})"
+        );
+    }
     if *status == "present" {
         return format!(
             "complete: `{path}` holds {source} at {revision} ({what}; nothing to do, in {took}{aside})"

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::ask::SharedHttp;
+use super::umask::RunUmask;
 use crate::engine::Share;
 use crate::report::Progress;
 
@@ -16,6 +17,7 @@ pub struct Beside {
     pub http: SharedHttp,
     /// How many models are fetched at the same time, at most.
     pub lanes: usize,
+    pub umask: RunUmask,
     transfers: Arc<Mutex<Vec<Transfer>>>,
 }
 
@@ -27,6 +29,11 @@ struct Transfer {
 impl Beside {
     pub fn new(lanes: usize) -> Self {
         Self { lanes, ..Self::default() }
+    }
+
+    /// The same, for a run that publishes models.
+    pub fn publishing(lanes: usize, umask: RunUmask) -> Self {
+        Self { umask, ..Self::new(lanes) }
     }
 
     /// A transfer below `root` has begun, which lasts as long as `progress` is used; returns the bytes that

@@ -110,7 +110,9 @@ impl Fetch<'_> {
             let filled =
                 self.fill(wanted, &store, source.as_ref(), before.as_ref(), has_waited, progress);
             let error = match filled.await {
-                Ok(outcome) => return Ok(outcome),
+                Ok(Some(outcome)) => return Ok(outcome),
+                // Another process has published it and taken it away again.
+                Ok(None) => continue,
                 Err(error) => self.with_what_is_held(error, &store),
             };
             self.ask.pass_on(source.as_ref());
@@ -135,23 +137,29 @@ impl Fetch<'_> {
         }
     }
 
-    /// The directories that `--adopt` names, and why the first is not there that is not.
+    /// The directories that `--adopt` names, and what is wrong with those that cannot be used.
     fn adopted(&self) -> (Vec<AdoptedDir>, Option<Error>) {
-        let (mut found, mut missing) = (Vec::new(), None);
+        let (mut found, mut missing, mut error) = (Vec::new(), Vec::new(), None);
         for path in self.args.adopt.iter().filter(|path| !path.as_os_str().is_empty()) {
             match AdoptedDir::open(path) {
                 Ok(Some(dir)) => found.push(dir),
                 Ok(None) => {
-                    let path = text::inert(&path.to_string_lossy(), 200);
-                    missing.get_or_insert(Error::Unusable(format!(
-                        "`{path}`, which --adopt names, does not exist; mount it, correct the path, or \
-                         leave --adopt out"
-                    )));
+                    missing.push(format!("`{}`", text::inert(&path.to_string_lossy(), 200)));
                 }
-                Err(error) => _ = missing.get_or_insert(error.into()),
+                Err(other) => _ = error.get_or_insert(other.into()),
             }
         }
-        (found, missing)
+        let missing = match missing.as_slice() {
+            [] => None,
+            [one] => Some(Error::Unusable(format!(
+                "{one}, which --adopt names, does not exist; mount it, correct the path, or leave --adopt out"
+            ))),
+            all => Some(Error::Unusable(format!(
+                "{}, which --adopt names, do not exist; mount them, correct the paths, or leave --adopt out",
+                all.join(", ")
+            ))),
+        };
+        (found, missing.or(error))
     }
 
     /// What is there; with `--recheck` by its bytes, and whether those were found to be wrong.
@@ -263,7 +271,14 @@ impl Fetch<'_> {
     /// Lets the name in a cache lead there that a server asks for; where the volume is read-only, a server is
     /// told what to ask for.
     fn show_commit(&self, store: &Store, sentinel: &Sentinel) -> Result<(), Error> {
-        match store.show_commit(sentinel).map_err(Error::from) {
+        let shown = store.cache_lacks_name(sentinel).and_then(|is_lacking| {
+            if !is_lacking {
+                return Ok(());
+            }
+            self.beside.umask.settle(store, self.screen);
+            store.show_commit(sentinel)
+        });
+        match shown.map_err(Error::from) {
             Err(error) if error.class() == Class::Unusable => {
                 self.screen.warn(&format!(
                     "{error}: no name of the cache leads to commit {0}; start the server with --revision {0}",

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
+use super::lookout::Lookout;
 use super::run_state::Doing;
 use super::shared::{Before, Fetch, Wanted, holder_status};
 use super::unpack::Unpacked;
 use super::{Outcome, announce, completeness, digests};
 use crate::Error;
 use crate::content::{ChunkStore, Source};
-use crate::engine::{self, Proof};
+use crate::engine::{self, Proof, Stop};
 use crate::lock::Heartbeat;
 use crate::model::{
     Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, There,
@@ -34,7 +35,7 @@ pub(super) struct Chosen {
 }
 
 impl Fetch<'_> {
-    /// Fetches under the lock.
+    /// Fetches under the lock; `None` where another process has published it meanwhile, and that is gone again.
     pub(super) async fn fill(
         &self,
         wanted: Wanted<'_>,
@@ -43,9 +44,45 @@ impl Fetch<'_> {
         before: Option<&Before>,
         has_waited: bool,
         progress: Arc<Progress>,
+    ) -> Result<Option<Outcome>, Error> {
+        let lookout = Lookout::new(self, wanted, store, before);
+        let fetched = progress.clone();
+        let filled =
+            self.fill_alone(wanted, store, source, before, has_waited, progress, &lookout).await;
+        // Whatever has failed: what was fetched may be there by now.
+        if filled.is_ok() || self.stop.is_set() || !lookout.look() {
+            return filled.map(Some);
+        }
+        let store = wanted.store()?;
+        let outcome = match self.finished_by_other(wanted, &store, before, lookout.revision())? {
+            Some(sentinel) => Some(self.present(wanted, &store, &sentinel)?),
+            None if wanted.goal.pin().is_some() => self.restored(wanted, &store, Known::Nothing)?,
+            None => None,
+        };
+        Ok(outcome.map(|mut outcome| {
+            outcome.fetched_bytes = fetched.fetched_bytes.load(Relaxed);
+            outcome.by_other = true;
+            outcome.ended(wanted.started)
+        }))
+    }
+
+    /// The same as long as no other process has published it; then the end is [`Error::Stopped`].
+    // Each argument is another room's; a struct for one call would only rename them.
+    #[allow(clippy::too_many_arguments)]
+    async fn fill_alone(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        source: &dyn Source,
+        before: Option<&Before>,
+        has_waited: bool,
+        progress: Arc<Progress>,
+        lookout: &Lookout<'_>,
     ) -> Result<Outcome, Error> {
-        let budget = self.ask.budget();
-        let revision = self.ask.ask_revision(source, budget, self.ask.bound()).await?;
+        let (budget, bound) = (self.ask.budget(), self.ask.bound());
+        let asked = self.ask.ask_revision(source, budget, bound);
+        let revision = lookout.unless_published(asked).await?;
+        lookout.knows(&revision);
         self.check_expectation(wanted.model, &revision)?;
         if has_waited {
             let existing = store.existing()?;
@@ -61,9 +98,10 @@ impl Fetch<'_> {
         if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
             return Ok(outcome);
         }
-        let unpacked = self.unpacked(wanted, store, source, &revision, &progress).await?;
+        let unpacked = self.unpacked(wanted, store, source, &revision, &progress, lookout).await?;
+        let unpacked_here = unpacked.as_ref();
         let filled =
-            self.fill_with(wanted, store, source, before, progress, unpacked.as_ref()).await;
+            self.fill_with(wanted, store, source, before, progress, unpacked_here, lookout).await;
         if let Some(unpacked) = unpacked {
             self.end(unpacked.staging, store);
         }
@@ -71,6 +109,7 @@ impl Fetch<'_> {
     }
 
     /// Fetches what is not `unpacked` yet.
+    #[allow(clippy::too_many_arguments)]
     async fn fill_with(
         &self,
         wanted: Wanted<'_>,
@@ -79,9 +118,11 @@ impl Fetch<'_> {
         before: Option<&Before>,
         progress: Arc<Progress>,
         unpacked: Option<&Unpacked<'_>>,
+        lookout: &Lookout<'_>,
     ) -> Result<Outcome, Error> {
         let (budget, bound) = (self.ask.budget(), self.ask.bound());
-        let snapshot = self.ask.retried(budget, bound, || source.snapshot()).await?;
+        let listed = self.ask.retried(budget, bound, || source.snapshot());
+        let snapshot = lookout.unless_published(listed).await?;
         self.ask.pass_on(source);
         let (chosen, files) = self.choose(wanted, store, snapshot)?;
         let source_text = wanted.model.uri.to_string();
@@ -130,10 +171,21 @@ impl Fetch<'_> {
         }
         let present = plan.total_bytes() - plan.missing_bytes();
         progress.reused_bytes.store(present.saturating_sub(unpacked), Relaxed);
-        self.announce(wanted, &chosen, &plan, staging.free_bytes()?);
+        self.announce(wanted, store, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());
-        let proofs = match self.transfer(source, &staging, &plan, &chosen, wanted, &progress) {
+        let transferred = lookout.beside(|stop| {
+            self.transfer(source, &staging, &plan, &chosen, wanted, &progress, stop)
+        });
+        let proofs = match transferred {
             Ok(proofs) => proofs,
+            // Nobody needs what has come.
+            Err(Failed::Later(Error::Stopped)) if lookout.has_found() => {
+                drop((follower, heartbeat));
+                if lookout.finds_still() {
+                    self.end(staging, store);
+                }
+                return Err(Error::Stopped);
+            }
             Err(Failed::BeforeTheWeights(error)) => {
                 drop(follower);
                 return give_up(staging, heartbeat, reused, error);
@@ -262,7 +314,7 @@ impl Fetch<'_> {
     }
 
     /// The lines before the first byte.
-    fn announce(&self, wanted: Wanted<'_>, chosen: &Chosen, plan: &Plan, free: u64) {
+    fn announce(&self, wanted: Wanted<'_>, store: &Store, chosen: &Chosen, plan: &Plan, free: u64) {
         let Chosen { snapshot, left_out, hint, pickles, .. } = chosen;
         self.screen.tell(&announce::start(wanted.model, snapshot, plan, left_out, free));
         announce::left_out(left_out).iter().for_each(|event| self.screen.tell(event));
@@ -272,9 +324,13 @@ impl Fetch<'_> {
         if let Some(pickles) = pickles {
             self.screen.warn(pickles);
         }
+        if let Some(umask) = self.beside.umask.warning(store) {
+            self.screen.warn(&umask);
+        }
     }
 
     /// Indexes first: a model that lacks a shard ends before its weights.
+    #[allow(clippy::too_many_arguments)]
     fn transfer(
         &self,
         source: &dyn Source,
@@ -283,6 +339,7 @@ impl Fetch<'_> {
         chosen: &Chosen,
         wanted: Wanted<'_>,
         progress: &Arc<Progress>,
+        stop: &Stop,
     ) -> Result<Vec<Option<Proof>>, Failed> {
         progress.enter("fetching");
         progress.total_files.store(plan.files.len() as u64, Relaxed);
@@ -290,7 +347,7 @@ impl Fetch<'_> {
         let http = self.ask.http().map_err(Failed::Later)?;
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
         let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
-            let (screen, stop) = (self.screen, self.stop);
+            let screen = self.screen;
             engine::run(
                 source, http, staging, plan, &options, progress, screen, stop, proofs, wanted,
             )

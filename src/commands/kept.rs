@@ -84,8 +84,23 @@ impl Fetch<'_> {
         self.led_to(wanted, store, path, outcome).map(|outcome| Some(outcome.ended(wanted.started)))
     }
 
-    /// The kept revision that is wanted, and what follows.
+    /// The kept revision that is wanted, and what follows; with `--recheck`, if its bytes are right.
     pub(super) fn kept(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        there: There<'_>,
+        known: Known<'_>,
+    ) -> Result<Option<(Decision, Kept)>, Error> {
+        let found = self.kept_by_name(wanted, store, there, known)?;
+        match found {
+            Some((_, kept)) if self.args.recheck && !self.is_sound(store, &kept)? => Ok(None),
+            found => Ok(found),
+        }
+    }
+
+    /// The same by what its sentinel says.
+    pub(super) fn kept_by_name(
         &self,
         wanted: Wanted<'_>,
         store: &Store,
@@ -101,11 +116,7 @@ impl Fetch<'_> {
                 matches!(decided, Decision::Beside | Decision::Restore)
             },
         )?;
-        let Some(kept) = kept else { return Ok(None) };
-        if self.args.recheck && !self.is_sound(store, &kept)? {
-            return Ok(None);
-        }
-        Ok(Some((decided, kept)))
+        Ok(kept.map(|kept| (decided, kept)))
     }
 
     /// Whether the bytes of a kept revision are what its sentinel says.
@@ -204,6 +215,7 @@ impl Fetch<'_> {
         let started = Instant::now();
         loop {
             let store = wanted.store()?;
+            self.beside.umask.settle(&store, self.screen);
             if let Some(path) = store.path_of_publication(sentinel)? {
                 return Ok(Some(path));
             }

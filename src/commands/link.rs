@@ -63,7 +63,7 @@ impl ServerLink {
 
     /// Fails where something is that weightlift has not put there.
     fn check(&self) -> Result<(), Error> {
-        let what = match self.at.kind()? {
+        let (what, it) = match self.at.kind()? {
             None => return Ok(()),
             Some(Kind::Link) => {
                 let target = self.at.target()?;
@@ -71,14 +71,14 @@ impl ServerLink {
                 if is_revision(&target) || self.roots.iter().any(is_below) {
                     return Ok(());
                 }
-                format!("a link to `{}`", text::name(&target.to_string_lossy(), 120))
+                (format!("a link to `{}`", text::name(&target.to_string_lossy(), 120)), "that link")
             }
-            Some(Kind::Directory) => "a directory".into(),
-            Some(Kind::File) => "a file".into(),
-            Some(Kind::Other) => "a pipe, a socket or a device".into(),
+            Some(Kind::Directory) => ("a directory".into(), "that directory"),
+            Some(Kind::File) => ("a file".into(), "that file"),
+            Some(Kind::Other) => ("a pipe, a socket or a device".into(), "what is there"),
         };
         Err(Error::Conflict(format!(
-            "`{}` is {what}, which weightlift did not put there; name another path as --link, or remove it",
+            "`{}` is {what}, which weightlift did not put there; name another path as --link, or remove {it}",
             self.path.display()
         )))
     }

@@ -10,19 +10,23 @@ pub mod beside;
 mod completeness;
 mod delta;
 mod digests;
+pub mod doctor;
 mod fetch;
 mod fill;
 mod kept;
 mod link;
 pub mod list;
+mod lookout;
 pub mod mirror;
 pub mod pin;
+mod places;
 pub mod plan;
 pub mod prune;
 mod read_once;
 pub mod run_state;
 pub mod several;
 pub mod shared;
+mod umask;
 mod unpack;
 pub mod verify;
 pub mod wait;
@@ -66,6 +70,9 @@ pub struct Outcome {
     /// Why an older copy was used, where that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<Stale>,
+    /// Another process has published it while it was fetched.
+    #[serde(skip)]
+    pub by_other: bool,
     /// What the source has as well.
     pub left_out: Vec<LeftOut>,
     /// For people: the last line of the run.
@@ -100,6 +107,7 @@ impl Outcome {
             sent_bytes: None,
             seconds: 0.0,
             stale: None,
+            by_other: false,
             left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }

@@ -12,13 +12,14 @@ use super::ask::{Asker, SharedHttp};
 use super::completeness;
 use super::read_once::amount;
 use super::run_state::{Doing, RunState};
-use super::several::{most_needs_a_person, runtime};
+use super::several::{Named, error_of_all, runtime, worse_of};
 use crate::Error;
 use crate::cli::PinArgs;
 use crate::content::Source;
 use crate::engine::Stop;
+use crate::error::Failures;
 use crate::fleet::{Drift, Entry, LockFile, LockedModel, difference};
-use crate::model::{Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, text};
+use crate::model::{Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text};
 use crate::report::{Event, Progress, Screen};
 
 /// Files that are read at the same time, each by a thread of its own.
@@ -39,12 +40,17 @@ pub struct PinReport {
     pub changes: Vec<String>,
 }
 
-type Each<'a> = &'a mut dyn FnMut(&PinReport) -> Result<(), Error>;
+/// Who is told what came of each model.
+pub struct Told<'a> {
+    pub each: &'a mut dyn FnMut(&PinReport) -> Result<(), Error>,
+    /// Where there are several: one that has failed, and its source.
+    pub failed: &'a mut dyn FnMut(&Named, &SourceUri, &Error) -> Result<(), Error>,
+}
 
 /// Pins, or checks what was pinned; returns the last line.
 pub fn run(
     args: &PinArgs,
-    each: Each<'_>,
+    told: &mut Told<'_>,
     screen: &Screen,
     stop: &Stop,
     state: &RunState,
@@ -61,12 +67,12 @@ pub fn run(
     let ask = Asker::new(&args.source, false, SharedHttp::default(), screen, stop, state);
     let pin = Pin { args, is_alone, ask };
     match (args.check, before) {
-        (true, Some(before)) => pin.check(&entries, &before, each),
+        (true, Some(before)) => pin.check(&entries, &before, told),
         (true, None) => Err(Error::Usage(format!(
             "--check compares with `{}`, which does not exist; `weightlift pin` makes it",
             args.lock_path().display()
         ))),
-        (false, before) => pin.write(entries, before.unwrap_or_default(), each),
+        (false, before) => pin.write(entries, before.unwrap_or_default(), told),
     }
 }
 
@@ -100,7 +106,7 @@ impl Pin<'_> {
         &self,
         entries: Vec<Entry>,
         before: LockFile,
-        each: Each<'_>,
+        told: &mut Told<'_>,
     ) -> Result<String, Error> {
         let (mut pinned, mut failed) = (Vec::new(), Vec::new());
         let all = entries.len();
@@ -117,23 +123,20 @@ impl Pin<'_> {
             };
             match model {
                 Ok(model) => {
-                    each(&report(&model, status, Vec::new()))?;
+                    (told.each)(&report(&model, status, Vec::new()))?;
                     self.ask.state.has_completed_one();
                     pinned.push(model);
                 }
                 Err(Error::Stopped) => return Err(Error::Stopped),
                 Err(error) if all == 1 => return Err(error),
-                Err(error) => {
-                    let name = text::inert(&entry.name, 200);
-                    self.ask.screen.warn(&format!("`{name}` cannot be pinned: {error}"));
-                    failed.push(error);
-                }
+                Err(error) => failed.push(self.failed(entry, "pinned", error, told)?),
             }
         }
         let path = self.args.lock_path();
         let shown = path.display();
         let count = failed.len();
-        if let Some(error) = most_needs_a_person(failed) {
+        let ends = pinned.iter().map(|model| (model.name.clone(), "pinned")).collect();
+        if let Some(error) = error_of_all(failed, ends) {
             self.ask.screen.say(&format!("{count} of {all} models failed; `{shown}` is as it was"));
             return Err(error);
         }
@@ -153,6 +156,22 @@ impl Pin<'_> {
             text::count(models, "model"),
             amount(files, bytes)
         ))
+    }
+
+    /// One of several has failed: it is told, and the others go on.
+    fn failed(
+        &self,
+        entry: &Entry,
+        what: &str,
+        error: Error,
+        told: &mut Told<'_>,
+    ) -> Result<(Named, Error), Error> {
+        let name = text::inert(&entry.name, 200);
+        self.ask.screen.warn(&format!("`{name}` cannot be {what}: {error}"));
+        self.ask.state.has_failed(&name, &error);
+        let named = Named::only(&name);
+        (told.failed)(&named, &entry.source, &error)?;
+        Ok((named, error))
     }
 
     /// What `entry` is now. What was known `before` need not be read again.
@@ -274,45 +293,53 @@ impl Pin<'_> {
         })
     }
 
-    fn check(&self, entries: &[Entry], before: &LockFile, each: Each<'_>) -> Result<String, Error> {
-        let (mut moved, mut failed) = (0, Vec::new());
+    fn check(
+        &self,
+        entries: &[Entry],
+        before: &LockFile,
+        told: &mut Told<'_>,
+    ) -> Result<String, Error> {
+        let (mut moved, mut failed, mut ends) = (0, Vec::new(), Vec::new());
+        let is_unasked = |model: &&LockedModel| {
+            self.args.is_all() && !entries.iter().any(|entry| entry.name == model.name)
+        };
+        let unasked: Vec<&LockedModel> = before.models.iter().filter(is_unasked).collect();
         for entry in entries {
             let report = match before.models.iter().find(|model| model.name == entry.name) {
                 None => absent(entry, "unlocked"),
                 Some(model) => match self.of_model(&entry.name, |it| it.checked(entry, model)) {
                     Ok(report) => report,
                     Err(Error::Stopped) => return Err(Error::Stopped),
-                    Err(error) if entries.len() == 1 => return Err(error),
+                    Err(error) if entries.len() == 1 && unasked.is_empty() => return Err(error),
                     Err(error) => {
-                        let name = text::inert(&entry.name, 200);
-                        self.ask.screen.warn(&format!("`{name}` cannot be checked: {error}"));
-                        failed.push(error);
+                        failed.push(self.failed(entry, "checked", error, told)?);
                         continue;
                     }
                 },
             };
             moved += usize::from(report.status != "current");
-            each(&report)?;
+            ends.push((report.name.clone(), report.status));
+            (told.each)(&report)?;
             self.ask.state.has_completed_one();
         }
-        if self.args.is_all() {
-            for model in &before.models {
-                if !entries.iter().any(|entry| entry.name == model.name) {
-                    moved += 1;
-                    each(&report(model, "unasked", vec!["no model of the models file".into()]))?;
-                }
-            }
+        for model in unasked {
+            moved += 1;
+            let report = report(model, "unasked", vec!["no model of the models file".into()]);
+            ends.push((report.name.clone(), report.status));
+            (told.each)(&report)?;
         }
         let shown = self.args.lock_path().display();
-        if moved > 0 {
-            failed.push(Error::Conflict(format!(
-                "`{shown}` is not up to date: {} moved; `weightlift pin` writes it anew",
-                text::count(moved, "model")
-            )));
-        }
-        match most_needs_a_person(failed) {
-            Some(error) => Err(error),
-            None => Ok(format!("up to date: {} in `{shown}`", text::count(entries.len(), "model"))),
+        let names = failed.iter().map(|(of, error)| (of.name.as_str(), error.class()));
+        let unchecked = Failures::new(names);
+        let what = format!("`{shown}` is not up to date: {} moved", text::count(moved, "model"));
+        let aside = format!("; {what}");
+        let moved = (moved > 0).then_some(Error::Moved { what, unchecked });
+        match (error_of_all(failed, ends), moved) {
+            (Some(failed), Some(moved)) => Err(worse_of(failed.beside(aside), moved)),
+            (Some(error), None) | (None, Some(error)) => Err(error),
+            (None, None) => {
+                Ok(format!("up to date: {} in `{shown}`", text::count(entries.len(), "model")))
+            }
         }
     }
 

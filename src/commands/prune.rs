@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::list;
 use super::run_state::RunState;
+use super::several::{self, Named};
+use super::umask;
 use crate::Error;
 use crate::cli::PruneArgs;
 use crate::engine::Stop;
@@ -51,7 +53,7 @@ pub fn root(
         let family = text::name(&family, 200);
         screen.warn(&format!(
             "no model of the models file is `{family}`, which is a directory of its own, and no link to a \
-             revision: it stays; remove it by hand"
+             revision: it stays; remove that directory by hand"
         ));
     }
     let mut run =
@@ -62,11 +64,14 @@ pub fn root(
     if args.yes && !pruner.watch(&mut candidates.found) || stop.is_set() {
         return Err(Error::Stopped);
     }
+    if args.yes {
+        umask::choose(args.permissions.umask, &survey.places(), screen);
+    }
     let mut weighed = Weighed::default();
-    let mut first_error = None;
+    let (mut failed, mut removed) = (Vec::new(), Vec::new());
     for candidate in candidates.found {
         if stop.is_set() {
-            return Err(first_error.unwrap_or(Error::Stopped));
+            return Err(Error::Stopped);
         }
         if run.has_enough(&pruner, &candidate) || run.skipped.contains(&candidate.family) {
             continue;
@@ -75,16 +80,18 @@ pub fn root(
             false => Some(pruner.weigh(&candidate, &mut weighed)),
             true => run.remove(&pruner, &candidate).unwrap_or_else(|error| {
                 screen.warn(&format!("`{}` could not be removed: {error}", candidate.path));
-                first_error.get_or_insert(error);
+                state.has_failed(&candidate.path, &error);
+                failed.push((Named::at(Path::new(&candidate.path)), error));
                 None
             }),
         };
         if let Some(bytes) = bytes {
             run.count(&pruner, &candidate, bytes);
+            removed.push((candidate.path.clone(), "removed"));
             each(&run.report(candidate, bytes))?;
         }
     }
-    match first_error {
+    match several::error_of("removals", failed, removed) {
         Some(error) => Err(error),
         None => Ok(run.summary(root, &survey)),
     }

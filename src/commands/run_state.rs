@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::error::{Class, Failures};
 use crate::model::text;
 use crate::report::Progress;
 
@@ -14,6 +15,8 @@ use crate::report::Progress;
 pub struct TimeAllowed {
     pub flag: &'static str,
     pub time: Duration,
+    /// Whether a failure of this class, of one of several, decides the end of the run although its time is over.
+    pub decides: fn(Class) -> bool,
 }
 
 /// Shared by all who work on one run; a copy is the same.
@@ -53,6 +56,7 @@ pub struct Seen {
 struct Models {
     complete: AtomicUsize,
     all: AtomicUsize,
+    failures: Mutex<Failures>,
 }
 
 #[derive(Clone)]
@@ -61,6 +65,8 @@ pub enum Doing {
     /// Looks at a directory of a volume.
     Reading(String),
     Resolving(String),
+    /// One of the questions of `doctor`.
+    Checking(String),
     /// For another fetcher, or for a model.
     Waiting(String),
     Filling {
@@ -149,6 +155,17 @@ impl RunState {
         self.models.complete.fetch_add(1, Relaxed);
     }
 
+    /// One of several has failed, and the others go on.
+    pub fn has_failed(&self, name: &str, error: &Error) {
+        let mut failures = self.models.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.add(name, error.class());
+    }
+
+    /// What has failed by now.
+    pub fn failures(&self) -> Failures {
+        self.models.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn enter(&self, doing: Doing) {
         if let Doing::Filling { source, progress } = &doing {
             let mut transfers = self.transfers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,15 +199,20 @@ impl RunState {
             0 | 1 => String::new(),
             _ => format!(" ({complete} of {all} models are complete)"),
         };
-        let TimeAllowed { flag, time } = self
-            .allowed
-            .unwrap_or(TimeAllowed { flag: "--deadline", time: self.started.elapsed() });
-        Error::Deadline(format!(
+        let TimeAllowed { flag, time, decides } = self.allowed.unwrap_or(TimeAllowed {
+            flag: "--deadline",
+            time: self.started.elapsed(),
+            decides: |_| false,
+        });
+        let failures = self.failures();
+        let what = format!(
             "{flag} of {} is over while {}{done}; {}",
             text::duration(time),
             described.join(", "),
-            doing.first().map_or("", Doing::hint)
-        ))
+            doing.first().map_or("", Doing::hint),
+        );
+        let class = failures.first(decides).unwrap_or(Class::Deadline);
+        Error::OutOfTime { class, what, failures }
     }
 }
 
@@ -210,6 +232,7 @@ impl Doing {
             Self::Starting => ("starting".to_owned(), None, None, None),
             Self::Reading(path) => ("reading".into(), Some(path), None, None),
             Self::Resolving(source) => ("resolving".into(), Some(source), None, None),
+            Self::Checking(what) => ("checking".into(), Some(what), None, None),
             Self::Waiting(holder) => ("waiting".into(), Some(holder), None, None),
             Self::Filling { source, progress } => {
                 (phase_of(&progress), Some(source), Some(progress), None)
@@ -226,6 +249,7 @@ impl Doing {
             Self::Starting => "starting".into(),
             Self::Reading(path) => format!("looking at `{path}`"),
             Self::Resolving(source) => format!("resolving {source}"),
+            Self::Checking(what) => format!("checking {what}"),
             Self::Waiting(holder) => format!("waiting for {holder}"),
             Self::Filling { source, progress } => describe_filling(source, progress),
             Self::Verifying { path, checked } => {
@@ -237,6 +261,7 @@ impl Doing {
 
     fn hint(&self) -> &'static str {
         match self {
+            Self::Checking(_) => "allow more time",
             Self::Verifying { .. } => "allow more time: each check starts from the beginning",
             _ => "run it again to resume, or allow more time",
         }
@@ -284,12 +309,18 @@ mod tests {
 
     #[test]
     fn the_last_words_say_what_was_done_and_how_far() {
-        let allowed = TimeAllowed { flag: "--deadline", time: Duration::from_secs(600) };
+        let allowed = TimeAllowed {
+            flag: "--deadline",
+            time: Duration::from_secs(600),
+            decides: |class| class == Class::NotFound,
+        };
         let state = RunState::new(Instant::now(), Some(allowed));
         let progress = Arc::new(Progress::default());
         let filling = || Doing::Filling { source: "hf://a/b".into(), progress: progress.clone() };
         let begins = "--deadline of 10m00s is over while ";
         let resumes = "; run it again to resume, or allow more time";
+        let checking = said(&state, Doing::Checking("volume space".into()));
+        assert_eq!(checking, format!("{begins}checking volume space; allow more time"));
         let is = |found: String, expected: &str| {
             assert_eq!(found, format!("{begins}{expected}{resumes}"));
         };
@@ -311,6 +342,18 @@ mod tests {
         is(
             said(&state, Doing::Resolving("hf://c/d".into())),
             "resolving hf://c/d (1 of 3 models are complete)",
+        );
+        assert_eq!(state.out_of_time().class(), Class::Deadline);
+        state.has_failed("d", &Error::Integrity("damaged".into()));
+        assert_eq!(state.out_of_time().class(), Class::Deadline);
+        state.has_failed("e", &Error::NotFound("no such repo".into()));
+        assert_eq!(state.out_of_time().class(), Class::NotFound);
+        let told = state.out_of_time().to_string();
+        assert!(
+            told.ends_with(
+                "or allow more time; failed before that: `d` (integrity), `e` (not_found)"
+            ),
+            "{told}"
         );
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::lookout::Lookout;
 use super::run_state::Doing;
 use super::shared::{Fetch, Wanted, holder_status};
 use crate::Error;
@@ -40,6 +41,7 @@ impl Fetch<'_> {
         source: &'a dyn Source,
         revision: &str,
         progress: &Arc<Progress>,
+        lookout: &Lookout<'_>,
     ) -> Result<Option<Unpacked<'a>>, Error> {
         let Some(archives) = source.archives() else { return Ok(None) };
         let (budget, bound) = (self.ask.budget(), self.ask.bound());
@@ -50,7 +52,8 @@ impl Fetch<'_> {
         let name = wanted.model.uri.source_name();
         let snapshot = Snapshot::new(name, revision.to_owned(), Vec::new(), Vec::new());
         let staging = Staging::begin(store, &snapshot, Vec::new())?;
-        match self.unpack_into(wanted, &staging, archives, bytes, progress).await {
+        let unpacking = self.unpack_into(wanted, &staging, archives, bytes, progress);
+        match lookout.unless_published(unpacking).await {
             Ok(scratch) => Ok(Some(Unpacked { staging, scratch, archives })),
             Err(error) => {
                 self.end(staging, store);

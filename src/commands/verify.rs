@@ -26,6 +26,10 @@ use crate::volume::{self, CachedSnapshot, PublishedFiles, StoreError};
 const BUFFER_BYTES: usize = 256 << 10;
 /// Files that are not in the sentinel are named up to here, then counted.
 const MAX_EXTRA_LINES: usize = 20;
+/// Damaged files that the last line names.
+const MAX_NAMED: usize = 5;
+/// What is wrong with a file that is not there.
+const MISSING: &str = "missing";
 
 /// Reads every byte of the model at `path` and compares it with the sentinel.
 pub fn family(
@@ -36,13 +40,16 @@ pub fn family(
 ) -> Result<Outcome, Error> {
     let started = Instant::now();
     state.reads(path);
+    let shown = path.display();
+    let Some(dir) = Dir::open_anew(path)? else {
+        return Err(Error::NotFound(format!("`{shown}` does not exist")));
+    };
+    let hint = hint_without_sentinel(&dir, path);
     let missing = || {
         Error::NotFound(format!(
-            "`{}` holds no complete model: there is no {SENTINEL}",
-            path.display()
+            "`{shown}` holds no complete model: there is no {SENTINEL}; {hint}"
         ))
     };
-    let dir = Dir::open_anew(path)?.ok_or_else(missing)?;
     let cached = CachedSnapshot::at(path)?;
     let read = match &cached {
         Some(cached) => cached.sentinel(),
@@ -50,9 +57,10 @@ pub fn family(
     };
     let read = read.map_err(|error| match error {
         StoreError::Sentinel { problem: SentinelProblem::UnknownFormat(_), .. } => error.into(),
-        StoreError::Sentinel { path, problem } => {
-            Error::Integrity(format!("`{}`: {problem}", path.display()))
-        }
+        StoreError::Sentinel { path, problem } => Error::Integrity(format!(
+            "`{}`: {problem}; remove the directory `{shown}` and fetch again",
+            path.display()
+        )),
         error => error.into(),
     });
     let sentinel = read?.ok_or_else(missing)?;
@@ -75,14 +83,31 @@ pub fn family(
         screen.warn(&format!("{more} more in `{}` are not in the sentinel", path.display()));
     }
     if !bad.is_empty() {
-        let names: Vec<String> = bad.iter().take(5).map(|(file, _)| format!("`{file}`")).collect();
-        let more =
-            if bad.len() > 5 { format!(" and {} more", bad.len() - 5) } else { String::new() };
+        let names: Vec<String> =
+            bad.iter().take(MAX_NAMED).map(|(file, _)| format!("`{file}`")).collect();
+        let more = match bad.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (count, all) = (bad.len(), text::files(sentinel.files.len()));
+        let hint = match bad.as_slice() {
+            // Its name leads to what other snapshots may have as well.
+            _ if cached.is_some() => "fetch with --recheck replaces what is damaged".to_owned(),
+            [(file, why)] if why != MISSING => {
+                let file = dir.path_of(file);
+                format!(
+                    "remove the file `{}` and fetch again, or fetch with --recheck",
+                    file.display()
+                )
+            }
+            all if all.iter().all(|(_, why)| why == MISSING) => {
+                let it = if all.len() == 1 { "it" } else { "them" };
+                format!("fetch again, which fetches {it} and nothing else")
+            }
+            _ => "remove these files and fetch again, or fetch with --recheck".to_owned(),
+        };
         return Err(Error::Integrity(format!(
-            "`{}` is damaged in {} of {}: {}{more}; remove it and fetch again",
-            path.display(),
-            bad.len(),
-            text::files(sentinel.files.len()),
+            "`{shown}` is damaged in {count} of {all}: {}{more}; {hint}",
             names.join(", ")
         )));
     }
@@ -99,6 +124,27 @@ pub fn family(
         text::duration(started.elapsed())
     );
     Ok(outcome)
+}
+
+/// What to do about a directory without a sentinel: nobody knows whether it is a model at all, so nothing is said that
+/// would do harm where the path is wrong.
+fn hint_without_sentinel(dir: &Dir, path: &Path) -> String {
+    let path = path.display();
+    if volume::is_root(dir).unwrap_or(false) {
+        return format!(
+            "it is a root that holds models; `weightlift list --root {path}` names them"
+        );
+    }
+    let is_foreign = |name: &String| name != STATE_DIR && !fs::owns(name);
+    match dir.names() {
+        // What lies beside a working area is a model that is just being filled in, or was.
+        Ok(names) if names.iter().any(|name| name == STATE_DIR) => "fetch it".to_owned(),
+        Ok(names) if !names.iter().any(is_foreign) => "check the path, or fetch it".to_owned(),
+        Ok(_) => format!(
+            "check the path; if these are the files of a model, `fetch --adopt {path}` keeps what is whole"
+        ),
+        Err(_) => "check the path".to_owned(),
+    }
 }
 
 /// The files that differ, in the sentinel's order, and how. As many at once as there are cores.
@@ -165,7 +211,7 @@ fn check(
     let Ok(path) = RelPath::parse(&listed.path) else {
         return Ok(Some("no safe path".into()));
     };
-    let gone = || Ok(Some("missing".to_owned()));
+    let gone = || Ok(Some(MISSING.to_owned()));
     let (parent, name) = match files.find(&path) {
         Ok(Some(found)) => found,
         Ok(None) => return gone(),

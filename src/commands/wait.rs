@@ -9,13 +9,16 @@ use super::{Outcome, announce};
 use crate::Error;
 use crate::cli::WaitArgs;
 use crate::engine::Stop;
-use crate::fs::Dir;
+use crate::fs::{Dir, NodeIdentity, node};
+use crate::lock::{BEAT, Owner, STOPPED_AFTER, STOPPED_AT_AGE};
 use crate::model::{SENTINEL, Sentinel, text};
 use crate::report::{Event, Screen};
 use crate::volume::{self, CachedSnapshot, Store, StoreError};
 
 /// How often it is looked: rarely enough for a thousand pods on one file server.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked who fetches: a heartbeat is not written more often.
+const ASK_EVERY: Duration = BEAT;
 /// How often it says what is missing.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
@@ -32,7 +35,19 @@ pub async fn for_model(
     let started = Instant::now();
     let mut last_line: Option<Instant> = None;
     let link = server_link(path, args)?;
+    let mut holders = Holders::default();
     loop {
+        // The last looks at the PATHs before have taken what there was.
+        if stop.is_set() {
+            return Err(match deadline.saturating_duration_since(Instant::now()).is_zero() {
+                true => Error::Deadline(format!(
+                    "waited {}, and no time was left for a last look at `{}`",
+                    text::duration(args.timeout),
+                    path.display()
+                )),
+                false => Error::Stopped,
+            });
+        }
         state.reads(path);
         let missing = match look(path, expected, link.is_some()) {
             Ok(Look::Complete { sentinel, revision_path }) => {
@@ -52,16 +67,19 @@ pub async fn for_model(
             Err(error) => return Err(error),
         };
         let left = deadline.saturating_duration_since(Instant::now());
+        let is_line_due = last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        holders.look(path, left.is_zero() || is_line_due);
+        let told = holders.told.as_ref().map(|holder| format!("; {holder}")).unwrap_or_default();
         if left.is_zero() {
             return Err(Error::Deadline(format!(
-                "waited {}: {missing}; look at the Job or pod that fetches it",
+                "waited {}: {missing}{told}; look at the Job or pod that fetches it",
                 text::duration(args.timeout),
             )));
         }
         state.enter(Doing::Waiting(format!("a model: {missing}")));
-        if last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+        if is_line_due {
             last_line = Some(Instant::now());
-            screen.say(&format!("waiting up to {}: {missing}", text::duration(left)));
+            screen.say(&format!("waiting up to {}: {missing}{told}", text::duration(left)));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY.min(left)) => {}
@@ -111,6 +129,11 @@ enum Look {
 
 fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Error> {
     if let Some(cached) = CachedSnapshot::at(path)? {
+        // Whoever is led by a link is led to what is expected, whatever the name shows.
+        let cached = match expected.filter(|_| is_linked) {
+            Some(expected) => cached.of_commit(expected)?,
+            None => cached,
+        };
         return look_into_cache(path, &cached, expected);
     }
     // What is looked at is what the link leads to, whoever replaces it meanwhile.
@@ -132,15 +155,13 @@ fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Er
         let revision_path = Some(store.path_of_kept(&kept.id));
         return Ok(Look::Complete { sentinel: kept.sentinel, revision_path });
     }
+    if let Some(expected) = is_other {
+        return Ok(Look::Missing(other_revision(path, &sentinel, expected)));
+    }
     if let Some(difference) = volume::first_difference(&dir, &sentinel)? {
         return Ok(Look::Missing(format!("`{}` is damaged ({difference})", path.display())));
     }
-    Ok(match is_other {
-        Some(expected) => Look::Missing(other_revision(path, &sentinel, expected)),
-        None => {
-            Look::Complete { sentinel: Box::new(sentinel), revision_path: shown.map(|(_, at)| at) }
-        }
-    })
+    Ok(Look::Complete { sentinel: Box::new(sentinel), revision_path: shown.map(|(_, at)| at) })
 }
 
 /// The same of a model in a cache of the Hub's clients, of which PATH is a snapshot or the repo.
@@ -164,7 +185,55 @@ fn look_into_cache(
 
 fn other_revision(path: &Path, sentinel: &Sentinel, expected: &str) -> String {
     let expected = text::inert(expected, 64);
-    format!("`{}` holds revision {}, not {expected}", path.display(), sentinel.revision)
+    format!("`{}` holds revision {}, waiting for {expected}", path.display(), sentinel.revision)
+}
+
+/// Who fetches the model, as far as the volume tells.
+#[derive(Default)]
+struct Holders {
+    /// The heartbeat that was seen last, and when it was seen first.
+    seen: Option<(Owner, Instant)>,
+    looked: Option<Instant>,
+    /// The pod that fetches the model, or since when it has given no sign of life.
+    told: Option<String>,
+}
+
+impl Holders {
+    /// Looks who fetches the model at `path`, if it `is_due` or nobody has looked for a while.
+    fn look(&mut self, path: &Path, is_due: bool) {
+        if !is_due && self.looked.is_some_and(|looked| looked.elapsed() < ASK_EVERY) {
+            return;
+        }
+        let now = Instant::now();
+        self.looked = Some(now);
+        let Some(owner) = volume::owner_of(path) else {
+            (self.seen, self.told) = (None, None);
+            return;
+        };
+        let since = match &self.seen {
+            Some((seen, since)) if *seen == owner => *since,
+            _ => now,
+        };
+        let of_this_boot = NodeIdentity::current().same_boot(&owner.writer);
+        let written = of_this_boot.then(|| Duration::from_millis(owner.since_boot_ms));
+        let age = written.map(|written| node::since_boot().saturating_sub(written));
+        let shown = owner.describe();
+        self.told = Some(match silence(now.duration_since(since), age) {
+            Some(silent) => {
+                format!("{shown}, shows no sign of life for {}", text::duration(silent))
+            }
+            None => format!("being fetched by {shown}"),
+        });
+        self.seen = Some((owner, since));
+    }
+}
+
+/// For how long a holder has given no sign of life, if that is too long: its heartbeat has been `unchanged` before our
+/// eyes, and where it was written by the clock of our own boot it is of this `age`.
+fn silence(unchanged: Duration, age: Option<Duration>) -> Option<Duration> {
+    let age = age.filter(|age| *age >= STOPPED_AT_AGE);
+    let unchanged = Some(unchanged).filter(|unchanged| *unchanged >= STOPPED_AFTER);
+    age.max(unchanged)
 }
 
 /// Whether waiting can help: not with a volume that may not be read, or a sentinel of a later
@@ -177,5 +246,28 @@ fn can_pass(error: &Error) -> bool {
             Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::NOTDIR)
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_is_old_or_stands_still_is_no_sign_of_life() {
+        let seconds = Duration::from_secs;
+        for (unchanged, age, expected) in [
+            (0, None, None),
+            (10, None, None),
+            (11, None, Some(11)),
+            (0, Some(5), None),
+            // A beat late, on a slow disk.
+            (10, Some(11), None),
+            (0, Some(12), Some(12)),
+            (11, Some(22), Some(22)),
+        ] {
+            let found = silence(seconds(unchanged), age.map(seconds));
+            assert_eq!(found, expected.map(seconds), "{unchanged} {age:?}");
+        }
     }
 }

@@ -22,7 +22,8 @@ const MAX_OPEN_FILES: usize = 128;
 /// What a worker has open beside its file: its runtime's four, a connection to each of two hosts, and the file once
 /// more, where it is written past the page cache.
 pub(super) const DESCRIPTORS_OF_A_WORKER: usize = 7;
-/// For a moment, or for somebody else: directories, heartbeats, name servers, files that are hashed.
+/// For a moment, or for somebody else: directories, heartbeats, name servers, files that are hashed, and four of whoever
+/// looks whether another process has published the model.
 pub(super) const SPARE_DESCRIPTORS: usize = 12;
 
 /// A file that only it reads, and for a moment the directory of that.

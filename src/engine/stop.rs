@@ -9,7 +9,7 @@ use tokio::sync::watch;
 pub struct Stop {
     own: Arc<watch::Sender<bool>>,
     /// Of whatever this is a part of.
-    outer: Option<Arc<watch::Sender<bool>>>,
+    outer: Option<Arc<Stop>>,
 }
 
 impl Default for Stop {
@@ -21,7 +21,7 @@ impl Default for Stop {
 impl Stop {
     /// For a part of the work: it stops with the whole, and the whole does not stop with it.
     pub fn part(&self) -> Self {
-        Self { outer: Some(self.own.clone()), ..Self::default() }
+        Self { outer: Some(Arc::new(self.clone())), ..Self::default() }
     }
 
     pub fn set(&self) {
@@ -29,21 +29,39 @@ impl Stop {
     }
 
     pub fn is_set(&self) -> bool {
-        *self.own.borrow() || self.outer.as_ref().is_some_and(|outer| *outer.borrow())
+        *self.own.borrow() || self.outer.as_ref().is_some_and(|outer| outer.is_set())
     }
 
     /// Returns once it is set.
     pub async fn wait(&self) {
-        let is_set = async |sender: &watch::Sender<bool>| {
-            // The sender lives as long as `self`, so this ends only by the value.
-            let _ = sender.subscribe().wait_for(|set| *set).await;
-        };
+        // The sender lives as long as `self`, so this ends only by the value.
+        let mut own = self.own.subscribe();
+        let is_set = own.wait_for(|set| *set);
         match &self.outer {
             Some(outer) => tokio::select! {
-                () = is_set(&self.own) => {}
-                () = is_set(outer) => {}
+                _ = is_set => {}
+                () = Box::pin(outer.wait()) => {}
             },
-            None => is_set(&self.own).await,
+            None => _ = is_set.await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_part_stops_with_the_whole_and_not_the_other_way() {
+        let whole = Stop::default();
+        let part = whole.part();
+        let inner = part.part();
+        inner.set();
+        assert!(inner.is_set() && !part.is_set() && !whole.is_set());
+        let other = part.part();
+        whole.set();
+        assert!(other.is_set());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(other.wait());
     }
 }

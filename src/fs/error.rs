@@ -44,6 +44,11 @@ impl FsError {
         }
     }
 
+    /// Whether this user may not do that.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM))
+    }
+
     /// What holds the space that is missing, if that was told.
     pub fn held(&self) -> Option<&str> {
         match self {

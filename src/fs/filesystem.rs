@@ -5,11 +5,11 @@ use rustix::fs::fstatfs;
 
 use super::Dir;
 
-const EXT: u64 = 0xef53;
-const XFS: u64 = 0x5846_5342;
-const BTRFS: u64 = 0x9123_683e;
-const TMPFS: u64 = 0x0102_1994;
-const OVERLAY: u64 = 0x794c_7630;
+pub(super) const EXT: u64 = 0xef53;
+pub(super) const XFS: u64 = 0x5846_5342;
+pub(super) const BTRFS: u64 = 0x9123_683e;
+pub(super) const TMPFS: u64 = 0x0102_1994;
+pub(super) const OVERLAY: u64 = 0x794c_7630;
 
 /// Since this version of Linux `syncfs` fails if anything could not be written.
 const SYNCFS_REPORTS_SINCE: (u32, u32) = (5, 8);
@@ -60,6 +60,9 @@ const OF_FILESYSTEMS: [&str; 29] = [
     "@Recycle",
     ".@__thumb",
 ];
+/// Starts the name of what a person's desktop has removed from a volume, whose root it keeps it in; the number of the
+/// user follows.
+const OF_DESKTOPS: &str = ".Trash-";
 /// Starts the name that a file gets which is removed while a process has it open. It is gone when
 /// that process has closed it; until then its directory cannot be removed.
 const OF_OPEN_FILES: [&str; 5] = [
@@ -78,7 +81,14 @@ const OF_OPEN_FILES: [&str; 5] = [
 /// never opened, moved or removed. A file of a model can have such a name nevertheless, so where a
 /// list says what belongs to a model, the list counts.
 pub fn owns(name: &str) -> bool {
-    is_of_open_file(name) || OF_FILESYSTEMS.iter().any(|own| own.eq_ignore_ascii_case(name))
+    is_of_open_file(name)
+        || is_trash(name)
+        || OF_FILESYSTEMS.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn is_trash(name: &str) -> bool {
+    let user = name.strip_prefix(OF_DESKTOPS).unwrap_or_default();
+    !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_of_open_file(name: &str) -> bool {
@@ -131,10 +141,12 @@ mod tests {
             ".nfs000000000000abcd00000001",
             ".fuse_hidden0000000500000001",
             "$Recycle.Bin",
+            ".Trash",
+            ".Trash-1000",
         ] {
             assert!(owns(name), "{name}");
         }
-        // What people make; and what a file manager leaves, which is a person's as well.
+        // What people make.
         for name in [
             "",
             ".nfs",
@@ -142,7 +154,8 @@ mod tests {
             "snapshot",
             "lost+found.txt",
             ".cache",
-            ".Trash-1000",
+            ".Trash-",
+            ".Trash-bin",
             ".git",
             "...",
         ] {

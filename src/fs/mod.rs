@@ -9,6 +9,7 @@ mod error;
 pub(crate) mod filesystem;
 mod inside;
 mod link;
+pub(crate) mod nature;
 pub(crate) mod node;
 pub(crate) mod space;
 

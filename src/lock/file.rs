@@ -48,7 +48,7 @@ impl Lock {
 }
 
 /// Opens the lock file for writing, which NFS needs for an exclusive lock; `None` if it cannot be.
-fn open(locks: &Dir, name: &str) -> Result<Option<File>, FsError> {
+pub fn open(locks: &Dir, name: &str) -> Result<Option<File>, FsError> {
     match locks.open_file(name, OFlags::RDWR | OFlags::CREATE) {
         Ok(file) => Ok(file),
         Err(error) => match error.errno() {

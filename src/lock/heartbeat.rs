@@ -89,7 +89,7 @@ pub struct Heartbeat {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     staging: String,
-    shared: (Dir, String),
+    shared: Arc<(Dir, String)>,
 }
 
 /// How far the holder is, as a heartbeat says it.
@@ -114,9 +114,9 @@ impl Heartbeat {
         shared: (Dir, String),
         ask: AskStatus,
     ) -> Result<Self, FsError> {
-        let of_end = (shared.0.again()?, shared.1.clone());
-        let private = own.0.again()?;
-        let files = [own, shared];
+        // One descriptor for each directory: there may be few.
+        let shared = Arc::new(shared);
+        let of_end = shared.clone();
         let mut sequence = 0;
         let id = staging.clone();
         let mut beat = move || -> Result<(), FsError> {
@@ -133,7 +133,10 @@ impl Heartbeat {
                 worked_bytes,
             };
             let json = serde_json::to_vec(&owner).expect("strings and numbers always serialise");
-            files.iter().try_for_each(|(dir, name)| private.replace_in(dir, name, &json))
+            let private = &own.0;
+            [&own, &*shared]
+                .into_iter()
+                .try_for_each(|(dir, name)| private.replace_in(dir, name, &json))
         };
         beat()?;
         let (stop, stopped) = channel();
@@ -156,7 +159,7 @@ impl Drop for Heartbeat {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let (dir, name) = &self.shared;
+        let (dir, name) = &*self.shared;
         if Owner::read(dir, name).is_some_and(|owner| owner.staging == self.staging) {
             // No waiter has to find out that we have ended.
             let _ = dir.remove_file(name);

@@ -9,5 +9,7 @@ mod file;
 pub(crate) mod heartbeat;
 pub mod waiter;
 
-pub use file::{Lock, TryLock};
-pub use heartbeat::{Heartbeat, HolderStatus, Owner};
+pub use file::{Lock, TryLock, open as open_lock};
+pub use heartbeat::{
+    BEAT, Heartbeat, HolderStatus, Owner, STOPPED_AFTER, STOPPED_AT_AGE, file_name as owner_file,
+};

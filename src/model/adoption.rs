@@ -16,6 +16,7 @@ pub enum Giver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     pub giver: Giver,
+    /// It is ours, or of the group that may change ours as well.
     pub is_own: bool,
     /// Everybody who can read our files can read it.
     pub is_readable: bool,

@@ -16,6 +16,9 @@ pub struct ErrorFields {
     /// The flag, variable or key of a profile that cannot work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setting: Option<String>,
+    /// Who was waited for: the pod, its node, how far it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
     /// What the other side answered, in its own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
@@ -31,6 +34,10 @@ impl ErrorFields {
 
     pub fn of_file(file: impl ToString) -> Self {
         Self { file: Some(file.to_string()), ..Self::default() }
+    }
+
+    pub fn of_holder(holder: &str) -> Self {
+        Self { holder: Some(holder.to_owned()), ..Self::default() }
     }
 
     pub fn of_setting(name: &str) -> Self {

@@ -22,6 +22,7 @@ mod sentinel;
 mod snapshot;
 mod summary;
 pub mod text;
+pub mod umask;
 mod uri;
 
 pub use adoption::{Giver, Share, Shares, content_named, shares};
@@ -44,6 +45,7 @@ pub use sentinel::{
 };
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
+pub use umask::{Place, ShutOut};
 pub use uri::{
     AzLocation, FORMS, Form, GsLocation, HubRepo, ModelScopeRepo, OciArtifact, RepoKind,
     S3Location, SourceUri, SourceUriError, WebLocation,

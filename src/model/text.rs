@@ -170,14 +170,16 @@ pub fn age(span: Duration) -> String {
     }
 }
 
-/// A time span for people: `0.4s`, `12s`, `3m05s`, `1h02m`.
+/// A time span for people, to the nearest of what is shown: `0.4s`, `12s`, `3m05s`, `1h02m`. Never cut off: of
+/// two hours of which three seconds are gone, two hours are left.
 pub fn duration(span: Duration) -> String {
-    let seconds = span.as_secs();
+    let nearest = |unit_ms: u128| (span.as_millis() + unit_ms / 2) / unit_ms;
+    let (tenths, seconds, minutes) = (nearest(100), nearest(1_000), nearest(60_000));
     match seconds {
-        0..10 => format!("{:.1}s", span.as_secs_f64()),
-        10..60 => format!("{seconds}s"),
+        _ if tenths < 100 => format!("{}.{}s", tenths / 10, tenths % 10),
+        0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}h{:02}m", minutes / 60, minutes % 60),
     }
 }
 
@@ -248,13 +250,36 @@ mod tests {
     }
 
     #[test]
+    fn times_are_shown_to_the_nearest_of_what_is_shown() {
+        for (millis, shown) in [
+            (0, "0.0s"),
+            (49, "0.0s"),
+            (1_250, "1.3s"),
+            (9_949, "9.9s"),
+            (9_950, "10s"),
+            (59_499, "59s"),
+            (59_500, "1m00s"),
+            (185_000, "3m05s"),
+            // Ten minutes less three seconds.
+            (596_900, "9m57s"),
+            (3_599_499, "59m59s"),
+            (3_599_500, "1h00m"),
+            // Two hours less three seconds, and less half a minute.
+            (7_196_900, "2h00m"),
+            (7_170_000, "2h00m"),
+            (7_169_999, "1h59m"),
+            (360_000_000, "100h00m"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), shown, "{millis}");
+        }
+    }
+
+    #[test]
     fn quantities_are_short() {
         assert_eq!(size(999), "999 B");
         assert_eq!(size(1_000), "1.0 kB");
         assert_eq!(size(999_960), "1.0 MB");
         assert_eq!(size(16_060_522_752), "16.1 GB");
-        assert_eq!(duration(Duration::from_millis(1_250)), "1.2s");
-        assert_eq!(duration(Duration::from_secs(185)), "3m05s");
         assert_eq!(age(Duration::from_secs(9 * 86_400 - 5)), "9 days");
         assert_eq!(age(Duration::from_secs(7_500)), "2h05m");
     }

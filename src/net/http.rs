@@ -19,8 +19,9 @@ use super::outgoing::Outgoing;
 use super::peers::{Peer, Peers};
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
+use super::roots::Roots;
+use super::witness::Witness;
 use super::{BadSetting, Bandwidth, Detour, HttpProblem, Pace, SourceError, Via, pace};
-use crate::environment;
 use crate::model::text;
 
 /// Longest part of an error body that is read and shown.
@@ -58,30 +59,15 @@ pub struct Http {
     pub writes: Option<Arc<Bandwidth>>,
     /// Who may have the bytes of files whose SHA-256 is known.
     pub p2p: Option<Arc<dyn Detour>>,
+    /// Who wants to know what is asked, and what comes of it.
+    witness: Option<Witness>,
 }
 
 impl Http {
     /// Trusts the built-in roots, and what `SSL_CERT_FILE`, `SSL_CERT_DIR` and, as for other clients of
-    /// S3, `AWS_CA_BUNDLE` name in addition.
+    /// S3, `AWS_CA_BUNDLE` name in addition; in place of the last also what KServe mounts.
     pub fn new(deadlines: Deadlines) -> Result<Self, SourceError> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"] {
-            let Some(path) = environment::os(variable).and_then(path_of) else {
-                continue;
-            };
-            let found = match variable {
-                "SSL_CERT_DIR" => rustls_native_certs::load_certs_from_paths(None, Some(&path)),
-                _ => rustls_native_certs::load_certs_from_paths(Some(&path), None),
-            };
-            let (added, _) = roots.add_parsable_certificates(found.certs);
-            if added == 0 {
-                return Err(SourceError::Settings(
-                    SetupProblem::NoCertificates { variable, path }.into(),
-                ));
-            }
-        }
-        Self::trusting(roots, deadlines)
+        Self::trusting(Roots::from_environment()?.store, deadlines)
     }
 
     /// Trusts those and no others.
@@ -104,6 +90,7 @@ impl Http {
             reads: None,
             writes: None,
             p2p: None,
+            witness: None,
         })
     }
 
@@ -116,6 +103,16 @@ impl Http {
     /// Reads the bytes of files whose SHA-256 is known by this detour.
     pub fn through_peers(self, p2p: Option<Arc<dyn Detour>>) -> Self {
         Self { p2p, ..self }
+    }
+
+    /// Lets `witness` know of each request.
+    pub fn seen_by(self, witness: &Witness) -> Self {
+        Self { witness: Some(witness.clone()), ..self }
+    }
+
+    /// The proxy for requests to the origin of `url`, without its user and password.
+    pub fn proxy_for(&self, url: &Url) -> Option<Url> {
+        self.proxies.shown_for(url)
     }
 
     /// Where this answer has come from.
@@ -188,6 +185,7 @@ impl Http {
             }
         }
         self.pace.wait(&origin).await;
+        self.asks(&origin);
         let sending = via.client.request(method, url.clone()).headers(headers).send();
         let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
         let response = match answer {
@@ -212,6 +210,7 @@ impl Http {
     ) -> Result<Response, SourceError> {
         let origin = origin(url);
         self.pace.wait(&origin).await;
+        self.asks(&origin);
         let sent = Arc::new(AtomicU64::new(0));
         let body = reqwest::Body::wrap(Outgoing::new(body, sent.clone(), self.writes.clone()));
         let sending = client.request(method, url.clone()).headers(headers).body(body).send();
@@ -228,8 +227,17 @@ impl Http {
         }
     }
 
+    fn asks(&self, origin: &str) {
+        if let Some(witness) = &self.witness {
+            witness.asks(origin);
+        }
+    }
+
     /// An answer, unless it asks to slow down.
     fn heeded(&self, origin: String, response: Response) -> Result<Response, SourceError> {
+        if let Some(witness) = &self.witness {
+            witness.sees(&origin, &response);
+        }
         let status = response.status();
         let asked = pace::asked_wait(response.headers(), SystemTime::now());
         if status == StatusCode::TOO_MANY_REQUESTS
@@ -248,15 +256,6 @@ impl Http {
             self.pace.goes_well(&origin);
         }
         Ok(response)
-    }
-}
-
-/// A path without the white space that a template leaves around it; `None` where nothing else is.
-fn path_of(value: std::ffi::OsString) -> Option<std::path::PathBuf> {
-    match value.to_str().map(str::trim) {
-        Some("") => None,
-        Some(path) => Some(path.into()),
-        None => Some(value.into()),
     }
 }
 

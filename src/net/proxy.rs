@@ -59,6 +59,14 @@ impl Proxies {
         builder.proxy(reqwest::Proxy::custom(move |url| proxies.proxy_for(url)))
     }
 
+    /// The proxy for requests to the origin of `url`, without its user and password.
+    pub fn shown_for(&self, url: &Url) -> Option<Url> {
+        let mut proxy = self.proxy_for(url)?;
+        // A URL that has a host can be without them.
+        let is_bare = proxy.set_username("").is_ok() && proxy.set_password(None).is_ok();
+        is_bare.then_some(proxy)
+    }
+
     /// The proxy for requests to the origin of `url`, with its password.
     fn proxy_for(&self, url: &Url) -> Option<Url> {
         let proxy = match url.scheme() {

@@ -7,11 +7,13 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::adopt_dir::AdoptedDir;
 use super::attempts::open_attempt;
-use super::fill::Publishing;
+use super::closed::{Closed, unless_closed};
+use super::fill::{Publishing, PublishingFile};
 use super::journal::{self, Header, JournalFile, WrittenChunk};
 use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
 use super::scratch::UNPACKED;
@@ -81,29 +83,56 @@ impl Staging {
             if !(outside.go_on)() {
                 break;
             }
-            let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, files)) = journal::read(&old)? else {
-                self.remove_forgotten(&attempts, &name, &old)?;
-                continue;
-            };
-            if header.family != self.state_name || self.is_unpacking(&old, &header)? {
-                continue;
-            }
-            let trust = self.trust(&old, &header, give_up_at, outside)?;
-            if trust != Trust::Copy {
-                settle(&self.state, store, &old, &name, &header)?;
-            }
-            if let Some(tree) = old.child(TREE)? {
-                for file in files {
-                    self.adopt_file(&tree, &file, trust, wanted, outside)?;
-                }
-            }
-            if trust != Trust::Copy
-                && (outside.go_on)()
-                && let Err(error) = remove_attempt(&attempts, &name)
+            if let Err(error) =
+                self.adopt_attempt(store, &attempts, &name, give_up_at, wanted, outside)
             {
-                (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
+                if !error.is_closed() {
+                    return Err(error);
+                }
+                (outside.say)(format!("warning: an earlier attempt is left alone: {error}"));
             }
+        }
+        Ok(())
+    }
+
+    /// Takes over what one attempt has.
+    fn adopt_attempt(
+        &mut self,
+        store: &Store,
+        attempts: &Dir,
+        name: &str,
+        give_up_at: Instant,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(old) = open_attempt(attempts, name)? else { return Ok(()) };
+        let Some((header, files)) = journal::read(&old)? else {
+            return self.remove_forgotten(attempts, name, &old);
+        };
+        if header.family != self.state_name || self.is_unpacking(&old, &header)? {
+            return Ok(());
+        }
+        let trust = match self.trust(&old, &header, give_up_at, outside)? {
+            // Another user's, which we may read and not take apart.
+            _ if old.is_closed(".") || old.is_closed(TREE) => Trust::Copy,
+            trust => trust,
+        };
+        if trust != Trust::Copy {
+            settle(&self.state, store, &old, name, &header)?;
+        }
+        let mut closed = Closed::default();
+        if let Some(tree) = old.child(TREE)? {
+            for file in files {
+                closed.pass_over(self.adopt_file(&tree, &file, trust, wanted, outside))?;
+            }
+        }
+        closed.say("an earlier attempt", outside);
+        if trust != Trust::Copy
+            && closed.is_empty()
+            && (outside.go_on)()
+            && let Err(error) = remove_attempt(attempts, name)
+        {
+            (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
         }
         Ok(())
     }
@@ -112,18 +141,24 @@ impl Staging {
     pub(super) fn sweep(&self, store: &Store) -> Result<(), StoreError> {
         let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
-            let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, _)) = journal::read(&old)? else {
-                self.remove_forgotten(&attempts, &name, &old)?;
-                continue;
-            };
-            if header.family == self.state_name
-                && !self.is_unpacking(&old, &header)?
-                && self.is_gone(&old, &header)? == Some(true)
-            {
-                settle(&self.state, store, &old, &name, &header)?;
-                remove_attempt(&attempts, &name)?;
-            }
+            unless_closed(self.sweep_attempt(store, &attempts, &name))?;
+        }
+        Ok(())
+    }
+
+    fn sweep_attempt(&self, store: &Store, attempts: &Dir, name: &str) -> Result<(), StoreError> {
+        let Some(old) = open_attempt(attempts, name)? else { return Ok(()) };
+        let Some((header, _)) = journal::read(&old)? else {
+            return self.remove_forgotten(attempts, name, &old);
+        };
+        if header.family == self.state_name
+            && !self.is_unpacking(&old, &header)?
+            && self.is_gone(&old, &header)? == Some(true)
+            // It can be renamed by whoever may not look into it, and not removed.
+            && !old.is_closed(".")
+        {
+            settle(&self.state, store, &old, name, &header)?;
+            remove_attempt(attempts, name)?;
         }
         Ok(())
     }
@@ -133,14 +168,19 @@ impl Staging {
     pub fn clear_unpacked(&self) -> Result<(), StoreError> {
         let Some(attempts) = self.state.child(ATTEMPTS)? else { return Ok(()) };
         for name in self.other_attempts(&attempts)? {
-            let Some(old) = open_attempt(&attempts, &name)? else { continue };
-            let Some((header, _)) = journal::read(&old)? else { continue };
-            if header.family == self.state_name
-                && !self.is_unpacking(&old, &header)?
-                && self.is_gone(&old, &header)? == Some(true)
-            {
-                old.remove_tree(UNPACKED)?;
-            }
+            unless_closed(self.clear_unpacked_of(&attempts, &name))?;
+        }
+        Ok(())
+    }
+
+    fn clear_unpacked_of(&self, attempts: &Dir, name: &str) -> Result<(), StoreError> {
+        let Some(old) = open_attempt(attempts, name)? else { return Ok(()) };
+        let Some((header, _)) = journal::read(&old)? else { return Ok(()) };
+        if header.family == self.state_name
+            && !self.is_unpacking(&old, &header)?
+            && self.is_gone(&old, &header)? == Some(true)
+        {
+            old.remove_tree(UNPACKED)?;
         }
         Ok(())
     }
@@ -212,8 +252,12 @@ impl Staging {
             Trust::Copy => return self.copy_chunks(n, &from, name, &file.chunks, wanted, outside),
         };
         let Some(has_other_names) = from.has_other_names(name)? else { return Ok(()) };
-        if !is_whole(file.size, &chunks) && has_other_names {
-            // Another name for it, which we did not make: what we write would be seen there.
+        let is_whole = is_whole(file.size, &chunks);
+        let access = if is_whole { OFlags::RDONLY } else { OFlags::RDWR };
+        let is_closed = from.open_file(name, access).is_err_and(|error| error.is_closed());
+        if is_closed || !is_whole && has_other_names {
+            // It can be renamed by whoever may not open it, and be of no use. Or there is another name for it, which
+            // we did not make: what we write would be seen there.
             return self.copy_chunks(n, &from, name, &chunks, wanted, outside);
         }
         // Stopped in the middle, it leaves what nobody has looked at where it is.
@@ -262,11 +306,12 @@ impl Staging {
         if space::free_bytes(&self.dir)? < all {
             return Ok(());
         }
-        wanted.take(n);
         let target = self.open(n)?;
         for chunk in chunks {
             if copy_range(from, name, &chunk.range, &target, outside)? == Some(chunk.crc64) {
                 self.journal.chunk(n, chunk)?;
+                // Without any, it may lie elsewhere.
+                wanted.take(n);
                 self.present.entry(n).or_default().push(chunk.clone());
             }
         }
@@ -292,22 +337,36 @@ impl Staging {
         if self.may_still_publish(store, &list.staging)? {
             return Ok(());
         }
+        let mut closed = Closed::default();
         for file in list.files {
-            let Ok(path) = RelPath::parse(&file.path) else { continue };
-            let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
-            let Some(from) = family.descend(parent)? else { continue };
-            let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
-                continue;
-            };
-            if file.inode.is_none() || from.inode(path.name())? != file.inode {
-                continue;
-            }
-            let Some(n) = wanted.find(self, &file.identity, size) else { continue };
-            let range = 0..size;
-            if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
-                let whole = vec![WrittenChunk { range, crc64 }];
-                self.take_over(n, &from, path.name(), whole, wanted)?;
-            }
+            closed.pass_over(self.take_back(&family, &file, wanted, outside))?;
+        }
+        closed.say("a publication that was cut off", outside);
+        Ok(())
+    }
+
+    /// Takes back one file of a publication, if it is still the one that was moved.
+    fn take_back(
+        &mut self,
+        family: &Dir,
+        file: &PublishingFile,
+        wanted: &mut Wanted,
+        outside: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Ok(path) = RelPath::parse(&file.path) else { return Ok(()) };
+        let parent = path.parent().into_iter().flat_map(|parent| parent.split('/'));
+        let Some(from) = family.descend(parent)? else { return Ok(()) };
+        let Some(size) = from.file_size(path.name())?.filter(|size| *size > 0) else {
+            return Ok(());
+        };
+        if file.inode.is_none() || from.inode(path.name())? != file.inode {
+            return Ok(());
+        }
+        let Some(n) = wanted.find(self, &file.identity, size) else { return Ok(()) };
+        let range = 0..size;
+        if let Some(crc64) = crc_of(&from, path.name(), &range, outside)? {
+            let whole = vec![WrittenChunk { range, crc64 }];
+            self.take_over(n, &from, path.name(), whole, wanted)?;
         }
         Ok(())
     }
@@ -319,10 +378,17 @@ impl Staging {
         let beside = root.map(|root| root.child(STATE_DIR)).transpose()?.flatten();
         for state in [Some(self.state.again()?), beside].into_iter().flatten() {
             let Some(attempts) = state.child(ATTEMPTS)? else { continue };
-            if let Some(old) = open_attempt(&attempts, id)?
-                && let Some((header, _)) = journal::read(&old)?
-            {
-                return Ok(self.is_gone(&old, &header)? != Some(true));
+            let opened = || -> Result<_, StoreError> {
+                let Some(old) = open_attempt(&attempts, id)? else { return Ok(None) };
+                let Some((header, _)) = journal::read(&old)? else { return Ok(None) };
+                self.is_gone(&old, &header).map(Some)
+            };
+            match opened() {
+                Ok(None) => {}
+                Ok(Some(is_gone)) => return Ok(is_gone != Some(true)),
+                // Nobody tells us.
+                Err(error) if error.is_closed() => return Ok(true),
+                Err(error) => return Err(error),
             }
         }
         Ok(false)

@@ -15,7 +15,7 @@ use super::staging::Staging;
 use super::take::Offer;
 use super::wanted::{Taken, Wanted};
 use super::{Store, StoreError};
-use crate::fs::{Dir, Followed, Kind};
+use crate::fs::{Dir, Followed, Kind, filesystem};
 use crate::model::{Checksum, Digest, Giver, STATE_DIR, content_named, text};
 use crate::verify::FileHasher;
 
@@ -306,7 +306,8 @@ fn digests(
 }
 
 /// Hands over each file and link below `top`; what cannot be read is passed over. weightlift's own
-/// directories are not entered: an attempt may still be written to.
+/// directories are not entered: an attempt may still be written to. Nor is what a filesystem keeps: a snapshot of it has all
+/// of it once more.
 fn walk(top: &Dir, each: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
     fn below(
         dir: &Dir,
@@ -317,7 +318,9 @@ fn walk(top: &Dir, each: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>) -> Contro
         let listed = dir.each_name(&mut |name, kind| {
             let path = format!("{above}{name}");
             match kind {
-                Kind::Directory if name == STATE_DIR || depth == 0 => ControlFlow::Continue(()),
+                Kind::Directory if name == STATE_DIR || filesystem::owns(name) || depth == 0 => {
+                    ControlFlow::Continue(())
+                }
                 Kind::Directory => match dir.child(name) {
                     Ok(Some(child)) => below(&child, &(path + "/"), depth - 1, each),
                     Ok(None) | Err(_) => ControlFlow::Continue(()),

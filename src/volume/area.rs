@@ -6,7 +6,7 @@ use super::layout::IN_PLACE;
 use super::mounts::{self, Outer};
 use super::{Destination, Store, StoreError};
 use crate::fs::Dir;
-use crate::model::ModelDir;
+use crate::model::{ModelDir, Place};
 
 /// A working area, and the directory that it is for.
 pub(super) struct Area {
@@ -60,13 +60,21 @@ impl Store {
     }
 
     /// Where the working area lies.
-    pub(super) fn base_path(&self) -> PathBuf {
+    pub fn base_path(&self) -> PathBuf {
         if self.in_place { self.family_path() } else { self.destination.root.clone() }
     }
 
     /// The directory of [`Store::base_path`], if it is there.
     pub(super) fn base(&self) -> Result<Option<Dir>, StoreError> {
         if self.in_place { self.family_dir() } else { self.root() }
+    }
+
+    /// What the directory of [`Store::base_path`] says of those who share it; where it is missing, the nearest one
+    /// above it, in which it will be made. `None` if that cannot be told.
+    pub fn place(&self) -> Option<Place> {
+        let base = self.base().ok()?;
+        let nearest = || self.base_path().ancestors().find_map(|dir| Dir::open(dir).ok()?);
+        base.or_else(nearest)?.place().ok()
     }
 
     /// The directory above the family, or the lowest one above that is there; and which of them it is.

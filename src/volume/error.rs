@@ -20,8 +20,8 @@ pub enum StoreError {
     )]
     Foreign { path: PathBuf, found: Foreign },
     #[error(
-        "`{}` is {what}, and a directory is needed there; choose another DEST, or move it away or \
-         remove it",
+        "`{}` is {what}, and a directory is needed there; choose another DEST, or move away or remove what \
+         is there",
         path.display()
     )]
     InTheWay { path: PathBuf, what: String },
@@ -88,6 +88,11 @@ impl StoreError {
             _ => None,
         };
         ErrorFields { hint, ..ErrorFields::of_file(path.display()) }
+    }
+
+    /// Whether this user may not do that.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Fs(error) if error.is_closed())
     }
 
     /// The system's error number, where there is one.

@@ -76,7 +76,7 @@ impl Search<'_> {
     /// Models that are directories of their own, and mounts with a working area of their own.
     fn below(&mut self, dir: &Dir, depth: usize) -> ControlFlow<()> {
         self.each_directory(dir, &mut |search, name, child| {
-            if name == STATE_DIR || filesystem::owns(name) {
+            if name == STATE_DIR {
                 return ControlFlow::Continue(());
             }
             if matches!(child.kind(SENTINEL), Ok(Some(Kind::File))) {
@@ -102,7 +102,8 @@ impl Search<'_> {
                 return ControlFlow::Break(());
             }
             self.names_left -= 1;
-            if kind != Kind::Directory {
+            // What the filesystem keeps may be mounted by a look, as snapshots are.
+            if kind != Kind::Directory || filesystem::owns(name) {
                 return ControlFlow::Continue(());
             }
             match dir.child(name) {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::existing::read_sentinel;
@@ -17,6 +16,7 @@ use super::publish::{Publication, is_published};
 use super::staging::Staging;
 use super::{Foreign, Published, Store, StoreError};
 use crate::fs::{Dir, filesystem};
+use crate::lock::open_lock;
 use crate::model::{RelPath, RemoteFile, SENTINEL, STATE_DIR, Sentinel};
 
 /// The list of files that an unfinished publication has begun to move.
@@ -239,9 +239,7 @@ fn listed(family: &Dir, sentinel: Option<&Sentinel>) -> Result<BTreeSet<RelPath>
 /// Keeps other publications out as long as it lives, where locks work.
 fn lock(state: &Dir) -> Result<Option<File>, StoreError> {
     let locks = state.make_child("locks")?;
-    let Some(file) = locks.open_file("publish.lock", OFlags::RDWR | OFlags::CREATE)? else {
-        return Ok(None);
-    };
+    let Some(file) = open_lock(&locks, "publish.lock")? else { return Ok(None) };
     let started = Instant::now();
     loop {
         match FileExt::try_lock_exclusive(&file) {

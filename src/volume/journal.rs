@@ -138,11 +138,18 @@ impl Journal {
 }
 
 /// Whether the process that wrote the journal in `attempt` still holds it: its lock is taken, or
-/// locks cannot tell.
+/// locks cannot tell. Another user's journal may be closed to us: to read it is enough for its lock on most
+/// filesystems.
 pub(super) fn is_held(attempt: &Dir) -> Result<bool, StoreError> {
-    let Some(file) = attempt.open_file(JOURNAL, OFlags::RDWR)? else {
-        return Ok(false);
+    let opened = match attempt.open_file(JOURNAL, OFlags::RDWR) {
+        Err(error) if error.is_closed() => attempt.read_file(JOURNAL),
+        opened => opened,
     };
+    let file = match opened {
+        Err(error) if error.is_closed() => return Ok(true),
+        opened => opened?,
+    };
+    let Some(file) = file else { return Ok(false) };
     Ok(fs2::FileExt::try_lock_exclusive(&file).is_err())
 }
 

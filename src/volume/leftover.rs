@@ -141,6 +141,10 @@ pub(super) fn remove(
     store: Option<&Store>,
 ) -> Result<Option<Told>, StoreError> {
     let Some(old) = open_attempt(attempts, name)? else { return Ok(None) };
+    // Another user's could be renamed, and not removed.
+    if old.is_closed(".") {
+        return Ok(None);
+    }
     let header = journal::header(&old)?;
     match (&header, store) {
         (Some(header), Some(store)) => settle(&area.state, store, &old, name, header)?,
@@ -166,6 +170,9 @@ pub(super) fn remove(
 
 /// Goes on with a removal that was cut off.
 pub(super) fn finish(attempts: &Dir, name: &str) -> Result<Option<Told>, StoreError> {
+    if attempts.is_closed(name) {
+        return Ok(None);
+    }
     let told = Told::of(attempts, name, None);
     remove_renamed(attempts, name)?;
     // Where the filesystem holds on to a file that somebody has open, little has been done.

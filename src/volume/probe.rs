@@ -18,7 +18,7 @@ use crate::model::hf_cache::{BLOBS, REFS, SNAPSHOTS};
 /// Starts the name of an empty directory that goes into the directory above the model and back, where that
 /// is another than the one that holds the working area: some filesystems (quotas by directory on ext4, xfs
 /// and CephFS) tell in no other way that nothing can be renamed there.
-const TRIAL: &str = ".weightlift-probe~";
+pub(super) const TRIAL: &str = ".weightlift-probe~";
 
 /// Names in the attempt's own directory; all begin like this.
 pub(super) const OWN: &str = "probe-";
@@ -63,51 +63,8 @@ impl Staging {
         })
     }
 
-    /// Tries it, in a directory where nobody else is.
     fn try_out(&self, aim: &Aim) -> Result<Abilities, StoreError> {
-        let dir = &self.dir;
-        dir.create_dir("probe-a")?;
-        dir.create_dir("probe-b")?;
-        let exchanges = works(dir.exchange("probe-a", dir, "probe-b"))?;
-        let renames_directories = exchanges || works(dir.rename("probe-b", dir, "probe-c"))?;
-        let symbolic_links = works(dir.link("probe-a", "probe-link"))?;
-
-        let file = dir.create_file("probe-file")?;
-        let is_allowed =
-            getrlimit(Resource::Fsize).current.is_none_or(|limit| limit >= aim.largest_file.1);
-        let holds_largest_file =
-            is_allowed && rustix::fs::ftruncate(&file, aim.largest_file.1) != Err(Errno::FBIG);
-        let path = dir.path_of("probe-file");
-        let synced = rustix::fs::fsync(&file).map_err(|error| FsError::io("sync", &path, error));
-        let syncs = works(synced)? && works(dir.sync())?;
-        drop(file);
-        let renames_files = works(dir.rename("probe-file", dir, "probe-renamed"))?;
-        let hard_links = renames_files && works(dir.hard_link("probe-renamed", dir, "probe-hard"))?;
-
-        let mut removes = true;
-        let is_c = renames_directories && !exchanges;
-        for name in ["probe-a", if is_c { "probe-c" } else { "probe-b" }] {
-            removes &= works(dir.remove_dir(name))?;
-        }
-        let file = if renames_files { "probe-renamed" } else { "probe-file" };
-        for (name, is_there) in
-            [(file, true), ("probe-hard", hard_links), ("probe-link", symbolic_links)]
-        {
-            removes &= !is_there || works(dir.remove_file(name))?;
-        }
-        Ok(Abilities {
-            renames_files,
-            renames_directories,
-            exchanges,
-            symbolic_links,
-            hard_links,
-            syncs,
-            removes,
-            locks: self.journal.is_locked(),
-            longest_name: dir.longest_name(),
-            holds_largest_file,
-            obstacle: None,
-        })
+        try_in(&self.dir, aim.largest_file.1, self.journal.is_locked())
     }
 
     /// What keeps a finished tree from getting to its place.
@@ -262,11 +219,57 @@ impl Staging {
     }
 }
 
+/// Tries what a filesystem can do in `dir`, where nobody else is. All that it makes is removed again, where that is
+/// possible. Whether it has locks is known already.
+pub(super) fn try_in(dir: &Dir, largest_file: u64, locks: bool) -> Result<Abilities, StoreError> {
+    dir.create_dir("probe-a")?;
+    dir.create_dir("probe-b")?;
+    let exchanges = works(dir.exchange("probe-a", dir, "probe-b"))?;
+    let renames_directories = exchanges || works(dir.rename("probe-b", dir, "probe-c"))?;
+    let symbolic_links = works(dir.link("probe-a", "probe-link"))?;
+
+    let file = dir.create_file("probe-file")?;
+    let is_allowed = getrlimit(Resource::Fsize).current.is_none_or(|limit| limit >= largest_file);
+    let holds_largest_file =
+        is_allowed && rustix::fs::ftruncate(&file, largest_file) != Err(Errno::FBIG);
+    let path = dir.path_of("probe-file");
+    let synced = rustix::fs::fsync(&file).map_err(|error| FsError::io("sync", &path, error));
+    let syncs = works(synced)? && works(dir.sync())?;
+    drop(file);
+    let renames_files = works(dir.rename("probe-file", dir, "probe-renamed"))?;
+    let hard_links = renames_files && works(dir.hard_link("probe-renamed", dir, "probe-hard"))?;
+
+    let mut removes = true;
+    let is_c = renames_directories && !exchanges;
+    for name in ["probe-a", if is_c { "probe-c" } else { "probe-b" }] {
+        removes &= works(dir.remove_dir(name))?;
+    }
+    let file = if renames_files { "probe-renamed" } else { "probe-file" };
+    for (name, is_there) in
+        [(file, true), ("probe-hard", hard_links), ("probe-link", symbolic_links)]
+    {
+        removes &= !is_there || works(dir.remove_file(name))?;
+    }
+    Ok(Abilities {
+        renames_files,
+        renames_directories,
+        exchanges,
+        symbolic_links,
+        hard_links,
+        syncs,
+        removes,
+        locks,
+        longest_name: dir.longest_name(),
+        holds_largest_file,
+        obstacle: None,
+    })
+}
+
 /// What is in the way, and where.
 type Found = Option<(std::path::PathBuf, Obstacle)>;
 
 /// Why names cannot be added to `path` in `dir`, or removed from it.
-fn refusal(dir: &Dir, path: &str) -> Result<Option<Obstacle>, StoreError> {
+pub(super) fn refusal(dir: &Dir, path: &str) -> Result<Option<Obstacle>, StoreError> {
     match dir.may_change(path) {
         Ok(()) => Ok(None),
         Err(error) => Ok(obstacle_of(error)

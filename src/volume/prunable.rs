@@ -107,7 +107,7 @@ impl<'a> Pruner<'a> {
                 break;
             }
             let mut found = Vec::new();
-            if let Err(error) = self.of_family(&family, &mut found) {
+            if let Err(error) = self.of_family(&family, &mut found, &mut all.problems) {
                 all.problems.push(error.to_string());
             }
             let busy = match self.survey.state(family.area) {
@@ -167,6 +167,7 @@ impl<'a> Pruner<'a> {
         &self,
         family: &FoundFamily,
         found: &mut Vec<Candidate>,
+        problems: &mut Vec<String>,
     ) -> Result<(), StoreError> {
         let Some(state) = self.survey.state(family.area)? else { return Ok(()) };
         if let Some(own) = state.descend([REVISIONS, family.state_name.as_str()].into_iter())? {
@@ -181,7 +182,7 @@ impl<'a> Pruner<'a> {
             }
         }
         if let Some(attempts) = state.child(ATTEMPTS)? {
-            self.attempts(family, state, &attempts, found)?;
+            self.attempts(family, state, &attempts, found, problems)?;
         }
         Ok(())
     }
@@ -266,6 +267,7 @@ impl<'a> Pruner<'a> {
         state: Dir,
         attempts: &Dir,
         found: &mut Vec<Candidate>,
+        problems: &mut Vec<String>,
     ) -> Result<(), StoreError> {
         let area = self.area(family, state);
         let look = self.look(&area, attempts, now());
@@ -275,8 +277,8 @@ impl<'a> Pruner<'a> {
                 continue;
             }
             match look.at(&name) {
-                // What we may not look at is somebody else's.
-                Ok(Found::NotOurs) | Err(_) => {}
+                Ok(Found::NotOurs) => {}
+                Err(error) => problems.push(error.to_string()),
                 Ok(Found::Gone) => {
                     let of = (Prunable::Removal, ATTEMPTS);
                     found.push(self.candidate(family, of, attempts, name, Duration::ZERO));

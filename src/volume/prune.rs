@@ -39,15 +39,15 @@ impl Pruner<'_> {
             return Ok(Pruned::Busy(who));
         }
         let Some(dir) = self.dir_of(candidate)? else { return Ok(Pruned::Stays) };
+        // It could be renamed, and not removed.
+        if dir.is_closed(id) {
+            return Ok(Pruned::OfAnotherUser);
+        }
         let bytes = dir.bytes_below(id);
         let is_done = match (candidate.what, candidate.part) {
             (Prunable::Removal, ATTEMPTS) => finish(&dir, id)?.is_some(),
             (Prunable::Removal, _) => dir.remove_tree(id).map(|_| true)?,
             (Prunable::Attempt, _) => self.remove_attempt(candidate, state, &dir, now)?,
-            // It could be renamed, and not removed.
-            (Prunable::Revision | Prunable::Family, _) if dir.may_change(id).is_err() => {
-                return Ok(Pruned::OfAnotherUser);
-            }
             (Prunable::Revision, _) => self.remove_revision(candidate, &dir, now)?,
             (Prunable::Family, _) => self.remove_family(candidate, &dir, now)?,
         };

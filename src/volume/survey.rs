@@ -13,7 +13,7 @@ use super::staging::ATTEMPTS;
 use super::sweep::GONE;
 use super::{Destination, Store, StoreError};
 use crate::fs::{Dir, Kind, filesystem};
-use crate::model::{ModelDir, SENTINEL, STATE_DIR};
+use crate::model::{ModelDir, Place, SENTINEL, STATE_DIR};
 
 /// So many names are looked at outside of the working areas; a root may hold anything.
 const MAX_NAMES: usize = 200_000;
@@ -89,6 +89,12 @@ impl Survey {
         self.areas.is_empty()
     }
 
+    /// The directories below the root at which other volumes with models are mounted.
+    pub fn volumes_below(&self) -> Vec<PathBuf> {
+        let is_below = |area: &&FoundArea| !area.at.parts.is_empty() && area.in_place.is_none();
+        self.areas.iter().filter(is_below).map(|area| area.at.path()).collect()
+    }
+
     /// Every family, area by area.
     pub(super) fn families(&self) -> impl Iterator<Item = FoundFamily> {
         self.areas.iter().enumerate().flat_map(|(n, area)| {
@@ -110,6 +116,13 @@ impl Survey {
     pub(super) fn state(&self, area: usize) -> Result<Option<Dir>, StoreError> {
         let base = self.areas[area].at.open_inner()?;
         Ok(base.map(|base| base.child(STATE_DIR)).transpose()?.flatten())
+    }
+
+    /// Of each working area, what the directory that it lies in says of those who share it.
+    pub fn places(&self) -> Vec<(PathBuf, Place)> {
+        let of =
+            |area: &FoundArea| Some((area.at.path(), area.at.open_inner().ok()??.place().ok()?));
+        self.areas.iter().filter_map(of).collect()
     }
 
     /// Whether a link leads to a revision, whichever it is.
@@ -331,6 +344,14 @@ fn is_for_itself(state: &Dir) -> Result<bool, StoreError> {
         None => false,
     };
     Ok(is_locked && state.kind(REVISIONS)?.is_none())
+}
+
+/// Whether models lie below `dir`: it has a working area that is not for `dir` itself.
+pub fn is_root(dir: &Dir) -> Result<bool, StoreError> {
+    if dir.kind(STATE_DIR)? != Some(Kind::Directory) {
+        return Ok(false);
+    }
+    dir.child(STATE_DIR)?.map_or(Ok(false), |state| Ok(!is_for_itself(&state)?))
 }
 
 /// The family at `parts`, relative to the area that it is in.

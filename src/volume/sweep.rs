@@ -78,7 +78,11 @@ fn remove_listed(tree: &Dir, path: &RelPath) -> Result<(), StoreError> {
 /// Removes those of `names` whose removal was cut off, and leaves the others.
 pub(super) fn remove_gone(attempts: &Dir, names: &mut Vec<String>) -> Result<(), StoreError> {
     for gone in names.extract_if(.., |name| name.ends_with(GONE)) {
-        remove_renamed(attempts, &gone)?;
+        match remove_renamed(attempts, &gone) {
+            // Another user's, who goes on with it.
+            Err(error) if error.is_closed() => {}
+            removed => removed?,
+        }
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl Staging {
         let reads = |mode: u16| mode & 0o444;
         Ok(Share {
             giver,
-            is_own: theirs.is_some_and(|theirs| theirs.uid == ours.uid),
+            is_own: theirs.is_some_and(|theirs| theirs.is_changed_by_those_of(&ours)),
             is_readable: theirs.is_some_and(|theirs| reads(ours.mode) & !reads(theirs.mode) == 0),
         })
     }

@@ -128,7 +128,7 @@ fn quoted(name: &str, code: i32, run: &Run, ours: &[(String, &str)]) {
 }
 
 /// The line with a mark in the place of each amount, time and digest.
-fn skeleton(line: &str) -> String {
+pub fn skeleton(line: &str) -> String {
     const UNITS: [&str; 8] =
         [" B", " kB", " MB", " GB", " TB", " %", " free inodes", " are needed"];
     // Two timers end at the same moment, and either may be first.
@@ -299,6 +299,16 @@ fn a_volume_of_somebody_else() {
 }
 
 #[test]
+fn a_umask_that_hides_the_model() {
+    let (hub, volume) = (hub(), Volume::new());
+    std::fs::create_dir(volume.root()).unwrap();
+    open(&volume.root(), 0o755);
+    let shell = ["sh", "-c", "umask 077; exec \"$@\"", "sh"];
+    let run = under(&shell, &usual(&hub, &volume)).run();
+    quoted("umask", 0, &run, &ours(&hub, &volume));
+}
+
+#[test]
 fn a_read_only_mount() {
     if !is_root() {
         return;
@@ -391,6 +401,26 @@ fn a_holder_that_is_slow_and_then_frozen() {
     quoted("frozen-holder", 0, &run, &ours(&hub, &volume));
     holder.signal("-CONT");
     holder.wait().assert_success();
+}
+
+#[test]
+fn a_wait_for_an_update() {
+    let (hub, volume) = (hub_of("big.gguf", Blob::bytes("small")), Volume::new());
+    usual(&hub, &volume).run().assert_success();
+    let update = Tree::new().with_blob("big.gguf", Blob::synthetic(24 * MIB, 3));
+    let expected = hub.move_branch(MODEL, "main", update);
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: MIB / 4 }));
+    let mut holder = usual(&hub, &volume);
+    holder.env("POD_NAME", "download-weights-x7k2p").env("NODE_NAME", "gpu-node-3");
+    let _holder = holder.start();
+    eventually("the holder says that it fetches", || {
+        let beat = heartbeat(&volume, FAMILY);
+        beat["phase"] == "fetching" && beat["total_bytes"] != 0
+    });
+    let mut wait = weightlift();
+    wait.arg("wait").arg(volume.family(FAMILY));
+    let run = wait.args(["--expect-revision", &expected, "--timeout", "1s"]).run();
+    quoted("wait-for-an-update", 23, &run, &ours(&hub, &volume));
 }
 
 #[test]

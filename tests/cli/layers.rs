@@ -36,8 +36,8 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     (
         "commands",
         &[
-            "cli", "content", "engine", "error", "Error", "exit", "fleet", "fs", "lock", "model",
-            "net", "report", "source", "verify", "volume",
+            "cgroup", "cli", "content", "engine", "error", "Error", "exit", "fleet", "fs", "lock",
+            "model", "net", "process", "report", "source", "verify", "volume",
         ],
     ),
     ("monitor", &["commands", "error", "Error", "exit", "model", "net", "report"]),
@@ -45,7 +45,8 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
 
 /// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A
 /// reader or writer may be one of them.)
-const PURE: [&str; 4] = ["model", "fleet", "engine/schedule", "lock/waiter"];
+const PURE: [&str; 5] =
+    ["model", "fleet", "engine/schedule", "lock/waiter", "commands/doctor/verdict"];
 const IMPURE: [&str; 10] = [
     "std::fs",
     "std::net",

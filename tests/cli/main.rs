@@ -5,7 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bare;
 mod circles;
+mod doctor;
+mod ends;
 mod fields;
 mod fuzz;
 mod inert;

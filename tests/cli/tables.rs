@@ -32,6 +32,21 @@ fn readme_has_every_exit_code_as_it_is() {
     );
 }
 
+#[test]
+fn the_page_on_exit_codes_has_every_code_with_its_class() {
+    let row = |facts: &Facts| {
+        format!("| {} | `{}` | {} | {} |\n", facts.code, facts.name, facts.meaning, retry(facts))
+    };
+    let rows: String = TABLE.iter().map(row).collect();
+    let page = file("docs/exit-codes.md");
+    let table = format!("| code | class | meaning | retry |\n|---|---|---|---|\n{rows}\n");
+    assert!(page.contains(&table), "{table}");
+    // What a Job is told to give up at is what no retry helps.
+    let finals = TABLE.iter().filter(|facts| facts.retry == Retry::Never);
+    let codes: Vec<String> = finals.map(|facts| facts.code.to_string()).collect();
+    assert!(page.contains(&format!("values: [{}]", codes.join(", "))), "{codes:?}");
+}
+
 /// The texts between backticks.
 fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)

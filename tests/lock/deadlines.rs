@@ -312,7 +312,9 @@ fn a_holder_that_does_not_move_is_given_up_on_where_nobody_may_take_over() {
     let arguments = ["hf://org/tiny", "--lock-timeout", "12s", "--takeover-after", "1h"];
     let run = fetch(&hub, &volume, &arguments).run().assert_code(23);
     let last = run.last_line();
-    assert!(last.contains("has made no progress for 12s; raise --lock-timeout"), "{last}");
+    // On a busy machine a second later.
+    let told = ["12s", "13s"].map(|time| format!("no progress for {time}; raise --lock-timeout"));
+    assert!(told.iter().any(|told| last.contains(told)), "{last}");
     // Who does not want to wait at all is told at once who is in the way.
     let run = fetch(&hub, &volume, &["hf://org/tiny", "--lock-timeout", "0s"]).run();
     run.assert_code(23).assert_says(" fetches this model; raise --lock-timeout");

@@ -57,7 +57,7 @@ fn the_lease_is_taken_told_about_and_given_back() {
 fn a_second_node_waits_for_the_first() {
     let (cluster, hub) = (FakeCluster::start(), slow_hub());
     let (a, b) = (Volume::new(), Volume::new());
-    let holder = pod(&cluster, &hub, &a, "pod-a").start();
+    let holder = pod(&cluster, &hub, &a, "pod-a").env("NODE_NAME", "node-1").start();
     eventually("pod-a has the Lease", || cluster.holder(LEASE).as_deref() == Some("pod-a"));
     let mut waiter = pod(&cluster, &hub, &b, "pod-b").start();
     std::thread::sleep(Duration::from_secs(3));
@@ -66,7 +66,9 @@ fn a_second_node_waits_for_the_first() {
     hub.clear_script();
     holder.wait().assert_success();
     let run = waiter.wait().assert_success();
-    run.assert_says("pod `pod-a`, which holds the Lease `model-storage/weightlift-tiny`");
+    run.assert_says(
+        "pod `pod-a` on node node-1, which holds the Lease `model-storage/weightlift-tiny`",
+    );
     b.assert_holds("tiny", &tiny_selected());
 }
 

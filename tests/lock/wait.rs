@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::support::*;
 use weightlift_fakes::{Fault, Rule};
 
@@ -116,4 +118,98 @@ fn sigterm_ends_it() {
     std::thread::sleep(Duration::from_millis(500));
     waiter.signal("-TERM");
     waiter.wait().assert_code(143);
+}
+
+#[test]
+fn a_wait_names_what_is_there_and_who_fetches_what_is_not() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let (family, old) = (volume.family("team/tiny"), hub.commit(REPO));
+    fetch(&hub, &volume, &["hf://org/tiny", "team/tiny"]).run().assert_success();
+    let new = hub.move_branch(REPO, "main", tiny().with("config.json", "[]"));
+    hub.script(
+        Rule::on("GET", "config.json").then(Fault::HangBeforeHeaders(Duration::from_secs(60))),
+    );
+    for (variables, named) in [
+        (&[("POD_NAME", "loader-1"), ("NODE_NAME", "gpu-7")][..], "pod loader-1 on node gpu-7, "),
+        (&[("POD_NAME", "loader-1")], "pod loader-1, "),
+        (&[("NODE_NAME", "gpu-7")], " on node gpu-7, "),
+    ] {
+        // What the one before has left.
+        let owner = volume.root().join(".weightlift/owners/team%2Ftiny.json");
+        let _ = std::fs::remove_file(&owner);
+        let mut command = fetch(&hub, &volume, &["hf://org/tiny", "team/tiny"]);
+        let holder = command.envs(variables.iter().copied()).start();
+        let fetches = || {
+            let beat = std::fs::read_to_string(&owner).unwrap_or_default();
+            beat.contains("\"fetching\"")
+        };
+        eventually("the holder says that it fetches", fetches);
+        let expected = ["--timeout", "1s", "--expect-revision", &new];
+        let run = wait(&family, &expected).run().assert_code(23);
+        let says = format!(
+            "`{}` holds revision {old}, waiting for {new}; being fetched by ",
+            family.display()
+        );
+        let lines: Vec<&str> = run.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{}", run.stderr);
+        for line in lines {
+            assert!(line.contains(&says) && line.contains(named), "{line}");
+        }
+        // Another fetcher says the same of whom it waits for.
+        let patience = ["hf://org/tiny", "team/tiny", "--lock-timeout", "0s"];
+        let run = fetch(&hub, &volume, &patience).run().assert_code(23);
+        assert!(run.last_line().contains(named), "{}", run.stderr);
+        drop(holder);
+    }
+    // A killed one leaves its heartbeat, and that is said.
+    let is_silent = |timeout: &str| {
+        let expected = ["--timeout", timeout, "--expect-revision", &new];
+        let run = wait(&family, &expected).run().assert_code(23);
+        assert!(run.last_line().contains(", shows no sign of life for "), "{}", run.stderr);
+        assert!(!run.last_line().contains("fetched by"), "{}", run.stderr);
+    };
+    is_silent("13s");
+    // At once, where it was written on this node.
+    is_silent("100ms");
+    // Of another node nobody knows how old it is: it is watched.
+    let owner = volume.root().join(".weightlift/owners/team%2Ftiny.json");
+    let mut beat: Value = serde_json::from_slice(&std::fs::read(&owner).unwrap()).unwrap();
+    beat["writer"]["boot_id"] = "another".into();
+    std::fs::write(&owner, beat.to_string()).unwrap();
+    let expected = ["--timeout", "100ms", "--expect-revision", &new];
+    let run = wait(&family, &expected).run().assert_code(23);
+    assert!(run.last_line().contains("; being fetched by pod "), "{}", run.stderr);
+    is_silent("13s");
+}
+
+#[test]
+fn who_fetches_into_a_cache_is_named_to_those_who_wait_for_a_snapshot() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    hub.script(
+        Rule::on("GET", "config.json").then(Fault::HangBeforeHeaders(Duration::from_secs(60))),
+    );
+    let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--layout", "hf-cache"]);
+    let holder = command.env("POD_NAME", "loader-1").start();
+    let owners = volume.root().join(".weightlift/owners");
+    let beat = || {
+        files_below(&owners)
+            .iter()
+            .any(|(_, beat)| String::from_utf8_lossy(beat).contains("\"fetching\""))
+    };
+    eventually("the holder says that it fetches", beat);
+    let repo = volume.root().join("hub/models--org--tiny");
+    for path in [repo.join("snapshots").join(hub.commit(REPO)), repo] {
+        let run = wait(&path, &["--timeout", "100ms"]).run().assert_code(23);
+        assert!(run.last_line().contains("; being fetched by pod loader-1"), "{}", run.stderr);
+    }
+    drop(holder);
+}
+
+#[test]
+fn a_name_that_no_model_has_as_its_revision_is_not_waited_for() {
+    let volume = Volume::new();
+    for name in ["main", "v1.0", "refs/pr/1", "0123456789ab"] {
+        let run = wait(&volume.family("tiny"), &["--expect-revision", name]).run().assert_code(2);
+        assert!(run.last_line().contains(&format!("`{name}` is no commit")), "{}", run.stderr);
+    }
 }

@@ -24,7 +24,7 @@ def lists_are_mounted_where_they_are_named(manifests):
             assert bool(files) == bool(named), f"{pod.where}: {sorted(files)} is mounted, {ours['args']}"
             for mount in ours["volumeMounts"]:
                 config = pod.volumes()[mount["name"]].get("configMap")
-                if config and config["name"] != "dragonfly-ca":
+                if config and config["name"] not in ("dragonfly-ca", "private-ca"):
                     assert mount["readOnly"] is True, f"{pod.where}: {mount}"
                     assert re.fullmatch(r"models-list-[a-z0-9]{10}", config["name"]), f"{pod.where}: {config}"
             assert sum(len(text) for text in files.values()) < 1 << 20, f"{pod.where}: more than a ConfigMap holds"
@@ -39,7 +39,7 @@ def lists_are_mounted_where_they_are_named(manifests):
 def another_list_is_another_name(manifests):
     with tempfile.TemporaryDirectory() as place:
         copy = shutil.copytree(manifests.directory, Path(place, "manifests"))
-        for list_file, name in (("overlays/job-many/models.yaml", "job-many"), ("components/locked/models.lock", "job-locked")):
+        for list_file, name in (("components/job-many/models.yaml", "job-many"), ("components/locked/models.lock", "job-locked")):
             listed = copy / list_file
             listed.write_text(listed.read_text().replace("whisper-large-v3@", "whisper-large-v2@"))
             (config,) = [r for r in render(find_kubectl(), copy / "overlays" / name) if r["kind"] == "ConfigMap"]
@@ -70,7 +70,7 @@ def models_that_are_not_listed_go_only_if_asked_for(manifests):
     for each in manifests.sets.values():
         for pod in each.pods():
             for args in (c["args"] for c in pod.weightlift() if c["args"][0] == "prune"):
-                listed, asked = after(args, "--models"), "prune-unlisted" in each.name
+                listed, asked = after(args, "--models"), "prune-unlisted" in each.components
                 assert bool(listed) == asked, f"{pod.where}: {args}"
                 if asked:
                     assert "--yes" in args and int(after(args, "--older-than")[0].removesuffix("h")) >= 24 * 7, args

@@ -1,15 +1,18 @@
 """Renders manifests/ with `kubectl kustomize`, and finds what is in it. Judges nothing."""
 
+import copy
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
 
 OUR_IMAGE = "ghcr.io/weightlift/weightlift:"
+OUR_COPY = "registry.example.com/weightlift/weightlift@"  # by image-registry
 # Where each kind has its pod.
 TEMPLATES = {
     "Deployment": ("spec", "template"),
@@ -18,21 +21,43 @@ TEMPLATES = {
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
-# Sets that a reader may put together, as the README tells.
+# The two sets with a namespace; all others are applied behind one of them.
+NAMESPACES = ("storage/namespace", "storage/node-disk")
+# What is applied before a set beside its namespace: its volume, which stays when the set goes. The rest has the first.
+STORAGE = {
+    "": "storage/rwx-default-class",
+    "overlays/rwo": "storage/rwo",
+    "overlays/empty-dir": "storage/namespace",
+    "overlays/kserve": "storage/namespace",
+    "overlays/statefulset": "storage/per-replica",
+    "overlays/daemonset": "storage/node-disk",
+    "overlays/dragonfly": "storage/node-disk",
+    "overlays/restore-snapshot": "storage/restored",
+    "overlays/read-only-many/fill": "storage/read-only-many/fill",
+    "overlays/read-only-many/serve": "storage/read-only-many/serve",
+}
+# Sets that a reader may put together, as the README tells: storage, workloads, and components in this order.
 COMBINED = [
-    ("base", ["hf-token-file", "lock-kubernetes", "quota"]),
-    ("overlays/rwx", ["s3-pod-identity", "wait-only", "network-policy", "quota"]),
-    ("base", ["s3-irsa", "wait-only"]),
-    ("overlays/static-pv", ["s3-secret", "wait-only"]),
-    ("overlays/rwx", ["lock-kubernetes", "hf-token-file", "wait-only", "expect-revision"]),
-    ("overlays/rwo", ["s3-secret"]),
-    ("overlays/rwo", ["hf-token-file"]),
-    ("overlays/static-pv", ["lock-kubernetes", "hf-token-file"]),
-    ("overlays/job-many", ["hf-token-file"]),
-    ("overlays/job-many", ["locked", "hf-token-file", "lock-kubernetes"]),
-    ("overlays/job-many", ["prune"]),
-    ("overlays/job-locked", ["prune", "prune-unlisted"]),
-    ("overlays/rwx", ["wait-only", "expect-revision", "network-policy"]),
+    ("rwx-default-class", "base", ["hf-token-file", "lock-kubernetes", "quota"]),
+    ("rwx", "base", ["s3-pod-identity", "wait-only", "network-policy", "quota"]),
+    ("rwx", "base", ["s3-irsa", "lock-kubernetes", "wait-only"]),
+    ("rwx", "base", ["lock-kubernetes", "hf-token-file", "wait-only"]),
+    ("static-pv", "base", ["lock-kubernetes", "hf-token-file"]),
+    ("rwo", "base", ["s3-secret", "one-node"]),
+    ("rwo-default-class", "base", ["refresh", "prune", "hf-token-file", "one-node"]),
+    ("rwo-default-class", "base", ["job-many", "prune", "verify", "one-node"]),
+    ("rwx", "base", ["job-many", "locked", "hf-token-file", "lock-kubernetes"]),
+    ("rwx", "base", ["job-many", "locked", "prune", "prune-unlisted"]),
+    ("rwx", "base", ["job-many", "prune"]),
+    ("rwx", "base", ["snapshots", "refresh", "s3-irsa", "lock-kubernetes"]),
+    ("rwx", "base", ["refresh", "prune", "verify", "mirror", "proxy", "private-ca", "image-pull-secret"]),
+    ("rwx", "base", ["mirror", "private-ca", "network-policy"]),
+    ("rwx", "overlays/doctor", ["s3-secret", "proxy", "openshift"]),
+    ("rwx", "base", ["prune", "snapshots", "image-registry", "image-pull-secret", "openshift"]),
+    ("per-replica", "overlays/statefulset", ["s3-irsa", "openshift", "image-registry"]),
+    ("node-disk", "overlays/daemonset", ["s3-pod-identity", "proxy", "image-pull-secret", "image-registry"]),
+    ("node-disk", "overlays/dragonfly", ["hf-token-file"]),
+    ("namespace", "base", ["mirror", "empty-dir", "openshift"]),
 ]
 
 
@@ -40,7 +65,7 @@ class Manifests:
     """Every kustomization below a directory, rendered."""
 
     def __init__(self, directory, kubectl):
-        self.directory = directory
+        self.directory, self.kubectl = directory, kubectl
         self.kustomizations = {
             str(path.parent.relative_to(directory)): yaml.safe_load(path.read_text())
             for path in sorted(directory.rglob("kustomization.yaml"))
@@ -49,15 +74,41 @@ class Manifests:
 
     def rendered(self, kubectl):
         """Every set as this kubectl builds it."""
+        names = [name for name, content in self.kustomizations.items() if content["kind"] == "Kustomization"]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            own = dict(zip(names, threads.map(lambda name: render(kubectl, self.directory / name), names)))
         sets = {
-            name: Set(name, render(kubectl, self.directory / name))
-            for name, content in self.kustomizations.items()
-            if content["kind"] == "Kustomization"
+            name: Set(name, own[name], self.listed(name), self.storage_of(name, own)) for name in names
         }
-        for resource, components in COMBINED:
-            name = f"combined/{resource} with {' and '.join(components)}"
-            sets[name] = Set(name, render_combined(kubectl, self.directory, resource, components))
-        return sets
+        return sets | self.combined(kubectl, COMBINED)
+
+    def of(self, sets):
+        """The same with other sets."""
+        other = copy.copy(self)
+        other.sets = sets
+        return other
+
+    def storage_of(self, name, own):
+        return [resource for each in applied_before(name) for resource in own[each]]
+
+    def listed(self, name):
+        """The components of a set, and theirs."""
+        own = [path.rpartition("/")[2] for path in self.kustomizations[name].get("components", [])]
+        return own + [inner for each in own for inner in self.listed(f"components/{each}")]
+
+    def combined(self, kubectl, combinations):
+        """Storage, workloads and components in one build."""
+
+        def one(combination):
+            storage, workloads, components = combination
+            name = f"combined/{storage} {workloads} with {' and '.join(components)}"
+            resources = [*applied_before(f"storage/{storage}"), f"storage/{storage}", workloads]
+            nested = [inner for each in components for inner in self.listed(f"components/{each}")]
+            nested += self.listed(workloads)
+            return name, Set(name, render_combined(kubectl, self.directory, resources, components), components + nested)
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return dict(threads.map(one, combinations))
 
     def raw(self):
         """Every document of every file, patches and examples as well."""
@@ -80,10 +131,11 @@ class Manifests:
 
 
 class Set:
-    """What `kubectl apply -k` of one directory would apply."""
+    """What `kubectl apply -k` of one directory would apply, and what was applied before it, which is not its `own`."""
 
-    def __init__(self, name, resources):
-        self.name, self.resources = name, resources
+    def __init__(self, name, own, components=(), before=()):
+        self.name, self.own, self.components = name, own, components
+        self.resources = [*before, *own]
 
     def objects(self):
         return [(f"{r['kind']}/{r['metadata'].get('name')}", r) for r in self.resources]
@@ -119,7 +171,7 @@ class Pod:
         return self.spec.get("initContainers", []) + self.spec["containers"]
 
     def weightlift(self):
-        return [c for c in self.containers() if c["image"].startswith(OUR_IMAGE)]
+        return [c for c in self.containers() if c["image"].startswith((OUR_IMAGE, OUR_COPY))]
 
     def server(self):
         servers = [c for c in self.containers() if c["name"] == "server"]
@@ -145,7 +197,7 @@ class Pod:
         return spec["jobTemplate"]["spec"] if self.owner["kind"] == "CronJob" else spec
 
 
-class StrictLoader(yaml.SafeLoader):
+class StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Refuses a key that stands twice in a mapping, as the API server does."""
 
     def construct_mapping(self, node, deep=False):
@@ -174,7 +226,20 @@ def render(kubectl, directory):
     return [d for d in yaml.load_all(run.stdout, Loader=StrictLoader) if d]
 
 
-def render_combined(kubectl, directory, resource, components):
+def applied_before(name):
+    """The sets that are applied before this one, in their order."""
+    if name.startswith("storage/"):
+        return [] if name in NAMESPACES else NAMESPACES[:1]
+    storage = STORAGE.get(name, STORAGE[""])
+    return [*applied_before(storage), storage]
+
+
+def render_whole(kubectl, directory, name):
+    """A set, behind what is applied before it."""
+    return [r for each in [*applied_before(name), name] for r in render(kubectl, directory / each)]
+
+
+def render_combined(kubectl, directory, resources, components):
     with tempfile.TemporaryDirectory() as place:
         # By its real name: kustomize follows links before it resolves `..`.
         place = Path(place).resolve()
@@ -182,7 +247,7 @@ def render_combined(kubectl, directory, resource, components):
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "resources": [f"{up}/{resource}"],
+            "resources": [f"{up}/{resource}" for resource in resources],
             "components": [f"{up}/components/{component}" for component in components],
         }
         Path(place, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

@@ -518,3 +518,36 @@ fn a_proxy_from_the_environment_is_used_unless_it_is_excepted() {
     assert_eq!(through(""), 20);
     assert_eq!(through("127.0.0.1"), 0);
 }
+
+#[test]
+fn what_kserve_passes_is_a_revision_behind_a_colon_and_a_mounted_directory() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let (old, tagged) = (hub.commit(REPO), tiny_selected().with("config.json", "{\"tag\": 1}"));
+    let tag = hub.move_branch(REPO, "v1.0", tagged.clone());
+    // An emptyDir is there and empty; KServe's own words are no flags but SOURCE and DEST.
+    for (source, commit, tree) in [
+        ("hf://org/tiny:v1.0".to_owned(), &tag, &tagged),
+        (format!("hf://org/tiny:{old}"), &old, &tiny_selected()),
+        ("hf://org/tiny".to_owned(), &old, &tiny_selected()),
+    ] {
+        let mount = volume.path(&format!("mnt-{}", commit.len() + source.len()));
+        std::fs::create_dir(&mount).unwrap();
+        let mut command = weightlift();
+        command.args(["fetch", &source]).arg(&mount).args(["--output", "json"]);
+        let run = command.env("HF_ENDPOINT", hub.url()).run().assert_success();
+        let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(told["revision"], commit.as_str(), "{source}");
+        assert_tree(&mount, tree);
+    }
+    // Several storageUris: pairs below one mount, the second of which cannot be had.
+    let mount = volume.path("mnt");
+    std::fs::create_dir(&mount).unwrap();
+    let mut command = weightlift();
+    command.args(["fetch", "hf://org/tiny:v1.0"]).arg(mount.join("base"));
+    command.arg("hf://org/tiny:gone").arg(mount.join("adapters/one"));
+    command.arg(format!("hf://org/tiny:{old}")).arg(mount.join("adapters/two"));
+    let run = command.env("HF_ENDPOINT", hub.url()).run().assert_code(10);
+    assert!(run.last_line().contains("1 of 3 models failed: `one` (not_found)"), "{}", run.stderr);
+    assert_tree(&mount.join("base"), &tagged);
+    assert_tree(&mount.join("adapters/two"), &tiny_selected());
+}

@@ -511,6 +511,76 @@ fn what_kserve_sets_is_read() {
             let run = assert_fetched(command.env("S3_VERIFY_SSL", "0"), &volume);
             assert!(!run.stderr.contains("S3_VERIFY_SSL"), "{}", run.stderr);
         }),
+        row("all that the webhook makes of a Secret's annotations", || {
+            // MinIO: an endpoint without a scheme, and everything else said or left empty.
+            for (said, is_signed_for) in [("false", true), ("", true), ("true", false)] {
+                let s3 = if is_signed_for { builder().start() } else { unsigned().start() };
+                let volume = Volume::new();
+                let host = s3.url().strip_prefix("http://").unwrap().to_owned();
+                let mut command = weightlift();
+                command.args(["fetch", "s3://models/p/"]).arg(volume.family("m"));
+                command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+                command.env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+                command.env("S3_ENDPOINT", &host).env("AWS_ENDPOINT_URL", s3.url());
+                command.env("S3_USE_HTTPS", "0").env("AWS_DEFAULT_REGION", "us-east-1");
+                command.env("awsAnonymousCredential", said).env("S3_VERIFY_SSL", "0");
+                command.env("S3_USER_VIRTUAL_BUCKET", if said.is_empty() { "" } else { "false" });
+                command.env("S3_USE_ACCELERATE", if said.is_empty() { "" } else { "false" });
+                command.env("AWS_CA_BUNDLE", "").env("CA_BUNDLE_CONFIGMAP_NAME", "");
+                let run = assert_fetched(&mut command, &volume);
+                assert!(!run.stderr.contains("honoured"), "{}", run.stderr);
+                assert_eq!(s3.requests().iter().all(is_signed), is_signed_for);
+                // Older ones do not set AWS_ENDPOINT_URL.
+                let (again, mut old) = (Volume::new(), weightlift());
+                old.args(["fetch", "s3://models/p/"]).arg(again.family("m"));
+                let all = command.get_envs().filter(|(name, _)| *name != "AWS_ENDPOINT_URL");
+                old.envs(all.filter_map(|(name, value)| Some((name, value?))));
+                assert_fetched(&mut old, &again);
+            }
+        }),
+        row("several pairs below one mount, as for several storageUris", || {
+            let (s3, volume) = (builder().start(), Volume::new());
+            let mount = volume.root();
+            std::fs::create_dir(&mount).unwrap();
+            let mut command = weightlift();
+            let [base, adapter] = ["base", "adapters/one"].map(|name| mount.join(name));
+            command.args(["fetch", "s3://models/p/"]).arg(&base).arg("s3://models/p/");
+            command.arg(&adapter).env("AWS_ENDPOINT_URL", s3.url());
+            command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+            command.env("AWS_SECRET_ACCESS_KEY", SECRET_KEY).env("AWS_REGION", "us-east-1");
+            let run = command.run().assert_success();
+            assert_eq!(run.stdout, format!("{}\n{}\n", base.display(), adapter.display()));
+            assert_tree(&base, &model());
+            assert_tree(&adapter, &model());
+        }),
+        row("the authorities that a cluster mounts", || {
+            if !has("openssl") {
+                return;
+            }
+            let (s3, volume) = (builder().start(), Volume::new());
+            let authority = tls::Authority::new("private");
+            let port = s3.url().rsplit(':').next().unwrap().parse().unwrap();
+            let config = authority.certify("IP:127.0.0.1", 2024, 2099);
+            let front = tls::Front::start(config, port, |_| tls::Handshake::Done);
+            let mount = volume.path("custom-certs");
+            std::fs::create_dir(&mount).unwrap();
+            let command = || {
+                let mut command = fetch(&volume, "s3://models/p/");
+                command.env("AWS_ENDPOINT_URL", front.url());
+                command.env("CA_BUNDLE_VOLUME_MOUNT_POINT", &mount);
+                command
+            };
+            let named = || {
+                let mut command = command();
+                command.env("CA_BUNDLE_CONFIGMAP_NAME", "odh-kserve-custom-ca-bundle");
+                command
+            };
+            let run = named().run().assert_code(2);
+            assert!(run.stderr.contains("CA_BUNDLE_VOLUME_MOUNT_POINT"), "{}", run.stderr);
+            std::fs::copy(authority.path(), mount.join("cabundle.crt")).unwrap();
+            command().run().assert_code(14);
+            assert_fetched(&mut named(), &volume);
+        }),
         row("certificates are verified, and AWS_CA_BUNDLE adds to those who sign them", || {
             if !has("openssl") {
                 return;

@@ -24,6 +24,8 @@ struct State {
     requests: Vec<(String, String, Value)>,
     /// Answers to be given instead: to which method, how often, which.
     faults: Vec<(&'static str, usize, Fault)>,
+    /// What the service account may not do with Leases.
+    denied: Vec<&'static str>,
 }
 
 #[derive(Clone)]
@@ -77,6 +79,11 @@ impl FakeCluster {
     /// The next `times` requests of `method` meet `fault`.
     pub fn fail(&self, method: &'static str, times: usize, fault: Fault) {
         self.state.lock().unwrap().faults.push((method, times, fault));
+    }
+
+    /// From now on the service account may not do this with Leases, if it asks whether it may.
+    pub fn deny(&self, verb: &'static str) {
+        self.state.lock().unwrap().denied.push(verb);
     }
 
     /// Whether every fault has been met by as many requests as it was meant for.
@@ -156,6 +163,13 @@ impl FakeCluster {
     fn answer(&self, method: &str, path: &str, mut lease: Value) -> Answer {
         let mut state = self.state.lock().unwrap();
         state.requests.push((method.into(), path.into(), lease.clone()));
+        if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" && method == "POST" {
+            let verb = lease["spec"]["resourceAttributes"]["verb"].as_str().unwrap();
+            let allowed = !state.denied.contains(&verb);
+            let reason = if allowed { "RBAC: allowed by a Role" } else { "" };
+            lease["status"] = json!({"allowed": allowed, "reason": reason});
+            return (201, lease);
+        }
         let all = "/apis/coordination.k8s.io/v1/namespaces/model-storage/leases";
         let Some(name) = path.split('?').next().and_then(|path| path.strip_prefix(all)) else {
             return status(404, "no such path");

@@ -18,7 +18,7 @@ const OLD: &str = "9 days ago";
 const SMALL: &str = "hf://org/small";
 
 /// A sample of each kind of name; `store/filesystem.rs` has them all.
-const OF_FILESYSTEMS: [&str; 10] = [
+const OF_FILESYSTEMS: [&str; 12] = [
     "lost+found",
     ".snapshot",
     ".snapshots",
@@ -29,6 +29,8 @@ const OF_FILESYSTEMS: [&str; 10] = [
     "System Volume Information",
     "#recycle",
     "@eaDir",
+    "$RECYCLE.BIN",
+    ".Trash-1000",
 ];
 const OPEN_ON_NFS: &str = ".nfs000000000000abcd00000001";
 
@@ -151,6 +153,114 @@ fn a_fresh_ext4_volume_is_filled_by_a_user_who_is_not_root() {
     as_nobody(&volume, verify.arg("verify").arg(&mounted), &[]).run().assert_success();
 }
 
+/// All commands that walk a volume, on the root `mounted` and on DEST `dest`, below it or itself.
+fn each_command(hub: &FakeHub, volume: &Volume, mounted: &Path, dest: &Path) -> Vec<Command> {
+    let cache = volume.path("cache");
+    let s3 = ["--s3-endpoint", "http://127.0.0.1:9", "--retry-timeout", "1s"];
+    let (root, at) = (mounted.to_str().unwrap(), dest.to_str().unwrap());
+    let file = format!("file://{at}");
+    let copy = volume.path("copy");
+    let lines: [&[&str]; 15] = [
+        &["plan", "hf://org/tiny", at],
+        &["fetch", "hf://org/tiny", at],
+        &["fetch", "hf://org/tiny", at],
+        &["fetch", "hf://org/tiny", at, "--recheck"],
+        &["fetch", "hf://org/tiny", at, "--replace", "--exclude", "README.md"],
+        &["verify", at],
+        &["wait", at, "--timeout", "20s"],
+        &["list", "--root", root],
+        &["prune", "--root", root, "--keep-revisions", "0", "--yes"],
+        &["fetch", "hf://org/tiny", "other", "--root", copy.to_str().unwrap(), "--adopt", root],
+        &["fetch", &file, "again", "--root", copy.to_str().unwrap()],
+        &["plan", &file, "third", "--root", copy.to_str().unwrap()],
+        &["fetch", "hf://org/tiny", "--layout", "hf-cache", "--root", cache.to_str().unwrap()],
+        &["list", "--root", cache.to_str().unwrap()],
+        &["prune", "--root", cache.to_str().unwrap(), "--yes"],
+    ];
+    let of = |line: &&[&str]| {
+        let mut command = weightlift();
+        command.args(*line).env("HF_ENDPOINT", hub.url());
+        command
+    };
+    let mut commands: Vec<Command> = lines.iter().map(of).collect();
+    // Its bucket cannot be reached, so that it ends after it has looked at the model.
+    let mut mirror = weightlift();
+    mirror.args(["mirror", &file, "s3://bucket/tiny/"]).args(s3);
+    mirror.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    mirror.env("AWS_REGION", "us-east-1").arg("--s3-path-style");
+    commands.push(mirror);
+    commands
+}
+
+#[test]
+fn no_command_opens_what_a_filesystem_keeps() {
+    if !has("strace") || !has("setpriv") {
+        return;
+    }
+    // DEST is the mount, and DEST lies below it.
+    for is_dest in [true, false] {
+        let (hub, volume) = (hub_of_tiny(), Volume::new());
+        let mounted = volume.path("mnt");
+        let Some(_mounted) = Mounted::ext4(64 * MIB, &volume.path("image"), &mounted) else {
+            return;
+        };
+        std::fs::remove_dir(mounted.join("lost+found")).unwrap();
+        put_what_a_filesystem_keeps(&mounted);
+        let owned = ["copy", "cache"].map(|name| volume.path(name));
+        for dir in &owned {
+            put_what_a_filesystem_keeps(dir);
+        }
+        let dest = if is_dest { mounted.clone() } else { mounted.join("tiny") };
+        let dirs = [&mounted, &owned[0], &owned[1]].map(|dir| dir.as_path());
+        for command in each_command(&hub, &volume, &mounted, &dest) {
+            let text = format!("{:?}", command.get_args().collect::<Vec<_>>());
+            let is_mirror = text.contains("\"mirror\"");
+            let log = volume.path("calls");
+            let trace = "trace=open,openat,openat2";
+            let mut wrapper = vec!["strace", "-f", "-qq", "-e", trace, "-o", log.to_str().unwrap()];
+            wrapper.extend(["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--"]);
+            let run = under(&wrapper, &as_nobody(&volume, &command, &dirs)).run();
+            assert_eq!(run.code, if is_mirror { 20 } else { 0 }, "{text}: {}", run.stderr);
+            for name in OF_FILESYSTEMS {
+                assert!(!run.stderr.contains(name), "{text} names {name}: {}", run.stderr);
+            }
+            assert!(!run.stderr.contains("not read"), "{text}: {}", run.stderr);
+            // What is refused is not always told.
+            let calls = std::fs::read_to_string(&log).unwrap();
+            assert!(calls.contains("openat("), "nothing was traced");
+            for name in OF_FILESYSTEMS {
+                let opened = calls.lines().find(|line| line.contains(&format!("{name}\"")));
+                assert_eq!(opened, None, "{text} opens {name}");
+            }
+        }
+        for dir in dirs {
+            assert_keeps_it(dir);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_somebody_has_filled_is_taken_over_beside_what_the_filesystem_keeps() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let mounted = volume.path("mnt");
+    let Some(_mounted) = Mounted::ext4(64 * MIB, &volume.path("image"), &mounted) else { return };
+    let old = Tree::new().with("config.json", "old").with("notes/mine.txt", "mine");
+    for (name, blob) in old.iter() {
+        std::fs::create_dir_all(mounted.join(name).parent().unwrap()).unwrap();
+        std::fs::write(mounted.join(name), blob.to_vec()).unwrap();
+    }
+    let mut chown = Command::new("chown");
+    chown.args(["-R", "65532:65532"]).args([mounted.join("config.json"), mounted.join("notes")]);
+    assert!(chown.status().unwrap().success());
+    let mut command = weightlift();
+    command.args(["fetch", "hf://org/tiny"]).arg(&mounted).arg("--adopt").arg(&mounted);
+    command.env("HF_ENDPOINT", hub.url());
+    as_nobody(&volume, &command, &[&mounted]).run().assert_success();
+    assert_has(&mounted, &tiny_selected());
+    assert_eq!(std::fs::read(mounted.join("notes/mine.txt")).unwrap(), b"mine");
+    assert_eq!(std::fs::metadata(mounted.join("lost+found")).unwrap().mode() & 0o777, 0o700);
+}
+
 #[test]
 fn a_file_that_is_open_elsewhere_does_not_stop_an_update_that_was_cut_off() {
     // The server has the removed file open, the sentinel is gone, the fetch was killed.
@@ -263,8 +373,8 @@ fn foreign_files_are_named() {
         (&["a\u{1b}[2J\n"], "`a\\u{1b}[2J\\u{a}`;"),
         (&["logs/x"], "holds 1 file that weightlift did not put there: `logs/`;"),
         (
-            &["lost+found/x", ".Trash-1000/y"],
-            "holds 1 file that weightlift did not put there: `.Trash-1000/`;",
+            &["lost+found/x", ".Trash-1000/y", "mine/z"],
+            "holds 1 file that weightlift did not put there: `mine/`;",
         ),
     ] {
         for is_begun in [false, true] {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::probe::{bound, done, tmpfs};
 use crate::support::process::straced;
 use crate::support::*;
-use weightlift_fakes::{Blob, FakeHub, Tree};
+use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
 /// Each revision shares a file with all others.
 pub(super) fn revision(n: u64) -> Tree {
@@ -142,6 +142,101 @@ fn two_pins_get_their_own_and_never_flip_what_is_shown() {
     // The others are not held up by whoever has the lock, nor do they wait for it.
     assert_eq!(pod.kept().len(), 1);
     pod.volume.assert_clean();
+}
+
+/// Pods of two ReplicaSets, and one that follows the branch, each with a link of its own.
+struct Rollout<'a> {
+    pod: &'a Pod,
+    layout: &'a [&'static str],
+    /// What each is told to fetch.
+    sources: [Vec<String>; 3],
+}
+
+impl Rollout<'_> {
+    fn link(&self, n: usize) -> PathBuf {
+        self.pod.volume.path(&format!("pod/{n}"))
+    }
+
+    /// Starts the pod `n` again; the link must lead to `tree`.
+    #[track_caller]
+    fn starts(&self, n: usize, tree: &Tree) -> Run {
+        let source: Vec<&str> = self.sources[n].iter().map(String::as_str).collect();
+        let link = self.link(n);
+        let arguments = [&source, self.layout, &["--link", link.to_str().unwrap()]].concat();
+        let run = self.pod.fetch(&arguments).run().assert_success();
+        for (name, blob) in tree.iter() {
+            assert!(std::fs::read(link.join(name)).unwrap() == blob.to_vec(), "{n}: {name}");
+        }
+        run
+    }
+}
+
+#[test]
+fn pods_of_two_replica_sets_restart_in_turn_and_each_reads_its_own() {
+    let cache = ["--layout", "hf-cache"];
+    for (what, layout) in [("pairs", &[][..]), ("models", &[]), ("cache", &cache[..])] {
+        let pod = Pod::new();
+        let one = pod.hub.commit(REPO);
+        let two = pod.hub.move_branch(REPO, "main", revision(2));
+        let list = |n: usize, source: &str| {
+            let file = pod.volume.path(&format!("models-{n}.yaml"));
+            let yaml = format!(
+                "version: 1\nmodels:\n- {{name: tiny, source: '{source}'}}\n\
+                 - {{name: other, source: 'hf://org/other'}}\n"
+            );
+            std::fs::write(&file, yaml).unwrap();
+            ["--models", file.to_str().unwrap(), "--only", "tiny"].map(str::to_owned).to_vec()
+        };
+        let sources = [pinned(&one), pinned(&two), "hf://org/tiny".to_owned()];
+        let sources = match what {
+            "models" => [list(0, &sources[0]), list(1, &sources[1]), list(2, &sources[2])],
+            _ => sources.map(|source| vec![source]),
+        };
+        let pods = Rollout { pod: &pod, layout, sources };
+        let trees = [revision(1), revision(2), revision(2)];
+        // What those see that have no link: the family, or the name in the cache.
+        let shown = || match layout {
+            [] => std::fs::read_link(pod.volume.family("tiny")).unwrap(),
+            _ => {
+                let name = pod.volume.root().join("hub/models--org--tiny/refs/main");
+                std::fs::read_to_string(name).unwrap_or_default().into()
+            }
+        };
+        pods.starts(0, &trees[0]);
+        // While the new one is fetched, an old one starts without waiting for it.
+        let slow = Fault::Drip { bytes_per_second: 200_000 };
+        pod.hub.script(Rule::on("GET", "").at("cdn").then(slow));
+        std::thread::scope(|scope| {
+            let new = scope.spawn(|| pods.starts(1, &trees[1]));
+            eventually("the new one is fetched", || pod.hub.bytes_sent_for("xet-bridge") > 0);
+            pods.starts(0, &trees[0]).assert_says("nothing to do");
+            assert!(!new.is_finished(), "{what}");
+            new.join().unwrap();
+        });
+        pod.hub.clear_script();
+        pods.starts(2, &trees[2]);
+        let (before, own) = (shown(), [0, 1, 2].map(|n| std::fs::read_link(pods.link(n)).unwrap()));
+        assert_ne!(own[0], own[1], "{what}");
+        pod.hub.log().clear();
+        for n in [0, 1, 2, 0, 2, 1, 0, 0, 1, 2] {
+            pods.starts(n, &trees[n]).assert_says("nothing to do");
+            assert_eq!(shown(), before, "{what}: the pod {n} has changed what is shown");
+            assert_eq!(std::fs::read_link(pods.link(n)).unwrap(), own[n], "{what}");
+        }
+        assert_eq!(pod.hub.count("*", "/resolve/") + pod.hub.count("*", "/tree/"), 0, "{what}");
+        // Who only waits is led to the one that it expects, whatever is shown.
+        let at = match layout {
+            [] => pod.volume.family("tiny"),
+            _ => pod.volume.root().join("hub/models--org--tiny"),
+        };
+        for (n, commit) in [(0, &one), (1, &two), (0, &one)] {
+            let mut command = weightlift();
+            command.arg("wait").arg(&at).arg("--link").arg(pods.link(n));
+            command.args(["--timeout", "1s", "--expect-revision", commit]).run().assert_success();
+            assert_eq!(std::fs::read_link(pods.link(n)).unwrap(), own[n], "{what}");
+            assert_eq!(shown(), before, "{what}");
+        }
+    }
 }
 
 #[test]

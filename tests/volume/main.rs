@@ -11,6 +11,7 @@ mod adoption;
 mod decisions;
 mod delta;
 mod direct;
+mod doctor;
 mod hf_cache;
 #[cfg(target_arch = "x86_64")]
 mod leftovers;
@@ -26,3 +27,4 @@ mod reuse;
 mod take_over;
 mod unnamed;
 mod update;
+mod users;

@@ -198,7 +198,7 @@ fn a_mount_below_the_root_that_is_read_only_is_refused() {
         let _mount = bound(&at);
         assert!(done(&["mount", "-o", "remount,bind,ro"], &at));
         let run = fetch(&hub, &volume, &["hf://org/tiny", dest]).run();
-        assert_refused(run, &hub, &volume, 14, "Read-only file system");
+        assert_refused(run, &hub, &volume, 14, "is read-only; mount it writable");
     }
 }
 
@@ -524,4 +524,54 @@ fn a_warm_start_tries_nothing() {
     let injects = ["mkdirat,renameat,renameat2,symlinkat,linkat,fsync,unlinkat:error=EPERM"];
     let calls = "mkdirat,renameat,renameat2,symlinkat,linkat,fsync,unlinkat";
     straced(&command_of(&hub, &volume), calls, &injects).run().assert_success();
+}
+
+#[test]
+fn every_command_that_writes_says_the_same_of_a_read_only_mount_and_the_others_work() {
+    if !is_root() {
+        return;
+    }
+    let (hub, volume) = (hub(), Volume::new());
+    let root = volume.root();
+    let _mount = bound(&root);
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    assert!(done(&["mount", "-o", "remount,bind,ro"], &root));
+    let says = format!(
+        "error: `{}` is read-only; mount it writable, or let another pod fetch [exit 14, unusable]",
+        root.display()
+    );
+    for arguments in [
+        &["hf://org/tiny", "other"][..],
+        &["hf://org/tiny", "a/b/c"],
+        &["hf://org/tiny", "--all", "--replace", "--include", "*.json"],
+        &["hf://org/tiny", "--layout", "hf-cache"],
+    ] {
+        let run = fetch(&hub, &volume, arguments).run().assert_code(14);
+        assert_eq!(run.last_line(), says, "{arguments:?}");
+    }
+    // Nothing of weightlift's is there yet.
+    let empty = volume.path("empty");
+    let _mount = bound(&empty);
+    assert!(done(&["mount", "-o", "remount,bind,ro"], &empty));
+    for dest in [empty.clone(), empty.join("a"), empty.join("a/b")] {
+        let mut command = weightlift();
+        command.args(["fetch", "hf://org/tiny"]).arg(&dest).env("HF_ENDPOINT", hub.url());
+        let run = command.run().assert_code(14);
+        let says = says.replace(root.to_str().unwrap(), empty.to_str().unwrap());
+        assert_eq!(run.last_line(), says, "{dest:?}");
+    }
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success().assert_says("nothing to do");
+    fetch(&hub, &volume, &["hf://org/tiny", "new", "--dry-run"]).run().assert_success();
+    let family = volume.family("tiny");
+    let command = |name: &str| {
+        let mut command = weightlift();
+        command.arg(name);
+        command
+    };
+    for name in ["verify", "wait"] {
+        command(name).arg(&family).run().assert_success();
+    }
+    for name in ["list", "prune"] {
+        command(name).arg("--root").arg(&root).run().assert_success();
+    }
 }

@@ -190,6 +190,104 @@ fn an_s3_object_is_recognised_by_its_checksum() {
     }
 }
 
+/// A revision that has gone back to the first one but for one file.
+fn nearly_first() -> Tree {
+    first().with("new.json", "[2]")
+}
+
+#[test]
+fn a_branch_that_goes_back_nearly_takes_from_what_is_kept() {
+    for layout in ["plain", "hf-cache"] {
+        let (hub, volume) = (FakeHub::serving(REPO, first()), Volume::new());
+        let run = || fetch(&hub, &volume, &["hf://org/tiny", "--layout", layout]).run();
+        run().assert_success();
+        // Nothing of the first is left in what is shown.
+        let other = Tree::new()
+            .with("config.json", "[]")
+            .with("vocab/merges.txt", "c d")
+            .with_blob("big.bin", Blob::synthetic(BIG as u64, 9));
+        hub.move_branch(REPO, "main", other.clone());
+        run().assert_success();
+        for (tree, fetched) in [
+            (nearly_first(), &["new.json"][..]),
+            (first(), &[]),
+            (other, &[]),
+            (nearly_first(), &[]),
+        ] {
+            hub.move_branch(REPO, "main", tree.clone());
+            hub.log().clear();
+            let run = run().assert_success();
+            for (path, _) in tree.iter() {
+                let requests = hub.count("*", &format!("/{path}"));
+                assert_eq!(requests > 0, fetched.contains(&path), "{layout} {path}");
+            }
+            assert_eq!(hub.bytes_sent_for("xet-bridge"), 0, "{layout}: {}", run.stderr);
+            if layout == "plain" {
+                volume.assert_holds("tiny", &tree);
+            }
+        }
+    }
+}
+
+#[test]
+fn objects_that_go_back_are_taken_from_what_is_kept() {
+    let other = first()
+        .with("config.json", "[]")
+        .with("vocab/merges.txt", "c d")
+        .with_blob("big.bin", Blob::synthetic(BIG as u64, 9));
+    let kinds = [Checksum::Crc64Nvme, Checksum::Sha256, Checksum::Crc32c, Checksum::Sha1];
+    for checksum in kinds.map(Some).into_iter().chain([None]) {
+        let options = ObjectOptions { checksum, ..ObjectOptions::default() };
+        let mut builder = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
+        for (path, blob) in first().iter() {
+            let key = format!("tiny/{path}");
+            builder = builder.object_with("models", &key, blob.clone(), options.clone());
+        }
+        let (s3, volume) = (builder.start(), Volume::new());
+        let put = |tree: &Tree| {
+            for (path, blob) in tree.iter() {
+                let key = format!("tiny/{path}");
+                s3.overwrite_with("models", &key, blob.clone(), options.clone());
+            }
+            s3.log().clear();
+        };
+        let run = || fetch_s3(&s3, &volume, &["s3://models/tiny/"]).run().assert_success();
+        run();
+        put(&other);
+        run();
+        volume.assert_holds("tiny", &other);
+        // The same versions as before, as far as the listing tells: a link is all that changes.
+        for tree in [first(), other.clone()] {
+            put(&tree);
+            run();
+            volume.assert_holds("tiny", &tree);
+            for (path, _) in tree.iter() {
+                assert_eq!(s3.count("GET", &format!("/{path}")), 0, "{checksum:?} {path}");
+            }
+        }
+        // All but one: what the place publishes has to prove that it is the same.
+        put(&first().with("config.json", "{ }"));
+        run();
+        volume.assert_holds("tiny", &first().with("config.json", "{ }"));
+        let is_taken = s3.log().bytes_sent_for("big.bin") == 0;
+        assert_eq!(is_taken, checksum.is_some(), "{checksum:?}");
+    }
+}
+
+#[test]
+fn where_nothing_is_kept_going_back_costs_what_differs() {
+    let (hub, volume) = (FakeHub::serving(REPO, first()), Volume::new());
+    let family = volume.family("tiny");
+    std::fs::create_dir_all(&family).unwrap();
+    for (tree, big) in [(first(), true), (second(), false), (first(), false), (second(), false)] {
+        hub.move_branch(REPO, "main", tree.clone());
+        hub.log().clear();
+        fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+        assert_tree(&family, &tree);
+        assert_eq!(hub.bytes_sent_for("xet-bridge") > 0, big);
+    }
+}
+
 #[test]
 fn where_there_are_no_hard_links_blocks_are_shared_if_the_filesystem_can() {
     if !is_root() || !has("strace") || !has("mkfs.xfs") {

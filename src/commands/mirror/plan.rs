@@ -191,7 +191,7 @@ async fn previous(
         Err(problem) => problem.to_string(),
     };
     Err(Error::Conflict(format!(
-        "`{}` is in the way: {why}; choose another prefix, or remove it",
+        "`{}` is in the way: {why}; choose another prefix, or remove that object",
         sink.shown(SENTINEL)
     )))
 }

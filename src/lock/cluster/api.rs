@@ -1,4 +1,4 @@
-//! The three calls that a Lease needs, as the service account of the pod.
+//! The three calls that a Lease needs, and the question whether they are allowed, as the service account of the pod.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,6 +95,46 @@ impl Api {
         self.call(client, Method::PUT, &format!("/{name}"), Some(lease)).await
     }
 
+    /// What `verb` on Leases is answered with, as the API server would judge it: nothing if it is allowed, or why
+    /// not. `name` is that of the Lease, where only one is meant.
+    pub async fn review(
+        &self,
+        client: &Client,
+        verb: &str,
+        name: Option<&str>,
+    ) -> Result<Option<String>, Trouble> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Review {
+            status: Verdict,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Verdict {
+            allowed: bool,
+            reason: String,
+        }
+        let mut attributes = serde_json::json!({
+            "group": "coordination.k8s.io", "resource": "leases", "namespace": self.namespace,
+            "verb": verb,
+        });
+        if let Some(name) = name {
+            attributes["name"] = name.into();
+        }
+        let body = serde_json::json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        });
+        let url = format!("{}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self.url);
+        let body = self.send(client, Method::POST, url, Some(body.to_string().into())).await?;
+        let Review { status } = serde_json::from_slice(&body).map_err(|error| {
+            let error = text::inert(&error.to_string(), 200);
+            Trouble::Away(format!("the answer is no review: {error}"))
+        })?;
+        let reason = text::inert(&text::without_secrets(&status.reason), 200);
+        Ok((!status.allowed).then_some(reason))
+    }
+
     async fn call(
         &self,
         client: &Client,
@@ -106,13 +146,29 @@ impl Api {
             "{}/apis/coordination.k8s.io/v1/namespaces/{}/leases{below}",
             self.url, self.namespace
         );
+        let body = lease.map(serde_json::to_vec).transpose();
+        let body = body.map_err(|error| not_asked(error.to_string()))?;
+        let body = self.send(client, method, url, body).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let error = text::inert(&error.to_string(), 200);
+            Trouble::Away(format!("the answer is not a Lease: {error}"))
+        })
+    }
+
+    /// Sends one request; the body of a good answer.
+    async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        url: String,
+        body: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Trouble> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.bearer()?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut request = client.request(method, url).headers(headers);
-        if let Some(lease) = lease {
-            let body = serde_json::to_vec(lease);
-            request = request.body(body.map_err(|error| not_asked(error.to_string()))?);
+        if let Some(body) = body {
+            request = request.body(body);
         }
         let answer = tokio::time::timeout(CALL_TAKES_AT_MOST, async {
             let response = request.send().await.map_err(|error| self.away(&error))?;
@@ -124,15 +180,7 @@ impl Api {
             let most = text::duration(CALL_TAKES_AT_MOST);
             Err(Trouble::Away(format!("no answer within {most}")))
         })?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
-                Trouble::Away(format!(
-                    "the answer is not a Lease: {}",
-                    text::inert(&error.to_string(), 200)
-                ))
-            });
-        }
-        Err(of_status(status, &body))
+        if status.is_success() { Ok(body) } else { Err(of_status(status, &body)) }
     }
 
     /// Read each time: the kubelet renews it.

@@ -9,7 +9,7 @@ use reqwest::Client;
 use super::api::{Api, Trouble};
 use super::error::{ClusterError, Refusal};
 use super::held::{DescribeProgress, HeldLease, Holder};
-use super::record::{ApiLease, LEASE_SECONDS, PROGRESS, is_name, now};
+use super::record::{ApiLease, LEASE_SECONDS, NODE, PROGRESS, is_name, now};
 use crate::environment;
 use crate::model::{ModelDir, text};
 use crate::report::Screen;
@@ -144,9 +144,12 @@ impl Candidate {
             let seconds = spec.lease_duration_seconds.unwrap_or(LEASE_SECONDS).clamp(1, 60);
             let lasts = Duration::from_secs(seconds.unsigned_abs().into());
             if self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() < lasts) {
-                let progress = lease.metadata.annotations.and_then(|mut all| all.remove(PROGRESS));
+                let mut annotations = lease.metadata.annotations.unwrap_or_default();
+                let (progress, node) = (annotations.remove(PROGRESS), annotations.remove(NODE));
                 let (pod, lease) = (text::inert(&other, 100), &self.holder);
-                let holder = format!("pod `{pod}`, which holds the Lease `{lease}`");
+                let node = node.map(|node| format!(" on node {}", text::inert(&node, 80)));
+                let node = node.unwrap_or_default();
+                let holder = format!("pod `{pod}`{node}, which holds the Lease `{lease}`");
                 let progress = progress.unwrap_or_default();
                 return Ok(Taken::Others(Busy { holder, progress }));
             }
@@ -170,6 +173,12 @@ impl Holder {
         spec.lease_duration_seconds = Some(LEASE_SECONDS);
         spec.renew_time = Some(time);
         lease.metadata.managed_fields = None;
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        match environment::text("NODE_NAME") {
+            Some(node) => _ = annotations.insert(NODE.into(), node),
+            // That of the holder before.
+            None => _ = annotations.remove(NODE),
+        }
     }
 }
 

@@ -8,8 +8,15 @@ mod api;
 mod candidate;
 mod error;
 mod held;
+mod permissions;
 mod record;
 
 pub use candidate::{Busy, Candidate, TryLease};
 pub use error::ClusterError;
 pub use held::{DescribeProgress, HeldLease};
+pub use permissions::Permissions;
+
+/// Whether the kubelet has told this process of a cluster.
+pub fn is_here() -> bool {
+    crate::environment::text("KUBERNETES_SERVICE_HOST").is_some()
+}

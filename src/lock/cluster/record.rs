@@ -12,6 +12,8 @@ pub(super) const LEASE_SECONDS: i32 = 15;
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Annotation with what the holder has done so far: a waiter sees by it that the holder moves.
 pub(super) const PROGRESS: &str = "weightlift.io/progress";
+/// Annotation with the node of the holder, for those who wait for it.
+pub(super) const NODE: &str = "weightlift.io/node";
 
 /// For people: what counts is whether a Lease changes, by the clock of the candidate that looks.
 pub(super) fn now() -> MicroTime {

@@ -8,6 +8,7 @@
 pub(crate) mod answers;
 pub mod credentials;
 mod endpoint;
+mod identity;
 pub(crate) mod pages;
 mod problem;
 mod reads;
@@ -16,6 +17,7 @@ mod tree;
 pub(crate) mod xet;
 
 pub use endpoint::HubSettings;
+pub use identity::{Account, HubIdentity, identity};
 pub use xet::{Xet, XetMode};
 
 use std::ops::Range;

@@ -211,15 +211,7 @@ impl Bucket {
         let loader = if self.is_anonymous {
             loader.no_credentials()
         } else {
-            loader.credentials_provider(Chain {
-                environment: self.environment.clone(),
-                http,
-                region: Region::new(region.clone()),
-                timeouts,
-                metadata: imds.map(|imds| {
-                    imds::credentials::ImdsCredentialsProvider::builder().imds_client(imds).build()
-                }),
-            })
+            loader.credentials_provider(self.chain_of(&region, http, timeouts, imds))
         };
         let mut config = aws_sdk_s3::config::Builder::from(&loader.load().await);
         config.set_endpoint_url(None);
@@ -236,6 +228,34 @@ impl Bucket {
             redirected,
             made: Instant::now(),
         })
+    }
+
+    /// Finds the credentials for requests to `region`; none where nothing is signed.
+    pub fn chain(&self, region: &str) -> Result<Option<Chain>, SourceError> {
+        if self.is_anonymous {
+            return Ok(None);
+        }
+        let timeouts = TimeoutConfig::builder().operation_timeout(CALL_TIMEOUT).build();
+        let http = SharedHttpClient::new(self.transport.clone());
+        let imds = self.metadata_service(&http, &timeouts)?;
+        Ok(Some(self.chain_of(region, http, timeouts, imds)))
+    }
+
+    fn chain_of(
+        &self,
+        region: &str,
+        http: SharedHttpClient,
+        timeouts: TimeoutConfig,
+        imds: Option<imds::Client>,
+    ) -> Chain {
+        let provider = imds::credentials::ImdsCredentialsProvider::builder();
+        Chain {
+            environment: self.environment.clone(),
+            http,
+            region: Region::new(region.to_owned()),
+            timeouts,
+            metadata: imds.map(|imds| provider.imds_client(imds).build()),
+        }
     }
 
     /// Where requests about the bucket go.

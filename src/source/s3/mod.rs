@@ -16,6 +16,7 @@ mod errors;
 mod explain;
 mod failures;
 pub(crate) mod fuzz;
+mod identity;
 mod listing;
 mod locate;
 mod look;
@@ -45,6 +46,7 @@ use async_trait::async_trait;
 use reqwest::Client;
 use tokio::sync::OnceCell;
 
+pub use identity::{S3Identity, S3Key, identity};
 pub use settings::S3Settings;
 pub use upload::Sink;
 

@@ -166,6 +166,14 @@ impl CachedSnapshot {
         Ok(commit.map(|commit| Self { repo, commit }))
     }
 
+    /// Another commit of the repo, if weightlift has published it; else the same.
+    pub fn of_commit(mut self, commit: &str) -> Result<Self, StoreError> {
+        if self.repo.commits()?.iter().any(|other| other == commit) {
+            commit.clone_into(&mut self.commit);
+        }
+        Ok(self)
+    }
+
     pub fn sentinel(&self) -> Result<Option<Sentinel>, StoreError> {
         self.repo.sentinel(&self.commit)
     }

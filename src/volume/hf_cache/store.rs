@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::existing::Existing;
 use super::super::files::PublishedFiles;
 use super::super::layout::CACHE_SENTINELS;
-use super::super::{Kept, Store, StoreError};
+use super::super::{Kept, Stamp, Store, StoreError};
 use super::repo::CachedRepo;
 use crate::fs::Dir;
 use crate::model::hf_cache::{BLOBS, CachedModel, SNAPSHOTS};
@@ -47,6 +47,14 @@ impl Store {
             Some(commit) => repo.existing(&commit),
             None => Ok(Existing::Nothing),
         }
+    }
+
+    pub(in super::super) fn cached_stamp(&self, cache: &CachedModel) -> Result<Stamp, StoreError> {
+        let Some(repo) = self.cached_repo()? else { return Ok(Stamp::default()) };
+        let Some(commit) = self.shown(cache, &repo)? else { return Ok(Stamp::default()) };
+        let sentinel = repo.with_sentinel(&commit, Ok)?;
+        let directory = repo.snapshot(&commit)?.map(|dir| dir.identity()).transpose()?;
+        Ok(Stamp::new(directory, sentinel.as_ref(), Some(commit)))
     }
 
     /// Commits beside the one that is shown.
@@ -113,14 +121,26 @@ impl Store {
     /// Lets the name that was asked for lead to the commit of `sentinel`, unless it does. A file is written
     /// only then.
     pub fn show_commit(&self, sentinel: &Sentinel) -> Result<(), StoreError> {
-        let Some(cache) = &self.cache else { return Ok(()) };
-        let Some(repo) = self.cached_repo()? else { return Ok(()) };
-        if !cache.must_be_named(repo.named(cache.ref_name())?.as_deref(), &sentinel.revision) {
-            return Ok(());
-        }
+        let Some((repo, cache)) = self.lacking_name(sentinel)? else { return Ok(()) };
         let staging = self.begin_without_bytes(sentinel, Vec::new())?;
         staging.write_ref(&repo, cache, &sentinel.revision)?;
         staging.end(self)
+    }
+
+    /// Whether [`Store::show_commit`] has something to write.
+    pub fn cache_lacks_name(&self, sentinel: &Sentinel) -> Result<bool, StoreError> {
+        Ok(self.lacking_name(sentinel)?.is_some())
+    }
+
+    fn lacking_name(
+        &self,
+        sentinel: &Sentinel,
+    ) -> Result<Option<(CachedRepo, &CachedModel)>, StoreError> {
+        let Some(cache) = &self.cache else { return Ok(None) };
+        let Some(repo) = self.cached_repo()? else { return Ok(None) };
+        let named = repo.named(cache.ref_name())?;
+        let is_missing = cache.must_be_named(named.as_deref(), &sentinel.revision);
+        Ok(is_missing.then_some((repo, cache)))
     }
 
     /// Whether a client of the Hub will miss files of `sentinel` that were left out.

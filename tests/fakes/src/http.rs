@@ -16,7 +16,7 @@ pub use crate::response::{Body, Response};
 use crate::text::{percent_decode, query_pairs};
 use crate::wire::{self, After};
 
-/// A running server on `127.0.0.1`. Dropping it closes the port and every connection.
+/// A running server, on `127.0.0.1` unless told otherwise. Dropping it closes the port and every connection.
 pub struct Server {
     address: SocketAddr,
     running: Arc<Running>,
@@ -56,7 +56,15 @@ impl Server {
         port: u16,
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into(), handler)
+    }
+
+    /// As [`Server::start_on`], at an address that others than this machine may reach.
+    pub fn start_at(
+        address: SocketAddr,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let running = Arc::new(Running::default());
         let accepting = thread::Builder::new().name("fake-accept".into()).spawn({

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::http::Server;
 use crate::hub::FakeHub;
 use crate::hub_cdn::{Cdn, UrlRules};
+use crate::hub_control;
 use crate::hub_repos::{Repo, Snapshot};
 use crate::hub_routes::{Mirror, State, XetStore};
 use crate::hub_xet::{Xet, XetRules};
@@ -35,11 +37,13 @@ pub struct FakeHubBuilder {
     external_cdn: Option<String>,
     hub_port: u16,
     cdn_port: u16,
+    everywhere: bool,
+    public_cdn: Option<String>,
 }
 
 impl FakeHubBuilder {
     /// Adds a repository whose `main` holds `tree`. Names are `owner/name` or just `name`; those of
-    /// datasets and spaces begin with `datasets/` and `spaces/`.
+    /// datasets and spaces begin with `datasets/` and `spaces/`. The same name again is its next commit.
     #[must_use]
     pub fn repo(mut self, id: &str, tree: Tree) -> Self {
         self.trees.push((id.to_owned(), tree));
@@ -223,6 +227,21 @@ impl FakeHubBuilder {
         self
     }
 
+    /// The hub and its CDN listen at every address of this machine, as in a pod. Nothing guards them.
+    #[must_use]
+    pub fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self
+    }
+
+    /// What clients are to call the CDN of this hub: a name of a cluster, or `https` where something
+    /// ends TLS before it.
+    #[must_use]
+    pub fn public_cdn(mut self, url: &str) -> Self {
+        self.public_cdn = Some(url.trim_end_matches('/').to_owned());
+        self
+    }
+
     /// Hashes the trees and opens the ports.
     ///
     /// # Panics
@@ -234,7 +253,11 @@ impl FakeHubBuilder {
     pub fn try_start(self) -> io::Result<FakeHub> {
         let (log, script) = (Log::new(), Script::new());
         let urls = Arc::new(Cdn::new(self.url_rules));
-        let cdn = Server::start_on(self.cdn_port, {
+        let address = match self.everywhere {
+            true => Ipv4Addr::UNSPECIFIED,
+            false => Ipv4Addr::LOCALHOST,
+        };
+        let cdn = Server::start_at((address, self.cdn_port).into(), {
             let urls = Arc::clone(&urls);
             script.observed("cdn", &log, move |request| urls.serve(request))
         })?;
@@ -258,8 +281,9 @@ impl FakeHubBuilder {
             if let Some(xet) = &xet {
                 xet.cas.register(&snapshot);
             }
+            // The same name again is the next commit; those before are served as ever.
+            let repo = repos.entry(id.clone()).or_insert(repo);
             repo.move_branch("main", snapshot);
-            repos.insert(id.clone(), repo);
         }
         let xet_store = xet
             .as_ref()
@@ -271,13 +295,18 @@ impl FakeHubBuilder {
             lfs_threshold_bytes,
             self.page_size.unwrap_or(PAGE_SIZE),
             self.mirror,
-            (urls, self.external_cdn.unwrap_or_else(|| cdn.url())),
+            (urls, self.external_cdn.or(self.public_cdn).unwrap_or_else(|| cdn.url())),
         );
         state.xet_store = xet_store;
         let state = Arc::new(state);
-        let hub = Server::start_on(self.hub_port, {
-            let state = Arc::clone(&state);
-            script.observed("hub", &log, move |request| state.answer(request))
+        let hub = Server::start_at((address, self.hub_port).into(), {
+            let (state, log, script) = (Arc::clone(&state), log.clone(), script.clone());
+            let routes = Arc::clone(&state);
+            let observed = script.observed("hub", &log, move |request| routes.answer(request));
+            move |request: &_| {
+                hub_control::answer(request, &state, &log, &script)
+                    .unwrap_or_else(|| observed(request))
+            }
         })?;
         Ok(FakeHub { state, xet, hub, cdn, log, script })
     }

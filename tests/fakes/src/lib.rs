@@ -81,6 +81,7 @@ mod hub;
 mod hub_api;
 mod hub_builder;
 mod hub_cdn;
+mod hub_control;
 mod hub_repos;
 mod hub_resolve;
 mod hub_routes;

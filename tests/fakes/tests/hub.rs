@@ -353,3 +353,55 @@ fn a_terabyte_costs_nothing_when_its_digest_is_given() {
     assert_eq!((tail.status, tail.body.len()), (206, 6));
     assert_eq!(get(&format!("{}/api/models/canonical", hub.url())).json()["id"], "canonical");
 }
+
+#[test]
+fn the_control_port_counts_clears_and_slows_and_leaves_no_trace_in_the_log() {
+    let hub = FakeHub::serving(REPO, tree());
+    assert_eq!(get(&signed(&hub, &[])).body.len() as u64, WEIGHTS);
+    let counts = || -> Value {
+        let answer = get(&format!("{}/-/counts", hub.url()));
+        serde_json::from_str(&answer.text()).expect("counts are JSON")
+    };
+    let commit = hub.commit(REPO);
+    let counted = counts();
+    assert_eq!((&counted["requests"], &counted["cdn_bytes"]), (&json!(2), &json!(WEIGHTS)));
+    assert_eq!(counted["bytes_sent_twice"], 0);
+    assert_eq!(counted["repositories"][REPO]["main"], commit.as_str());
+    let weights = &counted["repositories"][REPO]["commits"][&commit]["model.safetensors"];
+    assert_eq!(weights["size"], WEIGHTS);
+    assert_eq!(weights["sha256"], Blob::synthetic(WEIGHTS, 1).sha256());
+
+    get(&signed(&hub, &[]));
+    assert_eq!(counts()["bytes_sent_twice"], WEIGHTS);
+    assert_eq!(get(&format!("{}/-/clear", hub.url())).status, 200);
+    assert_eq!(counts()["requests"], 0);
+    assert_eq!(get(&format!("{}/-/speed/1000000000", hub.url())).status, 200);
+    get(&signed(&hub, &[]));
+    assert_eq!(hub.faults_applied(), 1);
+    assert_eq!(get(&format!("{}/-/speed/0", hub.url())).status, 200);
+    get(&signed(&hub, &[]));
+    assert_eq!(hub.faults_applied(), 1);
+    assert_eq!(get(&format!("{}/-/speed/fast", hub.url())).status, 400);
+}
+
+#[test]
+fn a_repository_that_is_named_twice_has_two_commits_and_main_is_the_last() {
+    let newer = tree().with("config.json", "changed\n");
+    let hub = FakeHub::builder().repo(REPO, tree()).repo(REPO, newer).start();
+    let older = FakeHub::serving(REPO, tree()).commit(REPO);
+    let at = |revision: &str| {
+        let url = format!("{}/{REPO}/resolve/{revision}/config.json", hub.url());
+        get_following(&url, &[]).text()
+    };
+    assert_eq!((at("main").as_str(), at(&older).as_str()), ("changed\n", "hello\n"));
+}
+
+#[test]
+fn a_hub_that_listens_everywhere_names_its_cdn_as_it_is_told_to() {
+    let hub = hub_with(|builder| builder.everywhere().public_cdn("http://cdn.example:81/"));
+    assert!(signed(&hub, &[]).starts_with("http://cdn.example:81/xet-bridge-us/"));
+    let port = hub.url().rsplit(':').next().expect("a port").to_owned();
+    // Any address of 127/8 is this machine's, and none but 127.0.0.1 is listened at without the flag.
+    let other = format!("http://127.0.0.2:{port}/{REPO}/resolve/main/empty.txt");
+    assert_eq!(get(&other).status, 200);
+}

@@ -1,0 +1,1 @@
+"""The checks of charts/weightlift: run tests/chart_test.py."""

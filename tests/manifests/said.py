@@ -1,0 +1,98 @@
+"""What the pages say of the sets is so."""
+
+import re
+
+from .reading import render_combined
+from .sets import ROOT
+
+
+def components_that_need_the_claim_are_named(manifests):
+    """They do not go with a storage where each replica, node or pod has its own copy."""
+    readme = said(manifests.directory / "README.md")
+    (named,) = re.findall(r"([^.]*?) need the claim `models`: they do not go with ([^.]*?), where", readme)
+    found = {
+        where.split("/")[1]
+        for where, document in manifests.raw()
+        if where.startswith("components/") and "models'" in str(claims_of(document)) and document["metadata"]["name"] != "any"
+    }
+    # These take the claim by its name.
+    found |= {"snapshots", "restore-snapshot"}
+    assert set(re.findall(r"`([a-z-]+)`", named[0].rpartition("| ")[2])) == found, f"{named[0]}: {sorted(found)}"
+    assert set(re.findall(r"`([a-z-]+)`", named[1])) == {"per-replica", "node-disk"} and "emptyDir" in named[1], named[1]
+
+
+def claims_of(value):
+    if isinstance(value, list):
+        return [found for each in value for found in claims_of(each)]
+    if not isinstance(value, dict):
+        return []
+    here = [value["claimName"]] if isinstance(value.get("claimName"), str) else []
+    return here + [found for each in value.values() for found in claims_of(each)]
+
+
+def what_changes_nothing_of_kserve_says_so(manifests):
+    plain = manifests.sets["overlays/kserve"].own
+    for name in ("openshift", "image-registry", "image-pull-secret"):
+        made = render_combined(manifests.kubectl, manifests.directory, ["overlays/kserve"], [name])
+        assert made == plain, f"{name} changes something of kserve"
+        for path in (manifests.directory / "README.md", manifests.directory / "components" / name / "kustomization.yaml"):
+            assert re.search(r"nothing of `?kserve|[Nn]or of `kserve`", said(path)), f"{path} does not say so of {name}"
+    seeds = manifests.sets["overlays/daemonset"].one("DaemonSet")
+    made = render_combined(manifests.kubectl, manifests.directory, ["overlays/daemonset"], ["openshift"])
+    assert seeds in made, "openshift changes the DaemonSet"
+
+
+def components_of_one_namespace_are_named(manifests):
+    """Their objects are in model-storage, whatever they are put together with."""
+    readme = said(manifests.directory / "README.md")
+    (named,) = re.findall(r"([^.]*) are for the namespace `model-storage`, hence not for `daemonset`", readme)
+    bring = {"RoleBinding", "ResourceQuota", "NetworkPolicy"}
+    kinds = {where.split("/")[1] for where, d in manifests.raw() if where.startswith("components/") and d.get("kind") in bring}
+    assert set(re.findall(r"`([a-z-]+)`", named)) == kinds - {"snapshots"}, f"{named}: {kinds}"
+    assert "Not for `daemonset`" in said(manifests.directory / "components/lock-kubernetes/kustomization.yaml")
+
+
+def kserve_is_told_whose_image_to_take(manifests):
+    """A step with a number, and the line that it names is right when its sign is taken away."""
+    path = manifests.directory / "overlays/kserve/inferenceservice.yaml"
+    (line,) = re.findall(r"^ +# (storageContainerName: .*)$", path.read_text(), re.MULTILINE)
+    assert line == f"storageContainerName: {manifests.sets['overlays/kserve'].one('ClusterStorageContainer')['metadata']['name']}"
+    for page in (path.parent / "kustomization.yaml", manifests.directory / "README.md"):
+        assert re.search(r"1\. .{0,60}take the comment sign away from `storageContainerName", said(page)), page
+        assert "in practice it is `default`" in said(page), page
+    for page in ("docs/kubernetes.md", "docs/moving.md"):
+        assert "`storageContainerName: weightlift` under `spec.predictor`" in said(ROOT / page), page
+
+
+def a_job_that_is_suspended_is_suspended_again(manifests):
+    """By every `apply`, because it stands in the set."""
+    suspended = {pod.owner["metadata"]["name"] for pod in manifests.pods() if pod.owner["spec"].get("suspend")}
+    assert suspended == {"download-models"}, suspended
+    for page in ("README.md", "overlays/job-many/kustomization.yaml", "components/job-many/kustomization.yaml"):
+        assert re.search(r"suspend(s it|ed) again", said(manifests.directory / page)), page
+
+
+def a_changed_commit_takes_the_old_job_away_first(manifests):
+    updates = (manifests.directory / "README.md").read_text().partition("## Updates")[2].partition("\n## ")[0]
+    assert "delete job -l app.kubernetes.io/component=download" in updates, updates
+
+
+def who_pastes_a_volume_of_one_node_is_told_of_recreate(_):
+    paste = (ROOT / "README.md").read_text().partition("## Paste it into a pod")[2].partition("\n## ")[0]
+    assert "strategy: {type: Recreate}" in paste and "ReadWriteOnce" in paste
+
+
+def said(path):
+    """As one line, without the signs of comments."""
+    return " ".join(re.sub(r"^\s*# ?", "", path.read_text(), flags=re.MULTILINE).split())
+
+
+TESTS = [
+    components_that_need_the_claim_are_named,
+    what_changes_nothing_of_kserve_says_so,
+    components_of_one_namespace_are_named,
+    kserve_is_told_whose_image_to_take,
+    a_job_that_is_suspended_is_suspended_again,
+    a_changed_commit_takes_the_old_job_away_first,
+    who_pastes_a_volume_of_one_node_is_told_of_recreate,
+]
