@@ -49,7 +49,7 @@ impl Fetch<'_> {
         let fetched = progress.clone();
         let filled =
             self.fill_alone(wanted, store, source, before, has_waited, progress, &lookout).await;
-        // Whatever has failed: what was fetched may be there by now.
+        // Whatever has failed before the publication: what was fetched may be there by now.
         if filled.is_ok() || self.stop.is_set() || !lookout.look() {
             return filled.map(Some);
         }
@@ -95,9 +95,11 @@ impl Fetch<'_> {
                 return self.present_as(wanted, store, existing);
             }
         }
+        lookout.end();
         if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
             return Ok(outcome);
         }
+        lookout.go_on();
         let unpacked = self.unpacked(wanted, store, source, &revision, &progress, lookout).await?;
         let unpacked_here = unpacked.as_ref();
         let filled =
@@ -226,6 +228,7 @@ impl Fetch<'_> {
                 .filter(|before| before.damage.is_some())
                 .map(|before| &before.sentinel),
         };
+        lookout.end();
         let sealed = staging.seal(&sentinel)?;
         // The last moment to stop: from here it takes renames, which are not left half-way.
         if self.stop.is_set() {

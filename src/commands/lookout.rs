@@ -29,6 +29,8 @@ pub(super) struct Lookout<'a> {
     seen: Mutex<Stamp>,
     looks: AtomicU32,
     has_found: AtomicBool,
+    /// What appears from now on may be ours, and not yet durable.
+    is_over: AtomicBool,
 }
 
 impl<'a> Lookout<'a> {
@@ -49,7 +51,18 @@ impl<'a> Lookout<'a> {
             first,
             looks: AtomicU32::new(0),
             has_found: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         }
+    }
+
+    /// Looks no more: from now on this process publishes by itself.
+    pub fn end(&self) {
+        self.is_over.store(true, SeqCst);
+    }
+
+    /// It has published nothing.
+    pub fn go_on(&self) {
+        self.is_over.store(false, SeqCst);
     }
 
     /// The source is at this revision.
@@ -121,7 +134,7 @@ impl<'a> Lookout<'a> {
 
     /// What cannot be looked at now has not been published now.
     pub fn look(&self) -> bool {
-        if !self.has_found() && self.finds().unwrap_or_default() {
+        if !self.has_found() && !self.is_over.load(SeqCst) && self.finds().unwrap_or_default() {
             self.has_found.store(true, SeqCst);
         }
         self.has_found()
