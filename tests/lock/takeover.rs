@@ -346,9 +346,9 @@ fn a_holder_that_wakes_fetches_nothing_that_another_has_published_meanwhile() {
     drop(frozen);
     let run = ends_within(Duration::from_secs(30), holder).assert_success();
     let run = run.assert_says("another process has published");
-    // A connection may have been frozen between the Hub's redirect and the request that follows it.
+    // Until the look, each of the four connections may have asked for its next chunk. Some 20 MiB were left.
     let more = (sent(&hub) - was_sent.0, hub.requests().len() - was_sent.1);
-    assert!(more.0 <= MIB && more.1 <= 8, "{more:?}: it has asked for more");
+    assert!(more.0 <= 4 * MIB && more.1 <= 16, "{more:?}: it has asked for more");
     let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(told["status"], "present");
     assert!(told["fetched_bytes"].as_u64().unwrap() > MIB, "what it has fetched is not hidden");
