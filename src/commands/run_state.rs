@@ -29,8 +29,11 @@ pub struct RunState {
     /// Of the models that are worked on at the same time, or that were when the run was stopped.
     models_doing: Arc<Mutex<Vec<Arc<Work>>>>,
     /// All transfers of the run, by their source; what is done stays for those who count.
-    transfers: Arc<Mutex<Vec<(String, Arc<Progress>)>>>,
+    transfers: Arc<Mutex<Vec<Transfer>>>,
 }
+
+/// A source, and how far its transfer is.
+type Transfer = (String, Arc<Progress>);
 
 /// What is done for one model, or for the run as a whole.
 struct Work {
@@ -134,7 +137,7 @@ impl RunState {
     }
 
     /// All transfers so far, each with its source.
-    pub fn transfers(&self) -> Vec<(String, Arc<Progress>)> {
+    pub fn transfers(&self) -> Vec<Transfer> {
         self.transfers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
