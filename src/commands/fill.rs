@@ -47,8 +47,7 @@ impl Fetch<'_> {
     ) -> Result<Option<Outcome>, Error> {
         let lookout = Lookout::new(self, wanted, store, before);
         let fetched = progress.clone();
-        let filled =
-            self.fill_alone(wanted, store, source, before, has_waited, progress, &lookout).await;
+        let filled = self.fill_alone(store, source, has_waited, progress, &lookout).await;
         // Whatever has failed before the publication: what was fetched may be there by now.
         if filled.is_ok() || self.stop.is_set() || !lookout.look() {
             return filled.map(Some);
@@ -67,23 +66,22 @@ impl Fetch<'_> {
     }
 
     /// The same as long as no other process has published it; then the end is [`Error::Stopped`].
-    // Each argument is another room's; a struct for one call would only rename them.
-    #[allow(clippy::too_many_arguments)]
     async fn fill_alone(
         &self,
-        wanted: Wanted<'_>,
         store: &Store,
         source: &dyn Source,
-        before: Option<&Before>,
         has_waited: bool,
         progress: Arc<Progress>,
         lookout: &Lookout<'_>,
     ) -> Result<Outcome, Error> {
+        let (wanted, before) = (lookout.wanted, lookout.before);
         let (budget, bound) = (self.ask.budget(), self.ask.bound());
         let asked = self.ask.ask_revision(source, budget, bound);
         let revision = lookout.unless_published(asked).await?;
         lookout.knows(&revision);
         self.check_expectation(wanted.model, &revision)?;
+        // What is shown or finished here is this process's own doing.
+        lookout.end();
         if has_waited {
             let existing = store.existing()?;
             let decided = decide(wanted.goal, existing.there(), Known::Revision(&revision));
@@ -95,15 +93,12 @@ impl Fetch<'_> {
                 return self.present_as(wanted, store, existing);
             }
         }
-        lookout.end();
         if let Some(outcome) = self.restored(wanted, store, Known::Revision(&revision))? {
             return Ok(outcome);
         }
         lookout.go_on();
-        let unpacked = self.unpacked(wanted, store, source, &revision, &progress, lookout).await?;
-        let unpacked_here = unpacked.as_ref();
-        let filled =
-            self.fill_with(wanted, store, source, before, progress, unpacked_here, lookout).await;
+        let unpacked = self.unpacked(store, source, &revision, &progress, lookout).await?;
+        let filled = self.fill_with(store, source, progress, unpacked.as_ref(), lookout).await;
         if let Some(unpacked) = unpacked {
             self.end(unpacked.staging, store);
         }
@@ -111,17 +106,15 @@ impl Fetch<'_> {
     }
 
     /// Fetches what is not `unpacked` yet.
-    #[allow(clippy::too_many_arguments)]
     async fn fill_with(
         &self,
-        wanted: Wanted<'_>,
         store: &Store,
         source: &dyn Source,
-        before: Option<&Before>,
         progress: Arc<Progress>,
         unpacked: Option<&Unpacked<'_>>,
         lookout: &Lookout<'_>,
     ) -> Result<Outcome, Error> {
+        let (wanted, before) = (lookout.wanted, lookout.before);
         let (budget, bound) = (self.ask.budget(), self.ask.bound());
         let listed = self.ask.retried(budget, bound, || source.snapshot());
         let snapshot = lookout.unless_published(listed).await?;
@@ -175,10 +168,7 @@ impl Fetch<'_> {
         progress.reused_bytes.store(present.saturating_sub(unpacked), Relaxed);
         self.announce(wanted, store, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());
-        let transferred = lookout.beside(|stop| {
-            self.transfer(source, &staging, &plan, &chosen, wanted, &progress, stop)
-        });
-        let proofs = match transferred {
+        let proofs = match self.transfer(source, &staging, &plan, &chosen, &progress, lookout) {
             Ok(proofs) => proofs,
             // Nobody needs what has come.
             Err(Failed::Later(Error::Stopped)) if lookout.has_found() => {
@@ -333,36 +323,37 @@ impl Fetch<'_> {
     }
 
     /// Indexes first: a model that lacks a shard ends before its weights.
-    #[allow(clippy::too_many_arguments)]
     fn transfer(
         &self,
         source: &dyn Source,
         staging: &Staging,
         plan: &Plan,
         chosen: &Chosen,
-        wanted: Wanted<'_>,
         progress: &Arc<Progress>,
-        stop: &Stop,
+        lookout: &Lookout<'_>,
     ) -> Result<Vec<Option<Proof>>, Failed> {
         progress.enter("fetching");
         progress.total_files.store(plan.files.len() as u64, Relaxed);
         let options = self.args.transfer_options(&self.beside.share, self.beside.lanes);
         let http = self.ask.http().map_err(Failed::Later)?;
         // Blocks this thread: the transfer has threads of its own, signals have theirs.
-        let run = |proofs, wanted: &dyn Fn(&RemoteFile) -> bool| {
+        let run = |proofs, stop: &Stop, wanted: &dyn Fn(&RemoteFile) -> bool| {
             let screen = self.screen;
             engine::run(
                 source, http, staging, plan, &options, progress, screen, stop, proofs, wanted,
             )
             .map_err(|error| Failed::Later(error.into()))
         };
-        let mut proofs = vec![None; plan.files.len()];
-        if !chosen.is_part && completeness::has_index(&plan.files) {
-            proofs = run(proofs, &|file| is_index(file.path.as_str()))?;
-            self.check_indexes(staging, &plan.files, &chosen.left_out, wanted.selection)
-                .map_err(Failed::BeforeTheWeights)?;
-        }
-        run(proofs, &|_| true)
+        lookout.beside(|stop| {
+            let mut proofs = vec![None; plan.files.len()];
+            if !chosen.is_part && completeness::has_index(&plan.files) {
+                proofs = run(proofs, stop, &|file| is_index(file.path.as_str()))?;
+                let selection = lookout.wanted.selection;
+                self.check_indexes(staging, &plan.files, &chosen.left_out, selection)
+                    .map_err(Failed::BeforeTheWeights)?;
+            }
+            run(proofs, stop, &|_| true)
+        })
     }
 
     /// Drops the attempt. What is left over is swept by a later run.

@@ -20,8 +20,8 @@ const IN_FULL_EVERY: u32 = 30;
 /// Looks while one model is fetched.
 pub(super) struct Lookout<'a> {
     fetch: &'a Fetch<'a>,
-    wanted: Wanted<'a>,
-    before: Option<&'a Before>,
+    pub wanted: Wanted<'a>,
+    pub before: Option<&'a Before>,
     /// What the source holds, once it has said so: an older publication is not what is wanted.
     revision: OnceLock<String>,
     /// What lay there at first, and when it was looked last.

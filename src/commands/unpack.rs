@@ -36,13 +36,13 @@ impl Fetch<'_> {
     /// Unpacks the archives of `source`, if it has some.
     pub(super) async fn unpacked<'a>(
         &self,
-        wanted: Wanted<'_>,
         store: &Store,
         source: &'a dyn Source,
         revision: &str,
         progress: &Arc<Progress>,
         lookout: &Lookout<'_>,
     ) -> Result<Option<Unpacked<'a>>, Error> {
+        let wanted = lookout.wanted;
         let Some(archives) = source.archives() else { return Ok(None) };
         let (budget, bound) = (self.ask.budget(), self.ask.bound());
         let bytes = self.ask.retried(budget, bound, || archives.packed_bytes()).await?;

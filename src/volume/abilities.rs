@@ -174,11 +174,10 @@ pub fn way(abilities: &Abilities, aim: &Aim) -> Result<Way, Lack> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all() -> Abilities {
-        Abilities {
+impl Abilities {
+    /// Of a volume that can do all.
+    pub fn all() -> Self {
+        Self {
             renames_files: true,
             renames_directories: true,
             exchanges: true,
@@ -192,6 +191,11 @@ mod tests {
             obstacle: None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn aim() -> Aim {
         Aim {
@@ -236,7 +240,7 @@ mod tests {
                 exchanges,
                 renames_directories: renames,
                 symbolic_links: links,
-                ..all()
+                ..Abilities::all()
             };
             for (allow_degraded, expected) in [(false, strict), (true, degraded)] {
                 let aim = Aim { allow_degraded, there, ..aim() };
@@ -253,20 +257,21 @@ mod tests {
         let long = "x".repeat(200);
         let obstacle = |obstacle| {
             let at = PathBuf::from("/models/a");
-            let abilities = Abilities { obstacle: Some((at.clone(), obstacle)), ..all() };
+            let abilities =
+                Abilities { obstacle: Some((at.clone(), obstacle)), ..Abilities::all() };
             (abilities, aim(), Lack::Obstacle { path: at, obstacle })
         };
         let rows = [
-            (Abilities { renames_files: false, ..all() }, aim(), Lack::Rename),
-            (Abilities { removes: false, ..all() }, aim(), Lack::Removal),
-            (Abilities { syncs: false, ..all() }, aim(), Lack::Sync),
+            (Abilities { renames_files: false, ..Abilities::all() }, aim(), Lack::Rename),
+            (Abilities { removes: false, ..Abilities::all() }, aim(), Lack::Removal),
+            (Abilities { syncs: false, ..Abilities::all() }, aim(), Lack::Sync),
             (
-                Abilities { longest_name: Some(143), ..all() },
+                Abilities { longest_name: Some(143), ..Abilities::all() },
                 Aim { longest_name: long.clone(), ..aim() },
                 Lack::Name { longest: 143, name: long.clone() },
             ),
             (
-                Abilities { holds_largest_file: false, ..all() },
+                Abilities { holds_largest_file: false, ..Abilities::all() },
                 aim(),
                 Lack::Size { bytes: 5 << 30, name: "weights.bin".into() },
             ),
@@ -288,9 +293,9 @@ mod tests {
     #[test]
     fn what_a_volume_can_do_without_is_no_reason_to_refuse() {
         for abilities in [
-            Abilities { hard_links: false, ..all() },
-            Abilities { locks: false, ..all() },
-            Abilities { longest_name: None, ..all() },
+            Abilities { hard_links: false, ..Abilities::all() },
+            Abilities { locks: false, ..Abilities::all() },
+            Abilities { longest_name: None, ..Abilities::all() },
         ] {
             assert_eq!(way(&abilities, &aim()), Ok(Way::Link), "{abilities:?}");
         }

@@ -277,19 +277,7 @@ mod tests {
     }
 
     fn trial() -> Trial {
-        let abilities = Abilities {
-            renames_files: true,
-            renames_directories: true,
-            exchanges: true,
-            symbolic_links: true,
-            hard_links: true,
-            syncs: true,
-            removes: true,
-            locks: true,
-            longest_name: Some(255),
-            holds_largest_file: true,
-            obstacle: None,
-        };
+        let abilities = Abilities::all();
         Trial { abilities, way: Ok(Way::Link), shares_blocks: false, allocates: true }
     }
 
