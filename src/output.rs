@@ -50,7 +50,7 @@ struct Failed<'a> {
 
 impl Subject {
     pub fn at(path: &str, source: Option<&SourceUri>) -> Self {
-        let source = source.map(SourceUri::to_string);
+        let source = source.map(SourceUri::source_name);
         Self { name: None, path: Some(path.to_owned()), source }
     }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::error::ErrorKind;
 use crate::cli::{
     Cli, Command, FetchArgs, Given, Global, LogKind, MirrorArgs, MirrorModel, Model, Output,
 };
@@ -27,6 +26,7 @@ use crate::output::{Lines, Subject};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
+use clap::error::ErrorKind;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How much later than it should a `wait` may end for each PATH, each of which has a last look.
@@ -238,12 +238,7 @@ struct Several<'a> {
 }
 
 impl<'a> Several<'a> {
-    fn new(
-        paths: &[PathBuf],
-        lines: &'a Lines,
-        screen: &'a Screen,
-        state: &'a RunState,
-    ) -> Self {
+    fn new(paths: &[PathBuf], lines: &'a Lines, screen: &'a Screen, state: &'a RunState) -> Self {
         if let [path] = paths {
             lines.are_about(Subject::at(&path.display().to_string(), None));
         }
@@ -468,7 +463,6 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
     let message = first.trim_start_matches("error: ").to_owned();
     let lines = Lines::new(given.choice("output").unwrap_or(Output::Text));
     let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());
-    let ending =
-        Ending { termination_log: log.into(), lines, screen, monitor: Monitor::default() };
+    let ending = Ending { termination_log: log.into(), lines, screen, monitor: Monitor::default() };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))
 }

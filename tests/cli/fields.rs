@@ -133,7 +133,11 @@ fn what_is_wrong_on_this_machine_names_the_path() {
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("notes"), "mine").unwrap();
     let (last, _) = failed(&mut fetch(&hub, &volume, &["hf://org/tiny"]), 16);
-    assert_fields(&last, None, json!({ "file": taken.display().to_string() }));
+    assert_fields(
+        &last,
+        Some("choose another DEST"),
+        json!({ "file": taken.display().to_string() }),
+    );
 }
 
 #[test]
@@ -181,11 +185,26 @@ fn literals<'a>(code: &'a str, marker: &str) -> Vec<&'a str> {
 fn the_last_clause_of_a_sentence_says_what_to_do() {
     const BEGINS: [&str; 19] = [
         "add",
-        "check", "choose", "fetch", "give", "leave", "list", "look", "mirror", "mount", "move",
-        "name", "remove", "run", "set", "use", "wait", "write", "`weightlift",
+        "check",
+        "choose",
+        "fetch",
+        "give",
+        "leave",
+        "list",
+        "look",
+        "mirror",
+        "mount",
+        "move",
+        "name",
+        "remove",
+        "run",
+        "set",
+        "use",
+        "wait",
+        "write",
+        "`weightlift",
     ];
-    let classes =
-        ["Usage", "NotFound", "Integrity", "Unusable", "Policy", "Conflict", "Deadline"];
+    let classes = ["Usage", "NotFound", "Integrity", "Unusable", "Policy", "Conflict", "Deadline"];
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut seen, mut wrong) = (0, Vec::new());
     for path in rust_files(&source) {

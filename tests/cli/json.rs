@@ -2,12 +2,12 @@
 //! Every other test of the binary is held to the same (`Run::from`).
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::schema::{LOG, OUTPUT, Schema, TERMINATION};
+use crate::support::schema::{LOG, OUTPUT, TERMINATION};
 use crate::support::*;
 use weightlift::model::ErrorFields;
 use weightlift::report::{Event, LeftOutFiles, NamedFile};
@@ -39,7 +39,9 @@ impl Scene {
         command.args(["--termination-log"]).arg(self.volume.path("message"));
         command.env("HF_ENDPOINT", self.hub.url()).env("WEIGHTLIFT_RETRY_TIMEOUT", "1s");
         command.env("WEIGHTLIFT_ROOT", self.volume.root());
-        command.env("WEIGHTLIFT_S3_ENDPOINT", self.s3.url()).env("WEIGHTLIFT_S3_PATH_STYLE", "true");
+        command
+            .env("WEIGHTLIFT_S3_ENDPOINT", self.s3.url())
+            .env("WEIGHTLIFT_S3_PATH_STYLE", "true");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.env("AWS_REGION", "us-east-1");
         command
@@ -85,7 +87,8 @@ fn every_command_tells_a_program_how_it_ended() {
         std::fs::write(&yaml, format!("version: 1\nmodels:\n{models}")).unwrap();
     };
     let yaml_text = yaml.display().to_string();
-    let models = ["--models", &yaml_text];
+    let lock = scene.volume.path("models.lock").display().to_string();
+    let models = ["--models", &yaml_text, "--locked", &lock];
 
     scene.ends("list", &[], 10, &["failed"]);
     scene.ends("plan", &["hf://org/a", "a"], 0, &["fetch"]);
@@ -137,6 +140,10 @@ fn every_command_tells_a_program_how_it_ended() {
     scene.ends("prune", &keep, 0, &["removable"]);
     scene.ends("prune", &[&keep[..], &["--yes"]].concat(), 0, &["removed"]);
     scene.ends("prune", &["--root", &none], 10, &["failed"]);
+    let bad = scene.volume.family("b/config.json");
+    std::fs::remove_file(&bad).unwrap();
+    std::fs::write(&bad, "{").unwrap();
+    scene.ends("verify", &[bad.parent().unwrap().to_str().unwrap()], 12, &["failed"]);
     scene.ends("doctor", &["hf://org/b"], 0, &[]);
     scene.ends("doctor", &["hf://org/none"], 11, &["failed"]);
     scene.ends("doctor", &["--nonsense"], 2, &["failed"]);
@@ -151,7 +158,7 @@ fn every_command_tells_a_program_how_it_ended() {
     let known: Value = serde_json::from_str(&known.unwrap()).unwrap();
     let known = known["properties"]["command"]["enum"].as_array().unwrap();
     assert_eq!(commands, known.iter().filter_map(Value::as_str).collect());
-    agrees("output", &OUTPUT, &scene.seen);
+    OUTPUT.assert_agrees(&scene.seen);
 }
 
 #[test]
@@ -161,16 +168,21 @@ fn a_run_that_is_stopped_tells_a_program_so() {
     scene.hub.script(Rule::on("GET", "").at("cdn").then(hang));
     let path = scene.volume.family("a").display().to_string();
     let last = |run: &Run| -> Value { serde_json::from_str(run.stdout.trim()).unwrap() };
+    let fetch = |more: &[&str]| {
+        let mut command = scene.command("fetch", &[&["hf://org/a", "a"], more].concat());
+        command.env("WEIGHTLIFT_RETRY_TIMEOUT", "60s");
+        command
+    };
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let requests = scene.hub.count("GET", "org/a/resolve");
-        let running = scene.command("fetch", &["hf://org/a", "a"]).start();
+        let running = fetch(&[]).start();
         eventually("it fetches", || scene.hub.count("GET", "org/a/resolve") > requests);
         running.signal(signal);
         let run = running.wait().assert_code(code);
         assert_failed(&last(&run), &run);
         assert_eq!(last(&run)["path"], path.as_str());
     }
-    let run = scene.command("fetch", &["hf://org/a", "a", "--deadline", "2s"]).run();
+    let run = fetch(&["--deadline", "2s"]).run();
     let run = run.assert_code(23);
     assert_failed(&last(&run), &run);
     assert_eq!(last(&run)["source"], "hf://org/a");
@@ -261,11 +273,7 @@ fn events() -> Vec<Event> {
             fields: Box::new(fields()),
         },
         Event::FetchingAgain { path: text(), cause: text() },
-        Event::ReplacingConnection {
-            path: text(),
-            bytes_per_second: 1,
-            usual_bytes_per_second: 2,
-        },
+        Event::ReplacingConnection { path: text(), bytes_per_second: 1, usual_bytes_per_second: 2 },
         Event::MemoryLimit { connections: 1, asked: 2, memory_limit: 3 },
         Event::ProcessorLimit { used: 0.5, limit: Some(1.5) },
         Event::NoRanges { host: text(), file: text() },
@@ -281,7 +289,12 @@ fn events() -> Vec<Event> {
         Event::warning("x"),
         Event::note("x"),
         Event::Complete { message: text() },
-        Event::Failed { message: text(), code: 20, class: "unreachable", fields: Box::new(fields()) },
+        Event::Failed {
+            message: text(),
+            code: 20,
+            class: "unreachable",
+            fields: Box::new(fields()),
+        },
     ]
 }
 
@@ -314,8 +327,7 @@ fn snake(name: &str) -> String {
 
 #[test]
 fn the_schema_of_the_log_has_every_event_with_its_fields() {
-    let lines: Vec<(&str, Value)> =
-        events().iter().map(|event| ("", line_of(event))).collect();
+    let lines: Vec<(&str, Value)> = events().iter().map(|event| ("", line_of(event))).collect();
     let names = |lines: &[(&str, Value)]| -> BTreeSet<String> {
         lines.iter().map(|(_, line)| line["event"].as_str().unwrap().to_owned()).collect()
     };
@@ -332,67 +344,5 @@ fn the_schema_of_the_log_has_every_event_with_its_fields() {
         described.remove("model");
         assert_eq!(told, described, "{part}");
     }
-    agrees("log", &LOG, &lines);
-}
-
-/// Holds our reader of schemas against a whole one: both accept each line, and refuse it with a field more, or
-/// without one that must be there.
-fn agrees(name: &str, schema: &Schema, lines: &[(&str, Value)]) {
-    let mut cases = Vec::new();
-    for (command, line) in lines {
-        cases.push((*command, line.clone()));
-        let mut more = line.clone();
-        more["nonsense"] = 1.into();
-        cases.push((*command, more));
-        for field in line.as_object().unwrap().keys() {
-            let mut less = line.clone();
-            less.as_object_mut().unwrap().remove(field);
-            cases.push((*command, less));
-            let mut other = line.clone();
-            other[field] = Value::Null;
-            cases.push((*command, other));
-        }
-    }
-    let ours = cases.iter().map(|(command, line)| match *command {
-        "" => schema.problem(line).is_none(),
-        part => schema.problem_by(part, line).is_none(),
-    });
-    let ours: Vec<bool> = ours.collect();
-    let wrong = ours.iter().filter(|is_valid| !**is_valid).count();
-    assert!(wrong > 2 * lines.len(), "{wrong} of {} are refused", cases.len());
-    let python =
-        || Command::new(std::env::var_os("WEIGHTLIFT_TEST_PYTHON").unwrap_or("python3".into()));
-    let has = python().args(["-c", "import jsonschema"]).stderr(Stdio::null()).status();
-    if !has.is_ok_and(|it| it.success()) {
-        skip("this needs Python with jsonschema");
-        return;
-    }
-    let script = "
-import json, sys, jsonschema
-schema = json.load(open(sys.argv[1]))
-jsonschema.Draft202012Validator.check_schema(schema)
-def of(part):
-    whole = dict(schema)
-    if part:
-        whole.pop('anyOf')
-        whole['$ref'] = '#/$defs/' + part
-    return jsonschema.Draft202012Validator(whole)
-validators = {}
-for part, line in json.load(open(sys.argv[2])):
-    if part not in validators:
-        validators[part] = of(part)
-    print(validators[part].is_valid(line))
-";
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("cases.json");
-    std::fs::write(&file, serde_json::to_string(&cases).unwrap()).unwrap();
-    let path = format!("{}/docs/{name}.schema.json", env!("CARGO_MANIFEST_DIR"));
-    let output = python().args(["-c", script, &path]).arg(file).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let theirs = String::from_utf8_lossy(&output.stdout);
-    let theirs: Vec<bool> = theirs.lines().map(|line| line == "True").collect();
-    assert_eq!(ours.len(), theirs.len());
-    for ((case, ours), theirs) in cases.iter().zip(ours).zip(theirs) {
-        assert_eq!(ours, theirs, "{case:?}");
-    }
+    LOG.assert_agrees(&lines);
 }

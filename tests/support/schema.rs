@@ -3,12 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::skip;
+
 /// A schema in docs.
-pub struct Schema(Value);
+pub struct Schema {
+    path: String,
+    whole: Value,
+}
 
 pub static OUTPUT: LazyLock<Schema> = LazyLock::new(|| Schema::named("output"));
 pub static LOG: LazyLock<Schema> = LazyLock::new(|| Schema::named("log"));
@@ -18,12 +24,12 @@ impl Schema {
     fn named(name: &str) -> Self {
         let path = format!("{}/docs/{name}.schema.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(Path::new(&path)).expect(&path);
-        Self(serde_json::from_str(&text).expect(&path))
+        Self { whole: serde_json::from_str(&text).expect(&path), path }
     }
 
     /// The names in `$defs`.
     pub fn parts(&self) -> Vec<&str> {
-        self.0["$defs"].as_object().unwrap().keys().map(String::as_str).collect()
+        self.whole["$defs"].as_object().unwrap().keys().map(String::as_str).collect()
     }
 
     /// The fields that one part describes.
@@ -34,7 +40,7 @@ impl Schema {
 
     /// What is wrong with `value`.
     pub fn problem(&self, value: &Value) -> Option<String> {
-        self.check(&self.0, value, "").err()
+        self.check(&self.whole, value, "").err()
     }
 
     /// The same by one part of the schema.
@@ -47,8 +53,69 @@ impl Schema {
         assert_eq!(self.problem(value), None, "{value}");
     }
 
+    /// Holds this reader of schemas against a whole one, by the part that is named with each line: both accept the line, and
+    /// refuse it with a field more, or without one that must be there.
+    pub fn assert_agrees(&self, lines: &[(&str, Value)]) {
+        let mut cases = Vec::new();
+        for (command, line) in lines {
+            cases.push((*command, line.clone()));
+            let mut more = line.clone();
+            more["nonsense"] = 1.into();
+            cases.push((*command, more));
+            for field in line.as_object().unwrap().keys() {
+                let mut less = line.clone();
+                less.as_object_mut().unwrap().remove(field);
+                cases.push((*command, less));
+                let mut other = line.clone();
+                other[field] = Value::Null;
+                cases.push((*command, other));
+            }
+        }
+        let ours = cases.iter().map(|(command, line)| match *command {
+            "" => self.problem(line).is_none(),
+            part => self.problem_by(part, line).is_none(),
+        });
+        let ours: Vec<bool> = ours.collect();
+        let wrong = ours.iter().filter(|is_valid| !**is_valid).count();
+        assert!(wrong > 2 * lines.len(), "{wrong} of {} are refused", cases.len());
+        let python =
+            || Command::new(std::env::var_os("WEIGHTLIFT_TEST_PYTHON").unwrap_or("python3".into()));
+        let has = python().args(["-c", "import jsonschema"]).stderr(Stdio::null()).status();
+        if !has.is_ok_and(|it| it.success()) {
+            skip("this needs Python with jsonschema");
+            return;
+        }
+        let script = "
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+def of(part):
+    whole = dict(schema)
+    if part:
+        whole.pop('anyOf')
+        whole['$ref'] = '#/$defs/' + part
+    return jsonschema.Draft202012Validator(whole)
+validators = {}
+for part, line in json.load(open(sys.argv[2])):
+    if part not in validators:
+        validators[part] = of(part)
+    print(validators[part].is_valid(line))
+";
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cases.json");
+        std::fs::write(&file, serde_json::to_string(&cases).unwrap()).unwrap();
+        let output = python().args(["-c", script, &self.path]).arg(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let theirs = String::from_utf8_lossy(&output.stdout);
+        let theirs: Vec<bool> = theirs.lines().map(|line| line == "True").collect();
+        assert_eq!(ours.len(), theirs.len());
+        for ((case, ours), theirs) in cases.iter().zip(ours).zip(theirs) {
+            assert_eq!(ours, theirs, "{case:?}");
+        }
+    }
+
     fn part(&self, pointer: &str) -> &Value {
-        self.0.pointer(pointer.strip_prefix('#').expect(pointer)).expect(pointer)
+        self.whole.pointer(pointer.strip_prefix('#').expect(pointer)).expect(pointer)
     }
 
     fn check(&self, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
@@ -103,7 +170,13 @@ impl Schema {
         Ok(())
     }
 
-    fn check_choice(&self, is_one: bool, of: &Value, value: &Value, at: &str) -> Result<(), String> {
+    fn check_choice(
+        &self,
+        is_one: bool,
+        of: &Value,
+        value: &Value,
+        at: &str,
+    ) -> Result<(), String> {
         let tried = of.as_array().unwrap().iter().map(|rule| self.check(rule, value, at));
         let (fits, not): (Vec<_>, Vec<_>) = tried.partition(Result::is_ok);
         match fits.len() {
