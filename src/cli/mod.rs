@@ -35,9 +35,13 @@ use crate::model::text;
 use crate::report::LogFormat;
 use fetch::Deadline;
 
+/// What `--version` tells: the release, and the commit that it is made of. `-V` has the release alone.
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIGHTLIFT_BUILT_FROM"), ")");
+
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = exit::help())]
+#[command(version, long_version = LONG_VERSION, about, max_term_width = 100, after_help = exit::help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
