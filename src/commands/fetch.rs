@@ -118,7 +118,7 @@ impl Fetch<'_> {
             self.ask.pass_on(source.as_ref());
             if is_extra && error.class() == Class::NoSpace {
                 // There is no room for two: the one who was first may still make it.
-                self.screen.warn(&format!("{error}; waiting on"));
+                self.screen.warn(&format!("{error}; still waiting"));
                 may_take_over = false;
                 continue;
             }

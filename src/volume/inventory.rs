@@ -176,7 +176,7 @@ impl Survey {
             None => {
                 report.status = FamilyStatus::Unreadable;
                 report.note(
-                    "its name is too long to be read from the working area, and no link shows it",
+                    "its name is too long for the working area, and no link shows it",
                 );
             }
         }

@@ -296,7 +296,7 @@ fn what_another_node_has_begun_goes_when_it_is_old_and_still() {
         }
     });
     assert!(attempt.is_dir(), "it has given signs");
-    run().assert_says("to be sure that what another node has left is not in use");
+    run().assert_says("to be sure that no other node still uses what it has left");
     assert!(!attempt.exists());
 }
 
