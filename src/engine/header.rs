@@ -164,7 +164,7 @@ impl Shared<'_> {
         }
         let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
         let cause = format!(
-            "{cause} (no valid safetensors: {why}; a second read of its start brought other bytes)"
+            "{cause} (not valid safetensors: {why}; a second read of its start returned different bytes)"
         );
         self.screen.tell(&Said::FetchingAgain { path: path(), cause });
         Ok(())

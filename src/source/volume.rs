@@ -32,7 +32,7 @@ enum VolumeProblem {
     Sentinel { path: String, problem: SentinelProblem },
     #[error("`{file}` is in the sentinel and not there")]
     Missing { file: RelPath },
-    #[error("`{file}` has {found} bytes, listed were {listed}")]
+    #[error("`{file}` has {found} bytes, but the listing says {listed}")]
     Size { file: RelPath, found: u64, listed: u64 },
     #[error("{told}")]
     Fs { path: String, told: String },

@@ -346,7 +346,11 @@ fn a_file_of_the_model_whose_name_the_filesystem_has_taken_is_told_before_the_fi
     let family = volume.family("tiny");
     put_what_a_filesystem_keeps(&family);
     let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
-    assert!(run.last_line().contains("/.snapshot` is reserved by the filesystem"), "{}", run.stderr);
+    assert!(
+        run.last_line().contains("/.snapshot` is reserved by the filesystem"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(hub.count("*", "/resolve/"), 0);
     let except = ["hf://org/tiny", "--exclude", ".snapshot", "--exclude", "lost+found/*"];
     fetch(&hub, &volume, &except).run().assert_success();

@@ -29,7 +29,7 @@ pub enum CloudProblem {
          sends other bytes than it lists"
     )]
     Unpacked { key: String },
-    #[error("object `{key}` in {place} has {found} bytes, listed were {listed}")]
+    #[error("object `{key}` in {place} has {found} bytes, but the listing says {listed}")]
     Length { place: String, key: String, found: usize, listed: u64, name: &'static str },
     #[error("`{key}` in {place} makes no valid URL")]
     Url { place: String, key: String },

@@ -10,7 +10,7 @@ pub enum ModelScopeProblem {
     Refused { host: String, status: u16, what: String, said: String, hint: Option<&'static str> },
     #[error("`{host}` does not list `{id}` at `{revision}` (code {code}): {said}")]
     Told { host: String, id: String, revision: String, code: i64, said: String },
-    #[error("`{host}` answered with a listing in a form that is not understood: {why}")]
+    #[error("`{host}` answered with a listing in an unknown format: {why}")]
     Form { host: String, why: String, hint: Option<String> },
     #[error("the listing gives `{file}` the {what} `{value}`")]
     Entry { file: RelPath, what: &'static str, value: String },

@@ -66,7 +66,7 @@ pub enum ObjectProblem {
          sends other bytes than it lists"
     )]
     Unpacked { key: String },
-    #[error("object `{key}` in bucket `{bucket}` has {found} bytes, listed were {listed}")]
+    #[error("object `{key}` in bucket `{bucket}` has {found} bytes, but the listing says {listed}")]
     Length { key: String, bucket: String, found: usize, listed: u64, name: String },
     #[error("no valid request for `{key}`")]
     Request { key: String },
