@@ -7,7 +7,7 @@ use super::error::Problem;
 use crate::model::{ErrorFields, text};
 
 const ADD_AUTHORITY: &str =
-    "if a proxy or a private authority signs it, add that authority with SSL_CERT_FILE";
+    "add the authority with SSL_CERT_FILE if a proxy or a private authority signs it";
 
 /// An answer that does not come, or that is not followed. `host` is an origin.
 #[derive(Debug, thiserror::Error)]

@@ -30,7 +30,7 @@ enum VolumeProblem {
     NoModel { path: String },
     #[error("`{SENTINEL}` in `{path}`: {problem}")]
     Sentinel { path: String, problem: SentinelProblem },
-    #[error("`{file}` is in the sentinel and not there")]
+    #[error("`{file}` is in the sentinel but missing")]
     Missing { file: RelPath },
     #[error("`{file}` has {found} bytes, but the listing says {listed}")]
     Size { file: RelPath, found: u64, listed: u64 },

@@ -29,8 +29,8 @@ impl WebLocation {
         }
         if address.contains('?') {
             return Err(
-                "has a query, and what is signed by one is a secret that ends soon; name the address \
-                 without it, and put a user and a password into a netrc file",
+                "has a query, which may be a secret that expires; write the address without it, and put a \
+                 user and a password into a netrc file",
             );
         }
         if address.contains('\\') {

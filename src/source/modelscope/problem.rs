@@ -17,8 +17,8 @@ pub enum ModelScopeProblem {
     #[error("the listing of the directory `{directory}` names `{name}`, which is not in it")]
     NotBelow { directory: String, name: String },
     #[error(
-        "the directory `{directory}` of `{id}` has {most} entries or more, and ModelScope lists no more than \
-         that: others may be there"
+        "the directory `{directory}` of `{id}` has {most} entries or more, and ModelScope lists no more \
+         than that, so others may exist"
     )]
     Cut { id: String, directory: String, most: usize },
     #[error("`{id}` lists more than {most} files")]
