@@ -178,7 +178,7 @@ pub const VARIABLES: [Variable; 156] = [
     variable("NO_PROXY", Part::Network, "hosts that are asked without a proxy"),
     variable("no_proxy", Part::Network, "the same, where it is not set in upper case"),
     variable("NETRC", Part::Network, "the file that holds logins for web servers; else `.netrc` in `HOME`"),
-    variable("SSL_CERT_FILE", Part::Network, "a file of certificates that are trusted beside the built-in ones"),
+    variable("SSL_CERT_FILE", Part::Network, "a file of certificates to trust in addition to the built-in ones"),
     variable("SSL_CERT_DIR", Part::Network, "a directory of such certificates"),
     variable("AWS_CA_BUNDLE", Part::Network, "another such file"),
     variable("CA_BUNDLE_CONFIGMAP_NAME", Part::Network, "with the next, what KServe sets: `cabundle.crt` in that directory is such a file, unless `AWS_CA_BUNDLE` is set"),

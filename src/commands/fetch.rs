@@ -245,7 +245,7 @@ impl Fetch<'_> {
         match existing.there() {
             There::Whole(sentinel) => self.present(wanted, store, sentinel),
             There::Nothing | There::Damaged(_) => {
-                Err(Error::Bug("what is not whole was taken for present".into()))
+                Err(Error::Bug("an incomplete model was taken for complete".into()))
             }
         }
     }
@@ -336,7 +336,7 @@ impl Fetch<'_> {
             ),
             There::Whole(_) => {
                 format!(
-                    "{variable} is set, and `{}` lacks files that are asked for",
+                    "{variable} is set, and `{}` does not have all requested files",
                     path.display()
                 )
             }

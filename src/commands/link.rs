@@ -36,7 +36,7 @@ impl ServerLink {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Unusable(format!(
-                    "`{}` does not exist, so --link can put nothing there; mount an emptyDir of the pod at it",
+                    "`{}` does not exist, so --link cannot create a link there; mount an emptyDir of the pod at it",
                     above.display()
                 )));
             }
@@ -78,7 +78,7 @@ impl ServerLink {
             Some(Kind::Other) => ("a pipe, a socket or a device".into(), "what is there"),
         };
         Err(Error::Conflict(format!(
-            "`{}` is {what}, which weightlift did not put there; name another path as --link, or remove {it}",
+            "`{}` is {what}, which weightlift did not create; name another path with --link, or remove {it}",
             self.path.display()
         )))
     }

@@ -111,7 +111,7 @@ fn lead(
         ));
     }
     let target = std::path::absolute(revision_path.unwrap_or(path));
-    let target = target.map_err(|_| Error::Usage("PATH is no usable directory name".into()))?;
+    let target = target.map_err(|_| Error::Usage("PATH is not a usable directory name".into()))?;
     link.lead_to(&target)?;
     let (link, target) = (link.path().display().to_string(), target.display().to_string());
     screen.tell(&Event::Linked { link, target });

@@ -531,8 +531,9 @@ fn a_small_file_is_refused_for_what_it_is() {
                 (FakeHub::serving(REPO, tree(&[]).with(name, content)), Volume::new());
             let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
             let line = run.last_line();
-            let published =
-                format!("`{name}` is what the source published, but no valid safetensors: {says}");
+            let published = format!(
+                "`{name}` is what the source published, but it is not valid safetensors: {says}"
+            );
             assert!(line.contains(&published), "{line}");
             assert!(line.contains(&format!("; to do without it add --exclude '{name}'")), "{line}");
         }
