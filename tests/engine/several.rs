@@ -105,7 +105,7 @@ fn a_file_that_is_wrong_or_contradicted_is_a_usage_error_before_anything_is_done
         (
             "version: 1\nmodels: [{source: 'hf://a/${HF_TOKEN}'}]\n",
             vec![],
-            "the variable `HF_TOKEN` holds a secret",
+            "the variable `HF_TOKEN` may hold a secret",
         ),
         ("a\u{1b}[2J: 1\n", vec![], "models.yaml`: "),
         (&list, vec!["--include", "x"], "--include is set for each model"),

@@ -95,10 +95,10 @@ fn a_daemon_that_cannot_serve_is_passed_by_at_once_and_named_once() {
         faults("its disk is full", vec![error(507, "dfdaemon")], "507 (an error of `dfdaemon`)"),
         faults("an error in place of success", vec![error(200, "dfdaemon")], "`dfdaemon`"),
         faults("no words", vec![Fault::status(502)], "answered 502"),
-        faults("a range is ignored", vec![Fault::IgnoreRange], "something else"),
-        faults("another range", vec![Fault::WrongRange], "something else"),
-        faults("another size", vec![Fault::WrongTotal(SIZE - 1)], "something else"),
-        faults("no Content-Range", vec![Fault::NoContentRange], "something else"),
+        faults("a range is ignored", vec![Fault::IgnoreRange], "the requested range"),
+        faults("another range", vec![Fault::WrongRange], "the requested range"),
+        faults("another size", vec![Fault::WrongTotal(SIZE - 1)], "the requested range"),
+        faults("no Content-Range", vec![Fault::NoContentRange], "the requested range"),
         faults("no answer", vec![Fault::HangBeforeHeaders(Duration::ZERO)], "could not be used"),
         faults("a body that breaks off", vec![Fault::CutAfter(MIB)], "closed the connection early"),
         faults("a reset", vec![Fault::ResetAfter(MIB)], "closed the connection early"),
@@ -107,7 +107,7 @@ fn a_daemon_that_cannot_serve_is_passed_by_at_once_and_named_once() {
             vec![Fault::StallAfter(MIB, Duration::from_secs(60))],
             "closed the connection early",
         ),
-        faults("another length", vec![Fault::ShortLength(9)], "something else"),
+        faults("another length", vec![Fault::ShortLength(9)], "the requested range"),
         faults("not HTTP", vec![Fault::Raw(b"SSH-2.0-x\r\n".to_vec())], "could not be used"),
         row("the origin's own words, as of a link that has expired", || {
             let (hub, daemon) = (FakeHub::serving(REPO, tree()), FakeDragonfly::start(None));

@@ -506,7 +506,7 @@ fn where_there_is_no_room_for_two_a_waiter_waits_on() {
     hub.clear_script();
     holder.signal("-CONT");
     holder.wait().assert_success();
-    waiter.wait().assert_success().assert_says("waiting on");
+    waiter.wait().assert_success().assert_says("still waiting");
     volume.assert_holds("tiny", &tree);
 }
 

@@ -832,7 +832,7 @@ fn a_closed_file_of_a_publication_that_was_cut_off_is_fetched_again() {
             std::fs::set_permissions(team.volume.family("tiny/same.bin"), mode).unwrap();
             team.hub.log().clear();
             let run = team.fetch(b, &[]).run().assert_success();
-            let told = "1 file of a publication that was cut off is left alone";
+            let told = "1 file of a publication that was cut off is not reused";
             assert_eq!(run.stderr.matches(told).count(), 1, "{kill}: {}", run.stderr);
             assert!(team.hub.count("*", "same.bin") > 0, "{kill}");
             team.volume.assert_holds("tiny", &revision(1));
