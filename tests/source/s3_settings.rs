@@ -596,7 +596,7 @@ fn what_kserve_sets_is_read() {
                 command
             };
             let run = command().run().assert_code(14);
-            assert!(run.stderr.contains("S3_VERIFY_SSL=0 is not honoured"), "{}", run.stderr);
+            assert!(run.stderr.contains("S3_VERIFY_SSL=0 is ignored"), "{}", run.stderr);
             assert_fetched(command().env("AWS_CA_BUNDLE", authority.path()), &volume);
         }),
     ]);

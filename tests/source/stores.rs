@@ -408,7 +408,7 @@ fn a_cdn_is_followed_as_far_as_it_is_safe_and_stays_the_same() {
         }),
         row("to a file", move || {
             let (s3, volume) = at("file://".into());
-            fetch(&s3, &volume).assert_code(13).assert_says("not as safe");
+            fetch(&s3, &volume).assert_code(13).assert_says("which is less safe");
         }),
         row("round and round", move || {
             let server =

@@ -112,7 +112,7 @@ fn a_mirror_that_is_being_written_is_not_read() {
     let web = served(&first, "m");
     web.put(&format!("m/{SENTINEL}"), Blob::bytes(text.to_string()));
     let run = fetch(&volume, &[&format!("{}/m/", web.url())]).run().assert_code(20);
-    run.assert_says("is being written by mirror");
+    run.assert_says("is being written by `weightlift mirror`");
 }
 
 #[test]
