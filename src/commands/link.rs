@@ -56,7 +56,7 @@ impl ServerLink {
     /// Lets the link lead to `target`.
     pub fn lead_to(&self, target: &Path) -> Result<(), Error> {
         let target =
-            target.to_str().ok_or_else(|| Error::Usage("--link-root is no text".into()))?;
+            target.to_str().ok_or_else(|| Error::Usage("--link-root is not UTF-8".into()))?;
         self.check()?;
         Ok(self.at.lead_to(target)?)
     }
@@ -93,7 +93,7 @@ fn is_revision(path: &Path) -> bool {
 
 fn plain(path: &Path) -> Result<PathBuf, Error> {
     let shown = text::inert(&path.to_string_lossy(), 200);
-    let odd = || Error::Usage(format!("--link `{shown}` is no plain path of a link"));
+    let odd = || Error::Usage(format!("--link `{shown}` is not a plain path of a link"));
     let is_odd = |part: Component<'_>| matches!(part, Component::ParentDir);
     if path.to_str().is_none_or(|path| path.is_empty() || path.chars().any(text::is_control))
         || path.components().any(is_odd)

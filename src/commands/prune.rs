@@ -147,7 +147,8 @@ impl Run<'_> {
                 self.skip(candidate.family.clone(), &format!("it is in use: {who}"))
             }
             Pruned::OfAnotherUser => {
-                self.screen.warn(&format!("`{}` is of another user, and stays", candidate.path));
+                self.screen
+                    .warn(&format!("`{}` belongs to another user, and stays", candidate.path));
             }
             Pruned::Stays => {}
         }

@@ -154,7 +154,7 @@ impl Shared<'_> {
         if !resumed {
             self.source.distrust(job.file);
         }
-        let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
+        let cause = if resumed { "the bytes that were here are damaged" } else { "wrong bytes" };
         let cause = format!("{cause} ({mismatch})");
         self.screen.tell(&Said::FetchingAgain { path, cause });
         Ok(())

@@ -225,7 +225,7 @@ fn what_the_hubs_own_client_has_left_is_hashed_before_it_counts() {
     home.fetch(&["hf://org/tiny"])
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     home.assert_holds(&commit, &model());
     assert_eq!(home.hub.count("*", "same.bin"), 0);
     assert_eq!(inode(&good), kept, "a reader may have it open");

@@ -523,7 +523,7 @@ fn what_cannot_be_removed_is_told_with_the_reason() {
     std::fs::remove_file(root.join(".weightlift/locks/tiny.lock")).unwrap();
     let command = prune(&root, &["--yes", "--keep-revisions", "0"]);
     let run = as_user(&pod.volume, &command).run().assert_success();
-    run.assert_says("is of another user, and stays");
+    run.assert_says("belongs to another user, and stays");
     assert_eq!(left(&pod), [1, 2]);
 }
 

@@ -348,7 +348,7 @@ fn what_a_killed_run_left_is_not_trusted_blindly() {
     fetch(&hub, &volume, &arguments)
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     volume.assert_holds("tiny", &tree);
 }
 

@@ -30,7 +30,7 @@ impl Mirror<'_> {
         let sentinel = match found.map(|found| found.sentinel) {
             None => {
                 return Err(Error::NotFound(format!(
-                    "`{place}` is no mirror: it has no `{SENTINEL}`"
+                    "`{place}` is not a mirror: it has no `{SENTINEL}`"
                 )));
             }
             Some(Err(problem)) => {
@@ -45,7 +45,7 @@ impl Mirror<'_> {
             }
             None => {
                 return Err(Error::NotFound(format!(
-                    "`{place}` is no mirror: its `{SENTINEL}` was not written there by mirror"
+                    "`{place}` is not a mirror: `weightlift mirror` did not write its `{SENTINEL}`"
                 )));
             }
         }

@@ -31,7 +31,7 @@ pub enum ArchiveProblem {
     Link { name: String, target: String },
     #[error("the registry serves no ranges of it and closed the connection early each time")]
     Restarts,
-    #[error("cannot write what is unpacked: {0}")]
+    #[error("cannot write an unpacked file: {0}")]
     Write(String),
     #[error("the unpacking was given up")]
     GivenUp,
