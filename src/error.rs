@@ -56,7 +56,7 @@ pub enum Error {
     )]
     LockTimeout { holder: String, unmoved: Duration },
     /// `--lock-timeout 0s`.
-    #[error("{0} fetches this model; {WAIT_FOR_IT}")]
+    #[error("{0} is fetching this model; {WAIT_FOR_IT}")]
     Locked(String),
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]
@@ -282,7 +282,7 @@ fn out_of_time(max_chars: usize, what: &str, failures: &Failures) -> String {
 }
 
 fn of_moved(max_chars: usize, what: &str, unchecked: &Failures) -> String {
-    let tail = "; `weightlift pin` writes it anew";
+    let tail = "; run `weightlift pin` to update it";
     sentence(max_chars, what, "; not checked: ", unchecked, tail)
 }
 

@@ -228,14 +228,14 @@ impl WaitArgs {
         }
         if let Some(name) = revisions.iter().find(|revision| !is_whole_revision(revision)) {
             return Err(Error::Usage(format!(
-                "--expect-revision `{}` is no commit and no digest with all its digits, so no model would ever \
-                 match it; give what `weightlift list --output json` shows as the revision",
+                "--expect-revision `{}` is not a full commit or digest, so no model can match it; give \
+                 what `weightlift list --output json` shows as the revision",
                 text::inert(name, 100)
             )));
         }
         if self.link.is_some() && paths.len() > 1 {
             return Err(Error::Usage(format!(
-                "--link leads to one model, and there are {}; wait for them one by one",
+                "--link leads to one model, but there are {}; wait for them one by one",
                 paths.len()
             )));
         }
