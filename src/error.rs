@@ -17,7 +17,7 @@ use crate::volume::{Lack, StoreError};
 
 const WAIT_LONGER: &str = "raise --lock-timeout to wait longer";
 const WAIT_FOR_IT: &str = "raise --lock-timeout to wait for it";
-const PIN_AGAIN: &str = "`weightlift pin` writes it anew";
+const PIN_AGAIN: &str = "run `weightlift pin` to update it";
 const FAILED_BEFORE: &str = "; failed before that: ";
 
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum Error {
     )]
     LockTimeout { holder: String, unmoved: Duration },
     /// `--lock-timeout 0s`.
-    #[error("{0} fetches this model; {WAIT_FOR_IT}")]
+    #[error("{0} is fetching this model; {WAIT_FOR_IT}")]
     Locked(String),
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]

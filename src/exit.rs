@@ -1,5 +1,5 @@
-//! The exit codes: an interface that a Job's `podFailurePolicy` reads. Help is made from this table; README,
-//! docs and manifests are checked against it.
+//! The exit codes: an interface that a Job's `podFailurePolicy` reads. Help is made from this table; docs
+//! and manifests are checked against it.
 
 /// A class of ends: one exit code, one answer to "does it make sense to retry".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

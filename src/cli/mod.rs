@@ -37,9 +37,13 @@ use crate::model::text;
 use crate::report::LogFormat;
 use fetch::Deadline;
 
+/// What `--version` tells: the release, and the commit that it is made of. `-V` has the release alone.
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIGHTLIFT_BUILT_FROM"), ")");
+
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = exit::help())]
+#[command(version, long_version = LONG_VERSION, about, max_term_width = 100, after_help = exit::help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -218,14 +222,14 @@ impl WaitArgs {
         }
         if let Some(name) = revisions.iter().find(|revision| !is_whole_revision(revision)) {
             return Err(Error::Usage(format!(
-                "--expect-revision `{}` is no commit and no digest with all its digits, so no model would ever \
-                 match it; give what `weightlift list --output json` shows as the revision",
+                "--expect-revision `{}` is not a full commit or digest, so no model can match it; give \
+                 what `weightlift list --output json` shows as the revision",
                 text::inert(name, 100)
             )));
         }
         if self.link.is_some() && paths.len() > 1 {
             return Err(Error::Usage(format!(
-                "--link leads to one model, and there are {}; wait for them one by one",
+                "--link leads to one model, but there are {}; wait for them one by one",
                 paths.len()
             )));
         }

@@ -62,7 +62,7 @@ pub fn run(
     if let Some(name) = args.upgrade.iter().find(|name| !entries.iter().any(|it| it.name == **name))
     {
         let name = text::inert(name, 200);
-        return Err(Error::Usage(format!("--upgrade names `{name}`, and there is no such model")));
+        return Err(Error::Usage(format!("--upgrade names `{name}`, but there is no such model")));
     }
     state.has_models(entries.len());
     if let [entry] = entries.as_slice() {
@@ -217,7 +217,7 @@ impl Pin<'_> {
         if let Some(variable) = crate::source::registry::offline_by(&entry.source) {
             let source = &entry.source;
             return Err(Error::NotFound(format!(
-                "{variable} is set, and {source} has to be asked"
+                "{variable} is set, but {source} must be contacted; unset it"
             )));
         }
         ask.state.enter(Doing::Resolving(entry.source.to_string()));

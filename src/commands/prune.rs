@@ -58,8 +58,8 @@ pub fn root(
     for family in pruner.unremovable() {
         let family = text::name(&family, 200);
         screen.warn(&format!(
-            "no model of the models file is `{family}`, which is a directory of its own, and no link to a \
-             revision: it stays; remove that directory by hand"
+            "no model of the models file is `{family}`, which is a directory, not a link to a revision, so \
+             it stays; remove that directory by hand"
         ));
     }
     let mut run =
@@ -157,7 +157,8 @@ impl Run<'_> {
                 self.skip(candidate.family.clone(), &format!("it is in use: {who}"))
             }
             Pruned::OfAnotherUser => {
-                self.screen.warn(&format!("`{}` is of another user, and stays", candidate.path));
+                self.screen
+                    .warn(&format!("`{}` belongs to another user, and stays", candidate.path));
             }
             Pruned::Stays => {}
         }

@@ -322,8 +322,7 @@ impl fmt::Display for Event {
                     (text::duration(*without_progress), text::duration(*gives_up_in));
                 write!(
                     out,
-                    "waiting for {holder}; no progress for {unmoved}, giving up in {left} unless it \
-                     makes some"
+                    "waiting for {holder}; no progress for {unmoved}, giving up in {left} unless it makes progress"
                 )?;
                 match deadline_in {
                     Some(left) => write!(out, "; --deadline in {}", text::duration(*left)),

@@ -176,9 +176,7 @@ impl Survey {
             }
             None => {
                 report.status = FamilyStatus::Unreadable;
-                report.note(
-                    "its name is too long to be read from the working area, and no link shows it",
-                );
+                report.note("its name is too long for the working area, and no link shows it");
             }
         }
         let looked = self.state(family.area).and_then(|state| match state {

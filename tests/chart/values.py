@@ -311,11 +311,11 @@ BAD_FOR_SCHEMA = {
 }
 BAD_FOR_TEMPLATES = {
     "no model": ({"models": []}, "models is empty"),
-    "a list and a models file": ({"modelsFile": FILE}, "models is given beside"),
-    "a list and a lock file": ({"modelsLock": LOCK}, "models is given beside"),
+    "a list and a models file": ({"modelsFile": FILE}, "models is given together with"),
+    "a list and a lock file": ({"modelsLock": LOCK}, "models is given together with"),
     "a models file and a lock file": (
         {"models": [], "modelsFile": FILE, "modelsLock": LOCK},
-        "modelsFile is given beside modelsLock",
+        "modelsFile is given together with modelsLock",
     ),
     "what is not listed goes, without a models file": (
         {"models": [], "modelsLock": LOCK, "prune": {"enabled": True, "unlisted": True}},

@@ -309,7 +309,7 @@ fn a_wait_whose_last_looks_take_long_or_hang_ends_as_what_failed_before() {
             assert!(last.contains("; 41 of 41 models failed: "), "{last}");
             assert!(run.stderr.contains("no time was left for a last look"), "{}", run.stderr);
         } else {
-            assert!(last.contains("--timeout of 1.0s is over while looking at `"), "{last}");
+            assert!(last.contains("--timeout of 1.0s expired while looking at `"), "{last}");
         }
     }
 }

@@ -68,7 +68,7 @@ fn an_answer_that_is_not_the_file_names_it_and_whence_it_may_come() {
     let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let (last, _) = failed(command.env("WEIGHTLIFT_RETRY_TIMEOUT", "1s"), 20);
     let expected = json!({ "host": hub.url(), "file": "config.json" });
-    assert_fields(&last, Some("is there a proxy or a portal in between?"), expected);
+    assert_fields(&last, Some("check for a proxy or a login portal in between"), expected);
 }
 
 fn small() -> Blob {

@@ -41,7 +41,7 @@ def every_overlay_says_when_to_choose_it(manifests):
 def who_removes_revisions_is_told_to_look_first(_):
     """Where a family is a link, the current revision lies among those that were replaced."""
     for page, start, end in (
-        ("README.md", "## On the volume", "\n## "),
+        ("docs/volume.md", "## Old revisions", "\n## "),
         ("manifests/README.md", "## Sizes", "\n## "),
         ("docs/kubernetes.md", "### Disk full", "\n### "),
         ("CHANGELOG.md", "- Replaced revisions", "\n- "),

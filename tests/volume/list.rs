@@ -330,7 +330,7 @@ fn a_root_that_is_none_is_told() {
     pod.publish(1);
     let root = pod.volume.root();
     list_of(&root.join("none")).run().assert_code(10).assert_says("does not exist");
-    list_of(&root.join("tiny")).run().assert_code(2).assert_says("is a model and no root");
+    list_of(&root.join("tiny")).run().assert_code(2).assert_says("is a model, not a root");
     std::fs::write(root.join("file"), "x").unwrap();
     list_of(&root.join("file")).run().assert_code(14);
     let empty = pod.volume.path("empty");

@@ -213,7 +213,7 @@ Empty where the values have a `--deadline` of their own.
 {{- end }}
 {{- end }}
 
-{{- /* What a container that fetches finds beside the models. Takes root and link. */}}
+{{- /* What a container that fetches finds in addition to the models. Takes root and link. */}}
 {{- define "weightlift.fetchMounts" -}}
 {{- $values := .root.Values -}}
 {{- if include "weightlift.list" .root }}
@@ -264,7 +264,7 @@ Empty where the values have a `--deadline` of their own.
 - name: models-list
   configMap:
     name: {{ include "weightlift.listName" .root | quote }}
-    # An upgrade removes it. A pod of before then ends with exit 2, and does not wait for it for ever.
+    # An upgrade removes it. A pod of before then ends with exit 2, and does not wait for it forever.
     optional: true
 {{- end }}
 {{- if .fetch }}

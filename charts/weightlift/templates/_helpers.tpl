@@ -113,7 +113,7 @@ true
 {{- end -}}
 {{- end }}
 
-{{- /* "true" if nobody can write to the volume. */}}
+{{- /* "true" if no pod can write to the volume. */}}
 {{- define "weightlift.readOnly" -}}
 {{- if or (eq .Values.storage.mode "rox") (and (eq .Values.storage.mode "existingClaim") .Values.storage.readOnly) -}}
 true

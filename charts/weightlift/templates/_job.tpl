@@ -22,7 +22,7 @@ backoffLimit: {{ .backoffLimit | int64 }}
 podReplacementPolicy: Failed
 podFailurePolicy:
   rules:
-    # Drained, preempted or evicted: nobody's fault, not counted. The next pod resumes.
+    # Drained, preempted or evicted: not a failure, not counted. The next pod resumes.
     - action: Ignore
       onPodConditions:
         - type: DisruptionTarget

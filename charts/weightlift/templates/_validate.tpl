@@ -3,8 +3,8 @@
 {{- if and .Values.prune.enabled (include "weightlift.readOnly" .) }}{{ fail "prune.enabled: nothing can be removed from a volume that is read-only" }}{{ end -}}
 {{- $list := include "weightlift.list" . -}}
 {{- if not (or .Values.models $list) }}{{ fail "models is empty: name at least one, with source and dest, or give modelsFile or modelsLock" }}{{ end -}}
-{{- if and .Values.models $list }}{{ fail "models is given beside modelsFile or modelsLock: give one of them" }}{{ end -}}
-{{- if and .Values.modelsFile .Values.modelsLock (not .Values.prune.unlisted) }}{{ fail "modelsFile is given beside modelsLock, which alone says what to fetch: leave modelsFile out, or set prune.unlisted" }}{{ end -}}
+{{- if and .Values.models $list }}{{ fail "models is given together with modelsFile or modelsLock: give one of them" }}{{ end -}}
+{{- if and .Values.modelsFile .Values.modelsLock (not .Values.prune.unlisted) }}{{ fail "modelsFile is given together with modelsLock, which alone says what to fetch: leave modelsFile out, or set prune.unlisted" }}{{ end -}}
 {{- if and .Values.prune.unlisted (not .Values.modelsFile) }}{{ fail "prune.unlisted needs modelsFile: it says which models stay" }}{{ end -}}
 {{- range $key, $parsed := dict "modelsLock" (fromJson (.Values.modelsLock | default "{}")) "modelsFile" (fromYaml .Values.modelsFile) -}}
 {{- if hasKey $parsed "Error" }}{{ fail (printf "%s cannot be read: %s" $key (get $parsed "Error")) }}{{ end -}}
@@ -31,7 +31,7 @@
 {{- if and .Values.server.enabled (regexMatch "^[0-9]" $name) }}{{ fail (printf "a Service's name cannot begin with a digit, as `%s` does: set server.name" $name) }}{{ end -}}
 {{- with .Values.storage -}}
 {{- if and .readOnly (ne .mode "existingClaim") }}{{ fail "storage.readOnly is for storage.mode existingClaim" }}{{ end -}}
-{{- if and (eq .mode "rox") (not .dataSource) }}{{ fail "storage.mode rox needs storage.dataSource: a volume that nobody can write must come filled" }}{{ end -}}
+{{- if and (eq .mode "rox") (not .dataSource) }}{{ fail "storage.mode rox needs storage.dataSource: a volume that no pod can write must be filled before" }}{{ end -}}
 {{- if and .dataSource (ne .mode "rox") }}{{ fail "storage.dataSource is for storage.mode rox" }}{{ end -}}
 {{- if and (or .hostPath.path .hostPath.nodes) (not (has .mode (list "hostPath" "local"))) }}{{ fail "storage.hostPath is for storage.mode hostPath and local" }}{{ end -}}
 {{- if and (has .mode (list "hostPath" "local")) (not .hostPath.path) }}{{ fail (printf "storage.mode %s needs storage.hostPath.path" .mode) }}{{ end -}}
