@@ -54,9 +54,7 @@ pub struct Cli {
 impl Cli {
     /// Parses `arguments` and the environment. A variable that is set to nothing or to white space, as
     /// templates leave them, is one that is not set.
-    pub fn parse_from_outside(
-        arguments: &[std::ffi::OsString],
-    ) -> Result<Self, clap::Error> {
+    pub fn parse_from_outside(arguments: &[std::ffi::OsString]) -> Result<Self, clap::Error> {
         let without_empty = |argument: clap::Arg| {
             let value = argument.get_env().and_then(OsStr::to_str).and_then(environment::os);
             let is_nothing = |value: std::ffi::OsString| {
