@@ -4,6 +4,7 @@
 
 mod doctor;
 mod fetch;
+mod given;
 mod layout;
 mod listed;
 mod mirror;
@@ -15,6 +16,7 @@ mod sources;
 
 pub use doctor::{DoctorArgs, NamedRoot};
 pub use fetch::{FetchArgs, IfStale, LockKind};
+pub use given::Given;
 pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
@@ -52,9 +54,7 @@ pub struct Cli {
 impl Cli {
     /// Parses `arguments` and the environment. A variable that is set to nothing or to white space, as
     /// templates leave them, is one that is not set.
-    pub fn parse_from_outside(
-        arguments: impl IntoIterator<Item = std::ffi::OsString>,
-    ) -> Result<Self, clap::Error> {
+    pub fn parse_from_outside(arguments: &[std::ffi::OsString]) -> Result<Self, clap::Error> {
         let without_empty = |argument: clap::Arg| {
             let value = argument.get_env().and_then(OsStr::to_str).and_then(environment::os);
             let is_nothing = |value: std::ffi::OsString| {
@@ -159,14 +159,6 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 pub enum LogKind {
     Text,
     Json,
-}
-
-impl LogKind {
-    /// Where the flags could not be read.
-    pub fn of_environment() -> Self {
-        let set = environment::text("WEIGHTLIFT_LOG_FORMAT").unwrap_or_default();
-        Self::from_str(&set, false).unwrap_or(Self::Text)
-    }
 }
 
 impl From<LogKind> for LogFormat {

@@ -87,6 +87,7 @@ pub struct AttemptReport {
 /// Who has written an attempt, and how far it is.
 #[derive(Debug, Serialize)]
 pub struct OwnerReport {
+    #[serde(rename = "pod")]
     pub host: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,

@@ -204,8 +204,11 @@ fn a_model_that_fails_does_not_stop_the_others() {
     let run = run.assert_says("error: hangs: ").assert_says("good: complete: ");
     let lines = json_lines(&run);
     let of = |key: &str| lines.iter().map(|it| it[key].clone()).collect::<Vec<_>>();
-    assert_eq!(of("status"), ["failed", "failed", "fetched"]);
-    assert_eq!(of("class"), [Value::from("unreachable"), "access".into(), Value::Null]);
+    assert_eq!(of("status"), ["failed", "failed", "fetched", "failed"]);
+    assert_eq!(
+        of("class"),
+        [Value::from("unreachable"), "access".into(), Value::Null, "access".into()]
+    );
     let told: Value = serde_json::from_str(&std::fs::read_to_string(&message).unwrap()).unwrap();
     assert_eq!(told["code"], 11);
     let ends = told["models"].as_object().unwrap();

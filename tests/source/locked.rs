@@ -391,7 +391,7 @@ fn check_says_what_has_moved_and_writes_nothing() {
     );
     let (run, told) = check(&hub);
     let statuses: Vec<&str> = told.iter().map(|(status, _)| status.as_str()).collect();
-    assert_eq!((run.code, statuses), (16, vec!["moved", "unlocked", "unasked"]));
+    assert_eq!((run.code, statuses), (16, vec!["moved", "unlocked", "unasked", "failed"]));
 }
 
 #[test]

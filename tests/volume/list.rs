@@ -116,7 +116,7 @@ fn list_tells_of_each_model_what_it_shows_what_is_kept_and_who_is_at_work() {
     assert_eq!((&c["status"], c.get("source")), (&"absent".into(), None));
     let attempt = &c["attempts"][0];
     assert_eq!(attempt["state"], "working");
-    assert!(attempt["host"].as_str().is_some_and(|host| !host.is_empty()), "{attempt}");
+    assert!(attempt["pod"].as_str().is_some_and(|pod| !pod.is_empty()), "{attempt}");
     assert_eq!(attempt["total_bytes"], 500_000 + 15);
     assert!(attempt["age_seconds"].as_u64().unwrap() < 30, "{attempt}");
     assert!(attempt["bytes"].as_u64().unwrap() > 0, "{attempt}");
