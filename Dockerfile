@@ -51,13 +51,16 @@ WORKDIR /src
 # .dockerignore lets only what the build needs through, so no other change spoils this layer.
 COPY . .
 
+# What `weightlift --version` says that it is made of; there is no repository in here.
+ARG REVISION=unknown
+
 # The registry and the compiled dependencies stay in cache mounts between builds. The target cache
 # is kept per architecture, so that two platforms never wait for each other's files.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,id=weightlift-target-${TARGETARCH},sharing=locked \
     set -eu; \
     . /target; \
-    cargo auditable build --release --locked --bin weightlift; \
+    WEIGHTLIFT_COMMIT="$REVISION" cargo auditable build --release --locked --bin weightlift; \
     install -D "target/$CARGO_BUILD_TARGET/release/weightlift" /out/weightlift
 
 # The final image has no dynamic loader: a binary that needs one would fail with the puzzling

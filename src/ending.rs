@@ -11,6 +11,7 @@ use crate::commands::{Outcome, announce};
 use crate::error::{Class, Error, MAX_CHARS};
 use crate::model::{ErrorFields, text};
 use crate::monitor::Monitor;
+use crate::output::Lines;
 use crate::report::{Event, Screen};
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
@@ -23,6 +24,7 @@ const TIME_TO_TELL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Ending {
     pub termination_log: PathBuf,
+    pub lines: Lines,
     pub screen: Screen,
     pub monitor: Monitor,
 }
@@ -37,6 +39,7 @@ impl Ending {
                 self.write_termination_message(error.class(), sentence, Facts::of(error));
                 self.screen.tell(&failed(error));
                 self.monitor.end(error.class(), &error.to_string());
+                self.lines.end(error);
                 return error.class().exit_code();
             }
         };
@@ -85,24 +88,25 @@ impl Ending {
             let at = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
             // What is not a literal may quote a URL or a header.
             let what = text::without_secrets(panic.payload_as_str().unwrap_or_default());
-            ending.leave(&Error::Bug(format!("panicked{at}: {what}")));
+            ending.leave(Error::Bug(format!("panicked{at}: {what}")));
         }));
     }
 
     /// Ends the process now, whatever its other threads are doing.
-    pub fn leave(&self, error: &Error) -> ! {
+    pub fn leave(&self, error: Error) -> ! {
         static IS_LEAVING: AtomicBool = AtomicBool::new(false);
         let class = error.class();
         let started = Instant::now();
         if !IS_LEAVING.swap(true, SeqCst) {
             let sentence = |chars| error.within(chars);
-            self.write_termination_message(class, sentence, Facts::of(error));
+            self.write_termination_message(class, sentence, Facts::of(&error));
             // Somebody may hold the screen for ever, and whoever should read it may not.
-            let (screen, last) = (self.screen.clone(), failed(error));
-            let (monitor, message) = (self.monitor.clone(), error.to_string());
+            let ending = self.clone();
             let tell = move || {
-                screen.tell(&last);
-                monitor.end(class, &message);
+                ending.screen.tell(&failed(&error));
+                ending.monitor.end(class, &error.to_string());
+                // Last: a pipe that nobody reads holds it for ever.
+                ending.lines.end(&error);
             };
             let told = std::thread::Builder::new().spawn(tell);
             while told.as_ref().is_ok_and(|told| !told.is_finished())

@@ -140,7 +140,7 @@ pub const VARIABLES: [Variable; 156] = [
     variable("S3_USE_HTTPS", Part::S3, "KServe: whether `S3_ENDPOINT` is asked over TLS"),
     variable("S3_USER_VIRTUAL_BUCKET", Part::S3, "KServe: true: the bucket is a part of the host name"),
     variable("S3_USE_ACCELERATE", Part::S3, "KServe: true: the endpoints of AWS for transfer acceleration"),
-    variable("S3_VERIFY_SSL", Part::S3, "KServe: not honoured; a warning says so"),
+    variable("S3_VERIFY_SSL", Part::S3, "KServe: ignored; a warning says so"),
     variable("awsAnonymousCredential", Part::S3, "KServe: true: as `--s3-anonymous`"),
     variable("DOCKER_CONFIG", Part::Oci, "the directory whose `config.json` (or `.dockerconfigjson`, `.dockercfg`, as a pull secret has them) holds the credentials for registries; else `.docker` in `HOME`"),
     variable("REGISTRY_AUTH_FILE", Part::Oci, "the file that holds them, in place of such a directory"),

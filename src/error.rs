@@ -17,6 +17,7 @@ use crate::volume::{Lack, StoreError};
 
 const WAIT_LONGER: &str = "raise --lock-timeout to wait longer";
 const WAIT_FOR_IT: &str = "raise --lock-timeout to wait for it";
+const PIN_AGAIN: &str = "run `weightlift pin` to update it";
 const FAILED_BEFORE: &str = "; failed before that: ";
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub enum Error {
     )]
     LockTimeout { holder: String, unmoved: Duration },
     /// `--lock-timeout 0s`.
-    #[error("{0} fetches this model; {WAIT_FOR_IT}")]
+    #[error("{0} is fetching this model; {WAIT_FOR_IT}")]
     Locked(String),
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]
@@ -179,6 +180,48 @@ impl Error {
 
     /// What a program can read of it beside the sentence.
     pub fn fields(&self) -> ErrorFields {
+        let fields = self.known_fields();
+        let hint = fields.hint.clone().or_else(|| self.last_clause());
+        ErrorFields { hint, ..fields }
+    }
+
+    /// The hint of a sentence that is made here and not of fields: such a sentence says what has failed, and behind
+    /// its last semicolon what to do. A test reads the source for that.
+    fn last_clause(&self) -> Option<String> {
+        let sentence = match self {
+            Self::Usage(sentence)
+            | Self::NotFound(sentence)
+            | Self::Integrity(sentence)
+            | Self::Unusable(sentence)
+            | Self::Policy(sentence)
+            | Self::Conflict(sentence)
+            | Self::Deadline(sentence)
+            | Self::OutOfTime { what: sentence, .. } => sentence.clone(),
+            Self::SourceUri(error) => error.to_string(),
+            Self::Selection(error) => error.to_string(),
+            Self::Store(StoreError::Fs(_)) => return None,
+            Self::Store(error) => error.to_string(),
+            Self::Source(_)
+            | Self::Fs(_)
+            | Self::Transfer(_)
+            | Self::Cluster(_)
+            | Self::LockTimeout { .. }
+            | Self::Locked(_)
+            | Self::Stopped
+            | Self::Signal { .. }
+            | Self::OfSeveral { .. }
+            | Self::Moved { .. }
+            | Self::Diagnosis { .. }
+            | Self::Bug(_) => return None,
+        };
+        let sentence = text::inert(&sentence, MAX_CHARS);
+        // Not within a name that is quoted.
+        let is_outside = |(at, _): &(usize, &str)| sentence[..*at].matches('`').count() % 2 == 0;
+        let (at, between) = sentence.rmatch_indices("; ").find(is_outside)?;
+        Some(sentence[at + between.len()..].to_owned())
+    }
+
+    fn known_fields(&self) -> ErrorFields {
         match self {
             Self::Selection(SelectionError::UnsafePath(refused)) => {
                 ErrorFields::of_file(&refused.name)
@@ -194,6 +237,9 @@ impl Error {
             }
             Self::LockTimeout { holder, .. } => ErrorFields::of_holder(holder).hint(WAIT_LONGER),
             Self::Locked(holder) => ErrorFields::of_holder(holder).hint(WAIT_FOR_IT),
+            Self::Moved { .. } => {
+                ErrorFields { hint: Some(PIN_AGAIN.into()), ..ErrorFields::default() }
+            }
             Self::Selection(_)
             | Self::Usage(_)
             | Self::SourceUri(_)
@@ -204,7 +250,6 @@ impl Error {
             | Self::Conflict(_)
             | Self::Deadline(_)
             | Self::OutOfTime { .. }
-            | Self::Moved { .. }
             | Self::Stopped
             | Self::Signal { .. }
             | Self::Bug(_) => ErrorFields::default(),
@@ -282,8 +327,8 @@ fn out_of_time(max_chars: usize, what: &str, failures: &Failures) -> String {
 }
 
 fn of_moved(max_chars: usize, what: &str, unchecked: &Failures) -> String {
-    let tail = "; `weightlift pin` writes it anew";
-    sentence(max_chars, what, "; not checked: ", unchecked, tail)
+    let tail = behind(Some(PIN_AGAIN));
+    sentence(max_chars, what, "; not checked: ", unchecked, &tail)
 }
 
 /// A hint behind its sentence, if there is one.

@@ -22,6 +22,7 @@ pub mod lock;
 pub mod model;
 mod monitor;
 pub mod net;
+mod output;
 mod process;
 pub mod report;
 mod run;

@@ -1,16 +1,12 @@
 //! From arguments to an exit code, and nothing lost between.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::error::ErrorKind;
-use serde::Serialize;
-
 use crate::cli::{
-    Cli, Command, FetchArgs, Global, LogKind, MirrorArgs, MirrorModel, Model, Output,
+    Cli, Command, FetchArgs, Given, Global, LogKind, MirrorArgs, MirrorModel, Model, Output,
 };
 use crate::commands::ask::SharedHttp;
 use crate::commands::beside::Beside;
@@ -22,14 +18,15 @@ use crate::commands::shared::Fetch;
 use crate::commands::{Outcome, doctor, list, pin, prune, verify, wait};
 use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
-use crate::environment;
 use crate::error::{Class, Error};
 use crate::exit::Retry;
 use crate::model::{SourceUri, text};
 use crate::monitor::{Monitor, Outlets};
+use crate::output::{Lines, Subject};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
+use clap::error::ErrorKind;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How much later than it should a `wait` may end for each PATH, each of which has a last look.
@@ -43,12 +40,15 @@ const STACK_BYTES: usize = 8 << 20;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let started = Instant::now();
     process::settle();
-    let cli = match Cli::parse_from_outside(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::parse_from_outside(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &Given::of(&arguments)),
     };
+    let lines = Lines::new(cli.global.output);
     let mut ending = Ending {
         termination_log: cli.global.termination_log.clone(),
+        lines: lines.clone(),
         screen: Screen::new(cli.global.log_format.into()),
         monitor: Monitor::default(),
     };
@@ -68,12 +68,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ending.catch_panics();
     let limit = allowed.and_then(|allowed| time_limit(&cli.command, started, allowed));
     let (last, of_run) = (ending.clone(), state.clone());
-    let give_up = move |reason| last.leave(&stopped(reason, &of_run));
+    let give_up = move |reason| last.leave(stopped(reason, &of_run));
     let told = match signals::listen(stop.clone(), limit, give_up) {
         Ok(told) => told,
         Err(error) => return ExitCode::from(ending.report(&Err(no_thread(error)))),
     };
-    let result = beside_signals(|| command(&cli, &ending.screen, &stop, &state));
+    let result = beside_signals(|| command(&cli, &lines, &ending.screen, &stop, &state));
     let result = match (result, told.reason()) {
         // It says more of its end than the run does.
         (Err(Error::Deadline(why)), Some(StopReason::OutOfTime)) => Err(Error::Deadline(why)),
@@ -154,20 +154,25 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
     })
 }
 
-fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<Done, Error> {
-    let output = cli.global.output;
+fn command(
+    cli: &Cli,
+    lines: &Lines,
+    screen: &Screen,
+    stop: &Stop,
+    state: &RunState,
+) -> Result<Done, Error> {
     let done = match &cli.command {
-        Command::Plan(args) => return plan(cli, args, screen, stop, state),
-        Command::Fetch(args) if args.dry_run => return plan(cli, args, screen, stop, state),
+        Command::Plan(args) => return plan(args, lines, screen, stop, state),
+        Command::Fetch(args) if args.dry_run => return plan(args, lines, screen, stop, state),
         Command::Fetch(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            fetch(cli, args, &models, screen, stop, state)?
+            fetch(args, &models, lines, screen, stop, state)?
         }
         Command::Mirror(args) => {
             let models = args.models()?;
             state.has_models(models.len());
-            mirror(cli, args, &models, screen, stop, state)?
+            mirror(args, &models, lines, screen, stop, state)?
         }
         Command::Wait(args) => {
             let runtime = several::runtime()?;
@@ -175,7 +180,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             let deadline = now.checked_add(args.timeout).unwrap_or(now + 365 * 24 * HOUR);
             let models = args.models()?;
             state.has_models(models.len());
-            let mut several = Several::new(models.len() == 1, output, screen, state);
+            let mut several = Several::new(&args.paths, lines, screen, state);
             for (path, expected) in &models {
                 let expected = expected.as_deref();
                 let waited = wait::for_model(path, args, expected, deadline, screen, stop, state);
@@ -184,34 +189,35 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
             several.done()?
         }
         Command::Pin(args) => {
-            let mut each = |model: &_| print(&pin::text(model), model, output);
-            let mut failed = |named: &Named, source: &_, error: &_| match output {
-                Output::Json => {
-                    print("", &failed_model(&named.path, Some(source), error), Output::Json)
-                }
-                Output::Text => Ok(()),
+            let mut each = |model: &_| lines.print(&pin::text(model), model);
+            let mut failed = |name: &str, source: &SourceUri, error: &Error| {
+                lines.failed(&Subject::named(name, source), error)
             };
-            let mut told = pin::Told { each: &mut each, failed: &mut failed };
+            let only = |name: &str, source: &_| lines.are_about(Subject::named(name, source));
+            let mut told = pin::Told { each: &mut each, failed: &mut failed, only: &only };
             return pin::run(args, &mut told, screen, stop, state).map(Done::of_message);
         }
         Command::List(args) => {
             let root = args.root.path()?;
-            let mut each = |family: &_| print(&list::text(family), family, output);
+            let mut each = |family: &_| lines.print(&list::text(family), family);
             return list::root(&root, &mut each, screen, stop, state).map(Done::of_message);
         }
         Command::Prune(args) => {
             let root = args.root.path()?;
-            let mut each = |pruned: &_| print(&prune::text(pruned), pruned, output);
-            return prune::root(&root, args, &mut each, screen, stop, state).map(Done::of_message);
+            let mut each = |pruned: &_| lines.print(&prune::text(pruned), pruned);
+            let mut failed =
+                |path: &str, error: &Error| lines.failed(&Subject::at(path, None), error);
+            let mut told = prune::Told { each: &mut each, failed: &mut failed };
+            return prune::root(&root, args, &mut told, screen, stop, state).map(Done::of_message);
         }
         Command::Doctor(args) => {
             let log = &cli.global.termination_log;
-            let mut each = |check: &doctor::Check| print(&check.text(), &check.fields(), output);
+            let mut each = |check: &doctor::Check| lines.print(&check.text(), &check.fields());
             return doctor::run(args, log, &mut each, stop, state).map(Done::of_message);
         }
         Command::Verify(args) => {
             state.has_models(args.paths.len());
-            let mut several = Several::new(args.paths.len() == 1, output, screen, state);
+            let mut several = Several::new(&args.paths, lines, screen, state);
             for path in &args.paths {
                 several.ended(path, verify::family(path, screen, stop, state))?;
             }
@@ -224,7 +230,7 @@ fn command(cli: &Cli, screen: &Screen, stop: &Stop, state: &RunState) -> Result<
 /// Directories that a command looks at one after the other, each to its own end.
 struct Several<'a> {
     is_alone: bool,
-    output: Output,
+    lines: &'a Lines,
     screen: &'a Screen,
     state: &'a RunState,
     done: Vec<Outcome>,
@@ -232,15 +238,19 @@ struct Several<'a> {
 }
 
 impl<'a> Several<'a> {
-    fn new(is_alone: bool, output: Output, screen: &'a Screen, state: &'a RunState) -> Self {
-        Self { is_alone, output, screen, state, done: Vec::new(), failed: Vec::new() }
+    fn new(paths: &[PathBuf], lines: &'a Lines, screen: &'a Screen, state: &'a RunState) -> Self {
+        if let [path] = paths {
+            lines.are_about(Subject::at(&path.display().to_string(), None));
+        }
+        let is_alone = paths.len() == 1;
+        Self { is_alone, lines, screen, state, done: Vec::new(), failed: Vec::new() }
     }
 
     /// Tells what came of the model at `path`. Fails if the run is to stop.
     fn ended(&mut self, path: &Path, ended: Ended) -> Result<(), Error> {
         match ended {
             Ok(outcome) => {
-                print(outcome.to_load(), &outcome, self.output)?;
+                self.lines.print(outcome.to_load(), &outcome)?;
                 if !self.is_alone {
                     self.screen.tell(&Event::Complete { message: outcome.summary.clone() });
                 }
@@ -257,7 +267,8 @@ impl<'a> Several<'a> {
             Err(error) => {
                 let named = Named::at(path);
                 if !self.is_alone {
-                    tell_failed(&named, None, &error, self.output, self.screen, self.state)?;
+                    let subject = Subject::at(&named.path, None);
+                    tell_failed(&named, &subject, &error, self.lines, self.screen, self.state)?;
                 }
                 self.failed.push((named, error));
             }
@@ -275,30 +286,35 @@ impl<'a> Several<'a> {
 /// Says that one of several has failed, while the others go on.
 fn tell_failed(
     named: &Named,
-    source: Option<&SourceUri>,
+    subject: &Subject,
     error: &Error,
-    output: Output,
+    lines: &Lines,
     screen: &Screen,
     state: &RunState,
 ) -> Result<(), Error> {
     state.has_failed(&named.name, error);
     screen.tell(&failed_event(error));
-    match output {
-        Output::Json => print("", &failed_model(&named.path, source, error), Output::Json),
-        Output::Text => Ok(()),
-    }
+    lines.failed(subject, error)
+}
+
+/// What a line is about that is about `model`.
+fn subject_of(model: &Model) -> Subject {
+    Subject::at(&Named::of(model).path, Some(&model.uri))
 }
 
 /// Fetches `models`, each to its own end. What came of each is printed in their order, as soon as it is
 /// known of all before it.
 fn fetch(
-    cli: &Cli,
     args: &FetchArgs,
     models: &[Model],
+    lines: &Lines,
     screen: &Screen,
     stop: &Stop,
     state: &RunState,
 ) -> Result<Vec<Outcome>, Error> {
+    if let [model] = models {
+        lines.are_about(subject_of(model));
+    }
     let is_alone = models.len() == 1;
     let mut ends: Vec<Option<Ended>> = models.iter().map(|_| None).collect();
     let mut printed = 0;
@@ -320,12 +336,9 @@ fn fetch(
         ends[n] = Some(ended);
         while let Some(Some(ended)) = ends.get(printed) {
             match ended {
-                Ok(outcome) => print(outcome.to_load(), outcome, cli.global.output)?,
-                Err(error) if !is_alone && cli.global.output == Output::Json => {
-                    let model = &models[printed];
-                    let fields = failed_model(&Named::of(model).path, Some(&model.uri), error);
-                    print("", &fields, Output::Json)?;
-                }
+                Ok(outcome) => lines.print(outcome.to_load(), outcome)?,
+                Err(Error::Stopped) => {}
+                Err(error) if !is_alone => lines.failed(&subject_of(&models[printed]), error)?,
                 Err(_) => {}
             }
             printed += 1;
@@ -346,14 +359,17 @@ fn fetch(
 
 /// Says of each model what fetching it would do.
 fn plan(
-    cli: &Cli,
     args: &FetchArgs,
+    lines: &Lines,
     screen: &Screen,
     stop: &Stop,
     state: &RunState,
 ) -> Result<Done, Error> {
     let models = args.models()?;
     state.has_models(models.len());
+    if let [model] = models.as_slice() {
+        lines.are_about(subject_of(model));
+    }
     let (runtime, beside) = (several::runtime()?, Beside::new(1));
     let (mut claimed, mut bytes) = (Claimed::new(), 0);
     let (mut failed, mut planned) = (Vec::new(), Vec::new());
@@ -362,11 +378,9 @@ fn plan(
         let screen = of_model.as_ref().unwrap_or(screen);
         let fetch = Fetch::new(args, screen, stop, state, beside.clone());
         let report = runtime.block_on(fetch.plan(model, &mut claimed));
-        // The plan of a model that does not fit says so itself.
-        let is_told = report.is_ok();
         let ended = report.and_then(|mut report| {
             bytes = report.fetch_bytes.saturating_add(bytes);
-            print(&plan::text(&report), &report, cli.global.output)?;
+            lines.print(&plan::text(&report), &report)?;
             report.lack().map_or(Ok((report.path, report.status)), Err)
         });
         match ended {
@@ -378,8 +392,7 @@ fn plan(
             Err(error) => {
                 let named = Named::of(model);
                 if models.len() > 1 {
-                    let output = if is_told { Output::Text } else { cli.global.output };
-                    tell_failed(&named, Some(&model.uri), &error, output, screen, state)?;
+                    tell_failed(&named, &subject_of(model), &error, lines, screen, state)?;
                 }
                 failed.push((named, error));
             }
@@ -396,9 +409,9 @@ fn plan(
 
 /// Copies `models` into a bucket, or checks them there, one after the other, each to its own end.
 fn mirror(
-    cli: &Cli,
     args: &MirrorArgs,
     models: &[MirrorModel],
+    lines: &Lines,
     screen: &Screen,
     stop: &Stop,
     state: &RunState,
@@ -407,11 +420,16 @@ fn mirror(
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     let http = SharedHttp::default();
     for model in models {
+        let path = SourceUri::S3(model.target.clone()).source_name();
+        let subject = Subject::at(&path, model.source.as_ref());
+        if is_alone {
+            lines.are_about(subject.clone());
+        }
         let screen = if is_alone { screen.clone() } else { screen.of_model(&model.name) };
         let mirror = Mirror::new(args, http.clone(), &screen, stop, state)?;
         match mirror.model(model) {
             Ok(outcome) => {
-                print(outcome.to_load(), &outcome, cli.global.output)?;
+                lines.print(outcome.to_load(), &outcome)?;
                 if !is_alone {
                     screen.tell(&Event::Complete { message: outcome.summary.clone() });
                 }
@@ -420,11 +438,9 @@ fn mirror(
             }
             Err(Error::Stopped) => return Err(Error::Stopped),
             Err(error) => {
-                let path = SourceUri::S3(model.target.clone()).source_name();
                 let named = Named { name: model.name.clone(), path };
                 if !is_alone {
-                    let (source, output) = (model.source.as_ref(), cli.global.output);
-                    tell_failed(&named, source, &error, output, &screen, state)?;
+                    tell_failed(&named, &subject, &error, lines, &screen, state)?;
                 }
                 errors.push((named, error));
             }
@@ -434,51 +450,19 @@ fn mirror(
     several::error_of_all(errors, complete).map_or(Ok(done), Err)
 }
 
-/// What programs read of a model that has failed, where there are several.
-fn failed_model(path: &str, source: Option<&SourceUri>, error: &Error) -> serde_json::Value {
-    let class = error.class();
-    serde_json::json!({
-        "path": path, "status": "failed",
-        "source": source.map(SourceUri::to_string), "code": class.exit_code(), "class": class.name(),
-        "message": text::inert(&error.to_string(), 2_000),
-    })
-}
-
-/// What standard output gets of one thing: a text, or one line of JSON.
-fn print(text: &str, fields: &impl Serialize, output: Output) -> Result<(), Error> {
-    let line = match output {
-        Output::Text => text.to_owned(),
-        Output::Json => text::inert_json(
-            &serde_json::to_string(fields).map_err(|error| Error::Bug(error.to_string()))?,
-        ),
-    };
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        // Nobody listens: the model is there all the same.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Error::Store(crate::volume::StoreError::io(
-            "write to",
-            Path::new("standard output"),
-            error,
-        ))),
-        Ok(()) => Ok(()),
-    }
-}
-
 /// What clap has to say: help and version on standard output, mistakes as exit code 2.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, given: &Given) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let rendered = error.render().to_string();
     let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
-    let screen = Screen::new(LogKind::of_environment().into());
+    let screen = Screen::new(given.choice("log-format").unwrap_or(LogKind::Text).into());
     rest.trim().lines().for_each(|line| screen.say(line));
     let message = first.trim_start_matches("error: ").to_owned();
-    // The flag could not be read; its variable can.
-    let log =
-        environment::os("WEIGHTLIFT_TERMINATION_LOG").unwrap_or("/dev/termination-log".into());
-    let ending = Ending { termination_log: log.into(), screen, monitor: Monitor::default() };
+    let lines = Lines::new(given.choice("output").unwrap_or(Output::Text));
+    let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());
+    let ending = Ending { termination_log: log.into(), lines, screen, monitor: Monitor::default() };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))
 }

@@ -279,8 +279,7 @@ impl FetchArgs {
         self.source.p2p()?;
         match (self.min_rate, self.source.bandwidth) {
             (Some(least), Some(most)) if least > most => Err(Error::Usage(format!(
-                "--min-rate is {}/s and --bandwidth {}/s, so that every run would be too slow; give a lower \
-                 --min-rate",
+                "--min-rate is {}/s and --bandwidth {}/s, so every run would be too slow; lower --min-rate",
                 text::size(least),
                 text::size(most)
             ))),

@@ -18,8 +18,7 @@ impl FetchArgs {
         }
         if !self.mirror.is_empty() {
             return Err(Error::Usage(
-                "--mirror is followed by the DEST of a model, and in a cache there is none; name the place with \
-                 --also"
+                "--mirror needs the DEST of a model, and a cache has none; name the place with --also"
                     .into(),
             ));
         }
@@ -33,14 +32,14 @@ impl FetchArgs {
         ];
         if let Some(dest) = self.listed.models.iter().find(|it| !it.contains("://")) {
             return Err(Error::Usage(format!(
-                "DEST `{}` is given, and a cache names its directories by their repos; leave it out with \
+                "DEST `{}` is given, but a cache names its directories by their repos; leave DEST out with \
                  --layout hf-cache",
                 text::inert(dest, 200)
             )));
         }
         match useless.iter().find(|(is_given, ..)| *is_given) {
             Some((_, flag, why)) => Err(Error::Usage(format!(
-                "{flag}, and nothing is removed from a cache ({why}); leave it out with --layout hf-cache"
+                "{flag}, but nothing is removed from a cache ({why}); leave it out with --layout hf-cache"
             ))),
             None => Ok(()),
         }
@@ -50,8 +49,8 @@ impl FetchArgs {
     pub(super) fn place_in_cache(&self, uri: &SourceUri) -> Result<Destination, Error> {
         let SourceUri::Hub(repo) = uri else {
             return Err(Error::Usage(format!(
-                "{uri} is no repo of a Hub, and --layout hf-cache holds nothing else; name hf://org/name, and \
-                 this place with --also"
+                "{uri} is not a repo of a Hub, and --layout hf-cache holds only those; name hf://org/name, \
+                 and this place with --also"
             )));
         };
         let (root, hub) = self.cache_root()?;
@@ -67,7 +66,7 @@ impl FetchArgs {
         if self.root.is_none()
             && let Some(cache) = of_user("HF_HUB_CACHE")
         {
-            let refuse = || Error::Usage("HF_HUB_CACHE is no usable directory name".into());
+            let refuse = || Error::Usage("HF_HUB_CACHE is not a usable directory name".into());
             let cache = absolute(&cache).ok_or_else(refuse)?;
             let name = cache.file_name().and_then(|name| name.to_str()).ok_or_else(refuse)?;
             return Ok((cache.parent().ok_or_else(refuse)?.to_owned(), name.to_owned()));

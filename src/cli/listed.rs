@@ -51,7 +51,7 @@ impl ModelsArgs {
         match &self.models_file {
             Some(file) => self.of_file(file),
             None if !self.only.is_empty() => Err(Error::Usage(
-                "--only chooses among the models of --models FILE or --locked FILE".into(),
+                "--only needs --models FILE or --locked FILE; add one of them".into(),
             )),
             None if self.models.is_empty() => {
                 Err(Error::Usage("give SOURCE [DEST], --models FILE or --locked FILE".into()))
@@ -69,14 +69,14 @@ impl ModelsArgs {
             }
             _ => {
                 return Err(Error::Usage(
-                    "several models are given as pairs: SOURCE DEST SOURCE DEST …".into(),
+                    "give several models as pairs: SOURCE DEST SOURCE DEST …".into(),
                 ));
             }
         };
         let also = self.also()?;
         if !also.is_empty() && pairs.len() > 1 {
             return Err(Error::Usage(format!(
-                "--also names another place of the bytes of one SOURCE, and there are {}; fetch them \
+                "--also names another place of one SOURCE, but there are {}; fetch them \
                  one by one, or list them in a file for --models",
                 pairs.len()
             )));
@@ -123,7 +123,7 @@ impl ModelsArgs {
             }
             all => {
                 return Err(Error::Usage(format!(
-                    "--also names another place of the bytes of one model, and there are {}; choose one \
+                    "--also names another place of one model, but there are {}; choose one \
                      with --only, or list the places in the models file and pin again",
                     all.len()
                 )));
@@ -154,7 +154,7 @@ impl ModelsArgs {
                 models.iter().map(|model| name_of(model).as_str()).take(20).collect();
             let name = text::inert(name, 200);
             return Err(format!(
-                "no model `{name}`, which --only names; there are {}",
+                "--only names `{name}`, but there is no such model; there are {}",
                 names.join(", ")
             ));
         }
@@ -191,9 +191,7 @@ fn refused(flag: &str, file: &Path, what: &str) -> Error {
 }
 
 pub(super) fn of_each(flag: &str, file: &str) -> Error {
-    Error::Usage(format!(
-        "{flag} is said of each model in the file that {file} names, and not beside it"
-    ))
+    Error::Usage(format!("{flag} is set for each model in the file of {file}; write it there"))
 }
 
 /// The text of a file, if it is no larger than `most`.

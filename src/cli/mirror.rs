@@ -92,7 +92,7 @@ pub struct MirrorModel {
 impl MirrorArgs {
     pub fn models(&self) -> Result<Vec<MirrorModel>, Error> {
         if self.deep && !self.check {
-            return Err(Error::Usage("--deep is a part of --check".into()));
+            return Err(Error::Usage("--deep needs --check; add it".into()));
         }
         let (source, target) = match self.places.as_slice() {
             [target] => (None, target),
@@ -105,7 +105,7 @@ impl MirrorArgs {
         }
         if !self.only.is_empty() {
             return Err(Error::Usage(
-                "--only chooses among the models of --models FILE or --locked FILE".into(),
+                "--only needs --models FILE or --locked FILE; add one of them".into(),
             ));
         }
         let source = match (source, self.check) {
@@ -199,7 +199,7 @@ fn parse_target(text: &str) -> Result<S3Location, Error> {
             Ok(S3Location { bucket, key: directory(&key) })
         }
         _ => Err(Error::Usage(format!(
-            "`{}` is no s3://bucket/prefix/: mirror writes to a bucket",
+            "`{}` is not s3://bucket/prefix/; name a prefix of a bucket",
             crate::model::text::inert(text, 200)
         ))),
     }

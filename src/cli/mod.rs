@@ -4,6 +4,7 @@
 
 mod doctor;
 mod fetch;
+mod given;
 mod layout;
 mod listed;
 mod mirror;
@@ -15,6 +16,7 @@ mod sources;
 
 pub use doctor::{DoctorArgs, NamedRoot};
 pub use fetch::{FetchArgs, IfStale, LockKind};
+pub use given::Given;
 pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
@@ -35,9 +37,13 @@ use crate::model::text;
 use crate::report::LogFormat;
 use fetch::Deadline;
 
+/// What `--version` tells: the release, and the commit that it is made of. `-V` has the release alone.
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIGHTLIFT_BUILT_FROM"), ")");
+
 /// Fetches model weights onto a volume: once, verified, resumable.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = exit::help())]
+#[command(version, long_version = LONG_VERSION, about, max_term_width = 100, after_help = exit::help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -48,9 +54,7 @@ pub struct Cli {
 impl Cli {
     /// Parses `arguments` and the environment. A variable that is set to nothing or to white space, as
     /// templates leave them, is one that is not set.
-    pub fn parse_from_outside(
-        arguments: impl IntoIterator<Item = std::ffi::OsString>,
-    ) -> Result<Self, clap::Error> {
+    pub fn parse_from_outside(arguments: &[std::ffi::OsString]) -> Result<Self, clap::Error> {
         let without_empty = |argument: clap::Arg| {
             let value = argument.get_env().and_then(OsStr::to_str).and_then(environment::os);
             let is_nothing = |value: std::ffi::OsString| {
@@ -157,14 +161,6 @@ pub enum LogKind {
     Json,
 }
 
-impl LogKind {
-    /// Where the flags could not be read.
-    pub fn of_environment() -> Self {
-        let set = environment::text("WEIGHTLIFT_LOG_FORMAT").unwrap_or_default();
-        Self::from_str(&set, false).unwrap_or(Self::Text)
-    }
-}
-
 impl From<LogKind> for LogFormat {
     fn from(kind: LogKind) -> Self {
         match kind {
@@ -224,14 +220,14 @@ impl WaitArgs {
         }
         if let Some(name) = revisions.iter().find(|revision| !is_whole_revision(revision)) {
             return Err(Error::Usage(format!(
-                "--expect-revision `{}` is no commit and no digest with all its digits, so no model would ever \
-                 match it; give what `weightlift list --output json` shows as the revision",
+                "--expect-revision `{}` is not a full commit or digest, so no model can match it; give \
+                 what `weightlift list --output json` shows as the revision",
                 text::inert(name, 100)
             )));
         }
         if self.link.is_some() && paths.len() > 1 {
             return Err(Error::Usage(format!(
-                "--link leads to one model, and there are {}; wait for them one by one",
+                "--link leads to one model, but there are {}; wait for them one by one",
                 paths.len()
             )));
         }

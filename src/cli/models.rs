@@ -51,7 +51,7 @@ impl FetchArgs {
         }
         if self.link.is_some() && models.len() > 1 {
             return Err(Error::Usage(format!(
-                "--link leads to one model, and there are {}; fetch them one by one",
+                "--link leads to one model, but there are {}; fetch them one by one",
                 models.len()
             )));
         }
@@ -68,7 +68,7 @@ impl FetchArgs {
                     let (inner, outer) =
                         if path.starts_with(&other) { (&path, &other) } else { (&other, &path) };
                     return Err(Error::Usage(format!(
-                        "the DEST `{}` lies inside the DEST `{}`; choose places beside each other",
+                        "the DEST `{}` lies inside the DEST `{}`; choose directories that are not inside each other",
                         inner.display(),
                         outer.display()
                     )));
@@ -159,7 +159,7 @@ impl FetchArgs {
         let Some(root) = &self.link_root else { return Ok(None) };
         let is_plain = |root: &str| root.starts_with('/') && !root.chars().any(text::is_control);
         if !root.to_str().is_some_and(is_plain) {
-            return Err(Error::Usage("--link-root is no absolute directory name".into()));
+            return Err(Error::Usage("--link-root is not an absolute directory name".into()));
         }
         Ok(Some(root.clone()))
     }
@@ -199,7 +199,7 @@ impl FetchArgs {
 }
 
 pub(super) fn unusable_root() -> Error {
-    Error::Usage("--root is no usable directory name".into())
+    Error::Usage("--root is not a usable directory name".into())
 }
 
 pub(super) fn absolute(path: &Path) -> Option<PathBuf> {

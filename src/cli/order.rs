@@ -23,7 +23,7 @@ pub struct Root {
 
 impl Root {
     pub fn path(&self) -> Result<PathBuf, Error> {
-        let unusable = || Error::Usage("--root is no usable directory name".into());
+        let unusable = || Error::Usage("--root is not a usable directory name".into());
         let root = std::path::absolute(&self.root).map_err(|_| unusable())?;
         if root.to_str().is_none_or(|root| root.chars().any(text::is_control)) {
             return Err(unusable());

@@ -62,7 +62,7 @@ impl PinArgs {
         }
         let Some(before) = before else {
             return Err(Error::Usage(format!(
-                "nothing to pin: give SOURCE or --models FILE; `{}`, which could say, does not exist",
+                "nothing to pin: `{}` does not exist; give SOURCE or --models FILE",
                 self.lock_path().display()
             )));
         };

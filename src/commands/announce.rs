@@ -108,8 +108,8 @@ pub fn end(outcome: &Outcome, took: Duration) -> String {
     if *status == "present" && outcome.by_other {
         let vain = text::size(*fetched_bytes);
         return format!(
-            "complete: `{path}` holds {source} at {revision} ({what}; another process has published it meanwhile, \
-             {vain} fetched in vain, in {took}{aside})"
+            "complete: `{path}` holds {source} at {revision} ({what}; another process published it first, \
+             {vain} fetched but not needed, in {took}{aside})"
         );
     }
     if *status == "present" {

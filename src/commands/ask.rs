@@ -123,7 +123,7 @@ impl<'a> Asker<'a> {
         let may_be_asked = |place: &&SourceUri| {
             let variable = registry::offline_by(place);
             if let Some(variable) = variable {
-                self.screen.warn(&format!("{variable} is set: {place} is left alone"));
+                self.screen.warn(&format!("{variable} is set: {place} is not contacted"));
             }
             variable.is_none()
         };

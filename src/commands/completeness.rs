@@ -75,7 +75,7 @@ pub(super) fn add_index(
         Err(problem) => {
             let flag = exclude_flag(&literal_pattern(path.as_str()));
             return Err(Error::Integrity(format!(
-                "`{path}` {problem}; to go on without it add {flag}"
+                "`{path}` {problem}; add {flag} to continue without it"
             )));
         }
     }

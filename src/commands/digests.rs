@@ -29,7 +29,7 @@ impl Fetch<'_> {
         }
         let what_to_do = if source_name.starts_with("s3://") {
             "upload them with checksums (as `aws s3 cp --checksum-algorithm SHA256` does) or put a \
-             `SHA256SUMS` beside them"
+             `SHA256SUMS` next to them"
         } else {
             "fetch from a Hub that publishes them"
         };

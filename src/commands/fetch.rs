@@ -118,7 +118,7 @@ impl Fetch<'_> {
             self.ask.pass_on(source.as_ref());
             if is_extra && error.class() == Class::NoSpace {
                 // There is no room for two: the one who was first may still make it.
-                self.screen.warn(&format!("{error}; waiting on"));
+                self.screen.warn(&format!("{error}; still waiting"));
                 may_take_over = false;
                 continue;
             }
@@ -245,7 +245,7 @@ impl Fetch<'_> {
         match existing.there() {
             There::Whole(sentinel) => self.present(wanted, store, sentinel),
             There::Nothing | There::Damaged(_) => {
-                Err(Error::Bug("what is not whole was taken for present".into()))
+                Err(Error::Bug("an incomplete model was taken for complete".into()))
             }
         }
     }
@@ -336,7 +336,7 @@ impl Fetch<'_> {
             ),
             There::Whole(_) => {
                 format!(
-                    "{variable} is set, and `{}` lacks files that are asked for",
+                    "{variable} is set, and `{}` does not have all requested files",
                     path.display()
                 )
             }

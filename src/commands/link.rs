@@ -36,7 +36,7 @@ impl ServerLink {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::Unusable(format!(
-                    "`{}` does not exist, so --link can put nothing there; mount an emptyDir of the pod at it",
+                    "`{}` does not exist, so --link cannot create a link there; mount an emptyDir of the pod at it",
                     above.display()
                 )));
             }
@@ -56,7 +56,7 @@ impl ServerLink {
     /// Lets the link lead to `target`.
     pub fn lead_to(&self, target: &Path) -> Result<(), Error> {
         let target =
-            target.to_str().ok_or_else(|| Error::Usage("--link-root is no text".into()))?;
+            target.to_str().ok_or_else(|| Error::Usage("--link-root is not UTF-8".into()))?;
         self.check()?;
         Ok(self.at.lead_to(target)?)
     }
@@ -78,7 +78,7 @@ impl ServerLink {
             Some(Kind::Other) => ("a pipe, a socket or a device".into(), "what is there"),
         };
         Err(Error::Conflict(format!(
-            "`{}` is {what}, which weightlift did not put there; name another path as --link, or remove {it}",
+            "`{}` is {what}, which weightlift did not create; name another path with --link, or remove {it}",
             self.path.display()
         )))
     }
@@ -93,7 +93,7 @@ fn is_revision(path: &Path) -> bool {
 
 fn plain(path: &Path) -> Result<PathBuf, Error> {
     let shown = text::inert(&path.to_string_lossy(), 200);
-    let odd = || Error::Usage(format!("--link `{shown}` is no plain path of a link"));
+    let odd = || Error::Usage(format!("--link `{shown}` is not a plain path of a link"));
     let is_odd = |part: Component<'_>| matches!(part, Component::ParentDir);
     if path.to_str().is_none_or(|path| path.is_empty() || path.chars().any(text::is_control))
         || path.components().any(is_odd)

@@ -38,7 +38,7 @@ pub(super) fn survey(root: &Path, screen: &Screen, state: &RunState) -> Result<S
     let survey = survey.ok_or_else(missing)?;
     if survey.is_inside_model() {
         return Err(Error::Usage(format!(
-            "`{}` is a model and no root; name the directory above it",
+            "`{}` is a model, not a root; name the directory above it",
             root.display()
         )));
     }

@@ -34,7 +34,7 @@ pub struct PinReport {
     /// `pinned`, `kept`, `current`, `moved`, `unlocked` (asked for and not in the lock file), `unasked`.
     pub status: &'static str,
     pub files: usize,
-    pub bytes: u64,
+    pub total_bytes: u64,
     /// What is different, a line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -43,8 +43,10 @@ pub struct PinReport {
 /// Who is told what came of each model.
 pub struct Told<'a> {
     pub each: &'a mut dyn FnMut(&PinReport) -> Result<(), Error>,
-    /// Where there are several: one that has failed, and its source.
-    pub failed: &'a mut dyn FnMut(&Named, &SourceUri, &Error) -> Result<(), Error>,
+    /// Where there are several: the name of one that has failed, and its source.
+    pub failed: &'a mut dyn FnMut(&str, &SourceUri, &Error) -> Result<(), Error>,
+    /// Where there is one: its name, and its source.
+    pub only: &'a dyn Fn(&str, &SourceUri),
 }
 
 /// Pins, or checks what was pinned; returns the last line.
@@ -60,9 +62,12 @@ pub fn run(
     if let Some(name) = args.upgrade.iter().find(|name| !entries.iter().any(|it| it.name == **name))
     {
         let name = text::inert(name, 200);
-        return Err(Error::Usage(format!("--upgrade names `{name}`, and there is no such model")));
+        return Err(Error::Usage(format!("--upgrade names `{name}`, but there is no such model")));
     }
     state.has_models(entries.len());
+    if let [entry] = entries.as_slice() {
+        (told.only)(&entry.name, &entry.source);
+    }
     let is_alone = entries.len() == 1;
     let ask = Asker::new(&args.source, false, SharedHttp::default(), screen, stop, state);
     let pin = Pin { args, is_alone, ask };
@@ -170,7 +175,7 @@ impl Pin<'_> {
         self.ask.screen.warn(&format!("`{name}` cannot be {what}: {error}"));
         self.ask.state.has_failed(&name, &error);
         let named = Named::only(&name);
-        (told.failed)(&named, &entry.source, &error)?;
+        (told.failed)(&name, &entry.source, &error)?;
         Ok((named, error))
     }
 
@@ -212,7 +217,7 @@ impl Pin<'_> {
         if let Some(variable) = crate::source::registry::offline_by(&entry.source) {
             let source = &entry.source;
             return Err(Error::NotFound(format!(
-                "{variable} is set, and {source} has to be asked"
+                "{variable} is set, but {source} must be contacted; unset it"
             )));
         }
         ask.state.enter(Doing::Resolving(entry.source.to_string()));
@@ -370,7 +375,7 @@ fn report(model: &LockedModel, status: &'static str, changes: Vec<String>) -> Pi
         revision: model.content.revision.clone(),
         status,
         files: model.content.files.len(),
-        bytes: bytes_of(model),
+        total_bytes: bytes_of(model),
         changes,
     }
 }
@@ -382,7 +387,7 @@ fn absent(entry: &Entry, status: &'static str) -> PinReport {
         revision: String::new(),
         status,
         files: 0,
-        bytes: 0,
+        total_bytes: 0,
         changes: vec!["it is not in the lock file".into()],
     }
 }
@@ -394,7 +399,7 @@ pub fn text(report: &PinReport) -> String {
     let mut out = match report.status {
         "unlocked" | "unasked" => format!("{name}: {}", report.status),
         status => {
-            format!("{name}: {status} at {revision}, {}", amount(report.files, report.bytes))
+            format!("{name}: {status} at {revision}, {}", amount(report.files, report.total_bytes))
         }
     };
     for change in &report.changes {

@@ -33,12 +33,18 @@ pub struct PrunedReport {
     pub age_seconds: u64,
 }
 
-/// Removes what the arguments let go below `root`, and tells of each thing through `each`; returns the last
-/// line.
+/// Who is told what came of each thing.
+pub struct Told<'a> {
+    pub each: &'a mut dyn FnMut(&PrunedReport) -> Result<(), Error>,
+    /// The path of one that could not be removed.
+    pub failed: &'a mut dyn FnMut(&str, &Error) -> Result<(), Error>,
+}
+
+/// Removes what the arguments let go below `root`; returns the last line.
 pub fn root(
     root: &Path,
     args: &PruneArgs,
-    each: &mut dyn FnMut(&PrunedReport) -> Result<(), Error>,
+    told: &mut Told<'_>,
     screen: &Screen,
     stop: &Stop,
     state: &RunState,
@@ -52,8 +58,8 @@ pub fn root(
     for family in pruner.unremovable() {
         let family = text::name(&family, 200);
         screen.warn(&format!(
-            "no model of the models file is `{family}`, which is a directory of its own, and no link to a \
-             revision: it stays; remove that directory by hand"
+            "no model of the models file is `{family}`, which is a directory, not a link to a revision, so \
+             it stays; remove that directory by hand"
         ));
     }
     let mut run =
@@ -78,17 +84,21 @@ pub fn root(
         }
         let bytes = match args.yes {
             false => Some(pruner.weigh(&candidate, &mut weighed)),
-            true => run.remove(&pruner, &candidate).unwrap_or_else(|error| {
-                screen.warn(&format!("`{}` could not be removed: {error}", candidate.path));
-                state.has_failed(&candidate.path, &error);
-                failed.push((Named::at(Path::new(&candidate.path)), error));
-                None
-            }),
+            true => match run.remove(&pruner, &candidate) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    screen.warn(&format!("`{}` could not be removed: {error}", candidate.path));
+                    state.has_failed(&candidate.path, &error);
+                    (told.failed)(&candidate.path, &error)?;
+                    failed.push((Named::at(Path::new(&candidate.path)), error));
+                    None
+                }
+            },
         };
         if let Some(bytes) = bytes {
             run.count(&pruner, &candidate, bytes);
             removed.push((candidate.path.clone(), "removed"));
-            each(&run.report(candidate, bytes))?;
+            (told.each)(&run.report(candidate, bytes))?;
         }
     }
     match several::error_of("removals", failed, removed) {
@@ -147,7 +157,8 @@ impl Run<'_> {
                 self.skip(candidate.family.clone(), &format!("it is in use: {who}"))
             }
             Pruned::OfAnotherUser => {
-                self.screen.warn(&format!("`{}` is of another user, and stays", candidate.path));
+                self.screen
+                    .warn(&format!("`{}` belongs to another user, and stays", candidate.path));
             }
             Pruned::Stays => {}
         }

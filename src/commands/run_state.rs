@@ -209,7 +209,7 @@ impl RunState {
         });
         let failures = self.failures();
         let what = format!(
-            "{flag} of {} is over while {}{done}; {}",
+            "{flag} of {} expired while {}{done}; {}",
             text::duration(time),
             described.join(", "),
             doing.first().map_or("", Doing::hint),
@@ -320,7 +320,7 @@ mod tests {
         let state = RunState::new(Instant::now(), Some(allowed));
         let progress = Arc::new(Progress::default());
         let filling = || Doing::Filling { source: "hf://a/b".into(), progress: progress.clone() };
-        let begins = "--deadline of 10m00s is over while ";
+        let begins = "--deadline of 10m00s expired while ";
         let resumes = "; run it again to resume, or allow more time";
         let checking = said(&state, Doing::Checking("volume space".into()));
         assert_eq!(checking, format!("{begins}checking volume space; allow more time"));

@@ -81,8 +81,8 @@ pub fn choose(asked: Option<u32>, places: &[(PathBuf, Place)], screen: &Screen) 
         let first = |is_shared| places.iter().find(|(_, place)| place.is_shared() == is_shared);
         if let (Some((shared, _)), Some((own, _))) = (first(true), first(false)) {
             screen.warn(&format!(
-                "the group of `{}` may write there, and that of `{}` may not, so it will not be able to change what \
-                 this run creates; fetch to them in two runs, or give --umask",
+                "the group of `{}` may write there, but the group of `{}` may not, so it cannot change \
+                 what this run creates; fetch to them in two runs, or give --umask",
                 shared.display(),
                 own.display()
             ));
@@ -99,8 +99,8 @@ fn of_silent(silent: &[PathBuf], umask: u32) -> Option<String> {
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "`{first}`{others} did not answer within {}, so who shares that volume has no say in the permissions of what \
-         this run creates: the umask is {umask:04o}; --umask says it otherwise",
+        "`{first}`{others} did not answer within {}, so the group of that volume is not known: the umask \
+         is {umask:04o}; set another one with --umask",
         text::duration(TIME_FOR_PLACES)
     ))
 }

@@ -209,7 +209,7 @@ fn check(
     checked: &Checked,
 ) -> Result<Option<String>, Error> {
     let Ok(path) = RelPath::parse(&listed.path) else {
-        return Ok(Some("no safe path".into()));
+        return Ok(Some("not a safe path".into()));
     };
     let gone = || Ok(Some(MISSING.to_owned()));
     let (parent, name) = match files.find(&path) {
@@ -239,7 +239,7 @@ fn check(
     if listed.structure.as_deref().is_some_and(|it| it == "valid")
         && let Structure::Invalid(why) = verify::check_safetensors(&file, size).map_err(fail)?
     {
-        return Ok(Some(format!("no valid safetensors: {why}")));
+        return Ok(Some(format!("not valid safetensors: {why}")));
     }
     Ok(None)
 }
@@ -248,7 +248,7 @@ fn check(
 fn other_kind(error: FsError) -> Result<Option<String>, Error> {
     match error.errno() {
         Some(Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NXIO) => {
-            Ok(Some("no regular file".to_owned()))
+            Ok(Some("not a regular file".to_owned()))
         }
         _ => Err(error.into()),
     }

@@ -41,7 +41,7 @@ pub async fn for_model(
         if stop.is_set() {
             return Err(match deadline.saturating_duration_since(Instant::now()).is_zero() {
                 true => Error::Deadline(format!(
-                    "waited {}, and no time was left for a last look at `{}`",
+                    "waited {}; no time was left for a last look at `{}`",
                     text::duration(args.timeout),
                     path.display()
                 )),
@@ -111,7 +111,7 @@ fn lead(
         ));
     }
     let target = std::path::absolute(revision_path.unwrap_or(path));
-    let target = target.map_err(|_| Error::Usage("PATH is no usable directory name".into()))?;
+    let target = target.map_err(|_| Error::Usage("PATH is not a usable directory name".into()))?;
     link.lead_to(&target)?;
     let (link, target) = (link.path().display().to_string(), target.display().to_string());
     screen.tell(&Event::Linked { link, target });

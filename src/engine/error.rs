@@ -19,19 +19,19 @@ pub enum TransferError {
     )]
     Integrity { path: String, fetches: u32, mismatch: Box<Mismatch>, hint: Option<&'static str> },
     #[error(
-        "`{path}` is what the source published, but no valid safetensors: {why}; {}",
+        "`{path}` is what the source published, but it is not valid safetensors: {why}; {}",
         without(path)
     )]
     Structure { path: String, why: String },
     #[error(
-        "`{path}` is no valid safetensors at the source: {why} (two reads of its first {len} bytes \
+        "`{path}` is not valid safetensors at the source: {why} (two reads of its first {len} bytes \
          agree); {}",
         without(path)
     )]
     Header { path: String, why: String, len: u64 },
     #[error(
-        "`{path}` is still wrong after {fetches} tries: no valid safetensors ({why}), and each read \
-         of its start brings other bytes"
+        "`{path}` is still wrong after {fetches} tries: it is not valid safetensors ({why}), and each read \
+         of its start returns different bytes"
     )]
     UnsteadyHeader { path: String, fetches: u32, why: String },
     #[error(transparent)]
@@ -43,8 +43,7 @@ pub enum TransferError {
     #[error("no byte arrived and none was hashed for {}; waited for: {waits}", text::duration(*silent))]
     Silent { silent: Duration, waits: String },
     #[error(
-        "the transfer is too slow: {} arrived in {}, {}/s on average, and --min-rate is {}/s; \
-         the next run continues from here",
+        "the transfer is too slow: {} arrived in {}, {}/s on average, but --min-rate is {}/s; run again to resume",
         text::size(.0.bytes), text::duration(.0.over), text::size(average(.0)),
         text::size(.0.min_rate)
     )]
@@ -80,7 +79,7 @@ impl TransferError {
 
 /// The advice of those who cannot have a file as it is.
 fn without(path: &str) -> String {
-    format!("to do without it add {}", exclude_flag(&literal_pattern(path)))
+    format!("add {} to do without it", exclude_flag(&literal_pattern(path)))
 }
 
 fn after(hint: Option<&str>) -> String {
@@ -92,10 +91,10 @@ fn after(hint: Option<&str>) -> String {
 pub enum EngineProblem {
     #[error("the connection brought only {}/s", text::size(*.0))]
     Slow(u64),
-    #[error("the server sends no ranges and broke off {0} times")]
+    #[error("the server sends no ranges and closed the connection early {0} times")]
     BrokeOff(u32),
     /// A list of digests beside a file is older than the file, or is about another one.
-    #[error("`{list}` beside it says {expected}, and each fetch brings {found}")]
+    #[error("`{list}` next to it says {expected}, but each fetch returns {found}")]
     List { list: String, expected: String, found: String },
 }
 
@@ -104,7 +103,7 @@ impl Problem for EngineProblem {
         match self {
             Self::Slow(_) | Self::BrokeOff(_) => ErrorFields::default(),
             Self::List { list, .. } => ErrorFields::default().hint(format!(
-                "upload the list or the file again, or fetch without the list by `--exclude {list}`"
+                "upload the list or the file again, or ignore the list with `--exclude {list}`"
             )),
         }
     }

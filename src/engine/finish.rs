@@ -154,7 +154,7 @@ impl Shared<'_> {
         if !resumed {
             self.source.distrust(job.file);
         }
-        let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
+        let cause = if resumed { "the bytes that were here are damaged" } else { "wrong bytes" };
         let cause = format!("{cause} ({mismatch})");
         self.screen.tell(&Said::FetchingAgain { path, cause });
         Ok(())
@@ -201,9 +201,9 @@ fn hint(staged: &StagedFile, size: u64) -> Option<&'static str> {
     }
     let text = String::from_utf8_lossy(&start[..len]).trim_start().to_ascii_lowercase();
     if text.starts_with("<!doctype") || text.starts_with("<html") {
-        Some("the content looks like a web page: is there a proxy or a portal in between?")
+        Some("check for a proxy or a login portal in between: the content looks like a web page")
     } else if text.starts_with("version https://") {
-        Some("the content is a Git LFS pointer: the mirror does not serve the large files")
+        Some("use a mirror that serves the large files: the content is a Git LFS pointer")
     } else {
         None
     }

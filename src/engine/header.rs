@@ -162,9 +162,9 @@ impl Shared<'_> {
         if wrong >= MAX_WRONG_STARTS {
             return Err(TransferError::UnsteadyHeader { path: path(), fetches: wrong, why });
         }
-        let cause = if resumed { "what was here already is damaged" } else { "wrong bytes" };
+        let cause = if resumed { "the bytes that were here are damaged" } else { "wrong bytes" };
         let cause = format!(
-            "{cause} (no valid safetensors: {why}; a second read of its start brought other bytes)"
+            "{cause} (not valid safetensors: {why}; a second read of its start returned different bytes)"
         );
         self.screen.tell(&Said::FetchingAgain { path: path(), cause });
         Ok(())

@@ -17,6 +17,8 @@ pub struct Watchdog {
     /// message.
     grace: Duration,
     silent: Duration,
+    /// The part of it in which nothing was on its way that ends by itself.
+    idle: Duration,
     last: Option<Look>,
 }
 
@@ -36,19 +38,31 @@ pub struct Look {
 
 impl Watchdog {
     pub fn new(patience: Duration, grace: Duration) -> Self {
-        Self { patience: patience.max(LEAST), grace, silent: Duration::ZERO, last: None }
+        Self {
+            patience: patience.max(LEAST),
+            grace,
+            silent: Duration::ZERO,
+            idle: Duration::ZERO,
+            last: None,
+        }
     }
 
     /// How long nothing has happened, if that is too long.
     pub fn look(&mut self, now: Look) -> Option<Duration> {
         let last = self.last.replace(now)?;
         if now.progress != last.progress {
-            self.silent = Duration::ZERO;
+            (self.silent, self.idle) = (Duration::ZERO, Duration::ZERO);
         } else if !now.is_paused && !now.is_working {
-            self.silent += now.at.saturating_duration_since(last.at).min(MOST_BETWEEN_LOOKS);
+            let passed = now.at.saturating_duration_since(last.at).min(MOST_BETWEEN_LOOKS);
+            self.silent += passed;
+            // A request that has just ended late is still to be told of: its time stays the network's.
+            if !now.has_deadline {
+                self.idle += passed;
+            }
         }
-        let grace = if now.has_deadline { self.grace } else { Duration::ZERO };
-        (self.silent > self.patience.saturating_add(grace)).then_some(self.silent)
+        let is_over =
+            self.idle > self.patience || self.silent > self.patience.saturating_add(self.grace);
+        is_over.then_some(self.silent)
     }
 }
 
@@ -83,9 +97,15 @@ mod tests {
 
     #[test]
     fn silence_ends_the_transfer_and_what_is_none_does_not() {
-        let table: [Row; 9] = [
+        let table: [Row; 11] = [
             ("nothing at all", |_, _| {}, Some(60)),
             ("the network, which ends by itself", |_, look| look.has_deadline = true, Some(90)),
+            ("an answer that took long", |second, look| look.has_deadline = second < 70, Some(90)),
+            (
+                "answers that take long, and a moment behind each",
+                |second, look| look.has_deadline = second % 30 != 0,
+                Some(90),
+            ),
             ("a byte each second", |second, look| look.progress = second, None),
             ("one byte", |second, look| look.progress = u64::from(second >= 50), Some(110)),
             ("a byte each minute", |second, look| look.progress = second / 60, None),

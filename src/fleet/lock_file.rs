@@ -124,7 +124,7 @@ impl RawModel {
             !revision.is_empty() && revision.bytes().all(is_known)
         };
         if !is_plain(&self.revision) {
-            return Err(refuse(format!("`{}` is no revision", shown(&self.revision))));
+            return Err(refuse(format!("`{}` is not a revision", shown(&self.revision))));
         }
         let source_name = match self.renamed_to {
             None => source.source_name(),

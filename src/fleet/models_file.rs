@@ -154,7 +154,7 @@ impl RawModel {
             match value.is_empty()
                 || value.chars().any(|c| c.is_whitespace() || text::is_control(c))
             {
-                true => Err(at(Some(expect.referenced), "`expect` is no revision".into())),
+                true => Err(at(Some(expect.referenced), "`expect` is not a revision".into())),
                 false => Ok(value),
             }
         });
@@ -266,7 +266,7 @@ models:
             (with("  all: yes\n"), of(4, 8, "invalid boolean (strict mode expects true/false)")),
             (with("  include: x\n"), of(4, 12, "a list is expected: [one, two]")),
             (with("  name: ../x\n"), of(4, 9, "name `../x` leaves the root")),
-            (with("  expect: \" \"\n"), of(4, 11, "`expect` is no revision")),
+            (with("  expect: \" \"\n"), of(4, 11, "`expect` is not a revision")),
             (with("  also: [\"hf://a/${X}\"]\n"), of(4, 10, "the variable `X` is not set")),
             (with("- source: hf://c/B\n"), of(4, 11, "a second model has the name `b`")),
             (with("- &m {source: hf://c/d}\n- *m\n"), of(5, 3, "a second model has the name `d`")),

@@ -5,11 +5,11 @@
 pub enum Unresolved {
     #[error("`${{` without `}}`")]
     Open,
-    #[error("`${{{0}}}` is no name of a variable")]
+    #[error("`${{{0}}}` is not the name of a variable")]
     Odd(String),
     #[error("the variable `{0}` is not set")]
     Unset(String),
-    #[error("the variable `{0}` holds a secret, and a name is shown")]
+    #[error("the variable `{0}` may hold a secret, and names are shown in logs")]
     Secret(String),
 }
 

@@ -75,7 +75,7 @@ fn nature(number: u64, mount: Option<(&str, &str)>) -> Nature {
     let known = KINDS.iter().find(|(of, ..)| *of == number);
     let (name, reach) = match known {
         Some((_, name, reach)) => ((*name).to_owned(), *reach),
-        None => (format!("of the kind {number:#x}"), LockReach::Unknown),
+        None => (format!("of type {number:#x}"), LockReach::Unknown),
     };
     match mount {
         // `fuse.juicefs` says more than `fuse`, `nfs4` more than `nfs`.

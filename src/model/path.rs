@@ -19,7 +19,7 @@ pub struct RelPath(Arc<str>);
 
 /// Why a name from a repo or a bucket is not used as a path. Exit code 13.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the source names a file `{name}`, which {why}; nothing of it was fetched")]
+#[error("the source names a file `{name}`, which {why}; nothing was fetched")]
 pub struct UnsafePath {
     /// The name, made inert for a terminal.
     pub name: String,

@@ -78,7 +78,7 @@ pub fn parse(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(digits, 8) {
         Ok(umask) if umask > ALL => Err(wrong()),
         Ok(umask) if umask & OWNER != 0 => Err(format!(
-            "`{text}` takes permissions from the owner, who has to read and write the files; use 0002, 0022 or 0077"
+            "`{text}` takes permissions from the owner, who must read and write the files; use 0002, 0022 or 0077"
         )),
         Ok(umask) => Ok(umask),
         Err(_) => Err(wrong()),

@@ -17,7 +17,10 @@ pub struct Published {
 impl Published {
     pub fn at(path: &Path, flag: &'static str) -> Result<Self, Error> {
         if path.file_name().is_none() {
-            return Err(Error::Usage(format!("{flag}: `{}` is no name of a file", path.display())));
+            return Err(Error::Usage(format!(
+                "{flag}: `{}` is not the name of a file",
+                path.display()
+            )));
         }
         Ok(Self { path: path.to_owned(), flag })
     }

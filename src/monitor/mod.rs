@@ -145,7 +145,7 @@ impl Following {
         if let Err(error) = self.write(&self.look(end), with_metrics)
             && self.counts.lock().unwrap_or_else(PoisonError::into_inner).warns()
         {
-            self.screen.warn(&format!("{error}; going on without"));
+            self.screen.warn(&format!("{error}; continuing without it"));
         }
     }
 }

@@ -279,17 +279,20 @@ impl fmt::Display for WrongBody {
         let Self { host, file, what, .. } = self;
         let file = file.as_deref().unwrap_or_default();
         match what {
-            Wrong::Form => write!(out, "`{host}` sent `{file}` in another form"),
+            Wrong::Form => write!(out, "`{host}` sent `{file}` in an unexpected encoding"),
             Wrong::Announced { length, wanted, from } => write!(
                 out,
                 "`{host}` announced {length} bytes for the {wanted} bytes from {from} of `{file}`"
             ),
             Wrong::Size { length, listed } => {
-                write!(out, "`{host}` sent `{file}` with {length} bytes, listed were {listed}")
+                write!(
+                    out,
+                    "`{host}` sent `{file}` with {length} bytes, but the listing says {listed}"
+                )
             }
             Wrong::NoRange { length, listed } => write!(
                 out,
-                "`{host}` sent {length} bytes instead of a range of `{file}`, listed were {listed}"
+                "`{host}` sent {length} bytes instead of a range of `{file}`, which has {listed} in the listing"
             ),
             Wrong::Status(status) => write!(out, "`{host}` answered {status} for `{file}`"),
             Wrong::Stalled { stall, left } => {
@@ -299,7 +302,7 @@ impl fmt::Display for WrongBody {
             Wrong::Short { left } => write!(out, "`{host}` ended the body {left} bytes early"),
             Wrong::Long => write!(out, "`{host}` sent more bytes than the range has"),
             Wrong::Total { total, listed } => {
-                write!(out, "`{file}` has {total} bytes at `{host}`, listed were {listed}")
+                write!(out, "`{file}` has {total} bytes at `{host}`, but the listing says {listed}")
             }
             Wrong::ContentRange { first, last, answered } => write!(
                 out,
@@ -324,8 +327,9 @@ impl Problem for WrongBody {
 
 /// Where an answer that is something else than what was asked for probably comes from.
 pub(crate) fn hint(is_web_page: bool, encoding: Option<&str>) -> Option<String> {
-    let web_page = is_web_page
-        .then(|| "it looks like a web page: is there a proxy or a portal in between?".to_owned());
+    let web_page = is_web_page.then(|| {
+        "check for a proxy or a login portal in between: it looks like a web page".to_owned()
+    });
     let hints: Vec<String> = [web_page, encoding::hint(encoding)].into_iter().flatten().collect();
     (!hints.is_empty()).then(|| hints.join("; "))
 }

@@ -25,8 +25,8 @@ pub fn seen(body: &[u8]) -> Option<String> {
 pub fn hint(encoding: Option<&str>) -> Option<String> {
     encoding.map(|encoding| {
         format!(
-            "it is compressed (`{encoding}`) although `identity` was asked for: switch that off at \
-             the mirror, or at the proxy in between"
+            "it is compressed (`{encoding}`) although weightlift asked for `identity`; switch compression \
+             off at the mirror, or at the proxy in between"
         )
     })
 }

@@ -97,9 +97,9 @@ enum NoAnswer {
     Sending(SourceError),
     #[error("it answered {status}{}", of_whom(.whose))]
     Refused { status: u16, whose: Option<String> },
-    #[error("it answered with something else than the range that was asked for")]
+    #[error("it did not answer with the requested range")]
     OtherRange,
-    #[error("it broke off")]
+    #[error("it closed the connection early")]
     BrokeOff,
 }
 
@@ -130,8 +130,7 @@ impl P2p {
         }
         if !std::mem::replace(&mut state.said.secret, true) {
             state.warnings.push(
-                "files that are read with a token are not read through Dragonfly, whose daemon would see and \
-                 log it"
+                "files that need a token are not read through Dragonfly: its daemon would see and log the token"
                     .into(),
             );
         }
@@ -239,7 +238,7 @@ impl Known {
         if !std::mem::replace(&mut state.said.fallback, true) {
             let proxy = &self.proxy;
             state.warnings.push(format!(
-                "Dragonfly at `{proxy}` could not be used: {why}; going on directly, and trying it again later"
+                "Dragonfly at `{proxy}` could not be used: {why}; continuing without it, and trying it again later"
             ));
         }
     }

@@ -7,7 +7,7 @@ use super::error::Problem;
 use crate::model::{ErrorFields, text};
 
 const ADD_AUTHORITY: &str =
-    "if a proxy or a private authority signs it, add that authority with SSL_CERT_FILE";
+    "add the authority with SSL_CERT_FILE if a proxy or a private authority signs it";
 
 /// An answer that does not come, or that is not followed. `host` is an origin.
 #[derive(Debug, thiserror::Error)]
@@ -21,17 +21,16 @@ pub enum HttpProblem {
     #[error("`{host}` sent nothing for {}", text::duration(*stall))]
     Silent { host: String, stall: Duration },
     #[error(
-        "the proxy on the way to `{host}` answered 407: the proxy variable needs a user and a \
-         password, or others"
+        "the proxy on the way to `{host}` answered 407; put a valid user and password into the proxy variable"
     )]
     ProxyLogin { host: String },
     #[error("`{host}` answered {status}")]
     Status { host: String, status: u16 },
-    #[error("`{host}` answered an impossible status")]
+    #[error("`{host}` answered an invalid status")]
     ImpossibleStatus { host: String },
     #[error("`{host}` answered {status} without a usable Location")]
     NoLocation { host: String, status: u16 },
-    #[error("`{host}` redirects to `{to}`, which is not as safe; not followed")]
+    #[error("`{host}` redirects to `{to}`, which is less safe; not followed")]
     LessSafe { host: String, to: String },
     #[error("`{host}` redirects to the link-local address `{to}`; not followed")]
     LinkLocal { host: String, to: String },
@@ -93,9 +92,9 @@ impl Problem for BadSetting {
 pub enum SetupProblem {
     #[error("{variable} names `{}`, which holds no usable certificate", path.display())]
     NoCertificates { variable: &'static str, path: PathBuf },
-    #[error("TLS cannot be set up: {0}")]
+    #[error("could not set up TLS: {0}")]
     Tls(rustls::Error),
-    #[error("the HTTP client cannot be set up: {0}")]
+    #[error("could not set up the HTTP client: {0}")]
     Client(String),
 }
 

@@ -87,7 +87,7 @@ const HOW_TO_WRITE: &str = "write it as http://host:port or socks5h://host:port,
 /// scheme: the rest may be a password.
 fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
     let refused = |why: &str| {
-        let setting = BadSetting::new(name, format!("can never work: {why}"));
+        let setting = BadSetting::new(name, format!("cannot work: {why}"));
         SourceError::Settings(setting.hint(HOW_TO_WRITE).into())
     };
     let value = value.ok_or_else(|| refused("it is not UTF-8"))?.trim();
@@ -97,11 +97,11 @@ fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
     let with_scheme =
         if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let url = Url::parse(&with_scheme).map_err(|error| match error {
-        url::ParseError::InvalidPort => refused("its port is no number up to 65535"),
-        url::ParseError::EmptyHost => refused("it names no host"),
-        _ => {
-            refused("it is no URL; characters such as `@`, `/` or `#` in a password are %-encoded")
-        }
+        url::ParseError::InvalidPort => refused("its port is not a number up to 65535"),
+        url::ParseError::EmptyHost => refused("it has no host"),
+        _ => refused(
+            "it is not a URL; write characters such as `@`, `/` or `#` in a password %-encoded",
+        ),
     })?;
     let socks = match url.scheme() {
         "http" | "https" => None,
@@ -109,26 +109,29 @@ fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
         "socks5" | "socks5h" => Some(5),
         other => {
             let scheme = text::inert(other, 20);
-            return Err(refused(&format!("its scheme `{scheme}` is none of http, https, socks5h")));
+            return Err(refused(&format!("its scheme `{scheme}` is not http, https or socks5h")));
         }
     };
     // For schemes that it does not know `url` takes anything for a host.
     let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| refused("it names no host"))?;
-    Host::parse(host).map_err(|_| refused("its host is no name and no address"))?;
+    let host = host.ok_or_else(|| refused("it has no host"))?;
+    Host::parse(host).map_err(|_| refused("its host is not a name or an address"))?;
     if url.port() == Some(0) {
         return Err(refused("its port is 0"));
     }
     if url.query().is_some() || url.fragment().is_some() || url.path().contains('@') {
-        return Err(refused("characters such as `/`, `?` or `#` in a password are %-encoded"));
+        return Err(refused(
+            "it has a query or a fragment; write characters such as `/`, `?` or `#` in a \
+             password %-encoded",
+        ));
     }
     let has_user = !url.username().is_empty() || url.password().is_some();
     if socks == Some(4) && has_user {
-        return Err(refused("SOCKS 4 knows no passwords"));
+        return Err(refused("SOCKS 4 has no passwords"));
     }
     if socks == Some(5) && [url.username(), url.password().unwrap_or_default()].iter().any(is_long)
     {
-        return Err(refused("SOCKS 5 knows no user or password of more than 255 bytes"));
+        return Err(refused("SOCKS 5 takes at most 255 bytes for a user or a password"));
     }
     Ok(url)
 }

@@ -23,9 +23,18 @@ pub enum Level {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// What is published is hashed before it is believed.
-    Rechecking { path: String, bytes: u64 },
+    Rechecking {
+        path: String,
+        #[serde(rename = "total_bytes")]
+        bytes: u64,
+    },
     /// A model is complete on the volume as far as its names go, and its bytes are not.
-    Damaged { path: String, source: String, damage: String },
+    Damaged {
+        path: String,
+        source: String,
+        #[serde(rename = "why")]
+        damage: String,
+    },
     /// Another model will be replaced, as asked.
     Replacing { path: String, source: String },
     /// An older copy is used.
@@ -36,10 +45,12 @@ pub enum Event {
         revision: String,
         path: String,
         files: usize,
+        #[serde(rename = "total_bytes")]
         bytes: u64,
         reused_bytes: u64,
         left_out: Vec<LeftOutFiles>,
         /// Absent where the filesystem does not tell.
+        #[serde(skip_serializing_if = "Option::is_none")]
         free_bytes: Option<u64>,
     },
     /// A copy into a bucket begins.
@@ -48,6 +59,7 @@ pub enum Event {
         revision: String,
         target: String,
         files: usize,
+        #[serde(rename = "total_bytes")]
         bytes: u64,
         /// What is there already.
         kept_files: usize,
@@ -55,7 +67,13 @@ pub enum Event {
         left_out: Vec<LeftOutFiles>,
     },
     /// A bucket is compared with the sentinel in it.
-    Checking { target: String, files: usize, bytes: u64, deep: bool },
+    Checking {
+        target: String,
+        files: usize,
+        #[serde(rename = "total_bytes")]
+        bytes: u64,
+        deep: bool,
+    },
     /// An object is not what the sentinel beside it says.
     WrongObject { path: String, why: String },
     /// Files of one reason that are left out, the largest by name.
@@ -82,15 +100,26 @@ pub enum Event {
         fields: Box<ErrorFields>,
     },
     /// A file was complete and wrong.
-    FetchingAgain { path: String, cause: String },
+    FetchingAgain {
+        path: String,
+        #[serde(rename = "why")]
+        cause: String,
+    },
     /// A connection is far below the others; rates in bytes per second.
     ReplacingConnection { path: String, bytes_per_second: u64, usual_bytes_per_second: u64 },
     /// There are as many connections as the memory of the container has room for, and fewer than there may be.
-    MemoryLimit { connections: usize, asked: usize, memory_limit: u64 },
+    MemoryLimit {
+        connections: usize,
+        #[serde(rename = "asked_connections")]
+        asked: usize,
+        #[serde(rename = "limit_bytes")]
+        memory_limit: u64,
+    },
     /// The processors are busy with the transfer; `limit` is how many of them the container may use.
     ProcessorLimit {
+        #[serde(rename = "used_cpus")]
         used: f64,
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(rename = "limit_cpus", skip_serializing_if = "Option::is_none")]
         limit: Option<f64>,
     },
     /// A server sends whole files in place of ranges.
@@ -98,12 +127,16 @@ pub enum Event {
     /// Another process fetches what is wanted.
     Waiting {
         holder: String,
-        #[serde(serialize_with = "seconds")]
+        #[serde(rename = "without_progress_seconds", serialize_with = "seconds")]
         without_progress: Duration,
-        #[serde(serialize_with = "seconds")]
+        #[serde(rename = "gives_up_in_seconds", serialize_with = "seconds")]
         gives_up_in: Duration,
         /// What is left of the time for the whole run.
-        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_seconds")]
+        #[serde(
+            rename = "deadline_in_seconds",
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "some_seconds"
+        )]
         deadline_in: Option<Duration>,
     },
     /// A server is led to one revision.
@@ -152,6 +185,7 @@ pub struct LeftOutFiles {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedFile {
     pub path: String,
+    #[serde(rename = "size")]
     pub bytes: u64,
 }
 
@@ -288,8 +322,7 @@ impl fmt::Display for Event {
                     (text::duration(*without_progress), text::duration(*gives_up_in));
                 write!(
                     out,
-                    "waiting for {holder}; no progress for {unmoved}, giving up in {left} unless it \
-                     makes some"
+                    "waiting for {holder}; no progress for {unmoved}, giving up in {left} unless it makes progress"
                 )?;
                 match deadline_in {
                     Some(left) => write!(out, "; --deadline in {}", text::duration(*left)),
@@ -394,8 +427,9 @@ mod tests {
             deadline_in: None,
         };
         let json = serde_json::to_value(&waiting).expect("serialises");
-        assert_eq!((&json["without_progress"], &json["gives_up_in"]), (&4.0.into(), &90.0.into()));
-        assert!(json.get("deadline_in").is_none(), "{json}");
+        assert_eq!(json["without_progress_seconds"], 4.0, "{json}");
+        assert_eq!(json["gives_up_in_seconds"], 90.0, "{json}");
+        assert!(json.get("deadline_in_seconds").is_none(), "{json}");
         assert_eq!(Event::warning("w").level(), Level::Warning);
     }
 }

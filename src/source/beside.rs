@@ -41,12 +41,12 @@ pub struct Beside {
 /// The lists, or what lies beside them, cannot be used. Names are inert.
 #[derive(Debug, thiserror::Error)]
 enum BesideProblem {
-    #[error("`{place}` is being written by mirror, or the mirror was interrupted")]
+    #[error("`{place}` is being written by `weightlift mirror`, or that was interrupted")]
     Writing { place: String },
     #[error("`{list}` names {} that the prefix does not hold: {named}", text::files(*missing))]
     Unfinished { list: &'static str, missing: usize, named: String },
     #[error(
-        "`{file}` has {found} bytes, `{list}` beside it says {told}: the prefix does not hold what was \
+        "`{file}` has {found} bytes, `{list}` next to it says {told}: the prefix does not hold what was \
          published there"
     )]
     OtherSize { file: String, found: u64, list: &'static str, told: u64 },
@@ -59,7 +59,7 @@ impl Problem for BesideProblem {
                 ErrorFields::of_file(place).hint("run again when the mirror has ended")
             }
             Self::Unfinished { list, .. } => ErrorFields::of_file(list)
-                .hint("is the upload not finished? run again, or leave them out with `--exclude`"),
+                .hint("wait until the upload is finished and run again, or leave them out with `--exclude`"),
             Self::OtherSize { file, list, .. } => {
                 ErrorFields::of_file(file).hint(format!("`--exclude {list}` fetches what it holds"))
             }

@@ -37,7 +37,8 @@ struct Moved {
 impl Problem for Moved {
     fn fields(&self) -> ErrorFields {
         self.error.fields().hint(format!(
-            "the lock file names what {} has no more: pin again, or name a mirror that has it with --also",
+            "run `weightlift pin` again, or name a mirror that has it with --also: {} no longer has what \
+             the lock file names",
             self.source_name
         ))
     }

@@ -52,7 +52,7 @@ pub fn is_trouble(status: StatusCode) -> bool {
 
 pub fn meaning(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::PAYMENT_REQUIRED => ", which means that somebody has to pay",
+        StatusCode::PAYMENT_REQUIRED => ", which means that a payment is required",
         StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => ", which means legal reasons",
         _ => "",
     }

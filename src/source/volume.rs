@@ -30,9 +30,9 @@ enum VolumeProblem {
     NoModel { path: String },
     #[error("`{SENTINEL}` in `{path}`: {problem}")]
     Sentinel { path: String, problem: SentinelProblem },
-    #[error("`{file}` is in the sentinel and not there")]
+    #[error("`{file}` is in the sentinel but missing")]
     Missing { file: RelPath },
-    #[error("`{file}` has {found} bytes, listed were {listed}")]
+    #[error("`{file}` has {found} bytes, but the listing says {listed}")]
     Size { file: RelPath, found: u64, listed: u64 },
     #[error("{told}")]
     Fs { path: String, told: String },

@@ -16,9 +16,9 @@ const MAX_STRING_BYTES: usize = 64 << 10;
 /// Completes the sentence "`model.safetensors.index.json` …".
 #[derive(Debug, thiserror::Error)]
 pub enum IndexProblem {
-    #[error("is no valid index: {0}")]
+    #[error("is not a valid index: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("is no valid index: {0}")]
+    #[error("is not a valid index: {0}")]
     Unsafe(#[from] UnsafePath),
 }
 

@@ -110,7 +110,7 @@ impl Scratch {
 /// Checks a header that is followed by so many bytes of data.
 pub(super) fn check_header(header: &[u8], data_bytes: u64, tensors: &mut Tensors) -> Structure {
     if header.first() != Some(&b'{') {
-        return Structure::Invalid("its header is no JSON object".into());
+        return Structure::Invalid("its header is not a JSON object".into());
     }
     let Ok(header) = std::str::from_utf8(header) else {
         return Structure::Invalid("its header is not UTF-8".into());
@@ -129,7 +129,7 @@ pub(super) fn check_header(header: &[u8], data_bytes: u64, tensors: &mut Tensors
     match described {
         Ok(end) if end == data_bytes => Structure::Valid,
         Ok(end) => Structure::Invalid(format!(
-            "its header describes {end} bytes of tensors, {data_bytes} are there"
+            "its header describes {end} bytes of tensors, but the file has {data_bytes}"
         )),
         Err(why) => Structure::Invalid(format!("its header: {why}")),
     }
@@ -223,12 +223,12 @@ impl Tensor {
         let bits = self.shape.0.and_then(|count| count.checked_mul(self.dtype.bitsize() as u64));
         let bits = bits.ok_or("a tensor has more bytes than can be counted")?;
         if bits % 8 != 0 {
-            return Err("a tensor ends within a byte".into());
+            return Err("a tensor does not end at a whole byte".into());
         }
         if end.checked_sub(start) == Some(bits / 8) {
             return Ok((start, end));
         }
-        Err(format!("a tensor of {} bytes is said to lie at {start}..{end}", bits / 8))
+        Err(format!("a tensor of {} bytes has the range {start}..{end}", bits / 8))
     }
 }
 

@@ -80,8 +80,8 @@ pub enum Lack {
     #[error("cannot rename files, so nothing can be published there; use a volume of another kind")]
     Rename,
     #[error(
-        "cannot remove files (append-only, or write once), so nothing that a fetch leaves could be cleaned \
-         up; allow that, or use a volume of another kind"
+        "cannot remove files (append-only, or write once), so weightlift could not clean up after a fetch; \
+         allow that, or use a volume of another kind"
     )]
     Removal,
     #[error(
@@ -108,15 +108,15 @@ impl Obstacle {
     fn told(self) -> String {
         match self {
             Self::Elsewhere => {
-                "is on another volume, or under another quota, than the working area \
-                 `.weightlift` that a model is moved from; name that directory as --root"
+                "is on another volume, or under another quota, than the working area `.weightlift`, from \
+                 which weightlift moves a complete model; name that directory as --root"
                     .to_owned()
             }
             Self::ReadOnly => {
                 "is read-only; mount it writable, or let another pod fetch".to_owned()
             }
             Self::Closed { user } => format!(
-                "cannot be changed by user {user}, as which weightlift runs; give that user write \
+                "is not writable for user {user}, the user of this process; give that user write \
                  permission (fsGroup, chown), or choose another DEST"
             ),
             Self::Immutable => {
@@ -126,8 +126,8 @@ impl Obstacle {
                  attribute (chattr -a), or choose another DEST"
                 .to_owned(),
             Self::Sticky { user, owner } => format!(
-                "belongs to user {owner}, and lies in a sticky directory: user {user}, as which \
-                 weightlift runs, cannot replace it; run as user {owner}, or choose another DEST"
+                "belongs to user {owner} and lies in a sticky directory, so user {user}, the user of this \
+                 process, cannot replace it; run as user {owner}, or choose another DEST"
             ),
         }
     }

@@ -89,7 +89,7 @@ impl Staging {
                 if !error.is_closed() {
                     return Err(error);
                 }
-                (outside.say)(format!("warning: an earlier attempt is left alone: {error}"));
+                (outside.say)(format!("warning: an earlier attempt is not reused: {error}"));
             }
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Staging {
             && (outside.go_on)()
             && let Err(error) = remove_attempt(attempts, name)
         {
-            (outside.say)(format!("warning: an earlier attempt is left over: {error}"));
+            (outside.say)(format!("warning: an earlier attempt could not be removed: {error}"));
         }
         Ok(())
     }

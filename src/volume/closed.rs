@@ -33,7 +33,7 @@ impl Closed {
         if let Some(why) = &self.why {
             let (files, are) =
                 (text::files(self.files), if self.files == 1 { "is" } else { "are" });
-            (outside.say)(format!("warning: {files} of {of} {are} left alone: {why}"));
+            (outside.say)(format!("warning: {files} of {of} {are} not reused: {why}"));
         }
     }
 }

@@ -14,21 +14,19 @@ pub enum StoreError {
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error(
-        "`{}` holds {found}; choose another DEST, or move away or remove what is there, or take it over \
-         with --adopt",
+        "`{}` holds {found}; choose another DEST, move or remove what is there, or reuse it with --adopt",
         path.display()
     )]
     Foreign { path: PathBuf, found: Foreign },
     #[error(
-        "`{}` is {what}, and a directory is needed there; choose another DEST, or move away or remove what \
-         is there",
+        "`{}` is {what}, but a directory is needed there; choose another DEST, or move or remove what is there",
         path.display()
     )]
     InTheWay { path: PathBuf, what: String },
-    #[error("`{}`: `{name}` is a name that filesystems keep for themselves; choose another DEST", path.display())]
+    #[error("`{}`: `{name}` is a name that filesystems reserve; choose another DEST", path.display())]
     Reserved { path: PathBuf, name: String },
     #[error(
-        "`{}` is the filesystem's own, and the model has a file of that name; choose another DEST, or \
+        "`{}` is reserved by the filesystem, and the model has a file of that name; choose another DEST, or \
          leave it out with --exclude '{name}'",
         path.display()
     )]
@@ -38,13 +36,14 @@ pub enum StoreError {
     #[error("`{}`: {problem}", path.display())]
     Sentinel { path: PathBuf, problem: SentinelProblem },
     #[error(
-        "`{}` holds {source_name} now; choose another DEST, or replace what is there with --replace",
+        "`{}` already holds {source_name}; choose another DEST, or replace what is there with --replace",
         path.display()
     )]
     AnotherModel { path: PathBuf, source_name: String },
-    #[error("another process publishes into `{}` at the same time; run again", .0.display())]
+    #[error("another process is publishing into `{}` at the same time; run again", .0.display())]
     Overtaken(PathBuf),
-    #[error("somebody else changes or removes what weightlift keeps at `{}`; run again", .0.display())]
+    #[error("another program changes or removes weightlift's working files at `{}`; stop that program and \
+         run again", .0.display())]
     Disturbed(PathBuf),
     #[error(
         "`{}` can neither exchange, rename nor link directories, so a model cannot appear there in \

@@ -136,7 +136,7 @@ pub fn first_difference(family: &Dir, sentinel: &Sentinel) -> Result<Option<Stri
     let mut parent: Option<(String, Dir)> = None;
     for file in &sentinel.files {
         let Ok(path) = RelPath::parse(&file.path) else {
-            return Ok(Some(format!("`{}` is no safe path", file.path)));
+            return Ok(Some(format!("`{}` is not a safe path", file.path)));
         };
         let above = path.parent().unwrap_or_default();
         if parent.as_ref().is_none_or(|(known, _)| known != above) {

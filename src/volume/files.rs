@@ -82,7 +82,7 @@ impl PublishedFiles {
         }
         for file in &sentinel.files {
             let Ok(path) = RelPath::parse(&file.path) else {
-                return Ok(Some(format!("`{}` is no safe path", file.path)));
+                return Ok(Some(format!("`{}` is not a safe path", file.path)));
             };
             let size = match self.find(&path) {
                 Ok(Some((dir, name))) => dir.file_size(&name)?,

@@ -62,7 +62,7 @@ pub(super) fn description(dir: &Dir, name: &str) -> String {
             Err(_) => "a link".into(),
         },
         Ok(Some(Kind::Other)) => "a pipe, a socket or a device".into(),
-        Ok(None) | Err(_) => "something else than a directory".into(),
+        Ok(None) | Err(_) => "something other than a directory".into(),
     }
 }
 

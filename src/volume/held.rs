@@ -97,8 +97,7 @@ impl Store {
         };
         (!told.is_empty()).then(|| {
             format!(
-                "unfinished attempts of other models take {}: {}; a fetch of these models goes on with \
-                 them",
+                "unfinished attempts of other models take {}: {}; a fetch of these models resumes them",
                 text::size(bytes),
                 named(&told, one)
             )

@@ -87,6 +87,7 @@ pub struct AttemptReport {
 /// Who has written an attempt, and how far it is.
 #[derive(Debug, Serialize)]
 pub struct OwnerReport {
+    #[serde(rename = "pod")]
     pub host: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,
@@ -175,9 +176,7 @@ impl Survey {
             }
             None => {
                 report.status = FamilyStatus::Unreadable;
-                report.note(
-                    "its name is too long to be read from the working area, and no link shows it",
-                );
+                report.note("its name is too long for the working area, and no link shows it");
             }
         }
         let looked = self.state(family.area).and_then(|state| match state {

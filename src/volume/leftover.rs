@@ -114,7 +114,7 @@ pub(super) fn watch<T>(
         return false;
     }
     (outside.say)(format!(
-        "waiting {}s to be sure that what another node has left is not in use any more",
+        "waiting {}s to be sure that no other node still uses what it has left",
         STOPPED_AFTER.as_secs()
     ));
     let started = Instant::now();

@@ -230,7 +230,7 @@ impl Survey {
                 let is_first = self.looked_at == MAX_NAMES + 1;
                 if is_first {
                     self.problems.push(format!(
-                        "more than {MAX_NAMES} names lie below `{}`: not all of them were looked at",
+                        "more than {MAX_NAMES} names lie below `{}`: some of them were not checked",
                         self.root.display()
                     ));
                 }

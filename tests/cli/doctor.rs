@@ -409,7 +409,7 @@ fn a_host_that_says_nothing_is_a_line_and_no_hang() {
         .is("network", "dns", "ok", "127.0.0.1");
     // The whole has an end of its own, and is told to stop.
     let run = doctor_of(&hub, &volume).args(["--deadline", "2s"]).run().assert_code(23);
-    run.assert_says("--deadline of 2.0s is over while checking source");
+    run.assert_says("--deadline of 2.0s expired while checking source");
     let before = hub.requests().len();
     let running = doctor_of(&hub, &volume).start();
     eventually("it asks", || hub.requests().len() > before);

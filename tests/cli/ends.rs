@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::schema::TERMINATION;
 use crate::support::*;
 use weightlift_fakes::{FakeHub, Fault, Rule};
 
@@ -18,7 +19,7 @@ fn hub() -> FakeHub {
     hub
 }
 
-/// What a run has left: its lines, its JSON lines, and its termination message.
+/// What a run that fails has left: its lines, its JSON lines about each, and its termination message.
 struct Ends {
     run: Run,
     lines: Vec<Value>,
@@ -30,8 +31,13 @@ fn ends(command: &mut Command, volume: &Volume, code: i32) -> Ends {
     std::fs::write(&message, "").unwrap();
     command.args(["--output", "json", "--termination-log"]).arg(&message);
     let run = command.env("WEIGHTLIFT_RETRY_TIMEOUT", "1s").run().assert_code(code);
-    let lines = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let message = serde_json::from_str(&std::fs::read_to_string(&message).unwrap()).unwrap();
+    let told = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut lines: Vec<Value> = told.collect();
+    // That of the run.
+    let last = lines.pop().unwrap();
+    assert_eq!((&last["code"], last.get("path")), (&code.into(), None), "{last}");
+    let message: Value = serde_json::from_str(&std::fs::read_to_string(&message).unwrap()).unwrap();
+    TERMINATION.assert_holds(&message);
     Ends { run, lines, message }
 }
 
@@ -303,7 +309,7 @@ fn a_wait_whose_last_looks_take_long_or_hang_ends_as_what_failed_before() {
             assert!(last.contains("; 41 of 41 models failed: "), "{last}");
             assert!(run.stderr.contains("no time was left for a last look"), "{}", run.stderr);
         } else {
-            assert!(last.contains("--timeout of 1.0s is over while looking at `"), "{last}");
+            assert!(last.contains("--timeout of 1.0s expired while looking at `"), "{last}");
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What a program reads of an error: fields beside the sentence, in the log and in the termination message.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
+use crate::support::schema::TERMINATION;
 use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, FakeS3, Fault, Rule, Tree};
 
@@ -16,7 +19,9 @@ fn failed(command: &mut std::process::Command, code: i32) -> (Value, Value) {
     assert_eq!((&last["event"], &last["code"]), (&json!("failed"), &json!(code)), "{last}");
     let told = std::fs::read_to_string(&log).unwrap();
     assert!(told.len() <= 1_024, "{told}");
-    (last, serde_json::from_str(&told).expect(&told))
+    let told = serde_json::from_str(&told).expect(&told);
+    TERMINATION.assert_holds(&told);
+    (last, told)
 }
 
 /// Fails unless the fields of `found` are exactly `expected`, but for `hint`, which must be in the sentence
@@ -63,7 +68,7 @@ fn an_answer_that_is_not_the_file_names_it_and_whence_it_may_come() {
     let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);
     let (last, _) = failed(command.env("WEIGHTLIFT_RETRY_TIMEOUT", "1s"), 20);
     let expected = json!({ "host": hub.url(), "file": "config.json" });
-    assert_fields(&last, Some("is there a proxy or a portal in between?"), expected);
+    assert_fields(&last, Some("check for a proxy or a login portal in between"), expected);
 }
 
 fn small() -> Blob {
@@ -128,7 +133,11 @@ fn what_is_wrong_on_this_machine_names_the_path() {
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("notes"), "mine").unwrap();
     let (last, _) = failed(&mut fetch(&hub, &volume, &["hf://org/tiny"]), 16);
-    assert_fields(&last, None, json!({ "file": taken.display().to_string() }));
+    assert_fields(
+        &last,
+        Some("choose another DEST"),
+        json!({ "file": taken.display().to_string() }),
+    );
 }
 
 #[test]
@@ -140,4 +149,85 @@ fn a_retry_has_the_fields_of_what_it_is_for() {
     let line = run.stderr.lines().find(|line| line.contains(r#""retrying""#)).expect(&run.stderr);
     let line: Value = serde_json::from_str(line).expect(line);
     assert_eq!((&line["host"], &line["http_status"]), (&json!(hub.url()), &json!(503)), "{line}");
+}
+
+#[test]
+fn a_mistake_on_the_command_line_has_a_hint() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let rates = ["hf://org/tiny", "--min-rate", "2MB", "--bandwidth", "1MB"];
+    let (last, _) = failed(&mut fetch(&hub, &volume, &rates), 2);
+    assert_fields(&last, Some("give a lower --min-rate"), json!({}));
+    // What is quoted is not what to do.
+    let (last, _) = failed(weightlift().arg("verify").arg(volume.path("a; b")), 10);
+    assert_fields(&last, None, json!({}));
+}
+
+/// The Rust files below `dir`.
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let (dirs, files): (Vec<_>, Vec<_>) = list(dir).into_iter().partition(|path| path.is_dir());
+    let deeper = dirs.iter().flat_map(|dir| rust_files(dir));
+    deeper.chain(files.into_iter().filter(|it| it.extension() == Some("rs".as_ref()))).collect()
+}
+
+/// The string literal that begins within a few words after each `marker`.
+fn literals<'a>(code: &'a str, marker: &str) -> Vec<&'a str> {
+    let of = |rest: &'a str| {
+        let start = rest.find('"').filter(|at| *at < 60)? + 1;
+        let ends = |(at, _): &(usize, &str)| !rest[..*at].ends_with('\\');
+        let end = rest[start..].match_indices('"').map(|(at, it)| (start + at, it)).find(ends)?.0;
+        Some(&rest[start..end])
+    };
+    code.split(marker).skip(1).filter_map(of).collect()
+}
+
+/// `Error::fields` takes the last clause of these sentences for the hint.
+#[test]
+fn the_last_clause_of_a_sentence_says_what_to_do() {
+    const BEGINS: [&str; 19] = [
+        "add",
+        "check",
+        "choose",
+        "fetch",
+        "give",
+        "leave",
+        "list",
+        "look",
+        "mirror",
+        "mount",
+        "move",
+        "name",
+        "remove",
+        "run",
+        "set",
+        "use",
+        "wait",
+        "write",
+        "`weightlift",
+    ];
+    let classes = ["Usage", "NotFound", "Integrity", "Unusable", "Policy", "Conflict", "Deadline"];
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for path in rust_files(&source) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap().replace("SourceError::", "");
+        let mut sentences: Vec<&str> =
+            classes.iter().flat_map(|it| literals(&code, &format!("Error::{it}("))).collect();
+        if ["volume/error.rs", "model/selection/mod.rs", "model/uri/mod.rs"]
+            .iter()
+            .any(|name| path.ends_with(name))
+        {
+            sentences.extend(literals(&code, "#[error("));
+        }
+        for sentence in sentences {
+            let Some((_, clause)) = sentence.rsplit_once("; ") else { continue };
+            seen += 1;
+            let first = clause.trim_start_matches(['\\', '\n', ' ']).split(' ').next().unwrap();
+            // A value has a clause of its own.
+            if !BEGINS.contains(&first) && !first.starts_with('{') {
+                wrong.push(format!("{}: {clause}", path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(seen > 30, "{seen}");
 }

@@ -125,6 +125,23 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn the_version_names_the_commit_that_a_release_is_made_of() {
+    let release = env!("CARGO_PKG_VERSION");
+    let printed = |flag| weightlift().arg(flag).run().assert_success().stdout;
+    assert_eq!(printed("-V").trim_end(), format!("weightlift {release}"));
+    let long = printed("--version");
+    let start = format!("weightlift {release} (");
+    let made_from = long.trim_end().strip_prefix(&start).and_then(|rest| rest.strip_suffix(')'));
+    let made_from = made_from.unwrap_or_else(|| panic!("{long}"));
+    // What it has to be is known only of a binary that was built for a release.
+    let Ok(commit) = std::env::var("WEIGHTLIFT_TEST_COMMIT") else {
+        assert!(!made_from.is_empty(), "{long}");
+        return;
+    };
+    assert_eq!(made_from.split(", ").next(), Some(&commit[..12]), "{long}");
+}
+
+#[test]
 fn a_closed_standard_output_does_not_undo_the_work() {
     let (hub, volume) = (hub_of_tiny(), Volume::new());
     let mut command = fetch(&hub, &volume, &["hf://org/tiny"]);

@@ -13,6 +13,7 @@ mod fields;
 mod fuzz;
 mod inert;
 mod interface;
+mod json;
 mod kubernetes_docs;
 mod layers;
 mod life;

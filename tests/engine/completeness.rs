@@ -358,7 +358,7 @@ fn an_index_that_is_none_names_the_way_out() {
         let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(code);
         if code != 0 {
             assert_eq!(requests_for_weights(&hub), 0, "{name}");
-            let out = format!("`{name}` is no valid index: ");
+            let out = format!("`{name}` is not a valid index: ");
             assert!(run.last_line().contains(&out), "{name}: {}", run.stderr);
             assert!(
                 run.last_line().contains(&format!("--exclude '{name}'")),
@@ -388,7 +388,7 @@ fn a_broken_header_costs_the_start_of_its_file() {
         with_header(&format!("{{\"__metadata__\":{{\"a\":\"{}\"}}}}", "b".repeat(3_000_000)), b"");
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 41943040\n";
     for (start, says) in [
-        (&not_json[..], "its header is no JSON object"),
+        (&not_json[..], "its header is not a JSON object"),
         // It describes no tensors, and is longer than a piece or a chunk.
         (&long, "its header describes 0 bytes of tensors"),
         (&[0xff; 8], "its header claims 18446744073709551615 bytes of 41943040"),
@@ -406,7 +406,7 @@ fn a_broken_header_costs_the_start_of_its_file() {
             let line = run.last_line();
             assert!(
                 line.contains(&format!(
-                    "`a.safetensors` is no valid safetensors at the source: {says}"
+                    "`a.safetensors` is not valid safetensors at the source: {says}"
                 )),
                 "{line}"
             );
@@ -450,7 +450,7 @@ fn a_look_at_the_header_costs_no_request() {
         (fetch(&hub, &volume, &["hf://org/tiny", "--connections", "1"]).run(), hub, volume)
     };
     let (run, hub, volume) = damage(1);
-    run.assert_success().assert_says("a second read of its start brought other bytes");
+    run.assert_success().assert_says("a second read of its start returned different bytes");
     volume.assert_holds("tiny", &tree);
     assert!(hub.log().bytes_sent_twice() < 20 * MIB);
     let (run, hub, _) = damage(usize::MAX);
@@ -531,8 +531,9 @@ fn a_small_file_is_refused_for_what_it_is() {
                 (FakeHub::serving(REPO, tree(&[]).with(name, content)), Volume::new());
             let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
             let line = run.last_line();
-            let published =
-                format!("`{name}` is what the source published, but no valid safetensors: {says}");
+            let published = format!(
+                "`{name}` is what the source published, but it is not valid safetensors: {says}"
+            );
             assert!(line.contains(&published), "{line}");
             assert!(line.contains(&format!("; to do without it add --exclude '{name}'")), "{line}");
         }

@@ -81,7 +81,8 @@ fn only_some_of_the_models_are_fetched_if_that_is_said() {
     assert!(volume.family("m0").exists() && volume.family("m2").exists());
     assert!(!volume.family("m1").exists());
     let run = fetch_listed(&hub, &volume, &yaml).args(["--only", "m1", "--only", "m9"]).run();
-    run.assert_code(2).assert_says("no model `m9`, which --only names; there are m0, m1, m2");
+    run.assert_code(2)
+        .assert_says("--only names `m9`, but there is no such model; there are m0, m1, m2");
     fetch(&hub, &volume, &["hf://org/m1", "--only", "m1"]).run().assert_code(2);
     assert!(!volume.family("m1").exists());
 }
@@ -104,13 +105,13 @@ fn a_file_that_is_wrong_or_contradicted_is_a_usage_error_before_anything_is_done
         (
             "version: 1\nmodels: [{source: 'hf://a/${HF_TOKEN}'}]\n",
             vec![],
-            "the variable `HF_TOKEN` holds a secret",
+            "the variable `HF_TOKEN` may hold a secret",
         ),
         ("a\u{1b}[2J: 1\n", vec![], "models.yaml`: "),
-        (&list, vec!["--include", "x"], "--include is said of each model"),
-        (&list, vec!["--all"], "--all is said of each model"),
-        (&list, vec!["--also", "s3://bkt/x/"], "--also is said of each model"),
-        (&list, vec!["--expect-revision", "0"], "--expect-revision is said of each model"),
+        (&list, vec!["--include", "x"], "--include is set for each model"),
+        (&list, vec!["--all"], "--all is set for each model"),
+        (&list, vec!["--also", "s3://bkt/x/"], "--also is set for each model"),
+        (&list, vec!["--expect-revision", "0"], "--expect-revision is set for each model"),
         (&list, vec!["hf://org/tiny"], "give either SOURCE or --models FILE"),
     ] {
         let mut command = fetch_listed(&hub, &volume, yaml);
@@ -203,8 +204,11 @@ fn a_model_that_fails_does_not_stop_the_others() {
     let run = run.assert_says("error: hangs: ").assert_says("good: complete: ");
     let lines = json_lines(&run);
     let of = |key: &str| lines.iter().map(|it| it[key].clone()).collect::<Vec<_>>();
-    assert_eq!(of("status"), ["failed", "failed", "fetched"]);
-    assert_eq!(of("class"), [Value::from("unreachable"), "access".into(), Value::Null]);
+    assert_eq!(of("status"), ["failed", "failed", "fetched", "failed"]);
+    assert_eq!(
+        of("class"),
+        [Value::from("unreachable"), "access".into(), Value::Null, "access".into()]
+    );
     let told: Value = serde_json::from_str(&std::fs::read_to_string(&message).unwrap()).unwrap();
     assert_eq!(told["code"], 11);
     let ends = told["models"].as_object().unwrap();

@@ -69,7 +69,7 @@ equal "the user" "$(show '{{.Config.User}}')" 65532:65532
 equal "the entry point" "$(show '{{.Config.Entrypoint}}')" '[/weightlift]'
 equal "the command" "$(show '{{.Config.Cmd}}')" '[]'
 equal "the label version" "$(show '{{index .Labels "org.opencontainers.image.version"}}')" \
-  "$("$binary" --version | sed 's/.* //')"
+  "$("$binary" -V | sed 's/.* //')"
 equal "the label revision" "$(show '{{index .Labels "org.opencontainers.image.revision"}}')" 0123456789abcdef
 for label in title description source licenses; do
   [ -n "$(show "{{index .Labels \"org.opencontainers.image.$label\"}}")" ] || fail "no label $label"

@@ -42,7 +42,7 @@ fn assert_out_of_time(run: &Run, doing: &str) {
     // A tracer may have something to say after that.
     let last = run.stderr.lines().rfind(|line| line.starts_with("error: "));
     let last = last.unwrap_or_else(|| panic!("{}", run.stderr));
-    assert!(last.contains(" is over while "), "{}", run.stderr);
+    assert!(last.contains(" expired while "), "{}", run.stderr);
     assert!(last.contains(doing) && last.ends_with("[exit 23, deadline]"), "{}", run.stderr);
 }
 
@@ -68,7 +68,7 @@ fn a_deadline_ends_a_run_that_resolves_and_leaves_a_termination_message() {
     std::fs::write(&log, "").unwrap();
     let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--deadline", "1500ms"]);
     let run = command.env("WEIGHTLIFT_TERMINATION_LOG", &log).run();
-    assert_out_of_time(&run, "--deadline of 1.5s is over while resolving hf://org/tiny");
+    assert_out_of_time(&run, "--deadline of 1.5s expired while resolving hf://org/tiny");
     let told = std::fs::read_to_string(&log).unwrap();
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!((&told["code"], &told["class"]), (&23.into(), &"deadline".into()));
@@ -276,7 +276,7 @@ fn wait_ends_although_the_volume_hangs() {
     let running = under(&strace, &command).start();
     let pid = worker_on(&volume);
     let run = ends_traced_within(TO_END, pid, running);
-    assert_out_of_time(&run, "--timeout of 1.0s is over while looking at `");
+    assert_out_of_time(&run, "--timeout of 1.0s expired while looking at `");
     let deadline = |path: &Path| {
         let mut command = weightlift();
         command.arg("wait").arg(path).args(["--deadline", "300ms"]).run()
@@ -317,7 +317,7 @@ fn a_holder_that_does_not_move_is_given_up_on_where_nobody_may_take_over() {
     assert!(told.iter().any(|told| last.contains(told)), "{last}");
     // Who does not want to wait at all is told at once who is in the way.
     let run = fetch(&hub, &volume, &["hf://org/tiny", "--lock-timeout", "0s"]).run();
-    run.assert_code(23).assert_says(" fetches this model; raise --lock-timeout");
+    run.assert_code(23).assert_says(" is fetching this model; raise --lock-timeout");
     holder.signal("-CONT");
     holder.wait().assert_success();
 }

@@ -170,7 +170,7 @@ fn outlive_a_frozen_holder(freeze: impl Fn(i32), thaw: impl Fn(i32)) {
     drop(frozen);
     let zombie = ends_within(Duration::from_secs(60), holder);
     let zombie = zombie.assert_success();
-    assert!(zombie.stderr.contains("another process has published"), "{}", zombie.stderr);
+    assert!(zombie.stderr.contains("another process published it first"), "{}", zombie.stderr);
     assert_eq!(inodes(&volume.family("tiny")), before);
     volume.assert_holds("tiny", &tree());
     weightlift().arg("verify").arg(volume.family("tiny")).run().assert_success();
@@ -345,7 +345,7 @@ fn a_holder_that_wakes_fetches_nothing_that_another_has_published_meanwhile() {
     let was_sent = (sent(&hub), hub.requests().len());
     drop(frozen);
     let run = ends_within(Duration::from_secs(30), holder).assert_success();
-    let run = run.assert_says("another process has published");
+    let run = run.assert_says("another process published it first");
     // Until the look, each of the four connections may have asked for its next chunk. Some 20 MiB were left.
     let more = (sent(&hub) - was_sent.0, hub.requests().len() - was_sent.1);
     assert!(more.0 <= 4 * MIB && more.1 <= 16, "{more:?}: it has asked for more");
@@ -373,7 +373,7 @@ fn whoever_has_taken_over_ends_when_the_holder_has_published_after_all() {
     fast.clear_script();
     holder.wait().assert_success();
     let run = ends_within(Duration::from_secs(30), waiter).assert_success();
-    run.assert_says("fetching as well").assert_says("another process has published");
+    run.assert_says("fetching as well").assert_says("another process published it first");
     assert!(sent(&slow) < 12 * MIB, "{} bytes", sent(&slow));
     volume.assert_holds("tiny", &tree());
     volume.assert_clean();
@@ -391,7 +391,7 @@ fn a_holder_that_waits_out_an_outage_ends_when_another_has_published() {
         .assert_success()
         .assert_says("fetching as well");
     let run = ends_within(Duration::from_secs(30), holder).assert_success();
-    run.assert_says("another process has published");
+    run.assert_says("another process published it first");
     volume.assert_holds("tiny", &tree());
     volume.assert_clean();
 }
@@ -409,7 +409,7 @@ fn another_revision_that_is_published_meanwhile_ends_no_fetch_of_a_pin() {
     fetch(&new, &volume, &[&source, "--takeover-after", "1s"]).run().assert_success();
     holder.signal("-CONT");
     let run = holder.wait().assert_success();
-    assert!(!run.stderr.contains("another process has published"), "{}", run.stderr);
+    assert!(!run.stderr.contains("another process published it first"), "{}", run.stderr);
     volume.assert_holds("tiny", &tree());
     volume.assert_clean();
 }
@@ -435,7 +435,7 @@ fn an_older_revision_that_is_published_meanwhile_ends_no_fetch_of_a_branch() {
     assert!(!shown.unwrap().contains(&commit), "the holder has published what it began with");
     new.clear_script();
     let run = waiter.wait().assert_success();
-    assert!(!run.stderr.contains("another process has published"), "{}", run.stderr);
+    assert!(!run.stderr.contains("another process published it first"), "{}", run.stderr);
     let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(told["revision"], commit);
     volume.assert_holds("tiny", &newer);

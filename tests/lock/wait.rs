@@ -210,6 +210,10 @@ fn a_name_that_no_model_has_as_its_revision_is_not_waited_for() {
     let volume = Volume::new();
     for name in ["main", "v1.0", "refs/pr/1", "0123456789ab"] {
         let run = wait(&volume.family("tiny"), &["--expect-revision", name]).run().assert_code(2);
-        assert!(run.last_line().contains(&format!("`{name}` is no commit")), "{}", run.stderr);
+        assert!(
+            run.last_line().contains(&format!("`{name}` is not a full commit")),
+            "{}",
+            run.stderr
+        );
     }
 }

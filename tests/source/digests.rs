@@ -245,7 +245,7 @@ fn whoever_requires_digests_gets_nothing_without_one() {
         row("an ETag that is no MD5 shows only when all is there", move || {
             let (name, blob, options) = named("w.bin");
             let (run, volume) = fetch(&[(name, &blob, options)]);
-            run.assert_code(12).assert_says("its ETag may be no MD5");
+            run.assert_code(12).assert_says("its ETag may not be an MD5");
             assert!(!volume.family("m").exists());
         }),
         row("what is left out needs none", move || {

@@ -99,7 +99,7 @@ fn a_refusal_ends_the_run_and_says_what_is_missing() {
             .fails(10, 2, &["container `weights` of account `models` does not exist"]),
         az("a blob that is gone")
             .rule(reads().then(error(404, "BlobNotFound", "does not exist")))
-            .fails(20, USUAL, &["gone since it was listed", "run again"]),
+            .fails(20, USUAL, &["was removed after it was listed", "run again"]),
         az("a blob that is archived")
             .rule(reads().then(error(409, "BlobArchived", "archived")))
             .fails(10, USUAL, &["is archived", "restore it first"]),
@@ -141,7 +141,7 @@ fn a_listing_that_is_none_is_not_believed() {
         az("a page that is its own next one").rule(listing().then(page(&whole, "x"))).fails(
             20,
             24,
-            &["does not say how it goes on"],
+            &["does not say where it continues"],
         ),
         az("more than any page")
             .rule(listing().then(Fault::ReplaceBody(vec![b'<'; 20 << 20])))

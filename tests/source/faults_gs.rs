@@ -99,7 +99,7 @@ fn a_refusal_ends_the_run_and_says_what_is_missing() {
             .fails(10, 2, &["bucket `models` does not exist"]),
         gcs("an object that is gone")
             .rule(reads().then(error(404, "notFound", "No such object: models/llama/big.bin")))
-            .fails(20, USUAL, &["gone since it was listed", "run again"]),
+            .fails(20, USUAL, &["was removed after it was listed", "run again"]),
         gcs("a question that is not understood")
             .rule(listing().then(error(400, "invalid", "Invalid argument")))
             .fails(11, 2, &["is not accepted", "Invalid argument"]),
@@ -145,7 +145,7 @@ fn a_listing_that_is_none_is_not_believed() {
             .fails(20, 12, &["twice"]),
         gcs("a page that is its own next one")
             .rule(listing().then(replaced(&format!(r#"{{"nextPageToken":"x","items":[{item}]}}"#))))
-            .fails(20, 24, &["does not say how it goes on"]),
+            .fails(20, 24, &["does not say where it continues"]),
         gcs("a bomb").rule(listing().then(Fault::ReplaceBody(vec![b'['; 20 << 20]))).fails(
             13,
             2,

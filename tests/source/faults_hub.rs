@@ -92,7 +92,7 @@ fn a_listing_is_read_to_its_end_or_not_believed() {
         hub("a page that leads to itself").rule(api("/tree/").then(link(&next(&commit)))).fails(
             20,
             USUAL,
-            &["leads back to a page"],
+            &["returns to a page"],
         ),
         row("pages without entries, each leading to another one", || {
             // Each answer is to the cursor before it, so that no URL comes twice.
@@ -112,17 +112,17 @@ fn a_listing_is_read_to_its_end_or_not_believed() {
         hub("a link that is none").rule(api("/tree/").then(link("next page: 2"))).fails(
             20,
             USUAL,
-            &["Link that is not understood"],
+            &["Link header in an unknown format"],
         ),
         hub("JSON that is cut off")
             .rule(api("/tree/").then(Fault::ReplaceBody(br#"[{"type": "file", "pa"#.to_vec())))
-            .fails(20, USUAL, &["the listing in a form that is not understood"]),
+            .fails(20, USUAL, &["the listing in an unknown format"]),
         hub("JSON of another kind")
             .rule(api("/tree/").then(Fault::ReplaceBody(br#"{"error": "maintenance"}"#.to_vec())))
-            .fails(20, USUAL, &["the listing in a form that is not understood"]),
+            .fails(20, USUAL, &["the listing in an unknown format"]),
         hub("JSON a hundred thousand levels deep")
             .rule(api("/tree/").then(Fault::ReplaceBody(vec![b'['; 100_000])))
-            .fails(20, USUAL, &["the listing in a form that is not understood"]),
+            .fails(20, USUAL, &["the listing in an unknown format"]),
         hub("a listing that is larger than any")
             .rule(api("/tree/").then(Fault::ReplaceBody(vec![b' '; (64 << 20) + 1])))
             .fails(13, USUAL, &["sent an answer of more than"]),
@@ -150,7 +150,7 @@ fn sizes_and_digests_that_contradict_each_other_are_not_guessed_at() {
             "a size that the storage has not",
             entry(BIG - 1, json!({"oid": sha256, "size": BIG - 1})),
         )
-        .fails(16, USUAL + 2, &["`big.bin`", "listed were 4194314"]),
+        .fails(16, USUAL + 2, &["`big.bin`", "the listing says 4194314"]),
         listing("a digest that is too short", entry(BIG, json!({"oid": "abc", "size": BIG})))
             .fails(20, USUAL, &["LFS oid `abc`"]),
         listing(
@@ -215,7 +215,11 @@ fn a_refusal_ends_the_fetch_at_once_and_keeps_what_has_arrived() {
             hub.script(api("/resolve-cache/").then(gone));
             hub.script(api("/resolve/").then(Fault::Delay(Duration::from_millis(700))));
             let run = hub.fetch(&volume).run().assert_code(10);
-            assert!(run.last_line().contains("no file `config.json` any more"), "{}", run.stderr);
+            assert!(
+                run.last_line().contains("no longer has the file `config.json`"),
+                "{}",
+                run.stderr
+            );
             let arrived = hub.bytes_sent_for("xet-bridge");
             assert!(arrived > 1 << 20, "{arrived} bytes by then");
             hub.clear_script();

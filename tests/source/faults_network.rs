@@ -310,7 +310,7 @@ fn a_certificate_that_is_not_trusted_ends_the_fetch_at_once() {
     let volume = Volume::new();
     let mut command = fetch_at(&front.url(), &volume);
     let run = command.env("SSL_CERT_FILE", authority.path()).run().assert_code(13);
-    assert!(run.last_line().contains("not as safe"), "{}", run.stderr);
+    assert!(run.last_line().contains("which is less safe"), "{}", run.stderr);
     assert!(split.requests().iter().all(|request| request.origin == "hub"));
 }
 

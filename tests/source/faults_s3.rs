@@ -180,7 +180,7 @@ fn another_object_than_was_listed_is_left_to_the_next_run() {
         s3("an object that is gone").rule(reads().then(error(404, "NoSuchKey", "gone"))).fails(
             20,
             USUAL,
-            &["gone since it was listed"],
+            &["was removed after it was listed"],
         ),
         row("an object that is new is left to the next run", || {
             let (s3, volume) = (bucket(), Volume::new());
@@ -319,11 +319,11 @@ fn a_listing_that_is_none_is_not_believed() {
             "a page that is cut and has no next one",
             xml(&contents("llama/a"), "<IsTruncated>true</IsTruncated>"),
         )
-        .fails(20, 12, &["does not say how it goes on"]),
+        .fails(20, 12, &["does not say where it continues"]),
         replaced("a page that is its own next one", xml(&contents("llama/a"), &more("x"))).fails(
             20,
             16,
-            &["does not say how it goes on"],
+            &["does not say where it continues"],
         ),
         s3("pages that are each other's next ones")
             .rule(
@@ -331,7 +331,7 @@ fn a_listing_that_is_none_is_not_believed() {
                     .then(Fault::ReplaceBody(xml(&contents("llama/b"), &more("y")))),
             )
             .rule(listing().then(Fault::ReplaceBody(xml(&contents("llama/a"), &more("x")))))
-            .fails(20, 24, &["does not say how it goes on"]),
+            .fails(20, 24, &["does not say where it continues"]),
         row("pages without keys, each with another next one", || {
             let count = Arc::new(AtomicUsize::new(0));
             let asked = count.clone();

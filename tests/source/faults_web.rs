@@ -107,7 +107,7 @@ fn trouble_of_a_web_server_that_stays_is_named_and_is_no_storm() {
         always("a file of the node", reads(), redirect("file:///etc/passwd")).fails(
             13,
             USUAL,
-            &["not as safe"],
+            &["which is less safe"],
         ),
         always("a circle", reads(), redirect("/llama/big.bin")).fails(20, 200, &["redirects more"]),
     ]);

@@ -198,7 +198,7 @@ fn sums_and_a_sentinel_beside_the_objects_are_their_digests() {
     fetch(&gcs, &volume, &["gs://models/m/", "n"])
         .run()
         .assert_code(20)
-        .assert_says("upload not finished");
+        .assert_says("wait until the upload is finished");
     let gcs = with_sentinel(&tree.with("config.json", "other"));
     fetch(&gcs, &volume, &["gs://models/m/", "o"]).run().assert_code(16);
 }

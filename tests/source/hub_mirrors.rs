@@ -615,7 +615,11 @@ fn a_directory_that_is_listed_without_its_files_is_asked_for() {
             let below = Rule::on("GET", &format!("/tree/{}/", hub.commit(REPO)));
             hub.script(below.then(Fault::status(404)));
             let run = fetch(&hub, &Volume::new(), &["hf://org/tiny"]).run().assert_code(20);
-            assert!(run.last_line().contains("answered 404 when asked"), "{}", run.stderr);
+            assert!(
+                run.last_line().contains("answered 404 to the request for its listing"),
+                "{}",
+                run.stderr
+            );
             assert!(hub.requests().len() < 16, "{} requests", hub.requests().len());
         }),
         row("directories without end", || {

@@ -329,7 +329,11 @@ fn a_source_that_has_moved_is_a_conflict_and_other_bytes_are_found() {
     for blob in [Blob::synthetic(2 * MIB + 1, 9), Blob::synthetic(MIB, 9)] {
         s3.overwrite("models", "m/sub/tokenizer.bin", blob);
         let run = locked(&desk.lock(), &Volume::new(), None, Some(&s3), &[]).run().assert_code(16);
-        assert!(run.last_line().contains("the lock file names what"), "{}", run.stderr);
+        assert!(
+            run.last_line().contains("no longer has what the lock file names"),
+            "{}",
+            run.stderr
+        );
     }
     s3.remove("models", "m/sub/tokenizer.bin");
     locked(&desk.lock(), &Volume::new(), None, Some(&s3), &[]).run().assert_code(16);
@@ -387,7 +391,7 @@ fn check_says_what_has_moved_and_writes_nothing() {
     );
     let (run, told) = check(&hub);
     let statuses: Vec<&str> = told.iter().map(|(status, _)| status.as_str()).collect();
-    assert_eq!((run.code, statuses), (16, vec!["moved", "unlocked", "unasked"]));
+    assert_eq!((run.code, statuses), (16, vec!["moved", "unlocked", "unasked", "failed"]));
 }
 
 #[test]

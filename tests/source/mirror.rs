@@ -351,9 +351,12 @@ fn a_check_finds_what_has_changed() {
 #[test]
 fn stores_that_know_less_are_written_to_and_that_is_said() {
     for (writes, says) in [
-        (Writes { refuses_checksums: Some(501), ..Writes::default() }, "takes no checksums"),
-        (Writes { refuses_checksums: Some(400), ..Writes::default() }, "takes no checksums"),
-        (Writes { refuses_conditions: Some(501), ..Writes::default() }, "no conditional writes"),
+        (Writes { refuses_checksums: Some(501), ..Writes::default() }, "does not accept checksums"),
+        (Writes { refuses_checksums: Some(400), ..Writes::default() }, "does not accept checksums"),
+        (
+            Writes { refuses_conditions: Some(501), ..Writes::default() },
+            "support conditional writes",
+        ),
         (Writes { refuses_if_match: true, ..Writes::default() }, "although it matches"),
         (Writes { ignores_conditions: true, ..Writes::default() }, ""),
         (Writes { drops_metadata: true, ..Writes::default() }, ""),

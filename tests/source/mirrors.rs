@@ -115,7 +115,7 @@ fn a_bucket_that_is_gone_for_good_costs_no_byte_twice_on_many_connections() {
     // What four connections had on their way.
     assert!((SIZE..=SIZE + 4 * 4 * MIB).contains(&sent), "{sent}: {}", run.stderr);
     // Each of its connections died; it is one thing to say.
-    assert!(lines(&run, "going on with").len() == 1, "{}", run.stderr);
+    assert!(lines(&run, "continuing with").len() == 1, "{}", run.stderr);
 }
 
 #[test]
@@ -266,8 +266,8 @@ fn a_place_that_cannot_be_listed_is_said_once_and_left_alone() {
             command = other;
         }
         let run = command.run().assert_success();
-        assert_eq!(lines(&run, "is left alone").len(), 1, "{name}: {}", run.stderr);
-        assert!(lines(&run, "is left alone")[0].contains(also), "{name}: {}", run.stderr);
+        assert_eq!(lines(&run, "is not used").len(), 1, "{name}: {}", run.stderr);
+        assert!(lines(&run, "is not used")[0].contains(also), "{name}: {}", run.stderr);
         volume.assert_holds("tiny", &tree());
     }
 }
@@ -385,7 +385,7 @@ fn a_header_that_a_bucket_damages_each_time_is_not_blamed_on_the_publisher() {
     s3.script(Rule::on("GET", "model.safetensors").then(Fault::FlipByteAt(9)));
     let volume = Volume::new();
     let run = fetch_both(&hub, &s3, &volume, &["hf://org/tiny", "--also", BUCKET]).run();
-    run.assert_success().assert_says(BUCKET).assert_says("no valid safetensors");
+    run.assert_success().assert_says(BUCKET).assert_says("not valid safetensors");
     volume.assert_holds("tiny", &tree);
     // A broken header is broken everywhere if the publisher broke it.
     let broken = Tree::new()
@@ -475,7 +475,7 @@ fn a_place_named_twice_or_as_the_source_is_one() {
         .args(["--also", BUCKET, "--also", BUCKET])
         .run()
         .assert_success();
-    assert!(lines(&run, "going on with").is_empty(), "{}", run.stderr);
+    assert!(lines(&run, "continuing with").is_empty(), "{}", run.stderr);
     assert_eq!(s3.count("GET", "list-type"), 1);
     assert_eq!(of_cdn(&hub), 0);
 }
@@ -499,7 +499,7 @@ fn a_bucket_without_ranges_or_with_broken_answers_is_left_for_the_next_place() {
             .args(["--chunk-size", "4MiB", "--connections", "2"])
             .run();
         assert_eq!(run.code, 0, "{fault:?}: {}", run.stderr);
-        assert_eq!(lines(&run, "going on with").len(), 1, "{fault:?}: {}", run.stderr);
+        assert_eq!(lines(&run, "continuing with").len(), 1, "{fault:?}: {}", run.stderr);
         volume.assert_holds("tiny", &one(SIZE));
     }
 }
@@ -550,14 +550,14 @@ fn a_model_in_another_directory_gives_what_it_has() {
             "no sentinel",
             |dir| std::fs::remove_file(dir.join(".weightlift-complete.json")).unwrap(),
             [true; 3],
-            "is left alone",
+            "is not used",
         ),
-        ("no directory", |dir| std::fs::remove_dir_all(dir).unwrap(), [true; 3], "is left alone"),
+        ("no directory", |dir| std::fs::remove_dir_all(dir).unwrap(), [true; 3], "is not used"),
         (
             "a sentinel that is none",
             |dir| std::fs::write(dir.join(".weightlift-complete.json"), "\u{1b}[2J{").unwrap(),
             [true; 3],
-            "is left alone",
+            "is not used",
         ),
     ] {
         let (other, volume) = (Volume::new(), Volume::new());

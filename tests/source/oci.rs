@@ -198,7 +198,7 @@ fn a_private_artifact_says_where_credentials_are_looked_for() {
         .env("DOCKER_CONFIG", &dir)
         .run()
         .assert_code(11)
-        .assert_says("no JSON of Docker's form");
+        .assert_says("not JSON in Docker's format");
     let absent = volume.path("absent");
     fetch().env("REGISTRY_AUTH_FILE", absent).run().assert_code(11).assert_says("cannot be read");
 }

@@ -255,9 +255,7 @@ fn names_that_would_fill_the_memory_are_refused() {
     let tar = (0..1_200).fold(Tar::default(), link);
     let layers = [layer(&format!("{MODEL_PACK}+gzip"), gzip(&tar.end()))];
     let (registry, volume) = (registry(&layers), Volume::new());
-    run(&registry, &volume)
-        .assert_code(13)
-        .assert_says("the names of what it holds take more than");
+    run(&registry, &volume).assert_code(13).assert_says("the names of its files take more than");
     assert!(!volume.family("m").exists());
 }
 

@@ -95,19 +95,19 @@ fn a_daemon_that_cannot_serve_is_passed_by_at_once_and_named_once() {
         faults("its disk is full", vec![error(507, "dfdaemon")], "507 (an error of `dfdaemon`)"),
         faults("an error in place of success", vec![error(200, "dfdaemon")], "`dfdaemon`"),
         faults("no words", vec![Fault::status(502)], "answered 502"),
-        faults("a range is ignored", vec![Fault::IgnoreRange], "something else"),
-        faults("another range", vec![Fault::WrongRange], "something else"),
-        faults("another size", vec![Fault::WrongTotal(SIZE - 1)], "something else"),
-        faults("no Content-Range", vec![Fault::NoContentRange], "something else"),
+        faults("a range is ignored", vec![Fault::IgnoreRange], "the requested range"),
+        faults("another range", vec![Fault::WrongRange], "the requested range"),
+        faults("another size", vec![Fault::WrongTotal(SIZE - 1)], "the requested range"),
+        faults("no Content-Range", vec![Fault::NoContentRange], "the requested range"),
         faults("no answer", vec![Fault::HangBeforeHeaders(Duration::ZERO)], "could not be used"),
-        faults("a body that breaks off", vec![Fault::CutAfter(MIB)], "broke off"),
-        faults("a reset", vec![Fault::ResetAfter(MIB)], "broke off"),
+        faults("a body that breaks off", vec![Fault::CutAfter(MIB)], "closed the connection early"),
+        faults("a reset", vec![Fault::ResetAfter(MIB)], "closed the connection early"),
         faults(
             "a body that stops",
             vec![Fault::StallAfter(MIB, Duration::from_secs(60))],
-            "broke off",
+            "closed the connection early",
         ),
-        faults("another length", vec![Fault::ShortLength(9)], "something else"),
+        faults("another length", vec![Fault::ShortLength(9)], "the requested range"),
         faults("not HTTP", vec![Fault::Raw(b"SSH-2.0-x\r\n".to_vec())], "could not be used"),
         row("the origin's own words, as of a link that has expired", || {
             let (hub, daemon) = (FakeHub::serving(REPO, tree()), FakeDragonfly::start(None));
@@ -189,7 +189,7 @@ fn signed_requests_go_through_the_daemon_and_tokens_do_not() {
     let hub = FakeHub::builder().repo(REPO, tree()).lfs_direct().token(TOKEN).start();
     let volume = Volume::new();
     let run = fetch_by(&daemon, &hub, &volume).run().assert_success();
-    run.assert_says("files that are read with a token are not read through Dragonfly");
+    run.assert_says("files that need a token are not read through Dragonfly");
     volume.assert_holds("tiny", &tree());
     assert_eq!(daemon.requests().len(), 0, "the daemon has seen a token");
 }

@@ -596,7 +596,7 @@ fn what_kserve_sets_is_read() {
                 command
             };
             let run = command().run().assert_code(14);
-            assert!(run.stderr.contains("S3_VERIFY_SSL=0 is not honoured"), "{}", run.stderr);
+            assert!(run.stderr.contains("S3_VERIFY_SSL=0 is ignored"), "{}", run.stderr);
             assert_fetched(command().env("AWS_CA_BUNDLE", authority.path()), &volume);
         }),
     ]);
@@ -996,8 +996,8 @@ fn credentials_that_cannot_be_used_are_named_in_plain_words() {
         ("SSO", sso.into(), &["profile `x`", "SSO (IAM Identity Center)", "cannot use"]),
         ("SSO of before", old_sso.into(), &["profile `x`", "SSO"]),
         ("SSO behind a role", through, &["profile `x`", "SSO"]),
-        ("another profile", "[profile z]\nregion = eu-west-1\n".into(), &["AWS_PROFILE", "`x`", "in no file"]),
-        ("no profile", String::new(), &["AWS_PROFILE", "`x`", "in no file"]),
+        ("another profile", "[profile z]\nregion = eu-west-1\n".into(), &["AWS_PROFILE", "`x`", "no profile file"]),
+        ("no profile", String::new(), &["AWS_PROFILE", "`x`", "no profile file"]),
         (
             "a process that fails",
             "[profile x]\ncredential_process = /nonexistent/tool --secret hunter2hunter2hunter2\n".into(),

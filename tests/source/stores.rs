@@ -96,19 +96,19 @@ fn an_optional_question_that_is_refused_is_asked_once() {
             "501 for checksums",
             move || Habits { refuses_checksum_mode: status(501), ..Habits::default() },
             2,
-            &["the store tells no checksums", "2 files could not be compared"],
+            &["the store does not report checksums", "2 files could not be compared"],
         ),
         completes(
             "405 for checksums",
             move || Habits { refuses_checksum_mode: status(405), ..Habits::default() },
             2,
-            &["the store tells no checksums", "2 files could not be compared"],
+            &["the store does not report checksums", "2 files could not be compared"],
         ),
         completes(
             "400 for checksums",
             move || Habits { refuses_checksum_mode: status(400), ..Habits::default() },
             2,
-            &["the store tells no checksums", "2 files could not be compared"],
+            &["the store does not report checksums", "2 files could not be compared"],
         ),
         completes(
             "403 for checksums",
@@ -157,7 +157,7 @@ fn a_store_without_checksums_is_asked_for_one_and_no_more() {
     let s3 = (0..60).fold(FakeS3::builder().habits(habits), put).start();
     let run = fetch(&s3, &Volume::new()).assert_success();
     assert_eq!(s3.count("HEAD", "llama/"), 2, "with the mode and without");
-    assert_said_once(&run, "the store tells no checksums");
+    assert_said_once(&run, "the store does not report checksums");
 }
 
 /// Something is needed of HEAD: whether there is such an object, and its size.
@@ -199,7 +199,7 @@ fn a_single_object_is_found_without_head() {
 
 #[test]
 fn a_store_that_contradicts_its_listing_and_stands_still_is_believed() {
-    const OWN: &str = "lists other ETags than its objects have";
+    const OWN: &str = "lists ETags that differ from those of its objects";
     const REFUSES: &str = "refuses `If-Match` for objects that have not changed";
     check([
         completes(
@@ -333,7 +333,7 @@ fn reads_that_are_sent_on_to_a_cdn_bring_no_credentials_there() {
         let mut command = fetch_from(&s3, &volume, "s3://models/llama/", &[]);
         let run = command.run().assert_success();
         volume.assert_holds("m", &model());
-        assert_said_once(&run, "sends reads on to");
+        assert_said_once(&run, "redirects reads to");
         assert!(cdn.count("GET", "big.bin") >= 5);
         for request in cdn.requests() {
             let shown = format!("{request:?}");
@@ -408,7 +408,7 @@ fn a_cdn_is_followed_as_far_as_it_is_safe_and_stays_the_same() {
         }),
         row("to a file", move || {
             let (s3, volume) = at("file://".into());
-            fetch(&s3, &volume).assert_code(13).assert_says("not as safe");
+            fetch(&s3, &volume).assert_code(13).assert_says("which is less safe");
         }),
         row("round and round", move || {
             let server =
@@ -552,7 +552,7 @@ fn where_there_are_very_many_objects_the_weights_are_asked_for() {
     let run = fetch(&s3, &Volume::new()).assert_success();
     assert_eq!(s3.count("HEAD", "/llama/"), 2);
     assert_eq!(s3.count("HEAD", "small.safetensors.bin") + s3.count("HEAD", "large.txt"), 2);
-    assert_said_once(&run, "1010 files of less than 1 MiB are not asked for their checksums");
+    assert_said_once(&run, "the checksums of 1010 files of less than 1 MiB are not requested");
     assert_said_once(&run, "1012 files could not be compared with a published digest");
 }
 

@@ -112,7 +112,7 @@ fn a_mirror_that_is_being_written_is_not_read() {
     let web = served(&first, "m");
     web.put(&format!("m/{SENTINEL}"), Blob::bytes(text.to_string()));
     let run = fetch(&volume, &[&format!("{}/m/", web.url())]).run().assert_code(20);
-    run.assert_says("is being written by mirror");
+    run.assert_says("is being written by `weightlift mirror`");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_login_goes_to_the_host_of_source_only() {
     // Neither a wrong one nor a broken file is repeated.
     std::fs::write(&netrc, "machine 127.0.0.1 login me password netrcCANARY").unwrap();
     let run = fetch(&volume, &[&source, "n"]).env("NETRC", &netrc).run().assert_code(11);
-    run.assert_says("the login was that of the netrc file");
+    run.assert_says("check the login in the netrc file");
     std::fs::write(&netrc, "machine 127.0.0.1 login me netrcCANARY").unwrap();
     let run = fetch(&volume, &[&source, "n"]).env("NETRC", &netrc).run().assert_code(2);
     run.assert_says("line 1 is not understood");
@@ -246,7 +246,7 @@ fn a_login_is_not_sent_where_it_could_be_read() {
         .env("HTTP_PROXY", proxy.url())
         .run()
         .assert_code(10);
-    run.assert_says("is not sent, since http would show it");
+    run.assert_says("is not sent, because http would expose it");
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|request| request.header("authorization").is_none()));
@@ -258,7 +258,7 @@ fn a_file_that_the_list_names_and_the_server_lacks_ends_the_run_unless_it_is_lef
     web.remove("llama/config.json");
     let source = format!("{}/llama/", web.url());
     let run = fetch(&volume, &[&source]).run().assert_code(20);
-    run.assert_says("which the list beside it names").assert_says("`--exclude`");
+    run.assert_says("which the list next to it names").assert_says("`--exclude`");
     fetch(&volume, &[&source, "--exclude", "config.json"]).run().assert_success();
     volume.assert_holds("llama", &tree().without("config.json"));
     assert_eq!(web.count("HEAD", "config.json"), 1);

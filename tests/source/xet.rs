@@ -139,9 +139,9 @@ fn what_one_way_refuses_the_other_brings() {
         let run = by("auto", &hub, &volume).env("WEIGHTLIFT_STALL_TIMEOUT", "1s").run();
         let run = run.assert_success();
         volume.assert_holds("tiny", &tree());
-        assert!(run.stderr.contains("going on with Xet"), "{name}: {}", run.stderr);
-        let said = run.stderr.matches("; going on with Xet").count();
-        let digests = run.stderr.matches("is not what").count();
+        assert!(run.stderr.contains("continuing with Xet"), "{name}: {}", run.stderr);
+        let said = run.stderr.matches("; continuing with Xet").count();
+        let digests = run.stderr.matches("does not match what").count();
         assert!(said - digests <= 1, "{name}: said {said} times: {}", run.stderr);
         assert_discreet(&hub);
     }

@@ -8,6 +8,7 @@ pub mod own_network;
 pub mod process;
 #[cfg(target_arch = "x86_64")]
 pub mod scene;
+pub mod schema;
 pub mod table;
 pub mod tls;
 #[cfg(target_arch = "x86_64")]
@@ -266,6 +267,7 @@ impl Run {
             stderr: text(&output.stderr),
         };
         run.assert_inert();
+        run.assert_readable();
         run
     }
 
@@ -288,6 +290,31 @@ impl Run {
     #[track_caller]
     pub fn assert_says(self, what: &str) -> Self {
         assert!(self.stderr.contains(what), "`{what}` is not in: {}", self.stderr);
+        self
+    }
+
+    /// What every run owes: each whole line that is an object is one of those that docs describe, and the last one
+    /// of a run that fails says why.
+    fn assert_readable(&self) {
+        let objects = |text: &str| -> Vec<serde_json::Value> {
+            let is_whole = |line: &&str| line.starts_with("{\"") && line.ends_with('\n');
+            let lines = text.split_inclusive('\n').filter(is_whole);
+            lines.map(|line| serde_json::from_str(line).expect(line)).collect()
+        };
+        objects(&self.stderr).iter().for_each(|line| schema::LOG.assert_holds(line));
+        let told = objects(&self.stdout);
+        told.iter().for_each(|line| schema::OUTPUT.assert_holds(line));
+        if let Some(last) = told.last()
+            && !matches!(self.code, 0 | -1)
+        {
+            assert_eq!((&last["status"], &last["code"]), (&"failed".into(), &self.code.into()));
+        }
+    }
+
+    /// What every run for programs owes: if it fails, standard output says so.
+    fn assert_told(self) -> Self {
+        let is_told = matches!(self.code, 0 | -1) || self.stdout.contains("\"status\":\"failed\"");
+        assert!(is_told, "{}: {}\n{}", self.code, self.stdout, self.stderr);
         self
     }
 
@@ -324,7 +351,10 @@ pub trait Runs {
 
 impl Runs for Command {
     fn run(&mut self) -> Run {
-        Run::from(&self.output().unwrap())
+        let run = Run::from(&self.output().unwrap());
+        let arguments: Vec<_> = self.get_args().collect();
+        let is_for_programs = arguments.windows(2).any(|it| it == ["--output", "json"]);
+        if is_for_programs { run.assert_told() } else { run }
     }
 
     fn start(&mut self) -> Running {

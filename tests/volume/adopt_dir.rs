@@ -198,7 +198,7 @@ fn a_name_is_a_hint_and_no_proof() {
     adopting(&hub, &volume, &home)
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     volume.assert_holds("tiny", &model());
     assert_eq!(hub.bytes_sent_for("xet-bridge"), SHARD);
     assert!(seen(&home) == before, "the cache has changed");

@@ -315,7 +315,7 @@ fn offline_a_whole_copy_is_stale_by_name() {
     let run = offline(&[]).assert_success();
     assert_eq!(json(&run)["stale"]["why"], "HF_HUB_OFFLINE is set");
     offline(&["--if-stale=fail"]).assert_code(10);
-    offline(&["--all"]).assert_code(10).assert_says("lacks files");
+    offline(&["--all"]).assert_code(10).assert_says("does not have all requested files");
     assert_eq!(hub.requests().len(), 0);
 }
 

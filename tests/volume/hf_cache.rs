@@ -225,7 +225,7 @@ fn what_the_hubs_own_client_has_left_is_hashed_before_it_counts() {
     home.fetch(&["hf://org/tiny"])
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     home.assert_holds(&commit, &model());
     assert_eq!(home.hub.count("*", "same.bin"), 0);
     assert_eq!(inode(&good), kept, "a reader may have it open");
@@ -410,8 +410,8 @@ fn what_a_cache_cannot_be_is_a_usage_error() {
     let home = Home::new();
     for (arguments, says) in [
         (&["hf://org/tiny", "tiny"][..], "leave it out"),
-        (&["s3://models/tiny/"], "is no repo of a Hub"),
-        (&["file:///data/models/x"], "is no repo of a Hub"),
+        (&["s3://models/tiny/"], "is not a repo of a Hub"),
+        (&["file:///data/models/x"], "is not a repo of a Hub"),
         (&["hf://org/tiny", "--replace"], "nothing is removed from a cache"),
         (&["hf://org/tiny", "--keep-revisions", "1"], "nothing is removed from a cache"),
         (&["hf://org/tiny", "--keep-for", "1h"], "nothing is removed from a cache"),

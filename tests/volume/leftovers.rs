@@ -295,7 +295,7 @@ fn a_dest_that_a_filesystem_keeps_is_refused() {
         fetch(&hub, &volume, &["hf://org/tiny", dest])
             .run()
             .assert_code(2)
-            .assert_says("a name that filesystems keep for themselves");
+            .assert_says("a name that filesystems reserve");
         assert_eq!(list(&at), Vec::<PathBuf>::new(), "{dest}");
     }
     assert!(!volume.root().join(".weightlift").exists());
@@ -346,7 +346,11 @@ fn a_file_of_the_model_whose_name_the_filesystem_has_taken_is_told_before_the_fi
     let family = volume.family("tiny");
     put_what_a_filesystem_keeps(&family);
     let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
-    assert!(run.last_line().contains("/.snapshot` is the filesystem's own"), "{}", run.stderr);
+    assert!(
+        run.last_line().contains("/.snapshot` is reserved by the filesystem"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(hub.count("*", "/resolve/"), 0);
     let except = ["hf://org/tiny", "--exclude", ".snapshot", "--exclude", "lost+found/*"];
     fetch(&hub, &volume, &except).run().assert_success();
@@ -390,7 +394,7 @@ fn foreign_files_are_named() {
             let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(16);
             let line = run.last_line();
             assert!(line.contains(expected), "{line}");
-            assert!(line.contains("choose another DEST, or move away or remove"), "{line}");
+            assert!(line.contains("choose another DEST, move or remove what is there"), "{line}");
             assert!(line.len() < 600, "{line}");
             assert_eq!(std::fs::read(family.join(files[0])).unwrap(), b"mine");
         }
@@ -924,7 +928,7 @@ fn room_that_dead_attempts_take_is_used_and_what_others_hold_is_named() {
     let line = run.last_line();
     let expected = "; unfinished attempts of other models take 25.2 MB: `a` (25.2 MB, ";
     assert!(line.contains(expected), "{line}");
-    assert!(line.contains("a fetch of these models goes on with them"), "{line}");
+    assert!(line.contains("a fetch of these models resumes them"), "{line}");
     assert!(left.is_dir());
     age(&left, OLD);
     fetch_b().assert_success();

@@ -116,7 +116,7 @@ fn list_tells_of_each_model_what_it_shows_what_is_kept_and_who_is_at_work() {
     assert_eq!((&c["status"], c.get("source")), (&"absent".into(), None));
     let attempt = &c["attempts"][0];
     assert_eq!(attempt["state"], "working");
-    assert!(attempt["host"].as_str().is_some_and(|host| !host.is_empty()), "{attempt}");
+    assert!(attempt["pod"].as_str().is_some_and(|pod| !pod.is_empty()), "{attempt}");
     assert_eq!(attempt["total_bytes"], 500_000 + 15);
     assert!(attempt["age_seconds"].as_u64().unwrap() < 30, "{attempt}");
     assert!(attempt["bytes"].as_u64().unwrap() > 0, "{attempt}");
@@ -330,7 +330,7 @@ fn a_root_that_is_none_is_told() {
     pod.publish(1);
     let root = pod.volume.root();
     list_of(&root.join("none")).run().assert_code(10).assert_says("does not exist");
-    list_of(&root.join("tiny")).run().assert_code(2).assert_says("is a model and no root");
+    list_of(&root.join("tiny")).run().assert_code(2).assert_says("is a model, not a root");
     std::fs::write(root.join("file"), "x").unwrap();
     list_of(&root.join("file")).run().assert_code(14);
     let empty = pod.volume.path("empty");

@@ -127,9 +127,12 @@ fn what_does_not_fit_is_said_and_so_is_what_is_left_out() {
     .run()
     .assert_code(15);
     let reports = json(&run);
-    let fits: Vec<_> = reports.iter().map(|it| it["fits"].as_bool().unwrap()).collect();
+    let fits: Vec<_> = reports.iter().filter_map(|it| it["fits"].as_bool()).collect();
     assert_eq!(fits, [true, false], "each by itself fits: {}", run.stdout);
     assert_eq!(reports[0]["left_out"][0]["path"], "a.bin");
+    // That of the model, and that of the run.
+    let failed = reports.iter().filter(|it| it["status"] == "failed");
+    assert_eq!(failed.filter(|it| it["class"] == "no_space").count(), 2, "{}", run.stdout);
     assert!(run.last_line().contains("`b`"), "{}", run.stderr);
     assert!(list(&volume.root()).is_empty());
 }

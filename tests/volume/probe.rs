@@ -323,17 +323,17 @@ fn permissions_that_keep_a_model_from_being_published_are_seen() {
     type Given = (u32, u32);
     const OURS: Given = (USER, 0o755);
     for (above, family, revisions, refused) in [
-        ((0, 0o755), None, OURS, Some("a` cannot be changed by user 65532")),
+        ((0, 0o755), None, OURS, Some("a` is not writable for user 65532")),
         ((1000, 0o700), None, OURS, Some("")),
         ((0, 0o1777), None, OURS, None),
         ((0, 0o777), None, OURS, None),
-        ((0, 0o755), Some(OURS), OURS, Some("a` cannot be changed by user 65532")),
+        ((0, 0o755), Some(OURS), OURS, Some("a` is not writable for user 65532")),
         ((0, 0o1777), Some((1000, 0o777)), OURS, Some("run as user 1000")),
         ((0, 0o1777), Some((0, 0o777)), OURS, Some("sticky directory")),
         ((0, 0o1777), Some(OURS), OURS, None),
         ((USER, 0o1755), Some((1000, 0o777)), OURS, None),
-        ((0, 0o777), Some((1000, 0o755)), OURS, Some("a/b` cannot be changed by user 65532")),
-        (OURS, Some(OURS), (1000, 0o755), Some("revisions/a%2Fb` cannot be changed")),
+        ((0, 0o777), Some((1000, 0o755)), OURS, Some("a/b` is not writable for user 65532")),
+        (OURS, Some(OURS), (1000, 0o755), Some("revisions/a%2Fb` is not writable")),
         (OURS, Some(OURS), OURS, None),
     ] {
         let (hub, volume) = (hub(), Volume::new());

@@ -296,7 +296,7 @@ fn what_another_node_has_begun_goes_when_it_is_old_and_still() {
         }
     });
     assert!(attempt.is_dir(), "it has given signs");
-    run().assert_says("to be sure that what another node has left is not in use");
+    run().assert_says("to be sure that no other node still uses what it has left");
     assert!(!attempt.exists());
 }
 
@@ -523,7 +523,7 @@ fn what_cannot_be_removed_is_told_with_the_reason() {
     std::fs::remove_file(root.join(".weightlift/locks/tiny.lock")).unwrap();
     let command = prune(&root, &["--yes", "--keep-revisions", "0"]);
     let run = as_user(&pod.volume, &command).run().assert_success();
-    run.assert_says("is of another user, and stays");
+    run.assert_says("belongs to another user, and stays");
     assert_eq!(left(&pod), [1, 2]);
 }
 

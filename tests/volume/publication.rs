@@ -348,7 +348,7 @@ fn what_a_killed_run_left_is_not_trusted_blindly() {
     fetch(&hub, &volume, &arguments)
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     volume.assert_holds("tiny", &tree);
 }
 
@@ -506,7 +506,7 @@ fn where_there_is_no_room_for_two_a_waiter_waits_on() {
     hub.clear_script();
     holder.signal("-CONT");
     holder.wait().assert_success();
-    waiter.wait().assert_success().assert_says("waiting on");
+    waiter.wait().assert_success().assert_says("still waiting");
     volume.assert_holds("tiny", &tree);
 }
 

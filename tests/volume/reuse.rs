@@ -348,7 +348,7 @@ fn damage_of_the_other_model_does_not_spread_and_is_not_repaired_behind_its_back
     fetch_tuned(&hub, &volume)
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     volume.assert_holds("tuned", &tuned());
     assert_eq!(weights_sent(&hub), 2 * SHARD);
     assert!(std::fs::read(path).unwrap() == bytes, "the other model's file was written to");

@@ -98,7 +98,7 @@ fn a_damaged_file_is_fetched_again_and_the_old_revision_stays_as_it_was() {
     fetch(&hub, &volume, &["hf://org/tiny"])
         .run()
         .assert_success()
-        .assert_says("what was here already is damaged");
+        .assert_says("the bytes that were here are damaged");
     volume.assert_holds("tiny", &second());
     assert!(std::fs::read(kept(&volume).join("big.bin")).unwrap() == bytes, "written through");
 }

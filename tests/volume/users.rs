@@ -739,7 +739,7 @@ fn an_attempt_that_another_user_has_closed_is_named_and_left_alone() {
         let run = team.fetch(b, &[]).run().assert_success();
         team.volume.assert_holds("tiny", &large());
         assert_eq!(run.stderr.contains("are here already"), is_readable, "{text}: {}", run.stderr);
-        let warned = run.stderr.contains("an earlier attempt is left alone");
+        let warned = run.stderr.contains("an earlier attempt is not reused");
         assert_eq!(warned, !is_readable, "{text}: {}", run.stderr);
         assert!(left.is_dir(), "{text}");
         let prune = ["prune", "--root", &team.root(), "--older-than", "0s", "--yes"];
@@ -799,7 +799,7 @@ fn of_an_attempt_the_files_that_are_closed_are_left_alone_and_no_others() {
                 let is_fetched = team.hub.count("*", name) > 0;
                 assert_eq!(is_fetched, name == closed, "{text}: {name}: {}", run.stderr);
             }
-            let told = "1 file of an earlier attempt is left alone";
+            let told = "1 file of an earlier attempt is not reused";
             assert_eq!(run.stderr.matches(told).count(), 1, "{text}: {}", run.stderr);
             assert_eq!(warnings(&run).len(), 1, "{text}: {}", run.stderr);
         }
@@ -832,7 +832,7 @@ fn a_closed_file_of_a_publication_that_was_cut_off_is_fetched_again() {
             std::fs::set_permissions(team.volume.family("tiny/same.bin"), mode).unwrap();
             team.hub.log().clear();
             let run = team.fetch(b, &[]).run().assert_success();
-            let told = "1 file of a publication that was cut off is left alone";
+            let told = "1 file of a publication that was cut off is not reused";
             assert_eq!(run.stderr.matches(told).count(), 1, "{kill}: {}", run.stderr);
             assert!(team.hub.count("*", "same.bin") > 0, "{kill}");
             team.volume.assert_holds("tiny", &revision(1));

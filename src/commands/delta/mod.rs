@@ -189,7 +189,7 @@ impl Look<'_> {
         if !matches!(error, Error::Stopped) && !self.is_about_others.get() {
             let why = error.to_string();
             self.ask.screen.say(&format!(
-                "could not ask which chunks are here already ({why}); fetching what is not known"
+                "could not find out which chunks are here already ({why}); fetching the rest"
             ));
         }
     }

@@ -346,7 +346,7 @@ fn outside(go_on: &dyn Fn() -> bool) -> Surroundings<'_> {
 
 fn fetch_args() -> Box<crate::cli::FetchArgs> {
     let words = ["weightlift", "fetch", "hf://org/model", "--retry-timeout", "1s"];
-    let parsed = Cli::parse_from_outside(words.map(Into::into)).expect("arguments");
+    let parsed = Cli::parse_from_outside(&words.map(Into::into)).expect("arguments");
     match parsed.command {
         Command::Fetch(args) => args,
         other => panic!("{other:?}"),

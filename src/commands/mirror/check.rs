@@ -30,7 +30,7 @@ impl Mirror<'_> {
         let sentinel = match found.map(|found| found.sentinel) {
             None => {
                 return Err(Error::NotFound(format!(
-                    "`{place}` is no mirror: it has no `{SENTINEL}`"
+                    "`{place}` is not a mirror: it has no `{SENTINEL}`"
                 )));
             }
             Some(Err(problem)) => {
@@ -45,7 +45,7 @@ impl Mirror<'_> {
             }
             None => {
                 return Err(Error::NotFound(format!(
-                    "`{place}` is no mirror: its `{SENTINEL}` was not written there by mirror"
+                    "`{place}` is not a mirror: `weightlift mirror` did not write its `{SENTINEL}`"
                 )));
             }
         }
@@ -144,15 +144,15 @@ fn task(file: &SentinelFile) -> Result<Task, Error> {
 fn wrong(file: &SentinelFile, seen: Option<&Seen>) -> Option<String> {
     let Some(seen) = seen else { return Some("is not there".into()) };
     if seen.size != file.size {
-        return Some(format!("has {} bytes, written were {}", seen.size, file.size));
+        return Some(format!("has {} bytes, but {} were written", seen.size, file.size));
     }
     let stored = file.stored.as_deref().and_then(|it| crc_of(it));
     if let Some((there, written)) = seen.crc64nvme.zip(stored)
         && there != written
     {
-        return Some(format!("has CRC64NVME {there:016x}, written was {written:016x}"));
+        return Some(format!("has CRC64NVME {there:016x}, but {written:016x} was written"));
     }
     let written = file.validator.as_deref();
     let (there, written) = seen.etag.as_deref().zip(written)?;
-    (there != written).then(|| format!("has ETag {there}, written was {written}"))
+    (there != written).then(|| format!("has ETag {there}, but {written} was written"))
 }

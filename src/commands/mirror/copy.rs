@@ -60,7 +60,9 @@ impl Mirror<'_> {
         if let Some(variable) = registry::offline_by(uri)
             && !is_elsewhere
         {
-            return Err(Error::NotFound(format!("{variable} is set, and {uri} cannot be asked")));
+            return Err(Error::NotFound(format!(
+                "{variable} is set, but {uri} must be contacted; unset it"
+            )));
         }
         let source = self.ask.open(uri, &model.also, &model.selection, model.locked.as_deref())?;
         let runtime = runtime()?;

@@ -187,7 +187,7 @@ async fn previous(
         Ok(sentinel) if sentinel.mirrored_at(&place).is_some() => {
             return Ok((Some(sentinel), before));
         }
-        Ok(_) => "mirror has not written it there".to_owned(),
+        Ok(_) => "`weightlift mirror` did not write it".to_owned(),
         Err(problem) => problem.to_string(),
     };
     Err(Error::Conflict(format!(
@@ -243,7 +243,8 @@ struct Lost {
 
 impl Problem for Lost {
     fn fields(&self) -> ErrorFields {
-        ErrorFields::of_file(&self.key).hint("does another program write there? run again")
+        ErrorFields::of_file(&self.key)
+            .hint("check whether another program writes there, and run again")
     }
 }
 

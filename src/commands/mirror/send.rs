@@ -197,7 +197,7 @@ impl Shared<'_> {
             }
             Wrote::Done(written) => {
                 job.state().before = Before::This(written.etag);
-                Ok(Made::Other("the store has another checksum than was sent".into()))
+                Ok(Made::Other("the store reports another checksum than was sent".into()))
             }
             Wrote::Taken | Wrote::Gone | Wrote::OtherParts => {
                 self.made_by_other(sink, job, sha256, crc64nvme).await
@@ -283,7 +283,7 @@ impl Shared<'_> {
             return Ok(Made::Object(Written { etag: seen.etag, crc64nvme: seen.crc64nvme }));
         }
         Err(Error::Conflict(format!(
-            "object `{}` was written by another program meanwhile; it is left as it is",
+            "object `{}` was written by another program at the same time; it is left as it is",
             sink.shown(job.path())
         )))
     }
@@ -344,7 +344,8 @@ struct UploadsVanish {
 
 impl Problem for UploadsVanish {
     fn fields(&self) -> ErrorFields {
-        ErrorFields::of_file(&self.key).hint("does another program abort them? run again")
+        ErrorFields::of_file(&self.key)
+            .hint("check whether another program aborts them, and run again")
     }
 }
 
@@ -374,7 +375,7 @@ fn differs(job: &Job, seen: &Seen, crc64nvme: u64) -> Option<String> {
         return Some(format!("the store made an object of {} bytes of {size} bytes", seen.size));
     }
     let told = seen.crc64nvme.filter(|told| *told != crc64nvme)?;
-    Some(format!("the store has CRC64NVME {told:016x}, sent was {crc64nvme:016x}"))
+    Some(format!("the store has CRC64NVME {told:016x}, but {crc64nvme:016x} was sent"))
 }
 
 /// What is written beside the object. Its SHA-256 where that is known before it is sent.

@@ -47,7 +47,7 @@ impl Api {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let url = format!("https://{host}:{port}");
         url::Url::parse(&url)
-            .map_err(|_| none("KUBERNETES_SERVICE_HOST is no host name".into()))?;
+            .map_err(|_| none("KUBERNETES_SERVICE_HOST is not a host name".into()))?;
 
         let (token, certificates) = (account.join("token"), account.join("ca.crt"));
         std::fs::metadata(&token).map_err(|error| none(cannot_read(&token, &error)))?;
@@ -129,7 +129,7 @@ impl Api {
         let body = self.send(client, Method::POST, url, Some(body.to_string().into())).await?;
         let Review { status } = serde_json::from_slice(&body).map_err(|error| {
             let error = text::inert(&error.to_string(), 200);
-            Trouble::Away(format!("the answer is no review: {error}"))
+            Trouble::Away(format!("the answer is not a SelfSubjectAccessReview: {error}"))
         })?;
         let reason = text::inert(&text::without_secrets(&status.reason), 200);
         Ok((!status.allowed).then_some(reason))

@@ -101,7 +101,7 @@ impl Candidate {
             }
             Ok(Taken::Others(busy)) => busy,
             Err(Trouble::Conflict) => Busy {
-                holder: format!("another pod, which acquires the Lease `{}`", self.holder),
+                holder: format!("another pod, which is acquiring the Lease `{}`", self.holder),
                 progress: String::new(),
             },
             // Not the Lease, which would be made: the namespace.

@@ -94,7 +94,7 @@ async fn keep(
             }
             Ok(false) => {
                 screen.warn(&format!(
-                    "another pod has acquired the Lease `{holder}`; both pods fetch, and no data is lost"
+                    "another pod has acquired the Lease `{holder}`; both pods fetch; no data is lost"
                 ));
                 return;
             }

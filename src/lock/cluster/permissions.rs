@@ -32,7 +32,7 @@ impl Permissions {
                 let refusal = match trouble {
                     Trouble::Refused(refusal) => refusal,
                     Trouble::NotFound | Trouble::Conflict | Trouble::Away(_) => {
-                        let why = "the API server knows no SelfSubjectAccessReview".into();
+                        let why = "the API server does not know SelfSubjectAccessReview".into();
                         Refusal { status: Some(404), why }
                     }
                 };

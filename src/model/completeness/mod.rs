@@ -130,7 +130,7 @@ impl<'a> Completeness<'a> {
         });
         if let Some(other) = other.map(|other| join(directory, &other.name)) {
             self.warn(format!(
-                "{lacks}; it is the index of another build: `{other}` is complete beside it"
+                "{lacks}; it is the index of another build: `{other}` next to it is complete"
             ));
         } else if is_of_nothing {
             self.of_nothing.push((path.clone(), lacks));
@@ -143,7 +143,7 @@ impl<'a> Completeness<'a> {
     pub fn findings(mut self) -> Findings {
         for (path, lacks) in std::mem::take(&mut self.of_nothing) {
             if self.whole_by_index.contains(path.parent().unwrap_or("")) {
-                self.warn(format!("{lacks}; another index beside it is complete"));
+                self.warn(format!("{lacks}; another index next to it is complete"));
             } else {
                 self.fail(incomplete(&lacks, &path));
             }
@@ -152,8 +152,8 @@ impl<'a> Completeness<'a> {
             if Weights::of(file.path.name()).is_some_and(|it| it.format == "safetensors") {
                 let flag = exclude_flag(&literal(file.path.as_str()));
                 self.fail(format!(
-                    "`{}` is what the source published, but no valid safetensors: it is empty; \
-                     to do without it add {flag}",
+                    "`{}` is what the source published, but it is not valid safetensors: it is empty; add \
+                     {flag} to do without it",
                     file.path
                 ));
             }
@@ -192,7 +192,7 @@ impl<'a> Completeness<'a> {
         let more = if missing.len() > MAX_NAMED { " and more" } else { "" };
         missing.truncate(MAX_NAMED);
         let names = missing.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
-        let lacks = format!("the source holds {there}, and not {names}{more}");
+        let lacks = format!("the source holds {there}, but not {names}{more}");
         let is_chosen = set.name.weights().is_some_and(|weights| {
             self.without_index.iter().any(|(at, of)| *at == directory && *of == weights)
         });
@@ -200,9 +200,9 @@ impl<'a> Completeness<'a> {
             self.warn(format!("{lacks}; the selection leaves out its index"));
         } else if let Some(other) = self.wholes_in(directory).first() {
             let other = join(directory, &other.name);
-            self.warn(format!("{lacks}; `{other}` is complete beside it"));
+            self.warn(format!("{lacks}; `{other}` next to it is complete"));
         } else if self.whole_by_index.contains(directory) {
-            self.warn(format!("{lacks}; another set beside it is complete by its index"));
+            self.warn(format!("{lacks}; another set next to it is complete by its index"));
         } else {
             let accept = match missing.as_slice() {
                 [one] if more.is_empty() => {
@@ -301,7 +301,7 @@ impl Shards {
 
 fn incomplete(lacks: &str, index: &RelPath) -> String {
     let flag = exclude_flag(&literal(index.as_str()));
-    format!("{lacks}; the model is incomplete; to go on without this index add {flag}")
+    format!("{lacks}; the model is incomplete; add {flag} to continue without this index")
 }
 
 /// Directory, empty at the top, and name.

@@ -104,12 +104,12 @@ fn what_an_index_names_must_be_there() {
 #[test]
 fn an_index_of_another_build_is_a_warning_where_something_else_is_whole() {
     let cases: &[(&[&str], &str)] = &[
-        (BOTH, "warns `model-*-of-00002.safetensors` is complete beside it"),
+        (BOTH, "warns `model-*-of-00002.safetensors` next to it is complete"),
         (
             &["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors"],
             "warns complete",
         ),
-        (&["model.safetensors"], "warns `model.safetensors` is complete beside it"),
+        (&["model.safetensors"], "warns `model.safetensors` next to it is complete"),
         (&["model-Q4_K_M.gguf"], "warns is complete"),
         (&["gptq_model-4bit.safetensors"], "warns is complete"),
         (&["pytorch_model.bin"], "warns `pytorch_model.bin` is complete"),
@@ -205,7 +205,7 @@ fn numbers_without_an_index_must_be_all_there() {
         (&gguf[..2], &["q-00003*"], "warns the selection leaves out `q-00003-of-00003.gguf`"),
         (&gguf, &["q-00003*"], "warns the selection leaves out `q-00003-of-00003.gguf`"),
         (&gguf[..2], &["q-*-of-00003.gguf"], FINE),
-        (&[gguf[0], "other.gguf"], &[], "warns `other.gguf` is complete beside it"),
+        (&[gguf[0], "other.gguf"], &[], "warns `other.gguf` next to it is complete"),
         (&[gguf[0], "d/other.gguf"], &[], "12 the model is incomplete"),
         (&["d/q[1]-1-of-2.gguf"], &[], "12 --exclude 'd/q[[]1]-*-of-2.gguf'"),
         (&["M.Q6_K.gguf.part1of2"], &[], "12 `M.Q6_K.gguf.part2of2`"),

@@ -23,7 +23,9 @@ impl ModelScopeRepo {
         // Names and revisions are those of the Hub; there are no names without an owner.
         let HubRepo { id, revision, .. } = match rest.split('/').next() {
             Some("datasets" | "studios" | "spaces") => {
-                return Err("names no model, and of ModelScope weightlift fetches models only");
+                return Err(
+                    "does not name a model; weightlift fetches only models from ModelScope",
+                );
             }
             _ => HubRepo::parse(&named)?,
         };

@@ -65,8 +65,8 @@ fn access_point(rest: &str) -> Result<(&str, &str), &'static str> {
     }
     if region.is_empty() && point.ends_with(".mrap") {
         return Err(
-            "is a multi-Region access point, whose requests need signatures (SigV4A) that \
-                    weightlift does not make; name an access point or the bucket of one region",
+            "is a multi-Region access point, which needs signatures of the kind SigV4A, and weightlift \
+             cannot make them; name an access point or the bucket of one region",
         );
     }
     if !is_word(region) || !words.iter().all(|word| is_word(word)) || key.starts_with(':') {

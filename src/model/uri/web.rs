@@ -29,14 +29,14 @@ impl WebLocation {
         }
         if address.contains('?') {
             return Err(
-                "has a query, and what is signed by one is a secret that ends soon; name the address \
-                 without it, and put a user and a password into a netrc file",
+                "has a query, which may be a secret that expires; write the address without it, and put a \
+                 user and a password into a netrc file",
             );
         }
         if address.contains('\\') {
             return Err("has a `\\` in its path");
         }
-        let url = Url::parse(address).map_err(|_| "is no usable URL")?;
+        let url = Url::parse(address).map_err(|_| "is not a usable URL")?;
         if host.is_empty() || !url.has_host() {
             return Err("names no host");
         }
@@ -50,13 +50,13 @@ impl WebLocation {
                 return Err("has an empty part, `.` or `..` in its path");
             }
             if part.contains('/') || part.chars().any(text::is_control) {
-                return Err("has a part in its path that is no name of a file");
+                return Err("has a part in its path that is not a file name");
             }
         }
         let sha256 = fragment.map(sha256_in).transpose()?;
         let location = Self { url, sha256 };
         if location.sha256.is_some() && location.is_directory() {
-            return Err("has a digest, and ends in `/`, which means a directory");
+            return Err("has a digest but ends in `/`, which means a directory");
         }
         Ok(location)
     }
@@ -102,6 +102,6 @@ fn sha256_in(fragment: &str) -> Result<String, &'static str> {
     let digits = fragment.strip_prefix("sha256=").unwrap_or_default();
     match digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         true => Ok(digits.to_ascii_lowercase()),
-        false => Err("has after `#` what is not sha256= and 64 hexadecimal digits"),
+        false => Err("has something after `#` that is not sha256= and 64 hexadecimal digits"),
     }
 }

@@ -63,14 +63,14 @@ pub fn hint(why: Why, asked: Asked<'_>) -> Option<String> {
             "give the pod workload identity, or set AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY"
         }
         (Why::Denied, Asked::List(_)) => {
-            "assign the role Storage Blob Data Reader, or a signature that may read and list (`sp=rl`); \
+            "assign the role Storage Blob Data Reader, or use a signature that may read and list (`sp=rl`); \
              to fetch one blob, name its whole key"
         }
         (Why::Denied, Asked::Object(_)) => {
-            "assign the role Storage Blob Data Reader, or a signature that may read (`sp=r`)"
+            "assign the role Storage Blob Data Reader, or use a signature that may read (`sp=r`)"
         }
         (Why::BadCredentials, _) => {
-            "check what they are for; for a public container set AZURE_SKIP_SIGNATURE=true"
+            "check which account the credentials are for; set AZURE_SKIP_SIGNATURE=true for a public container"
         }
         (Why::Expired, _) => "make a newer signature or token",
         (Why::Archived, _) => "restore it first",

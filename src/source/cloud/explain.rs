@@ -86,7 +86,7 @@ impl fmt::Display for Refused {
                 write!(out, "{doing} {what} is not allowed {asked_by} ({told})")
             }
             Why::NotListed => write!(out, "{place} cannot be listed ({told})"),
-            Why::Gone => write!(out, "{what} is gone since it was listed ({told})"),
+            Why::Gone => write!(out, "{what} was removed after it was listed ({told})"),
             Why::Changed => write!(out, "{what} changed while it was fetched"),
             Why::NotAccepted => write!(out, "the request for {what} is not accepted: {told}"),
             Why::NotPaid | Why::Trouble | Why::Words => write!(out, "{what}: {told}"),

@@ -16,7 +16,7 @@ pub enum CloudProblem {
     Twice { place: String, key: String },
     #[error("{place} lists `{key}`, which is not below `{prefix}`")]
     NotBelow { place: String, key: String, prefix: String },
-    #[error("the listing of {place} is cut and does not say how it goes on")]
+    #[error("the listing of {place} is truncated and does not say where it continues")]
     Cut { place: String },
     #[error("{place} lists `{key}` without {what}")]
     Untold { place: String, key: String, what: &'static str },
@@ -25,13 +25,13 @@ pub enum CloudProblem {
     #[error("object `{key}` in {place} changed while it was fetched")]
     Changed { place: String, key: String },
     #[error(
-        "the store unpacks object `{key}` on the way, because it has a `Content-Encoding`, and so \
-         sends other bytes than it lists"
+        "the store unpacks object `{key}` while sending it, because it has a `Content-Encoding`; the bytes \
+         are not those in the listing"
     )]
     Unpacked { key: String },
-    #[error("object `{key}` in {place} has {found} bytes, listed were {listed}")]
+    #[error("object `{key}` in {place} has {found} bytes, but the listing says {listed}")]
     Length { place: String, key: String, found: usize, listed: u64, name: &'static str },
-    #[error("`{key}` in {place} makes no valid URL")]
+    #[error("`{key}` in {place} does not make a valid URL")]
     Url { place: String, key: String },
 }
 
@@ -48,15 +48,15 @@ impl Problem for CloudProblem {
             | Self::Url { key, .. } => ErrorFields::of_file(key),
             Self::Cut { .. } => ErrorFields::default(),
             Self::Ambiguous { key, .. } => ErrorFields::of_file(key).hint(format!(
-                "write a trailing slash (`{key}/`) for those, or name the object by its prefix and \
-                 `--include`"
+                "write a trailing slash (`{key}/`) for the objects below it, or name its prefix and choose \
+                 the object with `--include`"
             )),
             Self::Changed { key, .. } => ErrorFields::of_file(key).hint("run again"),
             Self::Unpacked { key } => {
                 ErrorFields::of_file(key).hint("upload it without `Content-Encoding`")
             }
             Self::Length { key, name, .. } => ErrorFields::of_file(key)
-                .hint(format!("run again, or fetch without it by `--exclude {name}`")),
+                .hint(format!("run again, or leave it out with `--exclude {name}`")),
         }
     }
 }

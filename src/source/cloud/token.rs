@@ -21,7 +21,7 @@ impl Problem for TokenProblem {
         match self {
             Self::Refused { host, status, said } => {
                 ErrorFields::of_host(host).status(*status).said(said).hint(
-                    "for what is public set GOOGLE_SKIP_SIGNATURE or AZURE_SKIP_SIGNATURE to `true`",
+                    "set GOOGLE_SKIP_SIGNATURE or AZURE_SKIP_SIGNATURE to `true` for what is public",
                 )
             }
             Self::Clock(problem) => problem.fields(),

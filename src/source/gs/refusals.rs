@@ -42,15 +42,15 @@ pub fn why(refusal: &Refusal, asked: Asked<'_>, is_anonymous: bool) -> Why {
 pub fn hint(why: Why, asked: Asked<'_>) -> Option<String> {
     let hint = match (why, asked) {
         (Why::Anonymous, _) => {
-            "set GOOGLE_APPLICATION_CREDENTIALS, or give the pod a service account (workload identity): \
-             no metadata server has given a token"
+            "set GOOGLE_APPLICATION_CREDENTIALS, or give the pod a service account (workload identity): no \
+             metadata server returned a token"
         }
         (Why::Denied, Asked::List(_)) => {
             "allow `storage.objects.list` on the bucket, as the role Storage Object Viewer does; to \
              fetch one object, name its whole key"
         }
         (Why::Denied, Asked::Object(_)) => "allow `storage.objects.get`",
-        (Why::NotPaid, _) => "GOOGLE_CLOUD_QUOTA_PROJECT names the project that pays",
+        (Why::NotPaid, _) => "set GOOGLE_CLOUD_QUOTA_PROJECT to the project that pays",
         _ => return None,
     };
     Some(hint.to_owned())

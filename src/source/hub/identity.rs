@@ -46,7 +46,7 @@ pub struct Account {
 enum IdentityProblem {
     #[error("`{host}` does not accept the token: {status} {said}")]
     Refused { host: String, status: u16, said: String },
-    #[error("`{host}` answered {status} to the question whose the token is")]
+    #[error("`{host}` answered {status} to the request for the owner of the token")]
     Status { host: String, status: u16 },
 }
 

@@ -225,8 +225,8 @@ impl Hub {
         }
         let name = kind.name_of(&id);
         self.warn(format!(
-            "`{}` has been renamed to `{name}`; update the manifest, and pin a commit: \
-             an abandoned name can be taken by somebody else",
+            "`{}` has been renamed to `{name}`; update the manifest, and pin a commit: another user can \
+             take the old name",
             self.name
         ));
         name

@@ -81,8 +81,8 @@ impl fmt::Display for Refused {
             }
             Why::BadUser { endpoint } => write!(
                 out,
-                "`{endpoint}` does not accept the user and password in HF_ENDPOINT, or `{repo}` is \
-                 not for them: {said}"
+                "`{endpoint}` does not accept the user and password in HF_ENDPOINT, or this user has no \
+                 access to `{repo}`: {said}"
             ),
             Why::NoLogin { .. } => write!(out, "`{repo}` is private, gated or does not exist"),
             Why::BadToken => out.write_str("the Hub does not accept the token"),
@@ -93,16 +93,20 @@ impl fmt::Display for Refused {
             Why::NoRepo { endpoint, .. } => write!(out, "`{repo}` does not exist at {endpoint}"),
             Why::NoRepoForToken { endpoint } => write!(
                 out,
-                "`{repo}` does not exist at {endpoint}, or the account of this token may not see it"
+                "`{repo}` does not exist at {endpoint}, or the account of this token has no access to it"
             ),
             Why::NoListing => write!(out, "`{repo}` has no listing of its files: {said}"),
             Why::NoFile => {
-                write!(out, "`{repo}` has no file `{}` any more: {said}", file.unwrap_or_default())
+                write!(
+                    out,
+                    "`{repo}` no longer has the file `{}`: {said}",
+                    file.unwrap_or_default()
+                )
             }
             Why::NoListingOf { directory } => write!(
                 out,
-                "the listing names the directory `{directory}` and no file in it, and `{host}` \
-                 answered {status} when asked for its listing: {said}"
+                "the listing names the directory `{directory}` but no file in it, and `{host}` answered \
+                 {status} to the request for its listing: {said}"
             ),
             Why::Final { meaning } => {
                 write!(out, "`{host}` answered {status} for ")?;
@@ -157,7 +161,7 @@ pub enum HubProblem {
     OtherCommit { asked: String, endpoint: Url, answered: String },
     #[error("`{host}` answered for commit {answered} instead of {pinned}")]
     CommitOfAnswer { host: String, answered: String, pinned: String },
-    #[error("`{endpoint}` answered with {what} in a form that is not understood: {why}")]
+    #[error("`{endpoint}` answered with {what} in an unknown format: {why}")]
     Form { endpoint: Url, what: &'static str, why: String, hint: Option<String> },
     #[error("no URL for `{path}`: {why}")]
     Url { path: String, why: url::ParseError },
@@ -174,9 +178,9 @@ pub enum HubProblem {
         "`{endpoint}` lists the directories of `{repo}` one by one, and there are more than {most}"
     )]
     ManyDirectories { endpoint: Url, repo: String, most: usize },
-    #[error("the listing of `{repo}` leads back to a page that was read already")]
+    #[error("the listing of `{repo}` returns to a page that was already read")]
     Circle { repo: String },
-    #[error("the listing of `{repo}` goes on and on without an entry")]
+    #[error("the listing of `{repo}` continues page after page without an entry")]
     Endless { repo: String },
     #[error("`{repo}` lists more than {most} files")]
     ManyFiles { repo: String, most: usize },
@@ -186,7 +190,7 @@ pub enum HubProblem {
         "the listing of the directory `{directory}` of `{repo}` names `{name}`, which is not in it"
     )]
     NotBelow { directory: RelPath, repo: String, name: String },
-    #[error("the listing has a Link that is not understood")]
+    #[error("the listing has a Link header in an unknown format")]
     Link,
     #[error("the listing continues in another repo or commit, `{id}` at `{commit}`; not followed")]
     OtherRepo { id: String, commit: String },

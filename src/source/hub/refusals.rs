@@ -181,17 +181,16 @@ impl Refusal {
     pub fn elsewhere(&self, context: &Context<'_>) -> SourceError {
         let there = format!("{}{}", self.origin, prefix(&self.url, context.repo));
         let hint = match context.login {
-            Login::Nobody => format!(
-                "to ask it with a token, set HF_ENDPOINT={there} and give the token in HF_TOKEN or \
-                 HF_TOKEN_PATH"
-            ),
+            Login::Nobody => {
+                format!("set HF_ENDPOINT={there} and give the token in HF_TOKEN or HF_TOKEN_PATH")
+            }
             Login::Token(_) => format!(
-                "the token was not sent there: it goes to the host of HF_ENDPOINT only; to send it, \
-                 set HF_ENDPOINT={there}"
+                "the token was not sent there: it goes to the host of HF_ENDPOINT only; set \
+                 HF_ENDPOINT={there} to send it"
             ),
             Login::User(_) => format!(
-                "the user of HF_ENDPOINT was not sent there, and no token: to ask it with a token, \
-                 set HF_ENDPOINT={there} and give the token in HF_TOKEN or HF_TOKEN_PATH"
+                "the user of HF_ENDPOINT and the token were not sent there; set HF_ENDPOINT={there} and \
+                 give the token in HF_TOKEN or HF_TOKEN_PATH"
             ),
         };
         let why = Why::Elsewhere { endpoint: http::origin(context.endpoint), hint };
@@ -230,8 +229,7 @@ fn words(body: &str) -> String {
 fn quantisation_hint(repo: &str, revision: &str) -> Option<String> {
     is_quantisation(revision).then(|| {
         format!(
-            "for the files of the quantisation {revision} write `hf://{repo} --include \
-             '*{revision}*'`"
+            "write `hf://{repo} --include '*{revision}*'` for the files of the quantisation {revision}"
         )
     })
 }

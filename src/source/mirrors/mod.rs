@@ -62,8 +62,7 @@ impl Mirrors {
         let wanted: Vec<(&RemoteFile, Blob)> = listing::portable(files).collect();
         if wanted.is_empty() {
             self.shared.state().warnings.push(format!(
-                "{} publishes no digest by which another place could be trusted; all of it is read \
-                 from there",
+                "{} publishes no digests, so no other place can be trusted; all of it is read from there",
                 pinned.name
             ));
             return Ok(());
@@ -79,7 +78,7 @@ impl Mirrors {
                 // Nothing that happens elsewhere: somebody has to mend it here.
                 Err(error @ SourceError::Settings(_)) => return Err(error),
                 Err(error) => {
-                    state.warnings.push(format!("{name} is left alone: {error}"));
+                    state.warnings.push(format!("{name} is not used: {error}"));
                     state.unlisted.insert(n, Arc::new(error));
                     continue;
                 }

@@ -163,7 +163,9 @@ impl Shared {
         let elsewhere = elsewhere.map(|next| name(next).clone());
         if is_news && let Some(to) = &elsewhere {
             let from = name(way);
-            state.warnings.push(format!("{from} fails for `{path}` ({error}); going on with {to}"));
+            state
+                .warnings
+                .push(format!("{from} fails for `{path}` ({error}); continuing with {to}"));
         }
         if news == News::Demoted && !standing::is_only_one_left(ways) {
             let name = name(way);
@@ -239,7 +241,7 @@ impl Shared {
         {
             let from: Vec<&str> = blamed.iter().map(name).collect();
             state.warnings.push(format!(
-                "`{}` is not what {} publishes as it came from {}; going on with {}",
+                "`{}` does not match what {} publishes when read from {}; continuing with {}",
                 file.path,
                 self.pinned().name,
                 from.join(" and "),

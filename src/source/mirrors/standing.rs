@@ -198,7 +198,7 @@ pub fn distrust(ways: &mut [Way], records: &mut [Record]) -> Vec<usize> {
         way.wrong += 1;
         way.has_served = false;
         way.error = Some(Arc::new(SourceError::Contradiction(
-            "what came from here is not what the source publishes".into(),
+            "the bytes from here are not what the source publishes".into(),
         )));
         let record = &mut records[way.locator.place];
         record.wrong_files += u32::from(is_sure && !way.is_pinned);

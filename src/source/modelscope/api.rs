@@ -114,7 +114,7 @@ impl Api {
         let is_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         let hint = match (is_own && is_login, self.settings.has_token()) {
             (true, false) => Some("give a token in MODELSCOPE_API_TOKEN, or check the name"),
-            (true, true) => Some("the token was that of MODELSCOPE_API_TOKEN"),
+            (true, true) => Some("check the token in MODELSCOPE_API_TOKEN"),
             (false, _) => None,
         };
         let what = match asked {

@@ -10,15 +10,15 @@ pub enum ModelScopeProblem {
     Refused { host: String, status: u16, what: String, said: String, hint: Option<&'static str> },
     #[error("`{host}` does not list `{id}` at `{revision}` (code {code}): {said}")]
     Told { host: String, id: String, revision: String, code: i64, said: String },
-    #[error("`{host}` answered with a listing in a form that is not understood: {why}")]
+    #[error("`{host}` answered with a listing in an unknown format: {why}")]
     Form { host: String, why: String, hint: Option<String> },
     #[error("the listing gives `{file}` the {what} `{value}`")]
     Entry { file: RelPath, what: &'static str, value: String },
     #[error("the listing of the directory `{directory}` names `{name}`, which is not in it")]
     NotBelow { directory: String, name: String },
     #[error(
-        "the directory `{directory}` of `{id}` has {most} entries or more, and ModelScope lists no more than \
-         that: others may be there"
+        "the directory `{directory}` of `{id}` has {most} entries or more, and ModelScope lists no more \
+         than that, so others may exist"
     )]
     Cut { id: String, directory: String, most: usize },
     #[error("`{id}` lists more than {most} files")]

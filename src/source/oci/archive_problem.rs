@@ -13,13 +13,13 @@ pub enum ArchiveProblem {
     Packed { why: String },
     #[error("it ends in the middle of a file")]
     Short,
-    #[error("it has a header that is none of a tar archive, or one that is too long")]
+    #[error("it has a header that is not of a tar archive, or is too long")]
     Header,
     #[error("it holds a sparse file, which weightlift does not read")]
     Sparse,
     #[error("it holds more than {most} entries")]
     Entries { most: usize },
-    #[error("the names of what it holds take more than {}", text::size(*most as u64))]
+    #[error("the names of its files take more than {}", text::size(*most as u64))]
     Names { most: usize },
     #[error("it holds more than {}, {MAX_RATIO} times what it takes packed", text::size(*most))]
     Bomb { most: u64 },
@@ -27,11 +27,11 @@ pub enum ArchiveProblem {
     Path(UnsafePath),
     #[error("`{name}` in it is {what}")]
     Entry { name: String, what: &'static str },
-    #[error("`{name}` in it is a link to `{target}`, which is no file of the same archive")]
+    #[error("`{name}` in it is a link to `{target}`, which is not a file of the same archive")]
     Link { name: String, target: String },
-    #[error("the registry serves no ranges of it and has broken off each time")]
+    #[error("the registry serves no ranges of it and closed the connection early each time")]
     Restarts,
-    #[error("cannot write what is unpacked: {0}")]
+    #[error("cannot write an unpacked file: {0}")]
     Write(String),
     #[error("the unpacking was given up")]
     GivenUp,

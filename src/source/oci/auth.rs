@@ -151,15 +151,15 @@ impl Auth {
                 named(place)
             ),
             (Credentials::Nobody, None, Some(place)) => format!(
-                "is the name right? if it is private, add the registry to the `auths` of `{place}`"
+                "check the name; if it is private, add the registry to the `auths` of `{place}`"
             ),
             (Credentials::Nobody, None, None) => {
-                "is the name right? if it is private, mount a pull secret and name its directory in \
+                "check the name; if it is private, mount a pull secret and name its directory in \
                  DOCKER_CONFIG"
                     .to_owned()
             }
             (_, _, place) => {
-                format!("is the name right? the credentials are those of `{}`", named(place))
+                format!("check the name; the credentials are those of `{}`", named(place))
             }
         })
     }

@@ -124,7 +124,7 @@ impl Login {
         // What the parser says may repeat what it has read.
         let config = config.map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            unusable(format!("is no JSON of Docker's form, at line {line}, column {column}"))
+            unusable(format!("is not JSON in Docker's format, at line {line}, column {column}"))
         })?;
         let credentials = match best(&config.auths, artifact) {
             Some((key, entry)) => entry.credentials().map_err(|why| {

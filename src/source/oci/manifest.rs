@@ -173,7 +173,10 @@ pub fn shown(sha256: &[u8; 32]) -> String {
 pub fn sha256(digest: &str) -> Result<[u8; 32], String> {
     let digits = digest.strip_prefix("sha256:");
     digits.and_then(hex::decode).ok_or_else(|| {
-        format!("`{}` is no SHA-256 digest, and others are not read", text::inert(digest, 80))
+        format!(
+            "`{}` is not a SHA-256 digest, and weightlift reads no others",
+            text::inert(digest, 80)
+        )
     })
 }
 

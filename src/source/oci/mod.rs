@@ -95,7 +95,7 @@ impl OciSettings {
         };
         let registry = Url::parse(&url).map_err(|_| {
             let why =
-                format!("names the registry `{}`, which is no host", text::inert(registry, 100));
+                format!("names the registry `{}`, which is not a host", text::inert(registry, 100));
             SourceError::Settings(BadSetting::new("SOURCE", why).into())
         })?;
         Ok(Self { registry, login: Login::default() })
@@ -310,7 +310,7 @@ impl Source for Oci {
         let left_out = self.has_left_out.swap(false, Ordering::Relaxed);
         let warning = || {
             format!(
-                "the archives of `{}` are left out: of several places only layers of one file each can be read",
+                "the archives of `{}` are left out: with several places, only layers of one file each can be read",
                 self.shown()
             )
         };

@@ -201,7 +201,7 @@ impl Oci {
         let opened = dir.map(|dir| dir.read_file(name)).transpose().map_err(unusable)?.flatten();
         match opened {
             Some(opened) => Ok(Some(FilePart::new(opened, file.path.to_string(), range))),
-            None => Err(SourceError::Unreachable("what was unpacked is gone".into())),
+            None => Err(SourceError::Unreachable("the unpacked files were removed".into())),
         }
     }
 }
@@ -244,6 +244,6 @@ impl Problem for BadLayer {
 fn opened(scratch: &Path, begun: u32) -> Result<(Dir, String), SourceError> {
     match Dir::open(scratch).map_err(unusable)? {
         Some(dir) => Ok((dir, prefix(begun))),
-        None => Err(SourceError::Unreachable("the directory to unpack into is gone".into())),
+        None => Err(SourceError::Unreachable("the directory to unpack into was removed".into())),
     }
 }

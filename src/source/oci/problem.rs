@@ -12,7 +12,7 @@ use crate::net::Problem;
 pub enum OciProblem {
     #[error("`{path}` {why}")]
     Config { path: String, why: String },
-    #[error("`{host}` asks for a token from `{realm}`, which is no URL of a token server")]
+    #[error("`{host}` asks for a token from `{realm}`, which is not the URL of a token server")]
     Realm { host: String, realm: String },
     #[error(
         "`{host}` asks for a token from `{realm}`, which is not safe to send credentials to; not asked"
@@ -20,17 +20,17 @@ pub enum OciProblem {
     PlainRealm { host: String, realm: String },
     #[error("`{host}` answered without a usable token")]
     NoToken { host: String },
-    #[error("`{host}` sent a manifest of `{name}` with digest {found}, asked for was {asked}")]
+    #[error("`{host}` sent a manifest of `{name}` with digest {found}, but {asked} was requested")]
     OtherManifest { host: String, name: String, found: String, asked: String },
-    #[error("`{host}` sent what is no manifest of `{name}`: {why}")]
+    #[error("`{host}` sent an invalid manifest of `{name}`: {why}")]
     Manifest { host: String, name: String, why: String },
-    #[error("the registry sent a layer of `{name}` with digest {found}, asked for was {asked}")]
+    #[error("the registry sent a layer of `{name}` with digest {found}, but {asked} was requested")]
     OtherLayer { name: String, found: String, asked: String },
-    #[error("`{file}` lies in an archive of `{name}`, which only a fetch unpacks")]
+    #[error("`{file}` is in an archive of `{name}`, and only `weightlift fetch` unpacks archives")]
     OnlyListed { name: String, file: String },
     #[error("`{name}` is an index of several artifacts, and none is for linux/amd64: {found}")]
     Several { name: String, found: String },
-    #[error("`{name}` holds nothing that weightlift knows as a model: {found}")]
+    #[error("`{name}` holds nothing that weightlift recognises as a model: {found}")]
     NoModel { name: String, found: String },
     #[error("`{name}` has a layer of type `{media_type}` that does not say which file it is")]
     Nameless { name: String, media_type: String },
@@ -44,12 +44,12 @@ impl Problem for OciProblem {
             | Self::NoToken { host }
             | Self::OtherManifest { host, .. } => ErrorFields::of_host(host),
             Self::PlainRealm { host, .. } => ErrorFields::of_host(host)
-                .hint("a token server needs https, unless a registry without TLS has it on the same host"),
+                .hint("use https for the token server, unless a registry without TLS has it on the same host"),
             Self::Manifest { host, .. } => ErrorFields::of_host(host)
-                .hint("is there a registry at this host? a proxy or a portal may have answered"),
+                .hint("check that a registry is at this host; a proxy or a login portal may have answered"),
             Self::OtherLayer { .. } => ErrorFields::default(),
             Self::OnlyListed { file, .. } => ErrorFields::of_file(file)
-                .hint("fetch it first, and copy it from where it lies, by file:///directory"),
+                .hint("fetch it first, then use file:///directory as SOURCE"),
             Self::Several { .. } => {
                 ErrorFields::default().hint("name one of them by its digest: `@sha256:…`")
             }

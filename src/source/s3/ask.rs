@@ -107,7 +107,7 @@ impl Bucket {
     ) -> Result<Response, Failed> {
         self.ways.learn(Way::SendsOn, || {
             format!(
-                "`{}` sends reads on to `{}`; they go there without credentials",
+                "`{}` redirects reads to `{}`; they are sent there without credentials",
                 http::origin(from),
                 http::origin(&target)
             )

@@ -161,7 +161,7 @@ async fn head(bucket: &Bucket, key: &str) -> Result<Option<HeaderMap>, SourceErr
             // 400 may be about this object.
             if is_refused_as_such(&refusal) || bucket.ways.refuses_checksums_again() {
                 bucket.ways.learn(Way::NoChecksumMode, || {
-                    format!("the store tells no checksums ({})", refusal.told())
+                    format!("the store does not report checksums ({})", refusal.told())
                 });
             }
             Ok(Some(head))

@@ -19,7 +19,7 @@ use super::profile::Files;
 use crate::model::{ErrorFields, text};
 use crate::net::{Cause, Problem, SourceError};
 
-const FOR_A_PUBLIC_BUCKET: &str = "for a public bucket use `--s3-anonymous`";
+const FOR_A_PUBLIC_BUCKET: &str = "use `--s3-anonymous` for a public bucket";
 
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +40,14 @@ pub enum CredentialsProblem {
     Unusable(String),
     #[error("no usable AWS credentials: {0}")]
     Files(String),
-    #[error("AWS_PROFILE names profile `{profile}`, which is in no file of profiles{problem}")]
+    #[error("AWS_PROFILE names profile `{profile}`, but no profile file has it{problem}")]
     NoProfile { profile: String, problem: String },
     #[error("profile `{0}` uses SSO (IAM Identity Center), which weightlift cannot use")]
     Sso(String),
     #[error("profile `{0}` uses `aws login`, which weightlift cannot use")]
     Login(String),
     #[error(
-        "`credential_process` of profile `{profile}` (`{program}`) brings no credentials: {why}"
+        "`credential_process` of profile `{profile}` (`{program}`) returns no credentials: {why}"
     )]
     Process { profile: String, program: String, why: String },
     #[error("the AWS credentials that were found contain blanks or control characters")]
@@ -67,8 +67,8 @@ impl Problem for CredentialsProblem {
             Self::Unusable(_) => ErrorFields::default().hint(FOR_A_PUBLIC_BUCKET),
             Self::NoProfile { .. } => ErrorFields::of_setting("AWS_PROFILE"),
             Self::Sso(_) => ErrorFields::of_setting("AWS_PROFILE").hint(
-                "use a role of the pod (IRSA, Pod Identity), or put what `aws configure \
-                 export-credentials` prints into variables",
+                "use a role of the pod (IRSA, Pod Identity), or set the variables that `aws configure \
+                 export-credentials` prints",
             ),
             Self::Login(_) => ErrorFields::of_setting("AWS_PROFILE")
                 .hint("use a role of the pod (IRSA, Pod Identity), or keys in variables"),

@@ -63,7 +63,7 @@ impl Digests {
             if count > unlisted.len() {
                 let small = text::files(count - unlisted.len());
                 warning =
-                    Some(format!("{small} of less than 1 MiB are not asked for their checksums"));
+                    Some(format!("the checksums of {small} of less than 1 MiB are not requested"));
             }
         }
         // The first shows whether the store knows the question.
@@ -131,7 +131,7 @@ impl Digests {
             let (count, path) = (text::files(such.count() + 1), &listing.objects[*first].path);
             Some(format!("no published checksum for {count}, such as `{path}`: {why}"))
         };
-        let parts = "it is one by part, and S3 does not tell the parts' sizes";
+        let parts = "it is a checksum of parts, and S3 does not report the sizes of the parts";
         let all = [
             warning(Published::Denied, "S3 refuses HEAD"),
             warning(Published::UnknownParts, parts),

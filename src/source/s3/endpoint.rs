@@ -43,7 +43,7 @@ impl Endpoint {
             );
         }
         if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
-            return refuse("names no host and port that can be reached");
+            return refuse("has no host and port that can be reached");
         }
         if !url.username().is_empty() || url.password().is_some() {
             return refuse(
@@ -65,7 +65,7 @@ impl Endpoint {
     pub fn of_bucket(&self, bucket: &str, said: Option<bool>) -> Result<String, SourceError> {
         let style = style(&self.url, bucket, said).ok_or_else(|| {
             let why = format!(
-                "does not go together with the endpoint of {}: a bucket cannot be part of its host \
+                "cannot be combined with the endpoint of {}: a bucket cannot be part of its host \
                  name",
                 self.named
             );

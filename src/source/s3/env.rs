@@ -144,7 +144,7 @@ fn is_usable(name: &str, text: &str) -> bool {
 }
 
 fn bad_secret(name: &str) -> BadSetting {
-    let why = "contains blanks, control characters or what is not ASCII";
+    let why = "contains blanks, control characters or characters that are not ASCII";
     BadSetting::new(name, why).hint("check the Secret")
 }
 

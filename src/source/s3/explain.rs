@@ -163,7 +163,10 @@ impl fmt::Display for Refused {
                 "the credentials for {what} have expired, and no newer ones were found ({told})"
             ),
             Why::Misplaced => {
-                write!(out, "bucket `{bucket}` is not where it was looked for ({told})")
+                write!(
+                    out,
+                    "bucket `{bucket}` is in another region or at another endpoint ({told})"
+                )
             }
             Why::Denied => write!(out, "{doing} {what} is not allowed ({told})"),
             Why::Lacks(permission) => write!(
@@ -171,9 +174,9 @@ impl fmt::Display for Refused {
                 "{doing} {what} is not allowed ({told}): probably {permission} is missing"
             ),
             Why::NotListed => write!(out, "bucket `{bucket}` cannot be listed ({told})"),
-            Why::Gone => write!(out, "{what} is gone since it was listed ({told})"),
+            Why::Gone => write!(out, "{what} was removed after it was listed ({told})"),
             Why::Changed if doing == "writing" => {
-                write!(out, "{what} was written by another program meanwhile")
+                write!(out, "{what} was written by another program at the same time")
             }
             Why::Changed => write!(out, "{what} changed while it was fetched"),
             Why::ReadOnly => write!(out, "{what} cannot be written: {told}"),
@@ -191,7 +194,7 @@ impl Problem for Refused {
         let hint = match (self.why, &self.subject) {
             (Why::Archived, _) => Some("restore it first"),
             (Why::Misplaced, _) => Some("check `--s3-endpoint` and AWS_REGION"),
-            (Why::NotPaid, _) => Some("`--s3-requester-pays` says that you pay"),
+            (Why::NotPaid, _) => Some("add `--s3-requester-pays` to pay for the requests"),
             (Why::Changed, _) => Some("run again"),
             (Why::Lacks(_), Subject::Below(_)) => {
                 Some("to fetch one object, name its whole key and allow `s3:GetObject`")

@@ -74,7 +74,7 @@ impl Page {
             (_, None, Some(marker)) => Next::After(marker),
             (_, None, None) => match last {
                 Some(last) => Next::After(last),
-                None => return Err(wrong("it is cut and does not say how it goes on")),
+                None => return Err(wrong("it is truncated and does not say where it continues")),
             },
         };
         Ok(Self { objects: raw.objects, next, is_v1 })

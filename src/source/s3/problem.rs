@@ -24,7 +24,7 @@ pub enum ListingProblem {
     Twice { key: String },
     #[error("S3 lists `{key}`, which is not below `{prefix}`")]
     NotBelow { key: String, prefix: String },
-    #[error("the listing of bucket `{bucket}` is cut and does not say how it goes on")]
+    #[error("the listing of bucket `{bucket}` is truncated and does not say where it continues")]
     Cut { bucket: String },
     #[error("S3 lists `{key}` without a size, and does not have it")]
     Ghost { key: String },
@@ -43,8 +43,8 @@ impl Problem for ListingProblem {
                 ErrorFields::of_file(prefix)
             }
             Self::Ambiguous { key, .. } => ErrorFields::of_file(key).hint(format!(
-                "write a trailing slash (`{key}/`) for those, or name the object by its prefix and \
-                 `--include`"
+                "write a trailing slash (`{key}/`) for the objects below it, or name its prefix and choose \
+                 the object with `--include`"
             )),
             Self::Buckets => ErrorFields::default().hint("use `--s3-path-style`"),
             Self::Form(_) | Self::Cut { .. } => ErrorFields::default(),
@@ -55,27 +55,27 @@ impl Problem for ListingProblem {
 /// An object that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectProblem {
-    #[error("S3 tells no size of `{key}`")]
+    #[error("S3 reports no size for `{key}`")]
     NoSize { key: String },
-    #[error("`{host}` does not tell the size of an object")]
+    #[error("`{host}` does not report the size of an object")]
     NoSizeAt { host: String },
     #[error("object `{key}` in bucket `{bucket}` changed {when}")]
     Changed { key: String, bucket: String, when: &'static str },
     #[error(
-        "the store unpacks object `{key}` on the way, because it has a `Content-Encoding`, and so \
-         sends other bytes than it lists"
+        "the store unpacks object `{key}` while sending it, because it has a `Content-Encoding`; the bytes \
+         are not those in the listing"
     )]
     Unpacked { key: String },
-    #[error("object `{key}` in bucket `{bucket}` has {found} bytes, listed were {listed}")]
+    #[error("object `{key}` in bucket `{bucket}` has {found} bytes, but the listing says {listed}")]
     Length { key: String, bucket: String, found: usize, listed: u64, name: String },
-    #[error("no valid request for `{key}`")]
+    #[error("could not build a valid request for `{key}`")]
     Request { key: String },
-    #[error("the store has another checksum of part {number} of `{key}` than was sent")]
+    #[error("the store reports another checksum for part {number} of `{key}` than was sent")]
     PartDiffers { key: String, number: u32 },
-    #[error("the store took `{key}`, and does not tell what it made of it")]
+    #[error("the store accepted `{key}`, but does not report its size and checksum")]
     NotTold { key: String },
     /// By the place to which the store redirects.
-    #[error("`{host}`, to which the store sends reads on, answered {status}{}", after_colon(said))]
+    #[error("`{host}`, to which the store redirects reads, answered {status}{}", after_colon(said))]
     Elsewhere { host: String, status: u16, said: String },
 }
 
@@ -92,7 +92,7 @@ impl Problem for ObjectProblem {
                 ErrorFields::of_file(key).hint("upload it without `Content-Encoding`")
             }
             Self::Length { key, name, .. } => ErrorFields::of_file(key)
-                .hint(format!("run again, or fetch without it by `--exclude {name}`")),
+                .hint(format!("run again, or leave it out with `--exclude {name}`")),
             Self::Elsewhere { host, status, said } => {
                 ErrorFields::of_host(host).status(*status).said(said)
             }
@@ -113,13 +113,13 @@ pub enum CallProblem {
     ManyTags { host: String, most: usize },
     #[error("a request has no valid {0}")]
     Request(&'static str),
-    #[error("the bucket and the endpoint of S3 make no valid URL")]
+    #[error("the bucket and the endpoint of S3 do not make a valid URL")]
     Url,
-    #[error("S3 cannot be reached as it is set: {0}")]
+    #[error("S3 cannot be reached with these settings: {0}")]
     Rules(String),
     #[error("S3 did not answer in time: {0}")]
     Late(String),
-    #[error("S3 could not be asked: {0}")]
+    #[error("the request to S3 failed: {0}")]
     NotAsked(String),
 }
 

@@ -155,8 +155,8 @@ impl Bucket {
             return match doubt {
                 Doubt::Condition => {
                     self.ways.learn(Way::NoIfMatch, || {
-                        "the store refuses `If-Match` for objects that have not changed; going on \
-                         without, by the ETag of each answer"
+                        "the store refuses `If-Match` for objects that have not changed; continuing \
+                         without it, by the ETag of each answer"
                             .to_owned()
                     });
                     Ok(())
@@ -176,14 +176,13 @@ impl Bucket {
                 self.ways.told(key, listed, etag);
                 self.ways.learn(Way::OwnListing, || {
                     format!(
-                        "bucket `{}` lists other ETags than its objects have; going by those of \
-                         the objects",
+                        "bucket `{}` lists ETags that differ from those of its objects; using those of the objects",
                         self.name
                     )
                 });
             }
             None => self.ways.learn(Way::NoIfMatch, || {
-                "the store refuses `If-Match` and tells no ETags; going on without".to_owned()
+                "the store refuses `If-Match` and sends no ETags; continuing without it".to_owned()
             }),
         }
         Ok(())

@@ -106,13 +106,13 @@ pub fn warnings(environment: &Environment, endpoint: Option<&Endpoint>) -> Vec<S
     });
     if refuses && is_https {
         warnings.push(
-            "S3_VERIFY_SSL=0 is not honoured: certificates are always verified; add the authority \
-             that signs them with AWS_CA_BUNDLE or SSL_CERT_FILE"
+            "S3_VERIFY_SSL=0 is ignored: certificates are always verified; add the authority that signs \
+             them with AWS_CA_BUNDLE or SSL_CERT_FILE"
                 .into(),
         );
     }
     if endpoint.is_some() && accelerates(environment) {
-        warnings.push("S3_USE_ACCELERATE is not honoured: the endpoint is not AWS's".into());
+        warnings.push("S3_USE_ACCELERATE is ignored: the endpoint is not one of AWS".into());
     }
     warnings
 }
@@ -150,7 +150,7 @@ pub fn check_region(region: &str, named: &str, has_endpoint: bool) -> Result<(),
     if !has_endpoint {
         // It becomes part of a host name that is sent signatures.
         return match region {
-            "auto" => refuse("is `auto`, which is no region of AWS; set an endpoint or a region"),
+            "auto" => refuse("is `auto`, which is not an AWS region; set an endpoint or a region"),
             _ if is_label(region) => Ok(()),
             _ => refuse("is not a region such as eu-west-1"),
         };
@@ -177,7 +177,7 @@ pub fn check_variants(
             (None, None) => continue,
         };
         if switch(text, &named)? {
-            let why = format!("does not go together with the endpoint of {}", endpoint.named());
+            let why = format!("cannot be combined with the endpoint of {}", endpoint.named());
             let setting = BadSetting::new(&named, why).hint("unset one of them");
             return Err(SourceError::Settings(setting.into()));
         }

@@ -96,7 +96,7 @@ async fn one_file(site: &Site) -> Result<(Listing, Vec<String>), SourceError> {
     let mut warnings = Vec::new();
     if validator.is_none() {
         warnings.push(format!(
-            "`{}` tells neither an ETag nor Last-Modified of `{path}`: a change without another size is not seen",
+            "`{}` sends neither an ETag nor Last-Modified for `{path}`: a change that keeps the size is not noticed",
             site.host()
         ));
     }

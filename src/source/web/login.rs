@@ -40,7 +40,7 @@ impl Login {
     pub fn warning(&self, url: &Url) -> Option<String> {
         let host = text::inert(url.host_str().unwrap_or_default(), 100);
         matches!(self, Self::Withheld).then(|| {
-            format!("the login for `{host}` in the netrc file is not sent, since http would show it; use https")
+            format!("the login for `{host}` in the netrc file is not sent, because http would expose it; use https")
         })
     }
 }

@@ -29,11 +29,13 @@ impl Asked<'_> {
 /// Answers that cannot be used. Hosts are origins; all texts are inert.
 #[derive(Debug, thiserror::Error)]
 pub enum WebProblem {
-    #[error("`{place}` has neither `{SENTINEL}` nor `{SHA256SUMS}`, which would say what is there")]
+    #[error(
+        "`{place}` has neither `{SENTINEL}` nor `{SHA256SUMS}`, so its list of files is unknown"
+    )]
     NoList { place: String, host: String },
     #[error("`{place}` is a directory")]
     Directory { place: String },
-    #[error("`{host}` has a `{SENTINEL}` there that cannot be used: {told}")]
+    #[error("`{host}` has a `{SENTINEL}` there that is not usable: {told}")]
     Sentinel { host: String, told: String },
     #[error("`{host}` has a `{SHA256SUMS}` there without the SHA-256 sum of a file")]
     NoSums { host: String },
@@ -45,11 +47,11 @@ pub enum WebProblem {
     Packed { host: String, list: &'static str, hint: String },
     #[error("`{host}` has a `{SHA256SUMS}` there of more than {most} files")]
     ManyFiles { host: String, most: usize },
-    #[error("`{host}` does not tell the size of `{name}`")]
+    #[error("`{host}` does not report the size of `{name}`")]
     NoSize { host: String, name: String },
     #[error("`{file}` at `{host}` was replaced while it was fetched")]
     Changed { host: String, file: RelPath },
-    #[error("`{host}` answered {status} for `{name}`, which the list beside it names: {said}")]
+    #[error("`{host}` answered {status} for `{name}`, which the list next to it names: {said}")]
     Missing { host: String, status: u16, name: String, said: String },
     #[error("`{host}` answered {status} for `{name}`: {said}")]
     Refused { host: String, status: u16, name: String, said: String, hint: Option<String> },
@@ -71,7 +73,8 @@ impl Problem for WebProblem {
                 ErrorFields::of_host(host).file(list).hint(hint.clone())
             }
             Self::StrangeSums { host, .. } => ErrorFields::of_host(host).file(SHA256SUMS).hint(
-                "a file could be missing unseen; write it with sha256sum, and names without line ends",
+                "write the list with sha256sum, and use names without line breaks: a missing file would not \
+                 be noticed",
             ),
             Self::NoSums { host } | Self::ManyFiles { host, .. } => {
                 ErrorFields::of_host(host).file(SHA256SUMS)
@@ -82,7 +85,7 @@ impl Problem for WebProblem {
             }
             Self::Missing { host, status, name, said } => {
                 ErrorFields::of_host(host).status(*status).said(said).file(name).hint(
-                    "is the upload not finished? run again, or leave it out with `--exclude`",
+                    "wait until the upload is finished and run again, or leave it out with `--exclude`",
                 )
             }
             Self::Refused { host, status, name, said, hint } => {
@@ -128,19 +131,19 @@ pub fn refused(
 fn login_hint(status: StatusCode, host: &str, login: &Login, is_elsewhere: bool) -> Option<String> {
     if is_elsewhere {
         return Some(format!(
-            "the address of SOURCE redirects there, and a login goes to the host of SOURCE only: name \
-             `{host}` in SOURCE to log in there"
+            "SOURCE redirects there, and a login goes to the host of SOURCE only; name `{host}` in SOURCE \
+             to log in there"
         ));
     }
     match login {
         Login::Nobody if status == StatusCode::UNAUTHORIZED => Some(
-            "give a login by the file that NETRC names: `machine HOST login USER password PASSWORD`"
+            "put a login into the file that NETRC names: `machine HOST login USER password PASSWORD`"
                 .to_owned(),
         ),
         Login::Nobody => None,
-        Login::Netrc(_) => Some("the login was that of the netrc file, see NETRC".to_owned()),
+        Login::Netrc(_) => Some("check the login in the netrc file, see NETRC".to_owned()),
         Login::Withheld => {
-            Some("the login in the netrc file is sent by https only: use https".to_owned())
+            Some("the login in the netrc file is sent by https only; use https".to_owned())
         }
     }
 }

@@ -9,7 +9,7 @@ pub fn hub(host: &str, found: &HubIdentity) -> Check {
         HubIdentity::Nobody => question.ok("none: only public repos can be fetched"),
         HubIdentity::Untold { status } => question.warning(
             format!("`{host}` does not tell whose it is (answered {status})"),
-            "usual for a mirror; whether the token opens SOURCE is told by its own checks",
+            "usual for a mirror; the checks of SOURCE show whether the token opens it",
         ),
         HubIdentity::Known(account) => of_account(question, account),
     }

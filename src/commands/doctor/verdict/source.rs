@@ -84,8 +84,7 @@ pub fn read(source: &str, found: &Read) -> Check {
     if is_whole {
         return question.warning(
             format!("`{name}` is sent whole where a part was asked for{way}"),
-            "a file is one stream then, and a broken one begins again: use a server or proxy that knows \
-             ranges",
+            "use a server or proxy that supports ranges: without them, a stream that breaks begins again",
         );
     }
     question.ok(format!("{} of `{name}`{way}", text::count(*bytes, "byte")))

@@ -81,7 +81,7 @@ fn writable(root: &str, is_read_only: bool) -> Check {
         false => question.ok("mounted for writing"),
         true => question.warning(
             format!("`{root}` is mounted read-only; nothing was tried there"),
-            "enough to wait, verify and serve; to fetch, mount it for writing",
+            "mount it for writing if this pod has to fetch; reading is enough to wait, verify and serve",
         ),
     }
 }

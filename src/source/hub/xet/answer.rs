@@ -176,7 +176,9 @@ impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let bytes = hex::decode(&text).map(Self);
-        bytes.ok_or_else(|| serde::de::Error::custom("a hash that has not 64 hexadecimal digits"))
+        bytes.ok_or_else(|| {
+            serde::de::Error::custom("a hash that does not have 64 hexadecimal digits")
+        })
     }
 }
 
@@ -208,11 +210,11 @@ fn fetches(
         let end = bytes.end.checked_add(1).filter(|end| {
             *end > bytes.start && end - bytes.start <= MAX_FETCH_BYTES && chunks.end > chunks.start
         });
-        let end = end.ok_or(Bad::What("a range of a xorb is none"))?;
+        let end = end.ok_or(Bad::What("a range of a xorb is not a range"))?;
         let url = match &last {
             Some((text, known)) if *text == url => known.clone(),
             _ => {
-                let parsed = Url::parse(&url).map_err(|_| Bad::What("a link is no URL"))?;
+                let parsed = Url::parse(&url).map_err(|_| Bad::What("a link is not a URL"))?;
                 let safe = Arc::new(safe_target(store, parsed).map_err(Bad::Link)?);
                 last = Some((url, safe.clone()));
                 safe

@@ -38,18 +38,18 @@ impl Head {
         }
         let [version, p0, p1, p2, scheme, l0, l1, l2] = head;
         if version != 0 {
-            return Err("a chunk has a version that is not known");
+            return Err("a chunk has an unknown version");
         }
         let scheme = match scheme {
             0 => Scheme::Plain,
             1 => Scheme::Lz4,
             2 => Scheme::Grouped,
-            _ => return Err("a chunk is packed in a way that is not known"),
+            _ => return Err("a chunk is packed in an unknown way"),
         };
         let packed = u32::from_le_bytes([p0, p1, p2, 0]);
         let len = u32::from_le_bytes([l0, l1, l2, 0]);
         if len == 0 || len > MAX_CHUNK_BYTES || packed > MAX_PACKED_BYTES {
-            return Err("a chunk has a length that none has");
+            return Err("a chunk has an impossible length");
         }
         if scheme == Scheme::Plain && packed != len {
             return Err("a chunk that is not packed has two lengths");

@@ -25,7 +25,7 @@ pub fn unpack(frame: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
         Ok::<_, &'static str>(taken)
     };
     if take(4)? != MAGIC {
-        return Err("it is no LZ4 frame");
+        return Err("it is not an LZ4 frame");
     }
     let flags = take(2)?[0];
     if flags >> 6 != 1 {

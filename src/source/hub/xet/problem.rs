@@ -40,7 +40,7 @@ impl fmt::Display for XetProblem {
             What::NoName => write!(out, "`{file}` is not in a Xet store"),
             What::Answer(why) => write!(
                 out,
-                "the Xet store `{host}` answered for `{file}` in a way that is not understood: {why}"
+                "the Xet store `{host}` sent an answer for `{file}` that is not valid: {why}"
             ),
             What::Chunk(why) => {
                 write!(out, "what `{host}` sent of `{file}` cannot be unpacked: {why}")

@@ -295,7 +295,7 @@ impl Reading {
         let is_last = at_hand.chunk == at_hand.term.chunks.end;
         at_hand.left = match at_hand.left.checked_sub(len) {
             Some(left) if (left == 0) == is_last => left,
-            _ => return Err(fetching.odd("a term has not the length that was announced")),
+            _ => return Err(fetching.odd("a term does not have the announced length")),
         };
         if let Some(kept) = &mut at_hand.kept {
             kept.push(piece.clone());

@@ -177,7 +177,7 @@ impl Store {
 fn url_of(store: &Url, path: &str) -> Result<Url, SourceError> {
     let base = store.as_str().trim_end_matches('/');
     Url::parse(&format!("{base}/{path}"))
-        .map_err(|_| SourceError::Protocol("the address of the Xet store is none".into()))
+        .map_err(|_| SourceError::Protocol("the address of the Xet store is not a URL".into()))
 }
 
 /// What a server says of a question that it does not know.

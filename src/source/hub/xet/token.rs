@@ -139,7 +139,10 @@ async fn ask(hub: &Hub, client: &Client, repo: &str, revision: &str) -> Result<T
         .ok_or_else(|| odd("the token has blanks or control characters"))?;
     header.set_sensitive(true);
     let store = Url::parse(&answer.cas_url).ok().filter(is_plain).ok_or_else(|| {
-        odd(&format!("`{}` is no address of a store", text::inert(&showable(&answer.cas_url), 80)))
+        odd(&format!(
+            "`{}` is not the address of a store",
+            text::inert(&showable(&answer.cas_url), 80)
+        ))
     })?;
     Ok(Token {
         header,

@@ -137,8 +137,8 @@ impl Sink {
             return Ok(false);
         }
         self.bucket.ways.learn(Way::NoReplacing, || {
-            "the store refuses `If-Match` of writes although it matches; going on without: what another \
-             program writes to the same key at the same moment may be overwritten"
+            "the store refuses `If-Match` of writes although it matches; continuing without it: what \
+             another program writes to the same key at the same moment may be overwritten"
                 .to_owned()
         });
         Ok(true)

@@ -78,14 +78,14 @@ impl Bucket {
 
     pub fn takes_no_checksums(&self) {
         self.ways.learn(Way::NoUploadChecksums, || {
-            "the store takes no checksums of what is sent; going by the SHA-256 in each signature"
+            "the store does not accept checksums of what is sent; using the SHA-256 in each signature"
                 .to_owned()
         });
     }
 
     pub fn takes_no_conditions(&self) {
         self.ways.learn(Way::NoConditions, || {
-            "the store takes no conditional writes: what another program writes to the same key at \
+            "the store does not support conditional writes: what another program writes to the same key at \
              the same moment may be overwritten"
                 .to_owned()
         });

@@ -1,0 +1,65 @@
+//! The flags that say how a mistake is told, from a command line that could not be parsed.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::ValueEnum;
+
+use crate::environment;
+
+/// What was given on a command line, mistakes and all.
+pub struct Given<'a>(&'a [OsString]);
+
+impl<'a> Given<'a> {
+    /// The program's name is the first of `arguments`.
+    pub fn of(arguments: &'a [OsString]) -> Self {
+        let flags = arguments.get(1..).unwrap_or_default();
+        let end = flags.iter().position(|argument| argument == "--").unwrap_or(flags.len());
+        Self(&flags[..end])
+    }
+
+    /// One of the values that the flag `--name`, or else its variable, may have.
+    pub fn choice<T: ValueEnum>(&self, name: &str) -> Option<T> {
+        T::from_str(&self.text(name)?, false).ok()
+    }
+
+    /// What the flag `--name`, or else its variable, says.
+    pub fn text(&self, name: &str) -> Option<String> {
+        let variable = format!("WEIGHTLIFT_{}", name.replace('-', "_").to_uppercase());
+        self.flag(&format!("--{name}")).map(str::to_owned).or_else(|| environment::text(&variable))
+    }
+
+    fn flag(&self, flag: &str) -> Option<&'a str> {
+        let given = self.0;
+        let values = given.iter().enumerate().filter_map(|(n, argument)| {
+            match argument.to_str()?.strip_prefix(flag)? {
+                "" => given.get(n + 1).and_then(|next| OsStr::to_str(next)),
+                more => more.strip_prefix('='),
+            }
+        });
+        values.last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_read_in_both_forms_and_before_the_end_of_flags() {
+        let found = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            Given::of(&arguments).flag("--output").map(str::to_owned)
+        };
+        for (line, expected) in [
+            ("weightlift fetch --nonsense --output json", Some("json")),
+            ("weightlift --output=json fetch", Some("json")),
+            ("weightlift --output=text fetch --output json", Some("json")),
+            ("weightlift fetch --output", None),
+            ("weightlift fetch --outputs json", None),
+            ("weightlift fetch -- --output json", None),
+            ("--output=json fetch", None),
+        ] {
+            assert_eq!(found(line).as_deref(), expected, "{line}");
+        }
+    }
+}
