@@ -64,10 +64,20 @@ impl AtTerminal {
     }
 
     pub fn resize(&self, columns: u16, rows: u16) {
+        let follow = || {
+            let mut seen = self.seen.lock().unwrap();
+            seen.terminal.screen_mut().set_size(not_none(rows), not_none(columns));
+        };
+        let is_wider = self.seen.lock().unwrap().terminal.screen().size().1.get() < columns;
+        // This emulator always wraps lines, and what is on its way was drawn for the old size.
+        if is_wider {
+            follow();
+        }
         tcsetwinsize(&self.of_person, size(columns, rows)).unwrap();
-        // What is on its way was drawn for the old size. This emulator always wraps lines.
         std::thread::sleep(Duration::from_secs(1));
-        self.seen.lock().unwrap().terminal.screen_mut().set_size(not_none(rows), not_none(columns));
+        if !is_wider {
+            follow();
+        }
     }
 
     /// The lines on the screen, without white space at their ends.
