@@ -14,6 +14,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("owner", volume::fuzz::owner),
     ("safetensors", verify::fuzz::safetensors),
     ("index", verify::fuzz::index),
+    ("model_signature", verify::fuzz::model_signature),
     ("content_range", source::fuzz::content_range),
     ("retry_after", source::fuzz::retry_after),
     ("link", source::fuzz::link),

@@ -1,7 +1,7 @@
 //! What follows from what the user wants, what lies on the volume, and what is known of the source. The
 //! only place that answers "does it have to be fetched?".
 
-use super::{Locked, Selection, Sentinel, SourceUri};
+use super::{Accepted, Locked, Selection, Sentinel, SourceUri};
 
 /// What the user wants of one model directory.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,8 @@ pub struct Goal<'a> {
     pub replace: bool,
     /// Every file has been compared with a digest that the source published.
     pub compared: bool,
+    /// The signature that was verified of it.
+    pub signed: Option<&'a Accepted>,
     /// A server is led to the revision itself, so what the directory shows does not matter to it.
     pub linked: bool,
     /// What a lock file names. It alone counts, wherever the bytes have come from.
@@ -143,6 +145,9 @@ pub fn is_wanted_revision(goal: Goal<'_>, revision: &str, known: Known<'_>) -> b
 
 /// Whether a copy has all that is wanted of its revision.
 fn is_enough(goal: Goal<'_>, sentinel: &Sentinel) -> bool {
+    if goal.signed.is_some_and(|accepted| !accepted.has(sentinel.signed.as_ref())) {
+        return false;
+    }
     if let Some(locked) = goal.locked {
         return if goal.replace { locked.is_exactly(sentinel) } else { locked.is_in(sentinel) };
     }
@@ -166,7 +171,7 @@ fn without_a_copy(known: Known<'_>) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LeftOut, SentinelFile, Sha256};
+    use crate::model::{LeftOut, RelPath, SentinelFile, Sha256, Signed};
 
     const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const NEW: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -212,6 +217,7 @@ mod tests {
             may_be_stale: true,
             replace: false,
             compared: false,
+            signed: None,
             linked: false,
             locked: None,
         }
@@ -302,6 +308,52 @@ mod tests {
             let goal = Goal { compared: true, ..goal(&uri, selection) };
             assert_eq!(known.map(|known| decide(goal, *there, known)), *expected, "compared {n}");
         }
+    }
+
+    #[test]
+    fn a_copy_counts_as_signed_by_its_record_alone() {
+        use Decision::*;
+        let by = |by: &str| Accepted {
+            method: "key",
+            by: vec![by.into()],
+            file: RelPath::parse("model.sig").expect("a path"),
+            ignored: Vec::new(),
+        };
+        let unsigned = copy(Selection::default(), vec![], &["a.json", "b.json", "c.json"]);
+        let record = Signed {
+            method: "key".into(),
+            by: "aa".into(),
+            certificate: None,
+            file: "model.sig".into(),
+            ignored: Vec::new(),
+            verified_at: "now".into(),
+        };
+        let signed = Sentinel { signed: Some(record), ..unsigned.clone() };
+        let (all, main) =
+            (Selection::default(), SourceUri::parse("hf://org/name").expect("a source"));
+        let pinned = SourceUri::parse(&format!("hf://org/name@{OLD}")).expect("a source");
+        let known = [Known::Nothing, Known::Revision(OLD), Known::Revision(NEW), Known::Refusal];
+        let (ours, other) = (by("aa"), by("bb"));
+        for (n, (uri, accepted, sentinel, expected)) in [
+            (&main, &ours, &signed, [Ask, Present, Fetch, Stale]),
+            (&pinned, &ours, &signed, [Present, Present, Present, Present]),
+            (&main, &ours, &unsigned, [Ask, Extend, Fetch, Fail]),
+            (&pinned, &ours, &unsigned, [Ask, Extend, Extend, Fail]),
+            (&main, &other, &signed, [Ask, Extend, Fetch, Fail]),
+            (&pinned, &other, &signed, [Ask, Extend, Extend, Fail]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let goal = Goal { signed: Some(accepted), ..goal(uri, &all) };
+            let decided = known.map(|known| decide(goal, There::Whole(sentinel), known));
+            assert_eq!(decided, expected, "row {n}");
+        }
+        // What is kept beside it must be signed as well.
+        let shown = Sentinel { revision: NEW.into(), ..unsigned.clone() };
+        let goal = Goal { signed: Some(&ours), ..goal(&pinned, &all) };
+        let with = |kept| decide_with_kept(goal, There::Whole(&shown), kept, Known::Nothing);
+        assert_eq!((with(&unsigned), with(&signed)), (Ask, Restore));
     }
 
     /// The old revision is kept, and the new one is shown unless the row says otherwise.

@@ -19,6 +19,7 @@ mod path;
 mod plan;
 mod selection;
 mod sentinel;
+mod signing;
 mod snapshot;
 mod summary;
 pub mod text;
@@ -43,6 +44,7 @@ pub use sentinel::{
     MirrorMark, MirrorState, Sentinel, SentinelFile, SentinelHead, SentinelProblem,
     each_sentinel_file,
 };
+pub use signing::{Accepted, SIGNATURE_FILE, Signed, SignedBy, Signer};
 pub use snapshot::{RefusedFile, RefusedFiles, RemoteFile, Snapshot, SnapshotError};
 pub use summary::Summary;
 pub use umask::{Place, ShutOut};

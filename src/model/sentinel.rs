@@ -11,7 +11,9 @@ use serde::de::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, SourceUri, text};
+use super::{
+    Digest, LeftOut, MD5_ETAG, RelPath, RemoteFile, Selection, Sha256, Signed, SourceUri, text,
+};
 
 /// The format that this version writes, and the only one that it reads.
 const FORMAT: u32 = 1;
@@ -42,6 +44,9 @@ pub struct Sentinel {
     /// The SHA-256 of the lock file that named these files.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lock: Option<String>,
+    /// Whose signature of these files was verified.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signed: Option<Signed>,
     /// RFC 3339, by the clock of the node that fetched; for people only.
     pub completed_at: String,
     /// Where `mirror` has written it, beside the objects that it lists.
@@ -166,6 +171,7 @@ impl Sentinel {
             selection,
             also: Vec::new(),
             lock: None,
+            signed: None,
             completed_at,
             mirror: None,
             hub: None,

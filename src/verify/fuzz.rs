@@ -1,9 +1,9 @@
-//! What must hold of headers and indexes that are accepted; see [`crate::fuzz`].
+//! What must hold of headers, indexes and signatures that are accepted; see [`crate::fuzz`].
 
 use safetensors::{SafeTensors, tensor::Metadata};
 
-use super::{Structure, read_index, safetensors as ours};
-use crate::model::RelPath;
+use super::{Structure, read_index, safetensors as ours, signature};
+use crate::model::{RelPath, text};
 
 /// `data` is a whole file. What is called valid is valid for the reference implementation too, and
 /// the other way round but for names that come twice, which it does not see.
@@ -70,4 +70,12 @@ pub fn index(data: &[u8]) {
         Ok(known) => assert!(known.len() <= asked && known.iter().all(|it| !it.contains('0'))),
         Err(problem) => drop(problem.to_string()),
     }
+}
+
+/// `data` is a signature, or what one has signed, or a certificate: none of it is believed before it is read.
+pub fn model_signature(data: &[u8]) {
+    signature::read_everything(data, &mut |problem| {
+        let told = problem.to_string();
+        assert!(!told.chars().any(text::is_control), "{told:?}");
+    });
 }

@@ -1,4 +1,4 @@
-//! What the bytes of a model must be: digests of files, headers of safetensors, complete indexes.
+//! What the bytes of a model must be: digests of files, headers of safetensors, complete indexes, signatures.
 //!
 //! Imports `model`; reads what it is given and knows no directory.
 
@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 mod index;
 mod safetensors;
 mod sha256;
+pub mod signature;
 
 pub use digest::{FileHasher, Mismatch};
 pub use index::{IndexProblem, read as read_index};

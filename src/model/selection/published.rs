@@ -16,7 +16,37 @@ impl Selection {
         let there: BTreeSet<&str> = files.iter().map(|file| &*file.path).collect();
         let known = files.iter().map(|file| (&*file.path, file.size));
         let known = known.chain(left_out.iter().map(|file| (file.path.as_str(), file.size)));
-        let mut listed = Vec::with_capacity(files.len() + left_out.len());
+        self.taken_of(known)
+            .is_some_and(|taken| taken.iter().all(|path| there.contains(path.as_str())))
+    }
+
+    /// Those of `absent` that this selection would take, if the source had them beside what it has: `there`.
+    pub fn lacks<'a>(
+        &self,
+        there: impl Iterator<Item = (&'a str, u64)>,
+        absent: &[&'a str],
+    ) -> Vec<&'a str> {
+        if absent.is_empty() {
+            return Vec::new();
+        }
+        // Of one byte: a file of none would hold no weights.
+        let all = there.chain(absent.iter().map(|path| (*path, 1)));
+        match self.taken_of(all) {
+            Some(taken) => {
+                let is_taken =
+                    |path: &&str| RelPath::parse(path).is_ok_and(|it| taken.contains(&it));
+                absent.iter().copied().filter(is_taken).collect()
+            }
+            None => absent.to_vec(),
+        }
+    }
+
+    /// What this selection takes of a listing; `None` where it would be refused.
+    fn taken_of<'a>(
+        &self,
+        known: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Option<BTreeSet<RelPath>> {
+        let mut listed = Vec::new();
         for (path, size) in known {
             match RelPath::parse(path) {
                 Ok(path) => listed.push(RemoteFile {
@@ -27,13 +57,13 @@ impl Selection {
                     xet_hash: None,
                 }),
                 // Such a name cannot be there; whoever asks for it shall be told so.
-                Err(_) if self.names(path) => return false,
+                Err(_) if self.names(path) => return None,
                 Err(_) => {}
             }
         }
         let listing = Snapshot::new(String::new(), String::new(), listed, Vec::new());
-        let selected = self.apply(listing.files, Vec::new());
-        selected.is_ok_and(|it| it.files.iter().all(|file| there.contains(file.path.as_str())))
+        let selected = self.apply(listing.files, Vec::new()).ok()?;
+        Some(selected.files.into_iter().map(|file| file.path).collect())
     }
 
     /// The files of a published family that an earlier version has left out and this one would fetch:

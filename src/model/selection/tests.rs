@@ -399,3 +399,26 @@ fn a_name_that_cannot_be_used_is_judged_only_where_it_is_selected() {
     let selected = apply(&["*.bin"]).expect("it is excluded");
     assert_eq!((selected.files.len(), selected.left_out[0].size), (2, 7));
 }
+
+#[test]
+fn what_a_source_does_not_have_is_missed_unless_the_selection_would_leave_it_out() {
+    let there = ["config.json", "model.safetensors"];
+    let lacks = |selection: &Selection, there: &[&'static str], absent: &[&'static str]| {
+        let there = there.iter().map(|path| (*path, 1_000_000));
+        selection.lacks(there, absent).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plain = selection(&[], &[]);
+    let all = Selection { all: true, ..Selection::default() };
+    let duplicates = ["onnx/model.onnx", "pytorch_model.bin"];
+    assert_eq!(lacks(&plain, &there, &[]), [""; 0]);
+    assert_eq!(lacks(&plain, &there, &duplicates), [""; 0]);
+    assert_eq!(lacks(&all, &there, &duplicates), duplicates);
+    assert_eq!(lacks(&plain, &there, &["tokenizer.json"]), ["tokenizer.json"]);
+    assert_eq!(lacks(&selection(&[], &["tok*"]), &there, &["tokenizer.json"]), [""; 0]);
+    assert_eq!(lacks(&selection(&["*.safetensors"], &[]), &there, &["tokenizer.json"]), [""; 0]);
+    // Weights that are gone are not made good by what would be a duplicate of them.
+    let other = ["config.json", "pytorch_model.bin"];
+    assert_eq!(lacks(&plain, &other, &["model.safetensors"]), ["model.safetensors"]);
+    // What cannot be a file is not left out by a rule.
+    assert_eq!(lacks(&plain, &there, &["../x", "a"]), ["../x", "a"]);
+}

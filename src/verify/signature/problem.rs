@@ -1,0 +1,101 @@
+//! Why a model does not count as signed, and why a file of keys cannot be used. Sentences about the signature, which
+//! who shows them has named.
+
+use crate::model::{Sha256, text};
+
+/// What is wrong with a signature. Its sentence continues that the signature …
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureProblem {
+    #[error("is no Sigstore bundle ({0}); sign the model with `model_signing`")]
+    NoBundle(String),
+    #[error(
+        "is a bundle of type `{}`, and only `{}` is known; sign the model with a newer `model_signing`",
+        text::inert(.0, 100), super::bundle::MEDIA_TYPE
+    )]
+    MediaType(String),
+    #[error("has a payload of type `{}`, and no in-toto statement", text::inert(.0, 100))]
+    PayloadType(String),
+    #[error("was made with a {found}, not with a {wanted}; use --verify-signature {found}=…")]
+    OtherMethod { wanted: &'static str, found: &'static str },
+    #[error(
+        "was made without a key of its own (keyless, by Sigstore), which is not supported; sign with a key or a certificate"
+    )]
+    Keyless,
+    #[error("is signed by key SHA256:{found}, not by SHA256:{}; check which key the publisher names", wanted.join(", SHA256:"))]
+    OtherKey { found: String, wanted: Vec<String> },
+    #[error("does not match its content under key SHA256:{}; it was changed, or signed by another key", .0.join(", SHA256:"))]
+    WrongKey(Vec<String>),
+    #[error("has a certificate that no given root vouches for ({0}); check the roots")]
+    Chain(String),
+    #[error(
+        "has a certificate that is not for signatures: no digital signature in its key usage, no code signing"
+    )]
+    Usage,
+    #[error("has a certificate that cannot be read ({0})")]
+    Certificate(&'static str),
+    #[error("does not match its content under its certificate; it was changed")]
+    WrongSignature,
+    #[error("holds a payload that cannot be read ({0})")]
+    Statement(String),
+    #[error(
+        "is of a version before 1.0 of Model Signing; sign the model again with a newer `model_signing`"
+    )]
+    Before1,
+    #[error("signs something else than a model: `{}`", text::inert(.0, 100))]
+    Predicate(String),
+    #[error(
+        "signs {what}, which needs another read of all files and is not supported; sign the model again by whole \
+         files with SHA-256 (the default of `model_signing`)"
+    )]
+    Serialization { what: String },
+    #[error("names files whose digests are not what its own digest over all of them says")]
+    Inconsistent,
+    #[error("names `{}` twice", text::inert(.0, 200))]
+    Twice(String),
+    /// Files that are there and not signed.
+    #[error("does not name {}; sign the model again, or ignore such files with {}", named(.0), ignore(.0))]
+    Unsigned(Vec<String>),
+    /// Files that are signed and not there.
+    #[error("names {}, which the source does not have; leave such files out with --exclude only if nothing needs them", named(.0))]
+    Missing(Vec<String>),
+    #[error(
+        "says that `{}` has SHA-256 {signed}, and it has {found}; do not use this copy, ask the publisher",
+        text::inert(path, 200)
+    )]
+    Differs { path: String, signed: Sha256, found: Sha256 },
+}
+
+/// Why a file of keys or certificates cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustProblem {
+    #[error("holds no public key: a PEM section `PUBLIC KEY` is expected")]
+    NoKey,
+    #[error("holds a private key; give the public key only")]
+    PrivateKey,
+    #[error("holds a key that is none of ECDSA with P-256, P-384 or P-521")]
+    KeyKind,
+    #[error("holds no certificate: a PEM section `CERTIFICATE` is expected")]
+    NoCertificate,
+    #[error("holds a certificate that cannot be read ({0})")]
+    Certificate(String),
+    #[error("is no PEM ({0})")]
+    Pem(String),
+}
+
+/// Files that a message names; the others are counted.
+const MAX_NAMED: usize = 3;
+
+fn named(paths: &[String]) -> String {
+    let shown = paths.iter().take(MAX_NAMED).map(|path| format!("`{}`", text::inert(path, 200)));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match paths.len().saturating_sub(MAX_NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// The flag that ignores the first of `paths`.
+fn ignore(paths: &[String]) -> String {
+    let first = paths.first().map_or("…", String::as_str);
+    format!("--ignore-unsigned '{}'", text::inert(&crate::model::literal_pattern(first), 200))
+}
