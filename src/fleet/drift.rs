@@ -62,6 +62,9 @@ pub fn difference(entry: &Entry, locked: &LockedModel) -> Option<String> {
     if entry.also != locked.also {
         return Some("`also` names other places than it was pinned with".into());
     }
+    if entry.signed_by != locked.signed_by {
+        return Some("`signed_by` names another signature than it was pinned with".into());
+    }
     if entry.selection != locked.selection {
         return Some("it was pinned with another selection of files".into());
     }

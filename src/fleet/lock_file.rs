@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::models_file::{FileProblem, check_name};
-use crate::model::{LeftOut, Locked, LockedFile, RelPath, Selection, Sha256, SourceUri, hex, text};
+use super::signed_by::RawSignedBy;
+use crate::model::{
+    LeftOut, Locked, LockedFile, RelPath, Selection, Sha256, SignedBy, SourceUri, hex, text,
+};
 
 /// What is read of a file: some hundred thousand files of models.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -30,6 +33,8 @@ pub struct LockedModel {
     pub source: SourceUri,
     pub also: Vec<SourceUri>,
     pub selection: Selection,
+    /// Whose signature it must have.
+    pub signed_by: Option<SignedBy>,
     pub content: Locked,
 }
 
@@ -51,6 +56,7 @@ struct RawModel {
     also: Vec<String>,
     #[serde(default)]
     selection: Selection,
+    signed_by: Option<RawSignedBy>,
     files: Vec<RawFile>,
     #[serde(default)]
     left_out: Vec<LeftOut>,
@@ -155,6 +161,8 @@ impl RawModel {
             return Err(refuse(format!("`{}` is there twice", pair[0].path)));
         }
         let also = self.also.iter().map(|also| uri(also)).collect::<Result<_, FileProblem>>()?;
+        let signed_by = self.signed_by.map(RawSignedBy::read).transpose();
+        let signed_by = signed_by.map_err(|why| refuse(why.to_owned()))?;
         let content = Locked {
             source_name,
             revision: self.revision.to_ascii_lowercase(),
@@ -162,7 +170,7 @@ impl RawModel {
             left_out: self.left_out,
             lock: lock.to_owned(),
         };
-        Ok(LockedModel { name, source, also, selection: self.selection, content })
+        Ok(LockedModel { name, source, also, selection: self.selection, signed_by, content })
     }
 }
 
@@ -185,6 +193,7 @@ impl LockedModel {
         field("revision", Some(json(revision)));
         field("also", also.map(json));
         field("selection", selection.map(json));
+        field("signed_by", self.signed_by.as_ref().map(RawSignedBy::of).map(json));
         let lines = |out: &mut String, key: &str, lines: Vec<String>| {
             let _ = write!(out, "      \"{key}\": [");
             for (n, line) in lines.iter().enumerate() {
@@ -233,7 +242,7 @@ fn words(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Digest, RemoteFile};
+    use crate::model::{Digest, RemoteFile, Signer};
 
     const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -263,6 +272,8 @@ mod tests {
             ],
         );
         first.left_out.push(LeftOut { path: "x.bin".into(), size: 9, why: "excluded".into() });
+        let signer = Signer::Key("/keys/a.pub".into());
+        let signed_by = SignedBy::new(signer, Some("a.sig"), vec!["*.md".into()]).expect("a path");
         let only = Selection { include: vec!["*.json".into()], ..Selection::default() };
         LockFile {
             models: vec![
@@ -271,6 +282,7 @@ mod tests {
                     source: uri("hf://org/old@main"),
                     also: vec![uri("s3://mirror/llama/")],
                     selection: Selection::default(),
+                    signed_by: Some(signed_by),
                     content: first,
                 },
                 LockedModel {
@@ -278,6 +290,7 @@ mod tests {
                     source: uri("s3://bucket/b/"),
                     also: Vec::new(),
                     selection: only,
+                    signed_by: None,
                     content: content("s3://bucket/b/", vec![file("c", None, Some("\"e\""))]),
                 },
             ],
@@ -327,7 +340,7 @@ mod tests {
             (of(&model("../a", "x")), "model `../a`: leaves the root"),
             (of(&model("a", "../x")), "model `a`: "),
             (of(&[model("a", "x"), model("a", "x")].join(",")), "model `a`: is there twice"),
-            (of(&model("a", "x").replace("0e9e", "main..")), "model `a`: `main..` is no revision"),
+            (of(&model("a", "x").replace("0e9e", "main..")), "model `a`: `main..` is not a revision"),
             (
                 of(&model("a", "x").replace("hf:", "ftp:")),
                 "model `a`: SOURCE `ftp://a/b@main` has an unknown",

@@ -7,6 +7,7 @@
 mod drift;
 mod lock_file;
 mod models_file;
+mod signed_by;
 mod variables;
 
 pub use drift::{Drift, difference};

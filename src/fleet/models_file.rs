@@ -4,8 +4,9 @@
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
+use super::signed_by::RawSignedBy;
 use super::variables::resolved;
-use crate::model::{ModelDir, Selection, SourceUri, text};
+use crate::model::{ModelDir, Selection, SignedBy, SourceUri, text};
 
 /// What is read of a file: a ConfigMap holds at most as much.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -30,6 +31,8 @@ pub struct Entry {
     pub selection: Selection,
     /// The revision that it must have.
     pub expect: Option<String>,
+    /// Whose signature it must have.
+    pub signed_by: Option<SignedBy>,
 }
 
 /// What is wrong with a models file, and where. Exit code 2.
@@ -67,6 +70,7 @@ struct Defaults {
     exclude: Vec<String>,
     #[serde(default)]
     all: bool,
+    signed_by: Option<Spanned<RawSignedBy>>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +84,7 @@ struct RawModel {
     exclude: Option<Vec<String>>,
     all: Option<bool>,
     expect: Option<Spanned<String>>,
+    signed_by: Option<Spanned<RawSignedBy>>,
 }
 
 impl ModelsFile {
@@ -164,7 +169,11 @@ impl RawModel {
             all: self.all.unwrap_or(defaults.all),
         };
         let selection = selection.of(&source);
-        Ok(Entry { name, source, also, selection, expect: expect.transpose()? })
+        let signed_by = self.signed_by.as_ref().or(defaults.signed_by.as_ref()).map(|raw| {
+            raw.value.clone().read().map_err(|why| at(Some(raw.referenced), why.to_owned()))
+        });
+        let (expect, signed_by) = (expect.transpose()?, signed_by.transpose()?);
+        Ok(Entry { name, source, also, selection, expect, signed_by })
     }
 }
 
@@ -239,6 +248,7 @@ models:
                 all: false,
             },
             expect: Some("0123456789abcdef0123456789abcdef01234567".into()),
+            signed_by: None,
         };
         let second = Entry {
             name: "bge".into(),
@@ -246,6 +256,7 @@ models:
             also: Vec::new(),
             selection: Selection { include: Vec::new(), exclude: strings(&["onnx/*"]), all: true },
             expect: None,
+            signed_by: None,
         };
         assert_eq!(models, [first, second]);
     }
@@ -259,7 +270,7 @@ models:
                 of(
                     4,
                     3,
-                    "unknown field `nme`, expected one of name, source, also, include, exclude, all, expect",
+                    "unknown field `nme`, expected one of name, source, also, include, exclude, all, expect, signed_by",
                 ),
             ),
             (with("  source: hf://a/c\n"), of(4, 3, "duplicate mapping key: source")),
