@@ -33,7 +33,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 163] = [
+pub const VARIABLES: [Variable; 166] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_QUIET", Part::Flags, "`--quiet`"),
@@ -58,6 +58,9 @@ pub const VARIABLES: [Variable; 163] = [
     variable("WEIGHTLIFT_ALL", Part::Flags, "`--all`"),
     variable("WEIGHTLIFT_DENY_PICKLE", Part::Flags, "`--deny-pickle`"),
     variable("WEIGHTLIFT_REQUIRE_DIGESTS", Part::Flags, "`--require-digests`"),
+    variable("WEIGHTLIFT_VERIFY_SIGNATURE", Part::Flags, "`--verify-signature`"),
+    variable("WEIGHTLIFT_SIGNATURE_FILE", Part::Flags, "`--signature-file`"),
+    variable("WEIGHTLIFT_IGNORE_UNSIGNED", Part::Flags, "`--ignore-unsigned`"),
     variable("WEIGHTLIFT_CONNECTIONS", Part::Flags, "`--connections`"),
     variable("WEIGHTLIFT_DIRECT_IO", Part::Flags, "`--direct-io`"),
     variable("WEIGHTLIFT_P2P", Part::Flags, "`--p2p`"),

@@ -76,7 +76,7 @@ pub const TABLE: [Facts; 16] = [
         12,
         "integrity",
         Retry::Never,
-        "integrity: wrong bytes after three clean fetches, a missing shard, invalid safetensors, a stale list of digests, a store that unpacks what is stored packed, `verify` or `mirror --check` found damage",
+        "integrity: wrong bytes after three clean fetches, a missing shard, invalid safetensors, a stale list of digests, a store that unpacks what is stored packed, a signature that is missing or wrong, `verify` or `mirror --check` found damage",
     ),
     facts(
         Class::Unsafe,

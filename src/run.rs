@@ -16,7 +16,7 @@ use crate::commands::plan::{self, Claimed};
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::several::{self, Ended, Named, no_thread};
 use crate::commands::shared::Fetch;
-use crate::commands::{Outcome, doctor, list, pin, prune, verify, wait};
+use crate::commands::{Outcome, doctor, list, pin, prune, signature, verify, wait};
 use crate::ending::{Done, Ending, failed as failed_event};
 use crate::engine::Stop;
 use crate::error::{Class, Error};
@@ -224,9 +224,11 @@ fn command(
         }
         Command::Verify(args) => {
             state.has_models(args.paths.len());
+            let signed_by = args.signature.signed_by()?;
+            let trust = signed_by.as_ref().map(signature::trust).transpose()?;
             let mut several = Several::new(&args.paths, lines, screen, state);
             for path in &args.paths {
-                several.ended(path, verify::family(path, screen, stop, state))?;
+                several.ended(path, verify::family(path, trust.as_ref(), screen, stop, state))?;
             }
             several.done()?
         }

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::listed::ModelsArgs;
 use super::rate::parse_min_rate;
+use super::signature::SignatureArgs;
 use super::sources::SourceArgs;
 use crate::Error;
 use crate::cgroup;
@@ -131,6 +132,9 @@ pub struct FetchArgs {
     /// compare them with
     #[arg(long, env = "WEIGHTLIFT_REQUIRE_DIGESTS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub require_digests: bool,
+
+    #[command(flatten)]
+    pub signature: SignatureArgs,
 
     /// The most connections at the same time, as far as the memory limit of the container has room for them;
     /// beyond four, they are opened only as long as they make the transfer faster

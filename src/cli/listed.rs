@@ -87,7 +87,7 @@ impl ModelsArgs {
             let name = dest.cloned().unwrap_or_else(|| source.default_family());
             let also = also.iter().filter(|place| **place != source).cloned().collect();
             let selection = selection.clone().of(&source);
-            Ok(Entry { name, source, also, selection, expect: None })
+            Ok(Entry { name, source, also, selection, expect: None, signed_by: None })
         });
         entries.collect()
     }

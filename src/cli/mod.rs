@@ -13,6 +13,7 @@ mod models;
 mod order;
 mod pin;
 mod rate;
+mod signature;
 mod sources;
 
 pub use doctor::{DoctorArgs, NamedRoot};
@@ -23,6 +24,7 @@ pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
 pub use pin::PinArgs;
+pub use signature::SignatureArgs;
 pub use sources::SourceArgs;
 
 use std::ffi::OsStr;
@@ -180,6 +182,9 @@ pub struct VerifyArgs {
     /// Directories of published models
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub signature: SignatureArgs,
 
     #[command(flatten)]
     pub deadline: Deadline,

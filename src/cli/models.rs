@@ -8,7 +8,7 @@ use super::listed::{Positional, of_each};
 use crate::Error;
 use crate::fleet::{Entry, LockedModel};
 use crate::model::hf_cache::Layout;
-use crate::model::{Locked, ModelDir, Selection, SourceUri, text};
+use crate::model::{Locked, ModelDir, Selection, SignedBy, SourceUri, text};
 use crate::volume::Destination;
 
 /// Where models go if nobody says otherwise.
@@ -26,6 +26,8 @@ pub struct Model {
     pub expect_revision: Option<String>,
     /// What a lock file says that it is.
     pub locked: Option<Arc<Locked>>,
+    /// Whose signature it must have.
+    pub signed_by: Option<SignedBy>,
 }
 
 impl Model {
@@ -44,7 +46,10 @@ impl FetchArgs {
             Some(file) => self.locked_models(file)?,
             None => self.listed_models()?,
         };
+        let signed_by = self.signature.signed_by()?;
         for model in &mut models {
+            // What a file says of one model comes first.
+            model.signed_by = model.signed_by.take().or_else(|| signed_by.clone());
             let mut places = self.mirrors_of(model)?;
             places.retain(|place| *place != model.uri && !model.also.contains(place));
             model.also.splice(0..0, places);
@@ -113,14 +118,23 @@ impl FetchArgs {
             )));
         }
         let models = entries.into_iter().enumerate().map(|(n, entry)| {
-            let Entry { name, source: uri, also, selection, expect } = entry;
+            let Entry { name, source: uri, also, selection, expect, signed_by } = entry;
             let (destination, layout) = (self.place(&uri, &name)?, self.layout.into());
             let expect_revision = match self.expect_revision.get(n) {
                 Some(sha) => Some(sha.to_ascii_lowercase()),
                 None => expect,
             };
             let locked = None;
-            Ok(Model { uri, also, selection, layout, destination, expect_revision, locked })
+            Ok(Model {
+                uri,
+                also,
+                selection,
+                layout,
+                destination,
+                expect_revision,
+                locked,
+                signed_by,
+            })
         });
         models.collect()
     }
@@ -137,10 +151,19 @@ impl FetchArgs {
             return Err(of_each("--expect-revision", "--locked"));
         }
         let models = self.listed.of_lock(file)?.into_iter().map(|model| {
-            let LockedModel { name, source: uri, also, selection, content } = model;
+            let LockedModel { name, source: uri, also, selection, signed_by, content } = model;
             let (destination, layout) = (self.place(&uri, &name)?, self.layout.into());
             let (expect_revision, locked) = (None, Some(Arc::new(content)));
-            Ok(Model { uri, also, selection, layout, destination, expect_revision, locked })
+            Ok(Model {
+                uri,
+                also,
+                selection,
+                layout,
+                destination,
+                expect_revision,
+                locked,
+                signed_by,
+            })
         });
         models.collect()
     }

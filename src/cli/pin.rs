@@ -73,6 +73,7 @@ impl PinArgs {
             also: model.also.clone(),
             selection: model.selection.clone(),
             expect: None,
+            signed_by: model.signed_by.clone(),
         };
         let entries = before.models.iter().map(entry).collect();
         self.listed.chosen(entries, |entry| &entry.name).map_err(Error::Usage)

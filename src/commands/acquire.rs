@@ -150,7 +150,7 @@ impl Fetch<'_> {
         before: Option<&Before>,
         revision: Option<&str>,
     ) -> Result<Option<Box<Sentinel>>, Error> {
-        let existing = store.existing()?;
+        let existing = self.existing(wanted, store)?;
         let There::Whole(sentinel) = existing.there() else { return Ok(None) };
         let expected = &wanted.model.expect_revision;
         if expected.as_ref().is_some_and(|it| *it != sentinel.revision)

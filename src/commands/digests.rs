@@ -100,7 +100,7 @@ pub(super) fn kinds(files: &[SentinelFile]) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// What the last line says of it, if not all was compared with a digest that would refute other bytes.
+/// What the last line says of it, if not all was compared with a digest that would refute other bytes, or it is signed.
 pub(super) fn aside(outcome: &Outcome) -> Option<String> {
     let by_md5 = outcome.verified_by.get(MD5_ETAG).copied().unwrap_or_default();
     let none = match outcome.unpublished {
@@ -110,10 +110,9 @@ pub(super) fn aside(outcome: &Outcome) -> Option<String> {
         }
     };
     let md5 = (by_md5 > 0).then(|| format!("{} by the MD5 in the ETag only", text::files(by_md5)));
-    match (none, md5) {
-        (Some(none), Some(md5)) => Some(format!("{none}, {md5}")),
-        (none, md5) => none.or(md5),
-    }
+    let signed = outcome.signed.as_ref().map(|signed| format!("signed by {}", signed.signer()));
+    let told: Vec<String> = [none, md5, signed].into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// What the sentinel says of each file. The memory of the proofs is given back on the way: there can be very

@@ -6,23 +6,25 @@ use std::time::Instant;
 use super::acquire::Acquired;
 use super::run_state::{Checked, Doing};
 use super::shared::{Before, Fetch, Wanted, conflict};
-use super::{Outcome, Stale, announce, verify};
+use super::{Outcome, Stale, announce, signature, verify};
 use crate::Error;
 use crate::cli::{IfStale, Model};
 use crate::error::Class;
 use crate::model::{Decision, Goal, Known, Sentinel, There, decide, text};
 use crate::report::{Event, Progress};
 use crate::source::registry;
+use crate::verify::signature::Trust;
 use crate::volume::{AdoptedDir, Existing, Store};
 
 impl Fetch<'_> {
-    pub(super) fn goal<'a>(&self, model: &'a Model) -> Goal<'a> {
+    pub(super) fn goal<'a>(&self, model: &'a Model, trust: Option<&'a Trust>) -> Goal<'a> {
         Goal {
             uri: &model.uri,
             selection: &model.selection,
             may_be_stale: self.args.if_stale == IfStale::Use,
             replace: self.args.replace,
             compared: self.args.require_digests,
+            signed: trust.map(Trust::accepted),
             linked: self.args.link.is_some(),
             locked: model.locked.as_deref(),
         }
@@ -30,15 +32,20 @@ impl Fetch<'_> {
 
     /// Makes sure that `model` is on the volume.
     pub async fn model(&self, model: &Model) -> Result<Outcome, Error> {
-        let (selection, goal) = (&model.selection, self.goal(model));
+        let trust = model.signed_by.as_ref().map(signature::trust).transpose()?;
+        let trust = trust.as_ref();
+        let (selection, goal) = (&model.selection, self.goal(model, trust));
         let started = Instant::now();
         self.state.reads(&model.destination.path());
         let link = self.server_link(model)?;
         let (adopt, missing) = self.adopted();
         let (link, adopt) = (link.as_ref(), adopt.as_slice());
-        let wanted = Wanted { model, selection, goal, link, adopt, started };
+        let wanted = Wanted { model, selection, goal, trust, link, adopt, started };
         let store = wanted.store()?;
-        let (existing, is_distrusted) = self.looked_at(&store)?;
+        let (mut existing, is_distrusted) = self.looked_at(&store)?;
+        if let Err(error) = self.verify_there(wanted, &store, &mut existing) {
+            self.screen.warn(&format!("the copy that lies here does not count: {error}"));
+        }
         let decided = match decide(goal, existing.there(), Known::Nothing) {
             Decision::Present => return self.present_as(wanted, &store, existing),
             Decision::Conflict => return Err(conflict(model, &store, existing.there())),
@@ -122,7 +129,7 @@ impl Fetch<'_> {
                 may_take_over = false;
                 continue;
             }
-            let there = store.existing().unwrap_or(Existing::Nothing);
+            let there = self.existing(wanted, &store).unwrap_or(Existing::Nothing);
             // Only what lay there before: of a copy that has appeared since, as ours may have, it is not
             // known whether the disk has it.
             let is_old = |there: &Sentinel| {
@@ -332,6 +339,10 @@ impl Fetch<'_> {
             There::Whole(sentinel) if wanted.goal.compared && !sentinel.is_compared() => format!(
                 "{variable} is set, --require-digests too, and `{}` holds files that could not be compared \
                  with a published digest",
+                path.display()
+            ),
+            There::Whole(_) if wanted.goal.signed.is_some() => format!(
+                "{variable} is set, and `{}` holds no copy that is signed as asked with all files that are asked for",
                 path.display()
             ),
             There::Whole(_) => {

@@ -8,17 +8,21 @@ use super::lookout::Lookout;
 use super::run_state::Doing;
 use super::shared::{Before, Fetch, Wanted, holder_status};
 use super::unpack::Unpacked;
-use super::{Outcome, announce, completeness, digests};
+use super::{Outcome, announce, completeness, digests, signature};
 use crate::Error;
 use crate::content::{ChunkStore, Source};
 use crate::engine::{self, Proof, Stop};
 use crate::lock::Heartbeat;
 use crate::model::{
-    Decision, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Snapshot, There,
-    decide, is_index, is_pickle, text,
+    Decision, Digest, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Signed,
+    Snapshot, There, decide, is_index, is_pickle, text,
 };
 use crate::report::{Event, Progress, rfc3339};
+use crate::verify::signature::{Opened, Trust};
 use crate::volume::{Publication, Published, Staging, Store, Surroundings};
+
+/// Up to this size, files that only a signature proves are fetched before the weights.
+const SMALL_BYTES: u64 = 32 << 20;
 
 /// What is going to be published.
 pub(super) struct Chosen {
@@ -83,7 +87,7 @@ impl Fetch<'_> {
         // What is shown or finished here is this process's own doing.
         lookout.end();
         if has_waited {
-            let existing = store.existing()?;
+            let existing = self.existing(wanted, store)?;
             let decided = decide(wanted.goal, existing.there(), Known::Revision(&revision));
             let is_distrusted = match (before, existing.there()) {
                 (Some(before), There::Whole(sentinel)) => before.distrusts(sentinel),
@@ -168,8 +172,9 @@ impl Fetch<'_> {
         progress.reused_bytes.store(present.saturating_sub(unpacked), Relaxed);
         self.announce(wanted, store, &chosen, &plan, staging.free_bytes()?);
         let follower = self.screen.follow(progress.clone());
-        let proofs = match self.transfer(source, &staging, &plan, &chosen, &progress, lookout) {
-            Ok(proofs) => proofs,
+        let transferred = self.transfer(source, &staging, &plan, &chosen, &progress, lookout);
+        let (proofs, signed) = match transferred {
+            Ok(transferred) => transferred,
             // Nobody needs what has come.
             Err(Failed::Later(Error::Stopped)) if lookout.has_found() => {
                 drop((follower, heartbeat));
@@ -178,7 +183,7 @@ impl Fetch<'_> {
                 }
                 return Err(Error::Stopped);
             }
-            Err(Failed::BeforeTheWeights(error)) => {
+            Err(Failed::Useless(error)) => {
                 drop(follower);
                 return give_up(staging, heartbeat, reused, error);
             }
@@ -198,6 +203,7 @@ impl Fetch<'_> {
         let sentinel = Sentinel {
             also,
             lock: wanted.goal.locked.map(|locked| locked.lock.clone()),
+            signed,
             hub: source.chunk_store().map(ChunkStore::hub),
             fetched_bytes: Some(progress.fetched_bytes.load(Relaxed)),
             reused_bytes: Some(progress.reused_bytes.load(Relaxed)),
@@ -281,6 +287,8 @@ impl Fetch<'_> {
     ) -> Result<(Chosen, Vec<RemoteFile>), Error> {
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let selection = wanted.selection;
+        let signature =
+            wanted.trust.map(|trust| signature::listed(trust, &source_name, &files)).transpose()?;
         let takes_away = self.args.replace || wanted.goal.locked.is_some();
         let heads = if takes_away { Vec::new() } else { store.heads(&revision)? };
         let mut also = Vec::new();
@@ -291,10 +299,14 @@ impl Fetch<'_> {
                 also.push(asked);
             }
         }
-        let Selected { files, left_out, warnings, hint } = match wanted.goal.locked {
+        let mut selected = match wanted.goal.locked {
             Some(locked) => locked.select(files, refused)?,
             None => selection.apply_with(&also, files, refused)?,
         };
+        if let Some(signature) = signature {
+            signature::take(&mut selected, signature);
+        }
+        let Selected { files, left_out, warnings, hint } = selected;
         warnings.iter().for_each(|warning| self.screen.warn(warning));
         self.check_digests(&source_name, &files)?;
         let is_part = completeness::is_no_whole_model(&wanted.model.uri, &files);
@@ -322,7 +334,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Indexes first: a model that lacks a shard ends before its weights.
+    /// Indexes and the signature first: a model that lacks a shard, or is not signed as asked, ends before its
+    /// weights.
     fn transfer(
         &self,
         source: &dyn Source,
@@ -331,7 +344,7 @@ impl Fetch<'_> {
         chosen: &Chosen,
         progress: &Arc<Progress>,
         lookout: &Lookout<'_>,
-    ) -> Result<Vec<Option<Proof>>, Failed> {
+    ) -> Result<(Vec<Option<Proof>>, Option<Signed>), Failed> {
         progress.enter("fetching");
         progress.total_files.store(plan.files.len() as u64, Relaxed);
         let options = self.args.transfer_options(&self.beside.share, self.beside.lanes);
@@ -345,15 +358,65 @@ impl Fetch<'_> {
             .map_err(|error| Failed::Later(error.into()))
         };
         lookout.beside(|stop| {
+            let Wanted { trust, selection, .. } = lookout.wanted;
+            let source_name = &chosen.snapshot.source_name;
             let mut proofs = vec![None; plan.files.len()];
+            let mut opened = None;
+            if let Some(trust) = trust {
+                proofs = run(proofs, stop, &|file| signature::is_signature(trust, &file.path))?;
+                let verified = self.open_signature(trust, staging, plan, chosen, selection);
+                let manifest = &opened.insert(verified.map_err(Failed::Useless)?).manifest;
+                let check = |proofs: &[_]| {
+                    signature::check_proofs(trust, manifest, source_name, &plan.files, proofs)
+                        .map_err(Failed::Useless)
+                };
+                check(&proofs)?;
+                // What decides how a server reads the weights is small, and has no published SHA-256 at the Hub.
+                proofs = run(proofs, stop, &|file| {
+                    file.size <= SMALL_BYTES && !matches!(file.digest, Some(Digest::Sha256(_)))
+                })?;
+                check(&proofs)?;
+            }
             if !chosen.is_part && completeness::has_index(&plan.files) {
                 proofs = run(proofs, stop, &|file| is_index(file.path.as_str()))?;
-                let selection = lookout.wanted.selection;
                 self.check_indexes(staging, &plan.files, &chosen.left_out, selection)
-                    .map_err(Failed::BeforeTheWeights)?;
+                    .map_err(Failed::Useless)?;
             }
-            run(proofs, stop, &|_| true)
+            let proofs = run(proofs, stop, &|_| true)?;
+            let signed = match (trust, opened) {
+                (Some(trust), Some(opened)) => {
+                    let manifest = &opened.manifest;
+                    signature::check_proofs(trust, manifest, source_name, &plan.files, &proofs)
+                        .map_err(Failed::Useless)?;
+                    Some(trust.signed(&opened, rfc3339(SystemTime::now())))
+                }
+                _ => None,
+            };
+            Ok((proofs, signed))
         })
+    }
+
+    /// Verifies the signature among the staged files, and that it names what is fetched.
+    fn open_signature(
+        &self,
+        trust: &Trust,
+        staging: &Staging,
+        plan: &Plan,
+        chosen: &Chosen,
+        selection: &Selection,
+    ) -> Result<Opened, Error> {
+        let is_it = |file: &RemoteFile| signature::is_signature(trust, &file.path);
+        let n = plan.files.iter().position(is_it);
+        let n = n.ok_or_else(|| Error::Bug("the signature was not chosen".into()))?;
+        let listing = signature::Listing {
+            source_name: &chosen.snapshot.source_name,
+            files: plan.files.iter().map(|file| (file.path.as_str(), file.size)).collect(),
+            left_out: &chosen.left_out,
+            selection,
+        };
+        let (opened, left_out) = signature::opened(trust, staging.open(n)?.file(), &listing)?;
+        self.tell_signed(trust, &opened, left_out);
+        Ok(opened)
     }
 
     /// Drops the attempt. What is left over is swept by a later run.
@@ -385,6 +448,7 @@ impl Fetch<'_> {
 
 /// Where a transfer has ended.
 enum Failed {
-    BeforeTheWeights(Error),
+    /// Nothing of what has come is of use.
+    Useless(Error),
     Later(Error),
 }

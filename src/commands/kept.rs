@@ -173,6 +173,8 @@ impl Fetch<'_> {
         revision_path: Option<PathBuf>,
         mut outcome: Outcome,
     ) -> Result<Outcome, Error> {
+        // Whoever asks for no signature is told of none: the record of another run can be forged.
+        outcome.signed = outcome.signed.filter(|_| wanted.trust.is_some());
         if let Some(link) = wanted.link {
             let target = revision_path.clone().unwrap_or_else(|| store.family_path());
             let target = match self.args.link_root()? {

@@ -26,6 +26,7 @@ mod read_once;
 pub mod run_state;
 pub mod several;
 pub mod shared;
+pub mod signature;
 mod umask;
 mod unpack;
 pub mod verify;
@@ -35,7 +36,7 @@ mod waiter;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::model::{LeftOut, Sentinel};
+use crate::model::{LeftOut, Sentinel, Signed};
 
 /// What a command did for one model.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -73,6 +74,9 @@ pub struct Outcome {
     /// Another process has published it while it was fetched.
     #[serde(skip)]
     pub by_other: bool,
+    /// The signature that was verified of it, now or when it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
     /// What the source has as well.
     pub left_out: Vec<LeftOut>,
     /// For people: the last line of the run.
@@ -108,6 +112,7 @@ impl Outcome {
             seconds: 0.0,
             stale: None,
             by_other: false,
+            signed: sentinel.signed.clone(),
             left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }

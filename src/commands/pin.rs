@@ -13,14 +13,18 @@ use super::completeness;
 use super::read_once::amount;
 use super::run_state::{Doing, RunState};
 use super::several::{Named, error_of_all, runtime, worse_of};
+use super::signature;
 use crate::Error;
 use crate::cli::PinArgs;
 use crate::content::Source;
 use crate::engine::Stop;
 use crate::error::Failures;
 use crate::fleet::{Drift, Entry, LockFile, LockedModel, difference};
-use crate::model::{Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text};
+use crate::model::{
+    LeftOut, Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text,
+};
 use crate::report::{Event, Progress, Screen};
+use crate::verify::signature::{Opened, Trust};
 
 /// Files that are read at the same time, each by a thread of its own.
 const READERS: usize = 4;
@@ -181,6 +185,7 @@ impl Pin<'_> {
 
     /// What `entry` is now. What was known `before` need not be read again.
     fn pinned(&self, entry: &Entry, before: Option<&LockedModel>) -> Result<LockedModel, Error> {
+        let trust = entry.signed_by.as_ref().map(signature::trust).transpose()?;
         let Resolved { source, snapshot, selected } = runtime()?.block_on(self.resolved(entry))?;
         let Selected { files, left_out, warnings, .. } = selected;
         warnings.iter().for_each(|warning| self.ask.screen.warn(warning));
@@ -189,6 +194,12 @@ impl Pin<'_> {
         {
             completeness::check_names(self.ask.screen, &files, &left_out, &entry.selection)?;
         }
+        let opened = match &trust {
+            Some(trust) => {
+                self.opened(trust, source.as_ref(), &snapshot, &files, &left_out, entry)?
+            }
+            None => None,
+        };
         let before =
             before.filter(|before| before.source.source_name() == entry.source.source_name());
         let before = before.into_iter().flat_map(|before| &before.content.files);
@@ -198,6 +209,10 @@ impl Pin<'_> {
         let mut digests: Vec<Option<Sha256>> = files.iter().map(known).collect();
         self.read_missing(source.as_ref(), &files, &mut digests)?;
         self.ask.pass_on(source.as_ref());
+        if let (Some(trust), Some(opened)) = (&trust, &opened) {
+            let name = &snapshot.source_name;
+            signature::check_digests(trust, &opened.manifest, name, &files, &digests)?;
+        }
         let locked = |(file, sha256): (&RemoteFile, Option<Sha256>)| {
             LockedFile::new(file, sha256.expect("`read_missing` reads each that is not known"))
         };
@@ -208,8 +223,29 @@ impl Pin<'_> {
             source: entry.source.clone(),
             also: entry.also.clone(),
             selection: entry.selection.clone(),
+            signed_by: entry.signed_by.clone(),
             content: Locked { source_name, revision, files, left_out, lock: String::new() },
         })
+    }
+
+    /// The signature of `entry`, which names all of `files`.
+    fn opened(
+        &self,
+        trust: &Trust,
+        source: &dyn Source,
+        snapshot: &Snapshot,
+        files: &[RemoteFile],
+        left_out: &[LeftOut],
+        entry: &Entry,
+    ) -> Result<Option<Opened>, Error> {
+        let listing = signature::Listing {
+            source_name: &snapshot.source_name,
+            files: files.iter().map(|file| (file.path.as_str(), file.size)).collect(),
+            left_out,
+            selection: &entry.selection,
+        };
+        let opened = signature::open_listed(&self.ask, trust, source, files, &listing);
+        Ok(runtime()?.block_on(opened)?.map(|(opened, _)| opened))
     }
 
     async fn resolved(&self, entry: &Entry) -> Result<Resolved, Error> {
@@ -233,7 +269,13 @@ impl Pin<'_> {
             )));
         }
         let Snapshot { source_name, revision, files, refused } = snapshot;
-        let selected = entry.selection.apply(files, refused)?;
+        let signature = entry.signed_by.as_ref().map(|it| &it.file);
+        let signature =
+            signature.and_then(|path| files.iter().find(|file| file.path == *path)).cloned();
+        let mut selected = entry.selection.apply(files, refused)?;
+        if let Some(signature) = signature {
+            signature::take(&mut selected, signature);
+        }
         let snapshot = Snapshot::new(source_name, revision, Vec::new(), Vec::new());
         Ok(Resolved { source, snapshot, selected })
     }

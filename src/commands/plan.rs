@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::announce;
 use super::run_state::Doing;
 use super::shared::{Fetch, Wanted, conflict};
+use super::{announce, signature};
 use crate::Error;
 use crate::cli::Model;
 use crate::content::Source;
@@ -66,18 +66,20 @@ pub type Claimed = HashMap<PathBuf, u64>;
 
 impl Fetch<'_> {
     pub async fn plan(&self, model: &Model, claimed: &mut Claimed) -> Result<PlanReport, Error> {
-        let goal = self.goal(model);
+        let trust = model.signed_by.as_ref().map(signature::trust).transpose()?;
+        let goal = self.goal(model, trust.as_ref());
         let wanted = Wanted {
             model,
             selection: &model.selection,
             goal,
+            trust: trust.as_ref(),
             link: None,
             adopt: &[],
             started: Instant::now(),
         };
         self.state.reads(&model.destination.path());
         let store = wanted.store()?;
-        let existing = store.existing()?;
+        let existing = self.existing(wanted, &store)?;
         let there = existing.there();
         match (decide(goal, there, Known::Nothing), there) {
             (Decision::Present, There::Whole(sentinel)) => {
@@ -119,6 +121,15 @@ impl Fetch<'_> {
         self.ask.pass_on(source.as_ref());
         let (chosen, files) = self.choose(wanted, &store, snapshot)?;
         let (name, revision) = (&chosen.snapshot.source_name, &chosen.snapshot.revision);
+        if let Some(trust) = &trust {
+            let listing = signature::Listing {
+                source_name: name,
+                files: files.iter().map(|file| (file.path.as_str(), file.size)).collect(),
+                left_out: &chosen.left_out,
+                selection: &model.selection,
+            };
+            self.open_listed(trust, source.as_ref(), &files, &listing).await?;
+        }
         let found = store.foresee(name, revision, &files, &|| !self.stop.is_set())?;
         let plan = steps(model, source.as_ref(), &files, &found);
         let all = Plan::new(files.into(), |_| Vec::new());

@@ -1,4 +1,4 @@
-//! Reads a file of a source once, for its digest alone: nothing is kept, and no disk is needed.
+//! Reads a file of a source once, for its digest or for what it says: nothing is kept, and no disk is needed.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -26,10 +26,35 @@ impl Asker<'_> {
         file: &RemoteFile,
         progress: &Progress,
     ) -> Result<Sha256, Error> {
+        self.read_with(source, client, file, progress, &mut |_, _| {}).await
+    }
+
+    /// All of `file`, which has a size that fits into memory.
+    pub async fn bytes_of(&self, source: &dyn Source, file: &RemoteFile) -> Result<Vec<u8>, Error> {
+        let (client, progress) = (self.http()?.client()?, Progress::default());
+        let mut bytes = Vec::new();
+        let mut keep = |at: u64, part: &[u8]| {
+            // It begins again where the whole was wrong.
+            bytes.truncate(usize::try_from(at).unwrap_or_default());
+            bytes.extend_from_slice(part);
+        };
+        self.read_with(source, &client, file, &progress, &mut keep).await?;
+        Ok(bytes)
+    }
+
+    /// Reads it until its digest is right, and tells `keep` of each part and where that lies.
+    async fn read_with(
+        &self,
+        source: &dyn Source,
+        client: &Client,
+        file: &RemoteFile,
+        progress: &Progress,
+        keep: &mut (dyn FnMut(u64, &[u8]) + Send),
+    ) -> Result<Sha256, Error> {
         let mut before: Option<[u8; 32]> = None;
         let mut reads = 0;
         loop {
-            let mismatch = match self.hashed(source, client, file, progress).await? {
+            let mismatch = match self.hashed(source, client, file, progress, keep).await? {
                 Ok(sha256) => return Ok(Sha256(sha256)),
                 Err(mismatch) => mismatch,
             };
@@ -61,13 +86,18 @@ impl Asker<'_> {
         client: &Client,
         file: &RemoteFile,
         progress: &Progress,
+        keep: &mut (dyn FnMut(u64, &[u8]) + Send),
     ) -> Result<Result<[u8; 32], Mismatch>, Error> {
         let mut hasher = FileHasher::new(file.size, file.digest.as_ref());
         let mut retry = Retry::new(self.retry_of_bytes(), self.http()?.pace.clone());
         let mut at = 0;
         while at < file.size {
             let before = at;
-            let read = self.read_from(source, client, file, &mut at, &mut hasher, progress);
+            let mut each = |at: u64, bytes: &[u8]| {
+                hasher.update(bytes);
+                keep(at, bytes);
+            };
+            let read = self.read_from(source, client, file, &mut at, &mut each, progress);
             let read = tokio::select! {
                 read = read => read,
                 () = self.stop.wait() => return Err(Error::Stopped),
@@ -104,12 +134,12 @@ impl Asker<'_> {
         client: &Client,
         file: &RemoteFile,
         at: &mut u64,
-        hasher: &mut FileHasher,
+        each: &mut (dyn FnMut(u64, &[u8]) + Send),
         progress: &Progress,
     ) -> Result<(), SourceError> {
         let mut body = source.read(client, file, *at..file.size).await?;
         while let Some(bytes) = body.next().await? {
-            hasher.update(&bytes);
+            each(*at, &bytes);
             *at += bytes.len() as u64;
             progress.done_bytes.fetch_add(bytes.len() as u64, Relaxed);
             progress.fetched_bytes.fetch_add(bytes.len() as u64, Relaxed);

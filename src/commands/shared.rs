@@ -14,6 +14,7 @@ use crate::lock::HolderStatus;
 use crate::model::hf_cache::{CachedModel, Layout};
 use crate::model::{Goal, Selection, Sentinel, SourceUri, There, text};
 use crate::report::{Progress, Screen};
+use crate::verify::signature::Trust;
 use crate::volume::{AdoptedDir, Store, StoreError};
 
 /// What all models of one run share.
@@ -32,6 +33,8 @@ pub(super) struct Wanted<'a> {
     pub model: &'a Model,
     pub selection: &'a Selection,
     pub goal: Goal<'a>,
+    /// Whose signature it must have.
+    pub trust: Option<&'a Trust>,
     pub link: Option<&'a ServerLink>,
     /// What `--adopt` names and is there.
     pub adopt: &'a [AdoptedDir],

@@ -12,7 +12,7 @@ use rustix::fs::Advice;
 use rustix::io::Errno;
 
 use super::run_state::{Checked, RunState};
-use super::{Outcome, digests};
+use super::{Outcome, digests, signature};
 use crate::Error;
 use crate::engine::Stop;
 use crate::fs::{self, Dir, FsError, Kind};
@@ -20,6 +20,7 @@ use crate::model::{
     RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
 };
 use crate::report::Screen;
+use crate::verify::signature::Trust;
 use crate::verify::{self, FileHasher, Structure};
 use crate::volume::{self, CachedSnapshot, PublishedFiles, StoreError};
 
@@ -31,9 +32,11 @@ const MAX_NAMED: usize = 5;
 /// What is wrong with a file that is not there.
 const MISSING: &str = "missing";
 
-/// Reads every byte of the model at `path` and compares it with the sentinel.
+/// Reads every byte of the model at `path` and compares it with the sentinel, and that with a signature, if one is
+/// asked for.
 pub fn family(
     path: &Path,
+    trust: Option<&Trust>,
     screen: &Screen,
     stop: &Stop,
     state: &RunState,
@@ -63,7 +66,7 @@ pub fn family(
         )),
         error => error.into(),
     });
-    let sentinel = read?.ok_or_else(missing)?;
+    let mut sentinel = read?.ok_or_else(missing)?;
     let files = match &cached {
         Some(cached) => cached.files()?.ok_or_else(missing)?,
         None => PublishedFiles::plain(dir),
@@ -111,6 +114,15 @@ pub fn family(
             names.join(", ")
         )));
     }
+    // What the sentinel records of a signature is not what was verified here.
+    sentinel.signed = match trust {
+        Some(trust) => {
+            let signed = signature::of_published(trust, &files, &sentinel)?;
+            signature::check_unlisted(trust, &extra, &shown.to_string())?;
+            Some(signed)
+        }
+        None => None,
+    };
     let mut outcome = Outcome::of("verified", path, &sentinel);
     outcome.seconds = started.elapsed().as_secs_f64();
     let aside = digests::aside(&outcome).map(|told| format!("; {told}")).unwrap_or_default();

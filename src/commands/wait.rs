@@ -52,6 +52,8 @@ pub async fn for_model(
         let missing = match look(path, expected, link.is_some()) {
             Ok(Look::Complete { sentinel, revision_path }) => {
                 let mut outcome = Outcome::of("ready", path, &sentinel);
+                // A record that nobody here has asked for, or verified.
+                outcome.signed = None;
                 if let Some(link) = &link {
                     lead(link, path, revision_path.as_deref(), screen)?;
                     outcome.link = Some(link.path().display().to_string());

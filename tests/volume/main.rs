@@ -24,6 +24,7 @@ mod probe;
 mod prune;
 mod publication;
 mod reuse;
+mod signatures;
 mod take_over;
 mod unnamed;
 mod update;

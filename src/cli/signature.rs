@@ -1,0 +1,52 @@
+//! The flags about signatures of models.
+
+use clap::Args;
+
+use crate::Error;
+use crate::model::{SIGNATURE_FILE, SignedBy, Signer};
+
+/// Whose signature a model must have.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SignatureArgs {
+    /// Accept a model only if it is signed (OpenSSF Model Signing 1.0): `key=FILE` by a public key in FILE
+    /// (ECDSA, PEM), `certificate=FILE` by a certificate below a root in FILE. Otherwise exit 12, before the
+    /// weights are fetched where that can be known (docs/signatures.md)
+    #[arg(long, env = "WEIGHTLIFT_VERIFY_SIGNATURE", value_name = "METHOD=FILE", value_parser = Signer::parse)]
+    pub verify_signature: Option<Signer>,
+
+    /// Where the signature lies in the model [default: model.sig]
+    #[arg(long, env = "WEIGHTLIFT_SIGNATURE_FILE", value_name = "PATH")]
+    pub signature_file: Option<String>,
+
+    /// Accept files that match, although the signature does not name them; `*` accepts all
+    /// [repeatable, or separated by commas]
+    #[arg(long, env = "WEIGHTLIFT_IGNORE_UNSIGNED", value_name = "GLOB", value_delimiter = ',')]
+    pub ignore_unsigned: Vec<String>,
+}
+
+impl SignatureArgs {
+    /// The signature that is asked for, if one is.
+    pub fn signed_by(&self) -> Result<Option<SignedBy>, Error> {
+        let ignored: Vec<String> =
+            self.ignore_unsigned.iter().filter(|glob| !glob.is_empty()).cloned().collect();
+        let Some(signer) = &self.verify_signature else {
+            let flags = [
+                ("--signature-file", self.signature_file.is_some()),
+                ("--ignore-unsigned", !ignored.is_empty()),
+            ];
+            return match flags.into_iter().find(|(_, is_given)| *is_given) {
+                None => Ok(None),
+                Some((flag, _)) => Err(Error::Usage(format!(
+                    "{flag} is about a signature, and none is asked for; give --verify-signature as well"
+                ))),
+            };
+        };
+        let file = self.signature_file.as_deref();
+        match SignedBy::new(signer.clone(), file, ignored) {
+            Ok(signed_by) => Ok(Some(signed_by)),
+            Err(_) => Err(Error::Usage(format!(
+                "--signature-file is no path below the model; give one like `{SIGNATURE_FILE}`"
+            ))),
+        }
+    }
+}
