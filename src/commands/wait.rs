@@ -41,7 +41,7 @@ pub async fn for_model(
         if stop.is_set() {
             return Err(match deadline.saturating_duration_since(Instant::now()).is_zero() {
                 true => Error::Deadline(format!(
-                    "waited {}; no time was left for a last look at `{}`",
+                    "waited {}: no time was left for a last look at `{}`",
                     text::duration(args.timeout),
                     path.display()
                 )),

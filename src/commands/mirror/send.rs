@@ -283,7 +283,7 @@ impl Shared<'_> {
             return Ok(Made::Object(Written { etag: seen.etag, crc64nvme: seen.crc64nvme }));
         }
         Err(Error::Conflict(format!(
-            "object `{}` was written by another program at the same time; it is left as it is",
+            "object `{}` was written by another program at the same time, and is left as it is",
             sink.shown(job.path())
         )))
     }
