@@ -20,3 +20,4 @@ mod life;
 mod monitor;
 mod static_binary;
 mod tables;
+mod terminal;

@@ -328,6 +328,7 @@ impl Shared<'_> {
     }
 
     fn retrying(&self, path: Option<String>, from_byte: Option<u64>, error: &SourceError) {
+        self.relay.progress.retries.fetch_add(1, Relaxed);
         let warnings = self.relay.source.warnings();
         warnings.iter().for_each(|warning| self.relay.screen.warn(warning));
         let (error, fields) = (error.to_string(), Box::new(error.fields()));
