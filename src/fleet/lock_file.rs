@@ -340,7 +340,10 @@ mod tests {
             (of(&model("../a", "x")), "model `../a`: leaves the root"),
             (of(&model("a", "../x")), "model `a`: "),
             (of(&[model("a", "x"), model("a", "x")].join(",")), "model `a`: is there twice"),
-            (of(&model("a", "x").replace("0e9e", "main..")), "model `a`: `main..` is not a revision"),
+            (
+                of(&model("a", "x").replace("0e9e", "main..")),
+                "model `a`: `main..` is not a revision",
+            ),
             (
                 of(&model("a", "x").replace("hf:", "ftp:")),
                 "model `a`: SOURCE `ftp://a/b@main` has an unknown",
