@@ -116,7 +116,7 @@ mod tests {
             (0x0bd0_0bd0, Some(("lustre", "rw,localflock")), "lustre", Unknown),
             (0x00c3_6400, Some(("ceph", "rw")), "cephfs", EveryNode),
             (7, Some(("weka", "rw")), "weka", Unknown),
-            (7, None, "of the kind 0x7", Unknown),
+            (7, None, "of type 0x7", Unknown),
         ] {
             let expected = Nature { name: name.into(), reach };
             assert_eq!(nature(number, mount), expected, "{number:#x} {mount:?}");

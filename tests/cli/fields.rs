@@ -183,7 +183,7 @@ fn literals<'a>(code: &'a str, marker: &str) -> Vec<&'a str> {
 /// `Error::fields` takes the last clause of these sentences for the hint.
 #[test]
 fn the_last_clause_of_a_sentence_says_what_to_do() {
-    const BEGINS: [&str; 19] = [
+    const BEGINS: [&str; 22] = [
         "add",
         "check",
         "choose",
@@ -192,6 +192,7 @@ fn the_last_clause_of_a_sentence_says_what_to_do() {
         "leave",
         "list",
         "look",
+        "lower",
         "mirror",
         "mount",
         "move",
@@ -199,6 +200,8 @@ fn the_last_clause_of_a_sentence_says_what_to_do() {
         "remove",
         "run",
         "set",
+        "stop",
+        "unset",
         "use",
         "wait",
         "write",

@@ -9,6 +9,8 @@ mod bare;
 mod circles;
 mod doctor;
 mod ends;
+mod english;
+mod errors;
 mod fields;
 mod fuzz;
 mod inert;

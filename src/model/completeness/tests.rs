@@ -112,11 +112,14 @@ fn an_index_of_another_build_is_a_warning_where_something_else_is_whole() {
         (&["model.safetensors"], "warns `model.safetensors` next to it is complete"),
         (&["model-Q4_K_M.gguf"], "warns is complete"),
         (&["gptq_model-4bit.safetensors"], "warns is complete"),
-        (&["pytorch_model.bin"], "warns `pytorch_model.bin` is complete"),
-        (BINS, "warns `pytorch_model-*-of-00002.bin` is complete"),
+        (&["pytorch_model.bin"], "warns `pytorch_model.bin` next to it is complete"),
+        (BINS, "warns `pytorch_model-*-of-00002.bin` next to it is complete"),
         (&["consolidated.safetensors"], "warns is complete"),
-        (&[OF_THREE[0], "model.safetensors"], "warns `model.safetensors` is complete"),
-        (&[OF_THREE[0], BOTH[0], BOTH[1]], "warns `model-*-of-00002.safetensors` is complete"),
+        (&[OF_THREE[0], "model.safetensors"], "warns `model.safetensors` next to it is complete"),
+        (
+            &[OF_THREE[0], BOTH[0], BOTH[1]],
+            "warns `model-*-of-00002.safetensors` next to it is complete",
+        ),
         // Some of the index is there: loaders take that first.
         (&[OF_THREE[0], "pytorch_model.bin"], "12 names `model-00002-of-00003.safetensors`"),
         (&[OF_THREE[0], "model.fp16.safetensors"], "12 names"),
@@ -226,7 +229,7 @@ fn an_empty_file_is_no_safetensors() {
         &["empty.safetensors"],
         &[],
         &[],
-        "12 it is empty; to do without it add --exclude 'empty.safetensors'",
+        "12 it is empty; add --exclude 'empty.safetensors' to do without it",
     );
     assert_comes_out(&["empty.bin", "empty.json"], &[], &[], FINE);
 }
