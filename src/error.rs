@@ -215,11 +215,10 @@ impl Error {
             | Self::Bug(_) => return None,
         };
         let sentence = text::inert(&sentence, MAX_CHARS);
-        // Not within a name that is quoted.
-        let is_outside =
-            |(at, _): &(usize, &str)| sentence[..*at].matches('`').count().is_multiple_of(2);
-        let (at, between) = sentence.rmatch_indices("; ").find(is_outside)?;
-        Some(sentence[at + between.len()..].to_owned())
+        let (_, clause) = sentence.rsplit_once("; ")?;
+        // A name from outside may have a semicolon. It is quoted, so a clause that begins in it holds the end of its
+        // quotes. Such a name must not tell people what to do: the sentence alone has it.
+        (!clause.contains(['`', '\'', '"'])).then(|| clause.to_owned())
     }
 
     fn known_fields(&self) -> ErrorFields {

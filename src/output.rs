@@ -3,7 +3,7 @@
 //! For programs there is one rule more: a run that fails ends with an object that says why, whatever it has printed
 //! before. docs/output.schema.json describes each object.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::cli::Output;
 use crate::error::{Error, MAX_CHARS};
 use crate::model::{ErrorFields, SourceUri, text};
+use crate::report::Screen;
 use crate::volume::StoreError;
 
 /// Standard output in the form that was asked for. A copy is the same.
@@ -20,6 +21,8 @@ pub struct Lines {
     format: Output,
     /// What the run is about, where that is one thing.
     only: Arc<OnceLock<Subject>>,
+    /// Its bars may be on the same terminal.
+    screen: Screen,
 }
 
 /// What a line is about. Nothing of it is known of a run for several, or of one that ends before it looks.
@@ -60,8 +63,8 @@ impl Subject {
 }
 
 impl Lines {
-    pub fn new(format: Output) -> Self {
-        Self { format, only: Arc::default() }
+    pub fn new(format: Output, screen: Screen) -> Self {
+        Self { format, only: Arc::default(), screen }
     }
 
     /// The run is about `subject` alone: if it fails, its last line says so.
@@ -72,8 +75,8 @@ impl Lines {
     /// One thing: a text, or the line of its fields.
     pub fn print(&self, text: &str, fields: &impl Serialize) -> Result<(), Error> {
         match self.format {
-            Output::Text => write(text),
-            Output::Json => write_json(fields),
+            Output::Text => self.write(text),
+            Output::Json => self.write_json(fields),
         }
     }
 
@@ -81,7 +84,7 @@ impl Lines {
     pub fn failed(&self, subject: &Subject, error: &Error) -> Result<(), Error> {
         match self.format {
             Output::Text => Ok(()),
-            Output::Json => write_json(&Failed::new(subject, error)),
+            Output::Json => self.write_json(&Failed::new(subject, error)),
         }
     }
 
@@ -90,6 +93,16 @@ impl Lines {
         let subject = self.only.get().cloned().unwrap_or_default();
         // Where it cannot be written, the exit code and standard error say the same.
         let _ = self.failed(&subject, error);
+    }
+
+    fn write_json(&self, fields: &impl Serialize) -> Result<(), Error> {
+        let json = serde_json::to_string(fields).map_err(|error| Error::Bug(error.to_string()))?;
+        self.write(&text::inert_json(&json))
+    }
+
+    fn write(&self, line: &str) -> Result<(), Error> {
+        let is_terminal = std::io::stdout().is_terminal();
+        if is_terminal { self.screen.above_bars(|| write(line)) } else { write(line) }
     }
 }
 
@@ -105,11 +118,6 @@ impl<'a> Failed<'a> {
             fields: error.fields(),
         }
     }
-}
-
-fn write_json(fields: &impl Serialize) -> Result<(), Error> {
-    let json = serde_json::to_string(fields).map_err(|error| Error::Bug(error.to_string()))?;
-    write(&text::inert_json(&json))
 }
 
 fn write(line: &str) -> Result<(), Error> {

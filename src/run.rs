@@ -46,11 +46,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &Given::of(&arguments)),
     };
-    let lines = Lines::new(cli.global.output);
+    let screen = cli.logging.screen();
+    let lines = Lines::new(cli.global.output, screen.clone());
     let mut ending = Ending {
         termination_log: cli.global.termination_log.clone(),
         lines: lines.clone(),
-        screen: cli.logging.screen(),
+        screen,
         monitor: Monitor::default(),
     };
     if let Err(error) = cli.logging.check() {
@@ -468,9 +469,13 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
     let rendered = error.render().to_string();
     let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
     let screen = screen_with(given.choice("log-format").unwrap_or(LogKind::Text));
-    rest.trim().lines().for_each(|line| screen.say(line));
-    let message = first.trim_start_matches("error: ").to_owned();
-    let lines = Lines::new(given.choice("output").unwrap_or(Output::Text));
+    rest.trim().lines().filter(|line| !line.is_empty()).for_each(|line| screen.say(line));
+    // What is missing stands in lines of its own, up to an empty one.
+    let listed = rest.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let message: Vec<&str> =
+        [first.trim_start_matches("error: ")].into_iter().chain(listed).collect();
+    let message = message.join(" ");
+    let lines = Lines::new(given.choice("output").unwrap_or(Output::Text), screen.clone());
     let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());
     let ending = Ending { termination_log: log.into(), lines, screen, monitor: Monitor::default() };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))

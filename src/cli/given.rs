@@ -19,13 +19,18 @@ impl<'a> Given<'a> {
 
     /// One of the values that the flag `--name`, or else its variable, may have.
     pub fn choice<T: ValueEnum>(&self, name: &str) -> Option<T> {
-        T::from_str(&self.text(name)?, false).ok()
+        let parsed = |text: String| T::from_str(&text, false).ok();
+        let flag = self.flag(&format!("--{name}")).map(str::to_owned);
+        flag.and_then(parsed).or_else(|| self.variable(name).and_then(parsed))
     }
 
     /// What the flag `--name`, or else its variable, says.
     pub fn text(&self, name: &str) -> Option<String> {
-        let variable = format!("WEIGHTLIFT_{}", name.replace('-', "_").to_uppercase());
-        self.flag(&format!("--{name}")).map(str::to_owned).or_else(|| environment::text(&variable))
+        self.flag(&format!("--{name}")).map(str::to_owned).or_else(|| self.variable(name))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        environment::text(&format!("WEIGHTLIFT_{}", name.replace('-', "_").to_uppercase()))
     }
 
     fn flag(&self, flag: &str) -> Option<&'a str> {

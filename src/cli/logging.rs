@@ -40,6 +40,16 @@ impl Logging {
         Screen::new(self.log_format.into(), detail, terminal())
     }
 
+    /// A flag outdoes the other one's variable. Two flags, or two variables, are left to [`Self::check`].
+    pub fn prefer_flags(&mut self, matches: &ArgMatches) {
+        let is_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        match (is_flag("quiet"), is_flag("verbose")) {
+            (true, false) => self.verbose = false,
+            (false, true) => self.quiet = false,
+            _ => {}
+        }
+    }
+
     /// Fails if more and less is asked for at once.
     pub fn check(&self) -> Result<(), Error> {
         match self.quiet && self.verbose {
@@ -119,19 +129,42 @@ pub fn variables_set() -> Vec<String> {
     others.map(|variable| variable.name).filter(is_set).map(str::to_owned).collect()
 }
 
-/// A value without what could be a secret in it: a user and a password, and what follows a question mark.
+/// A value without what could be a secret in it. Numbers, names, paths and patterns are shown; of an address its
+/// scheme, host and path; of anything else nothing.
 fn shown(value: &str) -> String {
-    let value = value.split_once('?').map_or(value.to_owned(), |(path, _)| format!("{path}?…"));
-    let value = match value.split_once("://") {
-        Some((scheme, rest)) => {
-            match rest.split_once('/').map_or(rest, |(host, _)| host).rfind('@') {
-                Some(at) => format!("{scheme}://…{}", &rest[at..]),
-                None => value,
-            }
-        }
-        None => value,
+    let parts: Vec<String> = value.split(',').map(shown_part).collect();
+    text::inert(&parts.join(","), MAX_VALUE_CHARS)
+}
+
+fn shown_part(part: &str) -> String {
+    const HIDDEN: &str = "…";
+    let is_plain = |text: &str, more: &str| {
+        text.chars().all(|c| c.is_alphanumeric() || " ._-/+*?[]!~".contains(c) || more.contains(c))
     };
-    text::inert(&value, MAX_VALUE_CHARS)
+    let is_socket = part.chars().all(|c| c.is_ascii_hexdigit() || ".:[]".contains(c));
+    if is_socket || (is_plain(part, "") && !part.contains("//")) {
+        return part.to_owned();
+    }
+    // `dragonfly=http://127.0.0.1:4001`, `key=/etc/keys/a.pem`
+    if let Some((kind, rest)) = part.split_once('=')
+        && ["dragonfly", "dragonfly-plain", "key", "certificate"].contains(&kind)
+    {
+        return format!("{kind}={}", shown_part(rest));
+    }
+    let Some((scheme, _)) = part.split_once("://") else { return HIDDEN.to_owned() };
+    let is_known = scheme.chars().all(|c| c.is_ascii_alphanumeric());
+    let url = url::Url::parse(part).ok().filter(|_| is_known && !part.contains('\\'));
+    match url {
+        Some(url) if url.username().is_empty() && url.password().is_none() => {
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            let path = if is_plain(url.path(), "@:") { url.path() } else { HIDDEN };
+            let more = if url.query().is_some() || url.fragment().is_some() { HIDDEN } else { "" };
+            format!("{scheme}://{host}{port}{path}{more}")
+        }
+        Some(_) => format!("{scheme}://{HIDDEN}"),
+        None => HIDDEN.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -169,14 +202,30 @@ mod tests {
     fn a_setting_shows_no_secret() {
         for (value, expected) in [
             ("8", "8"),
+            ("16MiB", "16MiB"),
+            ("/data/models", "/data/models"),
+            ("*.safetensors,*.json", "*.safetensors,*.json"),
+            (":9464", ":9464"),
+            ("[::1]:9464", "[::1]:9464"),
+            ("hf://org/name@main", "hf://org/name@main"),
             ("s3://bucket/a@b/", "s3://bucket/a@b/"),
-            ("https://user:pass@word@host:8080/a", "https://…@host:8080/a"),
-            (
-                "https://a.blob.core.windows.net/c/?sv=1&sig=abc",
-                "https://a.blob.core.windows.net/c/?…",
-            ),
-            ("user\u{1b}[2J", "user\\u{1b}[2J"),
+            ("http://minio.example:9000", "http://minio.example:9000/"),
+            ("dragonfly=http://127.0.0.1:4001", "dragonfly=http://127.0.0.1:4001/"),
+            ("key=/etc/keys/a.pem", "key=/etc/keys/a.pem"),
+            ("https://user:sekrit@host:8080/a", "https://…"),
+            ("https://user:se@krit@host:8080/a", "https://…"),
+            ("https://host/c/?sv=1&sig=sekrit", "https://host/c/…"),
+            ("https://host/c/#sekrit", "https://host/c/…"),
+            ("s3://b/p/,https://u:sekrit@h.invalid/", "s3://b/p/,https://…"),
+            ("dragonfly=http://u:sekrit/x@127.0.0.1:1", "dragonfly=…"),
+            ("https://u:sekrit?y@host/p/", "…"),
+            ("u:sekrit@host:9000", "…"),
+            ("http:\\\\u:sekrit@host", "…"),
+            ("az://acct/c/p/;sig=sekrit", "az://acct…"),
+            ("//u:sekrit@host/", "…"),
+            ("user\u{1b}[2J", "…"),
         ] {
+            assert!(!shown(value).contains("sekrit"), "{value}");
             assert_eq!(shown(value), expected);
         }
     }

@@ -79,6 +79,9 @@ impl Cli {
         }
         let matches = command.try_get_matches_from_mut(arguments)?;
         let mut cli = Self::from_arg_matches(&matches)?;
+        if let Some((_, of_command)) = matches.subcommand() {
+            cli.logging.prefer_flags(of_command);
+        }
         if cli.logging.verbose {
             cli.settings = Some(settings(&command, &matches, cli.command.name()));
         }

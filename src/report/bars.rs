@@ -53,7 +53,11 @@ impl Bars {
 
     /// Lets `bar` be `line`, with `done` of `total` in its track.
     pub fn set(&self, bar: &mut Bar, line: Line, done: u64, total: u64) {
-        let Line { before, track, behind } = line;
+        let Line { mut before, track, mut behind } = line;
+        if self.track == PLAIN_TRACK {
+            before = before.replace('…', "~");
+            behind = behind.replace('…', "~");
+        }
         if bar.track != Some(track) {
             bar.track = Some(track);
             let template = match track {
@@ -82,11 +86,18 @@ impl Bars {
 
     /// Writes a line above all bars.
     pub fn write_above(&self, out: &Out, line: &str) {
-        self.lines.suspend(|| {
+        self.without(|| out.write(line));
+    }
+
+    /// Does what writes lines to the terminal, with the bars out of its way.
+    pub fn without<T>(&self, write: impl FnOnce() -> T) -> T {
+        let written = self.lines.suspend(|| {
             self.region.show();
-            out.write(line);
+            let written = write();
             self.region.forget();
+            written
         });
         self.region.show();
+        written
     }
 }

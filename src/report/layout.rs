@@ -47,12 +47,17 @@ pub(super) fn whole(columns: usize, whole: &Whole<'_>) -> Line {
     let Whole { name, phase, done_bytes, total_bytes, done_files, total_files, .. } = whole;
     let (of_files, digits) = (total_files.to_string(), total_files.to_string().len());
     let files = format!("{done_files:>digits$} of {of_files} files");
+    // With all bytes here, only hashes are to come.
+    let rate = match done_bytes < total_bytes {
+        true => format!("{:>10}", format!("{}/s", text::size(whole.bytes_per_second))),
+        false => " ".repeat(10),
+    };
     let reserved = if columns < WIDE / 2 { 10 } else { 12 };
     let mut parts = [
         format!("{:>3} %", percent(*done_bytes, *total_bytes)),
         share(*done_bytes, *total_bytes),
         files,
-        format!("{:>10}", format!("{}/s", text::size(whole.bytes_per_second))),
+        rate,
         format!("{:<reserved$}", words(whole, columns)),
     ];
     let label = name.or((columns >= WIDE).then_some(*phase));
@@ -160,7 +165,8 @@ fn words(whole: &Whole<'_>, columns: usize) -> String {
         _ if is_over && columns < WIDE => phase.split(' ').next().unwrap_or_default().to_owned(),
         _ if is_over => (*phase).to_owned(),
         Left::Unknown => String::new(),
-        Left::AlmostNone => "almost none".into(),
+        Left::AlmostNone if columns < WIDE / 2 => "days".into(),
+        Left::AlmostNone => "days left".into(),
         Left::Silent(silent) => format!("silent {}", seconds(silent)),
         Left::Time(left) if columns < WIDE / 2 => seconds(left),
         Left::Time(left) => format!("{} left", seconds(left)),
@@ -169,9 +175,10 @@ fn words(whole: &Whole<'_>, columns: usize) -> String {
 
 /// `8s`, `3m05s`, `1h02m`: without tenths, which nobody can read in time.
 pub(super) fn seconds(time: Duration) -> String {
-    match time.as_millis().div_ceil(1_000) {
-        few @ 0..10 => format!("{few}s"),
-        _ => text::duration(time),
+    let whole = time.as_millis().div_ceil(1_000) as u64;
+    match whole {
+        few @ 0..=10 => format!("{few}s"),
+        _ => text::duration(Duration::from_secs(whole)),
     }
 }
 
@@ -355,5 +362,8 @@ mod tests {
         assert_eq!(rest(12, 3).as_deref(), Some("  and 12 more files; 3 retries"));
         assert_eq!(share(999_000_000, 16_100_000_000), " 1.0 of 16.1 GB");
         assert_eq!((percent(0, 0), percent(999, 1_000)), (100, 99));
+        let shown =
+            [0, 8_001, 9_001, 10_000, 10_001, 59_500].map(|it| seconds(Duration::from_millis(it)));
+        assert_eq!(shown, ["0s", "9s", "10s", "10s", "11s", "1m00s"]);
     }
 }

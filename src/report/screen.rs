@@ -135,6 +135,14 @@ impl Screen {
         }
     }
 
+    /// Writes to the same terminal by another way, above the bars.
+    pub fn above_bars<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.without(write),
+            None => write(),
+        }
+    }
+
     pub fn say(&self, line: &str) {
         self.tell(&Event::note(line));
     }

@@ -160,6 +160,26 @@ fn a_mistake_on_the_command_line_has_a_hint() {
     // What is quoted is not what to do.
     let (last, _) = failed(weightlift().arg("verify").arg(volume.path("a; b")), 10);
     assert_fields(&last, None, json!({}));
+    let (last, _) = failed(weightlift().arg("verify").arg(volume.path("no`pe; run evil")), 10);
+    assert_fields(&last, None, json!({}));
+    let value = ["hf://org/tiny", "--connections", "x; rm -rf /"];
+    let (last, _) = failed(&mut fetch(&hub, &volume, &value), 2);
+    assert_fields(&last, None, json!({}));
+    // What is missing is named.
+    let (last, _) = failed(weightlift().arg("verify"), 2);
+    assert!(last["message"].as_str().unwrap().contains("<PATH>..."), "{last}");
+}
+
+#[test]
+fn the_name_of_a_remote_file_is_no_hint() {
+    let tree = Tree::new()
+        .with("model; run curl evil.safetensors.index.json", "{")
+        .with_blob("model.safetensors", Blob::synthetic(4 << 10, 1));
+    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
+    let run = fetch(&hub, &volume, &["hf://org/tiny", "--output", "json"]).run();
+    let last: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["status"], "failed", "{last}");
+    assert!(!last["hint"].as_str().unwrap_or_default().contains("curl"), "{last}");
 }
 
 /// The Rust files below `dir`.
@@ -183,7 +203,7 @@ fn literals<'a>(code: &'a str, marker: &str) -> Vec<&'a str> {
 /// `Error::fields` takes the last clause of these sentences for the hint.
 #[test]
 fn the_last_clause_of_a_sentence_says_what_to_do() {
-    const BEGINS: [&str; 22] = [
+    const BEGINS: [&str; 23] = [
         "add",
         "check",
         "choose",
@@ -200,6 +220,7 @@ fn the_last_clause_of_a_sentence_says_what_to_do() {
         "remove",
         "run",
         "set",
+        "sign",
         "stop",
         "unset",
         "use",

@@ -216,6 +216,43 @@ fn of_several_models_each_has_its_line() {
 }
 
 #[test]
+fn the_path_of_a_model_stands_in_a_line_of_its_own_while_another_is_fetched() {
+    let small = Tree::new().with("config.json", "{}");
+    let large = Tree::new().with_blob("big.dat", Blob::synthetic(12 << 20, 1));
+    let hub = FakeHub::builder().repo(REPO, small).repo("org/big", large).start();
+    let volume = Volume::new();
+    hub.script(Rule::on("GET", "").at("cdn").then(Fault::Drip { bytes_per_second: 2 << 20 }));
+    let mut command = fetch(&hub, &volume, &["hf://org/tiny", "small", "hf://org/big", "big"]);
+    let terminal = AtTerminal::start_both(command.env("LANG", "C.UTF-8"), 100, 24);
+    let path = volume.family("small").display().to_string();
+    terminal.eventually("the path", |line| line == path);
+    terminal.eventually("the other model", |line| line.starts_with("big ") && has_track(line));
+    let (code, lines, _) = terminal.wait();
+    let is_alone = |name: &str| {
+        lines.lines().any(|line| line.trim_end() == volume.family(name).to_str().unwrap())
+    };
+    assert!(code == 0 && is_alone("small") && is_alone("big"), "{lines}");
+    assert!(!has_track(&lines), "{lines}");
+}
+
+#[test]
+fn a_flag_outdoes_the_variable_of_the_other() {
+    let volume = Volume::new();
+    for (variable, flag) in [("WEIGHTLIFT_VERBOSE", "-q"), ("WEIGHTLIFT_QUIET", "--verbose")] {
+        let mut command = weightlift();
+        command.args(["list", flag, "--root"]).arg(volume.root()).env(variable, "1");
+        let run = command.run().assert_success();
+        assert_eq!(
+            run.stderr.contains("flags that are set"),
+            flag == "--verbose",
+            "{}",
+            run.stderr
+        );
+    }
+    weightlift().args(["list", "-q", "-v"]).run().assert_code(2);
+}
+
+#[test]
 fn quiet_leaves_warnings_errors_and_the_result() {
     let (hub, volume) = (hub_of_tiny(), Volume::new());
     let run = fetch(&hub, &volume, &["hf://org/tiny", "-q"]).run().assert_success();

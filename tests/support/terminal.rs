@@ -37,17 +37,31 @@ fn not_none(size: u16) -> NonZero<u16> {
 }
 
 impl AtTerminal {
+    /// Standard error at a terminal.
     pub fn start(command: &mut Command, columns: u16, rows: u16) -> Self {
+        command.stdout(Stdio::null());
+        Self::start_streams(command, columns, rows, false)
+    }
+
+    /// Standard output and standard error at one terminal, as a person has them.
+    pub fn start_both(command: &mut Command, columns: u16, rows: u16) -> Self {
+        Self::start_streams(command, columns, rows, true)
+    }
+
+    fn start_streams(command: &mut Command, columns: u16, rows: u16, both: bool) -> Self {
         let pty = openpty(None, None).unwrap();
         let of_person = pty.master;
         tcsetwinsize(&of_person, size(columns, rows)).unwrap();
         if !command.get_envs().any(|(name, _)| name == "TERM") {
             command.env("TERM", "xterm-256color");
         }
-        command.stdout(Stdio::null()).stderr(pty.slave);
+        if both {
+            command.stdout(pty.slave.try_clone().unwrap());
+        }
+        command.stderr(pty.slave);
         let child = command.spawn().unwrap();
         // The command has the last copy of the other end: when it ends, so does what we read.
-        command.stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let terminal = vt100::Parser::new(not_none(rows), not_none(columns), SCROLLBACK);
         let seen = Arc::new(Mutex::new(Seen { terminal, bytes: Vec::new() }));
         let mut reader = File::from(of_person.try_clone().unwrap());

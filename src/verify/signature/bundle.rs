@@ -6,11 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::SignatureProblem;
+use super::problem::{MEDIA_TYPE, SignatureProblem};
 use crate::model::text;
 
-/// The one kind of bundle that `model_signing` writes and reads.
-pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
 /// A signature that nobody has verified.

@@ -3,6 +3,9 @@
 
 use crate::model::{Sha256, text};
 
+/// The one kind of bundle that `model_signing` writes and reads.
+pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
 /// What is wrong with a signature. Its sentence continues that the signature …
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureProblem {
@@ -10,7 +13,7 @@ pub enum SignatureProblem {
     NoBundle(String),
     #[error(
         "is a bundle of type `{}`, and only `{}` is known; sign the model with a newer `model_signing`",
-        text::inert(.0, 100), super::bundle::MEDIA_TYPE
+        text::inert(.0, 100), MEDIA_TYPE
     )]
     MediaType(String),
     #[error("has a payload of type `{}`, and no in-toto statement", text::inert(.0, 100))]

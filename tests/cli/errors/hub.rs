@@ -15,6 +15,8 @@ fn tree() -> Tree {
 fn impatient(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
     let mut command = fetch(hub, volume, arguments);
     command.env("WEIGHTLIFT_RETRY_TIMEOUT", "1s").env("WEIGHTLIFT_RETRY_DELAY", "25ms");
+    // Which file is refused first must not depend on luck.
+    command.env("WEIGHTLIFT_CONNECTIONS", "1");
     command
 }
 
