@@ -47,7 +47,9 @@ impl Ending {
         let sentence = |chars| text::inert(&message, chars);
         self.write_termination_message(Class::Complete, sentence, done.facts());
         self.monitor.end(Class::Complete, &message);
-        self.screen.tell(&Event::Complete { message });
+        if !message.is_empty() {
+            self.screen.tell(&Event::Complete { message });
+        }
         Class::Complete.exit_code()
     }
 

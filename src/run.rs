@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::cli::{
-    Cli, Command, FetchArgs, Given, Global, LogKind, MirrorArgs, MirrorModel, Model, Output,
-    screen_with,
+    self, Cli, Command, FetchArgs, GenerateArgs, Generated, Given, Global, LogKind, MirrorArgs,
+    MirrorModel, Model, Output, screen_with,
 };
 use crate::commands::ask::SharedHttp;
 use crate::commands::beside::Beside;
@@ -27,6 +27,7 @@ use crate::output::{Lines, Subject};
 use crate::process;
 use crate::report::{Event, Screen};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
+use crate::volume::StoreError;
 use clap::error::ErrorKind;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -122,6 +123,7 @@ fn time_allowed(command: &Command) -> Option<TimeAllowed> {
         Command::Prune(args) => args.deadline.deadline,
         Command::Pin(args) => args.deadline.deadline,
         Command::Doctor(args) => args.deadline.deadline,
+        Command::Generate(_) => None,
     };
     let (flag, decides): (_, fn(Class) -> bool) = match command {
         // No more time can mend what a retry does not.
@@ -223,6 +225,7 @@ fn command(
             let mut each = |check: &doctor::Check| lines.print(&check.text(), &check.fields());
             return doctor::run(args, log, &mut each, stop, state).map(Done::of_message);
         }
+        Command::Generate(args) => return generate(args),
         Command::Verify(args) => {
             state.has_models(args.paths.len());
             let signed_by = args.signature.signed_by()?;
@@ -460,21 +463,35 @@ fn mirror(
     several::error_of_all(errors, complete).map_or(Ok(done), Err)
 }
 
+/// What packages and docs have of the command line, on standard output or in a directory.
+fn generate(args: &GenerateArgs) -> Result<Done, Error> {
+    let failed = |path: &Path, error| Error::Store(StoreError::io("write", path, error));
+    match args.generated()? {
+        Generated::Text(text) => {
+            Lines::new(Output::Text).print(text.trim_end(), &())?;
+            // A shell that reads it at its start need not be told.
+            Ok(Done::default())
+        }
+        Generated::Files(dir, files) => {
+            std::fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
+            for (name, content) in &files {
+                let path = dir.join(name);
+                std::fs::write(&path, content).map_err(|error| failed(&path, error))?;
+            }
+            Ok(Done::of_message(format!("generated: {} files in `{}`", files.len(), dir.display())))
+        }
+    }
+}
+
 /// What clap has to say: help and version on standard output, mistakes as exit code 2.
 fn usage(error: &clap::Error, given: &Given) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let rendered = error.render().to_string();
-    let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
+    let (message, rest) = cli::mistake(error);
     let screen = screen_with(given.choice("log-format").unwrap_or(LogKind::Text));
-    rest.trim().lines().filter(|line| !line.is_empty()).for_each(|line| screen.say(line));
-    // What is missing stands in lines of its own, up to an empty one.
-    let listed = rest.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
-    let message: Vec<&str> =
-        [first.trim_start_matches("error: ")].into_iter().chain(listed).collect();
-    let message = message.join(" ");
+    rest.lines().filter(|line| !line.is_empty()).for_each(|line| screen.say(line));
     let lines = Lines::new(given.choice("output").unwrap_or(Output::Text), screen.clone());
     let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());
     let ending = Ending { termination_log: log.into(), lines, screen, monitor: Monitor::default() };

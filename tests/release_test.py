@@ -129,6 +129,16 @@ def elf(machine, interpreter=False):
     return header + program + b"/lib64/ld-linux-x86-64.so.2\0"
 
 
+# Stands in for the program, as far as .ci/pack runs it.
+GENERATOR = """#!/bin/sh
+case "$1 $2" in
+  "generate completions") echo "script for $3" ;;
+  "generate man") mkdir -p "$3" && echo page >"$3/weightlift.1" ;;
+  *) exit 1 ;;
+esac
+"""
+
+
 def the_archives_are_the_same_each_time_and_hold_the_right_binaries():
     made, sums = {"amd64": elf(0x3E), "arm64": elf(0xB7)}, []
     with Project() as project:
@@ -139,7 +149,10 @@ def the_archives_are_the_same_each_time_and_hold_the_right_binaries():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(binary)
                 path.chmod(0o700)
-            return project.run("pack", project.root / "made", project.root / into, "1.2.3", "1750000000")
+            program = project.root / "program"
+            program.write_text(GENERATOR)
+            program.chmod(0o700)
+            return project.run("pack", project.root / "made", project.root / into, "1.2.3", "1750000000", program)
 
         for into in ["one", "two"]:
             run = pack(into)
@@ -154,8 +167,18 @@ def the_archives_are_the_same_each_time_and_hold_the_right_binaries():
         assert [(line.split()[0], line.split()[1], line.split()[-1]) for line in listed] == [
             ("drwxr-xr-x", "0/0", "weightlift-1.2.3-linux-arm64/"),
             ("-rw-r--r--", "0/0", "weightlift-1.2.3-linux-arm64/LICENSE"),
+            ("drwxr-xr-x", "0/0", "weightlift-1.2.3-linux-arm64/completions/"),
+            ("-rw-r--r--", "0/0", "weightlift-1.2.3-linux-arm64/completions/_weightlift"),
+            ("-rw-r--r--", "0/0", "weightlift-1.2.3-linux-arm64/completions/weightlift.bash"),
+            ("-rw-r--r--", "0/0", "weightlift-1.2.3-linux-arm64/completions/weightlift.fish"),
+            ("drwxr-xr-x", "0/0", "weightlift-1.2.3-linux-arm64/man/"),
+            ("-rw-r--r--", "0/0", "weightlift-1.2.3-linux-arm64/man/weightlift.1"),
             ("-rwxr-xr-x", "0/0", "weightlift-1.2.3-linux-arm64/weightlift"),
         ], listed
+        shown = subprocess.run(["tar", "--to-stdout", "-xzf", project.root / "one" / "weightlift-1.2.3-linux-arm64.tar.gz",
+                                "weightlift-1.2.3-linux-arm64/completions/_weightlift"],
+                               text=True, capture_output=True, check=True).stdout  # fmt: skip
+        assert shown == "script for zsh\n", shown
         for wrong, word in [(elf(0x3E), "not for arm64"), (elf(0xB7, interpreter=True), "not static"), (b"no program", "not for arm64")]:
             run = pack("three", arm64=wrong)
             assert run.returncode != 0 and word in run.stderr, f"{word}: {run.returncode} {run.stderr}"

@@ -2,68 +2,72 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
-use super::fetch::{Deadline, LockKind};
+use super::fetch::Deadline;
+use super::help::{LOCKS, MODELS, VOLUME};
 use super::listed::{ModelsArgs, Positional};
 use super::models::{DEFAULT_ROOT, absolute, unusable_root};
 use super::sources::{SelectionArgs, SourceArgs};
+use super::values::LockKind;
 use crate::Error;
 use crate::fleet::Entry;
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  weightlift doctor                     container, /data/models, the Hub and its token
-  weightlift doctor hf://org/name       can this be listed and read from here?
-  weightlift doctor s3://bucket/llama/ --root /data/models --lock kubernetes
-
-Each check is one line: ok, warning or fails, what was found, what to do. A check that gets no answer
-in time (10s; 20s for a source) fails, and the next ones are made. Nothing is written, except a
-directory on the volume in which renames, links and locks are tried; it is removed again. Warnings
-do not fail. The exit code is 0, or that of the failure that most needs a person.")]
+#[command(after_long_help = "\
+Each check is one line: ok, warning or fails, what was found, what to do. A check without an
+answer in time (10s; 20s for a source) fails, and the next checks follow. doctor writes one
+directory on the volume, in which it tries renames, links and locks, and removes it again.
+Warnings do not fail. The exit code is 0, or that of the most important failure.")]
 pub struct DoctorArgs {
-    /// What is to be fetched: listed, and read by one small range. Without any, the Hub and its token are checked
+    /// What you want to fetch; without it, doctor checks the Hub and its token
+    ///
+    /// doctor lists each SOURCE and reads a small range of it.
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
 
-    /// Take the sources that FILE, a models file, lists
-    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    /// Check the sources that FILE, a models file, lists
+    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = MODELS)]
     models_file: Option<PathBuf>,
 
-    /// Of the models that a file lists, only those of this name [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
+    /// Take only the model NAME of the file
+    ///
+    /// Repeat the flag, or separate names with commas.
+    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',', help_heading = MODELS)]
     only: Vec<String>,
 
     #[command(flatten)]
     selected: SelectionArgs,
 
-    /// Directory that holds the models [default: /data/models, if it is there]
-    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
+    /// Directory that holds the models [default: /data/models, if it exists]
+    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR", value_hint = ValueHint::DirPath,
+          help_heading = VOLUME)]
     root: Option<PathBuf>,
-
-    /// `kubernetes`: check also whether the service account may use a Lease
-    #[arg(long, env = "WEIGHTLIFT_LOCK", value_enum, value_name = "KIND", default_value_t = LockKind::File)]
-    lock: LockKind,
-
-    /// Name of that Lease, where the rights are for one name
-    #[arg(long, env = "WEIGHTLIFT_LEASE_NAME", value_name = "NAME")]
-    pub lease_name: Option<String>,
-
-    /// Directory of the service account: token, ca.crt and namespace
-    #[arg(
-        long,
-        env = "WEIGHTLIFT_SERVICE_ACCOUNT",
-        value_name = "DIR",
-        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
-    )]
-    service_account: PathBuf,
 
     #[command(flatten)]
     pub source: SourceArgs,
 
     #[command(flatten)]
     pub deadline: Deadline,
+
+    /// With `kubernetes`: check also the rights to use a Lease
+    #[arg(long, env = "WEIGHTLIFT_LOCK", value_enum, value_name = "KIND", default_value_t = LockKind::File,
+          help_heading = LOCKS)]
+    lock: LockKind,
+
+    /// Name of that Lease, if the rights are for one name
+    #[arg(long, env = "WEIGHTLIFT_LEASE_NAME", value_name = "NAME", hide_short_help = true,
+          help_heading = LOCKS)]
+    pub lease_name: Option<String>,
+
+    /// Directory of the service account
+    ///
+    /// It holds the files token, ca.crt and namespace.
+    #[arg(long, env = "WEIGHTLIFT_SERVICE_ACCOUNT", value_name = "DIR", value_hint = ValueHint::DirPath,
+          default_value = "/var/run/secrets/kubernetes.io/serviceaccount", hide_short_help = true,
+          help_heading = LOCKS)]
+    service_account: PathBuf,
 }
 
 /// The root that is looked at.

@@ -4,267 +4,259 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, ValueHint};
 
+use super::help::{FILES, LIMITS, LOCKS, MODELS, PUBLICATION, SOURCE, SOURCES, TRANSFER, VOLUME};
 use super::listed::ModelsArgs;
 use super::rate::parse_min_rate;
 use super::signature::SignatureArgs;
 use super::sources::SourceArgs;
+use super::values::{IfStale, LayoutKind, LockKind, When};
 use crate::Error;
 use crate::cgroup;
-use crate::engine::{self, DirectIo, Share};
-use crate::model::hf_cache::Layout;
+use crate::engine::{self, Share};
 use crate::model::{Keep, text, umask};
 use crate::process;
 
-/// What becomes of a whole copy that cannot be brought up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum IfStale {
-    Use,
-    Fail,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LockKind {
-    File,
-    Kubernetes,
-}
-
-/// Whether something is done that is not always better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum When {
-    Auto,
-    On,
-    Off,
-}
-
-impl From<When> for DirectIo {
-    fn from(when: When) -> Self {
-        match when {
-            When::Auto => Self::Auto,
-            When::On => Self::On,
-            When::Off => Self::Off,
-        }
-    }
-}
-
-/// How a model is laid out on the volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LayoutKind {
-    Plain,
-    HfCache,
-}
-
-impl From<LayoutKind> for Layout {
-    fn from(kind: LayoutKind) -> Self {
-        match kind {
-            LayoutKind::Plain => Self::Plain,
-            LayoutKind::HfCache => Self::HfCache,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
-#[command(after_help = "\
-SOURCE is hf://org/name[@revision] (also hf://datasets/org/name, hf://spaces/org/name);
-s3://bucket/prefix/ or s3://bucket/one.safetensors; a bucket may be the ARN of an access point;
-gs://bucket/prefix/ (Google); az://account/container/prefix/ (Azure);
-oci://registry/name[:tag][@sha256:…], a model in a registry; https://host/path/ with SHA256SUMS or a
-sentinel in it, or https://host/one.gguf#sha256=…; ms://org/name[@revision] (ModelScope); or
-file:///directory, in which weightlift has published a model.
-DEST is a directory below --root, or absolute; left out, it is the last part of the name in lower
-case. Several models: SOURCE DEST SOURCE DEST …
-
-Hub: HF_TOKEN, HF_TOKEN_PATH, HF_HOME/token, HF_ENDPOINT (also https://user:password@host)
-and HF_HUB_OFFLINE work as for `hf`.
-S3: the AWS default credential chain; AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_S3; what KServe sets
-(S3_ENDPOINT, S3_USE_HTTPS, S3_USER_VIRTUAL_BUCKET, awsAnonymousCredential); S3_VERIFY_SSL is not
-honoured.
-ModelScope: MODELSCOPE_ENDPOINT and MODELSCOPE_API_TOKEN.
-Web servers: the netrc file that NETRC names, or ~/.netrc.
-OCI registries: the `auths` of config.json in DOCKER_CONFIG or ~/.docker, of a mounted pull secret
-(.dockerconfigjson in DOCKER_CONFIG), or of REGISTRY_AUTH_FILE; WEIGHTLIFT_OCI_PLAIN_HTTP.
-Google: GOOGLE_APPLICATION_CREDENTIALS, those of gcloud, the metadata server, else nobody.
-Azure: AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN,
-AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, a managed identity, else nobody.
-Leases: POD_NAMESPACE and POD_NAME, from the downward API.
-Both: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (also socks5h://), NO_PROXY; SSL_CERT_FILE, SSL_CERT_DIR
-and AWS_CA_BUNDLE add to the built-in roots.")]
+#[command(after_long_help = SOURCES)]
 pub struct FetchArgs {
     #[command(flatten)]
     pub listed: ModelsArgs,
 
-    /// Fetch exactly what FILE names, a lock file that `weightlift pin` has written: any place that has the
-    /// bytes will do, and the sources are not asked what they hold now
-    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
+    /// Fetch exactly what FILE, a lock file of `weightlift pin`, names
+    ///
+    /// Any place that has the bytes will do. weightlift does not ask the sources what they hold now.
+    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE",
+          value_hint = ValueHint::FilePath, help_heading = MODELS)]
     pub locked: Option<PathBuf>,
 
-    /// A place that `weightlift mirror` has filled from a models file or a lock file, read first: each model lies
-    /// below it under its name; the same as --also PREFIX/NAME/ for each model [repeatable, or separated
-    /// by commas]
-    #[arg(long, env = "WEIGHTLIFT_MIRROR", value_name = "PREFIX")]
-    pub mirror: Vec<String>,
-
-    /// Take the files that DIR has already, in place of fetching them: a cache of `hf` (HF_HOME, its hub/, or
-    /// one models--org--name/), or a directory that was filled by hand or by `hf download --local-dir`.
-    /// Files are hashed, then linked or copied; DIR is never changed. Where DIR is DEST, its place is taken and
-    /// the directory is kept aside [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ADOPT", value_name = "DIR", value_delimiter = ',')]
-    pub adopt: Vec<PathBuf>,
-
-    /// Directory that holds the models [default: /data/models; with --layout hf-cache first the directory above
-    /// HF_HUB_CACHE, or HF_HOME]
-    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR")]
-    pub root: Option<PathBuf>,
-
-    /// How the model is laid out: `plain`, the files in DEST; or `hf-cache`, in a cache of the Hub's clients,
-    /// where a server finds it by the name of its repo. Then --root is its HF_HOME, and there is no DEST
-    /// [default: plain]
-    #[arg(long, env = "WEIGHTLIFT_LAYOUT", value_enum, value_name = "LAYOUT",
-          default_value_t = LayoutKind::Plain, hide_default_value = true)]
-    pub layout: LayoutKind,
-
-    /// Refuse (exit 13) to fetch files in pickle formats, which can run code when loaded
-    #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// Refuse files in pickle formats (exit 13)
+    ///
+    /// Such files can run code when a server loads them.
+    #[arg(long, env = "WEIGHTLIFT_DENY_PICKLE", hide_short_help = true, help_heading = FILES,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub deny_pickle: bool,
 
-    /// Refuse (exit 12, before the weights are fetched) files for which SOURCE publishes no digest to
-    /// compare them with
-    #[arg(long, env = "WEIGHTLIFT_REQUIRE_DIGESTS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// Refuse files without a published digest (exit 12)
+    ///
+    /// weightlift refuses them before it fetches the weights.
+    #[arg(long, env = "WEIGHTLIFT_REQUIRE_DIGESTS", hide_short_help = true,
+          help_heading = FILES, action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub require_digests: bool,
 
     #[command(flatten)]
     pub signature: SignatureArgs,
 
-    /// The most connections at the same time, as far as the memory limit of the container has room for them;
-    /// beyond four, they are opened only as long as they make the transfer faster
-    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub connections: u16,
+    /// Read first from a place that `weightlift mirror` has filled
+    ///
+    /// Each model lies below PREFIX under its name. This is the same as --also PREFIX/NAME/ for each model.
+    /// Repeat the flag, or separate places with commas.
+    #[arg(long, env = "WEIGHTLIFT_MIRROR", value_name = "PREFIX", help_heading = SOURCE)]
+    pub mirror: Vec<String>,
 
-    /// The most bytes asked for in one request: 64MiB, 64M, 67108864
-    #[arg(long, env = "WEIGHTLIFT_CHUNK_SIZE", value_name = "SIZE", default_value = "64MiB",
-          value_parser = parse_chunk_size)]
-    pub chunk_size: u64,
+    /// Reuse the files in DIR: a cache of `hf`, or any directory
+    ///
+    /// DIR is a cache (HF_HOME, its hub/, or one models--org--name/), or a directory that you or
+    /// `hf download --local-dir` have filled. weightlift hashes each file, then links or copies it. It never
+    /// changes DIR. If DIR is DEST, weightlift publishes there and keeps the old directory. Repeat the flag,
+    /// or separate directories with commas.
+    #[arg(long, env = "WEIGHTLIFT_ADOPT", value_name = "DIR", value_delimiter = ',',
+          value_hint = ValueHint::DirPath, help_heading = SOURCE)]
+    pub adopt: Vec<PathBuf>,
 
-    /// Write large files past the page cache: `auto` on ext4 and xfs, where the kernel is seen to hold writers
-    /// back and a trial is at least twice as fast, because the server has to read the model from the disk then
-    #[arg(long, env = "WEIGHTLIFT_DIRECT_IO", value_enum, value_name = "WHEN", default_value_t = When::Auto)]
-    pub direct_io: When,
+    /// Directory that holds the models [default: /data/models]
+    ///
+    /// With --layout hf-cache the default is the directory above HF_HUB_CACHE, or else HF_HOME.
+    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR",
+          value_hint = ValueHint::DirPath, help_heading = VOLUME)]
+    pub root: Option<PathBuf>,
 
-    /// Give up (exit 23) when another fetcher of the same model makes no progress for this long; one that
-    /// does is waited for, up to --deadline. Less than 11s counts as 11s, and 0s does not wait
-    #[arg(long, env = "WEIGHTLIFT_LOCK_TIMEOUT", value_name = "DURATION", default_value = "2h",
-          value_parser = text::parse_duration)]
-    pub lock_timeout: Duration,
-
-    /// Stop waiting for a fetcher that makes no progress for this long, and fetch as well
-    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_AFTER", value_name = "DURATION", default_value = "60s",
-          value_parser = text::parse_duration)]
-    pub takeover_after: Duration,
-
-    /// Fetch as well when another fetcher is so slow, by its rate over the last minutes, that the rest would
-    /// arrive sooner at this many bytes a second; 0 never does [default: 256KiB]
-    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_RATE", value_name = "SIZE", default_value = "256KiB",
-          hide_default_value = true, value_parser = text::parse_size)]
-    takeover_rate: u64,
-
-    /// What keeps several pods from fetching the same model: `kubernetes` takes a Lease of the cluster
-    /// beside the lock on the volume, for volumes whose locks do not reach from node to node
-    #[arg(long, env = "WEIGHTLIFT_LOCK", value_enum, value_name = "KIND", default_value_t = LockKind::File)]
-    pub lock: LockKind,
-
-    /// Name of that Lease [default: weightlift-DEST]; the same for all who share the volume
-    #[arg(long, env = "WEIGHTLIFT_LEASE_NAME", value_name = "NAME")]
-    pub lease_name: Option<String>,
-
-    /// Directory of the service account that takes it: token, ca.crt and namespace
-    #[arg(
-        long,
-        env = "WEIGHTLIFT_SERVICE_ACCOUNT",
-        value_name = "DIR",
-        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
-    )]
-    pub service_account: PathBuf,
-
-    /// Write nothing: only say what would be fetched, reused and left out, from where, and whether there is
-    /// room (exit 15 if not); the same as `weightlift plan`
-    #[arg(long, env = "WEIGHTLIFT_DRY_RUN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub dry_run: bool,
-
-    #[command(flatten)]
-    pub deadline: Deadline,
-
-    /// Fail (exit 20) if the files together bring less than this in a second, on average over a minute
-    /// (over --retry-timeout, if that is shorter): 500kB, 1MB, 10MiB [default: no such limit]
-    #[arg(long, env = "WEIGHTLIFT_MIN_RATE", value_name = "RATE", value_parser = parse_min_rate)]
-    pub min_rate: Option<u64>,
-
-    /// Fail (exit 16) unless SOURCE resolves to this revision; one for each SOURCE [repeatable]
-    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
-    pub expect_revision: Vec<String>,
-
-    /// Let PATH be a link to the revision itself, which goes on to show it when the model is updated: for one
-    /// pod, in an emptyDir. With a commit as revision, one that is kept on the volume will do
-    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "PATH")]
-    pub link: Option<PathBuf>,
-
-    /// Where the server that follows the link sees --root [default: where we do]
-    #[arg(long, env = "WEIGHTLIFT_LINK_ROOT", value_name = "DIR")]
-    pub link_root: Option<PathBuf>,
-
-    /// After an update, keep as many of the revisions that were replaced [default: all, unless --keep-for
-    /// is given]
-    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", value_name = "N")]
-    pub keep_revisions: Option<usize>,
-
-    /// After an update, keep revisions that were replaced no longer ago than this: longer than a pod takes to
-    /// start again. A revision is removed if neither this nor --keep-revisions keeps it [default: all are
-    /// kept, unless --keep-revisions is given]
-    #[arg(long, env = "WEIGHTLIFT_KEEP_FOR", value_name = "DURATION", value_parser = text::parse_duration)]
-    pub keep_for: Option<Duration>,
+    /// Layout on the volume: plain or hf-cache
+    ///
+    /// With `hf-cache` a server finds the model by the name of its repo.
+    #[arg(long, env = "WEIGHTLIFT_LAYOUT", value_enum, value_name = "LAYOUT",
+          default_value_t = LayoutKind::Plain, help_heading = VOLUME)]
+    pub layout: LayoutKind,
 
     #[command(flatten)]
     pub permissions: Permissions,
 
+    /// Fill DEST file by file, if the volume can neither exchange, rename nor link
+    ///
+    /// A reader may then see a part of the files. The sentinel still comes last.
+    #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", hide_short_help = true,
+          help_heading = VOLUME, action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub allow_degraded: bool,
+
+    /// Write large files past the page cache: auto, on or off
+    ///
+    /// `auto` tries it on ext4 and xfs, where the kernel holds writers back. It writes past the cache if the
+    /// trial is at least twice as fast. The server then has to read the model from the disk.
+    #[arg(long, env = "WEIGHTLIFT_DIRECT_IO", hide_short_help = true, value_enum,
+          value_name = "WHEN", default_value_t = When::Auto, help_heading = VOLUME)]
+    pub direct_io: When,
+
+    /// Make PATH a link to the revision itself, for one pod
+    ///
+    /// PATH lies in an emptyDir of the pod. The link still leads to this revision after an update. If SOURCE
+    /// names a commit, weightlift takes a revision that is kept on the volume.
+    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "PATH",
+          value_hint = ValueHint::AnyPath, help_heading = PUBLICATION)]
+    pub link: Option<PathBuf>,
+
+    /// Where the server that follows the link sees --root
+    ///
+    /// The default is the path of --root here.
+    #[arg(long, env = "WEIGHTLIFT_LINK_ROOT", hide_short_help = true, value_name = "DIR",
+          value_hint = ValueHint::DirPath, help_heading = PUBLICATION)]
+    pub link_root: Option<PathBuf>,
+
+    /// Fail (exit 16) unless SOURCE resolves to this revision
+    ///
+    /// Give one for each SOURCE: repeat the flag, or separate revisions with commas.
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", hide_short_help = true,
+          value_name = "SHA", value_delimiter = ',', help_heading = PUBLICATION)]
+    pub expect_revision: Vec<String>,
+
+    /// What to do with an older copy if the source fails: use or fail
+    ///
+    /// This is about a SOURCE that names a branch. The source cannot be reached, or refuses, and a complete
+    /// older copy is on the volume.
+    #[arg(long, env = "WEIGHTLIFT_IF_STALE", hide_short_help = true, value_enum,
+          value_name = "WHAT", default_value_t = IfStale::Use, help_heading = PUBLICATION)]
+    pub if_stale: IfStale,
+
+    /// Replace another model at DEST, and remove other files
+    ///
+    /// DEST becomes exactly what this command asks for. weightlift removes files that were fetched for other
+    /// --include and --exclude.
+    #[arg(long, env = "WEIGHTLIFT_REPLACE", help_heading = PUBLICATION,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub replace: bool,
+
+    /// Hash the published files first; fetch damaged ones again
+    #[arg(long, env = "WEIGHTLIFT_RECHECK", help_heading = PUBLICATION,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub recheck: bool,
+
+    /// After an update, keep the N latest replaced revisions
+    ///
+    /// The default keeps all, unless --keep-for is given.
+    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", hide_short_help = true,
+          value_name = "N", help_heading = PUBLICATION)]
+    pub keep_revisions: Option<usize>,
+
+    /// After an update, keep revisions replaced less than this long ago
+    ///
+    /// Choose more time than a pod takes to start again. weightlift removes a revision if neither this flag nor
+    /// --keep-revisions keeps it. The default keeps all, unless --keep-revisions is given.
+    #[arg(long, env = "WEIGHTLIFT_KEEP_FOR", hide_short_help = true,
+          value_name = "DURATION", value_parser = text::parse_duration, help_heading = PUBLICATION)]
+    pub keep_for: Option<Duration>,
+
+    /// Write nothing; the same as `weightlift plan`
+    ///
+    /// It tells what a fetch takes from where, what it reuses, what it leaves out, and whether there is
+    /// room (exit 15 if not).
+    #[arg(long, env = "WEIGHTLIFT_DRY_RUN", help_heading = PUBLICATION,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+
+    /// Open up to N connections at the same time
+    ///
+    /// N is an upper limit, from 1 to 256. The memory limit of the container lowers it. weightlift opens more
+    /// than four only while they make the transfer faster.
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=256), help_heading = TRANSFER)]
+    pub connections: u16,
+
+    /// Ask for up to this size in one request
+    ///
+    /// From 1MiB to 1GiB: 64MiB, 64M, 67108864.
+    #[arg(long, env = "WEIGHTLIFT_CHUNK_SIZE", hide_short_help = true, value_name = "SIZE",
+          default_value = "64MiB", value_parser = parse_chunk_size, help_heading = TRANSFER)]
+    pub chunk_size: u64,
+
+    #[command(flatten)]
+    pub deadline: Deadline,
+
     #[command(flatten)]
     pub source: SourceArgs,
 
-    /// Where SOURCE is a branch, and it cannot be reached or says no while a complete older copy lies
-    /// there: use that with a warning, or fail
-    #[arg(long, env = "WEIGHTLIFT_IF_STALE", value_enum, value_name = "WHAT", default_value_t = IfStale::Use)]
-    pub if_stale: IfStale,
+    /// Fail (exit 20) below this rate: 500kB, 1MB, 10MiB a second
+    ///
+    /// This is the rate of all files together, on average over a minute. If --retry-timeout is shorter than a
+    /// minute, it is the average over that time. The default is no such limit.
+    #[arg(long, env = "WEIGHTLIFT_MIN_RATE", hide_short_help = true, value_name = "RATE",
+          value_parser = parse_min_rate, help_heading = LIMITS)]
+    pub min_rate: Option<u64>,
 
-    /// Let DEST become exactly this: replace another model that is published there, and take away files
-    /// that were fetched for other --include and --exclude
-    #[arg(long, env = "WEIGHTLIFT_REPLACE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub replace: bool,
+    /// Lock against other pods: file or kubernetes
+    ///
+    /// The lock keeps pods from fetching the same model twice.
+    #[arg(long, env = "WEIGHTLIFT_LOCK", value_enum, value_name = "KIND",
+          default_value_t = LockKind::File, help_heading = LOCKS)]
+    pub lock: LockKind,
 
-    /// Hash what lies there before it is believed, and fetch again what is damaged
-    #[arg(long, env = "WEIGHTLIFT_RECHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub recheck: bool,
+    /// Fail (exit 23) after this long without progress of the holder
+    ///
+    /// The holder is the process that fetches the same model. weightlift waits for a holder that makes progress,
+    /// up to --deadline. Less than 11s counts as 11s; 0s does not wait.
+    #[arg(long, env = "WEIGHTLIFT_LOCK_TIMEOUT", hide_short_help = true,
+          value_name = "DURATION", default_value = "2h", value_parser = text::parse_duration, help_heading = LOCKS)]
+    pub lock_timeout: Duration,
 
-    /// On a volume that can neither exchange, rename nor link: fill the directory file by file
-    #[arg(long, env = "WEIGHTLIFT_ALLOW_DEGRADED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub allow_degraded: bool,
+    /// Fetch too, after this long without progress of the holder
+    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_AFTER", hide_short_help = true,
+          value_name = "DURATION", default_value = "60s", value_parser = text::parse_duration, help_heading = LOCKS)]
+    pub takeover_after: Duration,
+
+    /// Fetch too, if the holder is so slow that this rate would end sooner
+    ///
+    /// weightlift compares the rest at this many bytes a second with the rest at the holder's rate of the last
+    /// minutes. 0 turns this off.
+    #[arg(long, env = "WEIGHTLIFT_TAKEOVER_RATE", hide_short_help = true,
+          value_name = "SIZE", default_value = "256KiB", value_parser = text::parse_size, help_heading = LOCKS)]
+    takeover_rate: u64,
+
+    /// Name of the Lease [default: weightlift-DEST]
+    ///
+    /// All pods that share the volume need the same name.
+    #[arg(long, env = "WEIGHTLIFT_LEASE_NAME", hide_short_help = true,
+          value_name = "NAME", help_heading = LOCKS)]
+    pub lease_name: Option<String>,
+
+    /// Directory of the service account that takes the Lease
+    ///
+    /// It holds the files token, ca.crt and namespace.
+    #[arg(long, env = "WEIGHTLIFT_SERVICE_ACCOUNT", hide_short_help = true,
+          value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = LOCKS,
+          default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    pub service_account: PathBuf,
 }
 
 /// Who may read and change what is created.
 #[derive(Debug, Args)]
 pub struct Permissions {
-    /// Permissions that files and directories on the volume do not get, in octal: 0002 lets their group change
-    /// them, 0022 read only [default: that of the process; where the group of the root may write, and files in
-    /// it get that group, without the bits of the group]
-    #[arg(long, env = "WEIGHTLIFT_UMASK", value_name = "MASK", value_parser = umask::parse)]
+    /// Permissions that new files and directories do not get, in octal
+    ///
+    /// 0002 lets the group change them, 0022 lets it read them. The default is the umask of the process. If the
+    /// group of the root may write, and new files get that group, the default leaves the bits of the group.
+    #[arg(long, env = "WEIGHTLIFT_UMASK", hide_short_help = true, value_name = "MASK",
+          value_parser = umask::parse, help_heading = VOLUME)]
     pub umask: Option<u32>,
 }
 
 /// The end of a whole run.
 #[derive(Debug, Args)]
 pub struct Deadline {
-    /// Stop (exit 23) after this long in all, whatever the run is doing; what has been fetched is kept for the
-    /// next run [default: none]
-    #[arg(long, env = "WEIGHTLIFT_DEADLINE", value_name = "DURATION", value_parser = parse_deadline)]
+    /// Stop (exit 23) after this long in all: 90s, 30m, 2h
+    ///
+    /// This holds in every phase of the run. The next run resumes with what is on the volume. The default is no
+    /// deadline.
+    #[arg(long, env = "WEIGHTLIFT_DEADLINE", value_name = "DURATION",
+          value_parser = parse_deadline, help_heading = LIMITS)]
     pub deadline: Option<Duration>,
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::fetch::{FetchArgs, LayoutKind};
+use super::fetch::FetchArgs;
 use super::models::{DEFAULT_ROOT, absolute, unusable_root};
+use super::values::LayoutKind;
 use crate::Error;
 use crate::environment;
 use crate::model::hf_cache::{HUB, repo_folder};

@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
+use super::help::{MODELS, SOURCE};
 use super::sources::SelectionArgs;
 use crate::Error;
 use crate::environment;
@@ -18,22 +19,29 @@ pub struct ModelsArgs {
     #[arg(value_name = "SOURCE [DEST]")]
     pub models: Vec<String>,
 
-    /// Take the models that FILE lists, a YAML document; a ConfigMap, say
-    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    /// Take the models that FILE lists
+    ///
+    /// FILE is a YAML document, such as a key of a ConfigMap. docs/fleet.md describes it.
+    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = MODELS)]
     pub models_file: Option<PathBuf>,
 
-    /// Of the models that a file lists, only those of this name [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
+    /// Take only the model NAME of the file
+    ///
+    /// Repeat the flag, or separate names with commas.
+    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',', help_heading = MODELS)]
     pub only: Vec<String>,
-
-    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
-    /// places lack; a file is the same if its published SHA-256 is [repeatable, in order of
-    /// preference, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
-    pub also: Vec<String>,
 
     #[command(flatten)]
     pub selected: SelectionArgs,
+
+    /// Read first from another place of the same bytes
+    ///
+    /// weightlift lists the files of SOURCE alone. It reads a file from the other place if that publishes the
+    /// same SHA-256. SOURCE gives the files that the other places do not have. Repeat the flag in order of
+    /// preference, or separate places with commas.
+    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE", help_heading = SOURCE)]
+    pub also: Vec<String>,
 }
 
 /// What the arguments are that are no flags.

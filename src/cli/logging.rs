@@ -6,6 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 
+use super::help::OUTPUT;
 use crate::Error;
 use crate::environment::{self, Part, VARIABLES};
 use crate::model::text;
@@ -15,18 +16,19 @@ const MAX_VALUE_CHARS: usize = 200;
 
 #[derive(Debug, Args)]
 pub struct Logging {
-    /// What the lines on standard error are: sentences, or one JSON object each (time, level, event,
-    /// message, fields)
+    /// Lines on standard error: text or json
     #[arg(long, global = true, env = "WEIGHTLIFT_LOG_FORMAT", value_enum, value_name = "FORMAT",
-          default_value_t = LogKind::Text)]
+          default_value_t = LogKind::Text, help_heading = OUTPUT)]
     pub log_format: LogKind,
-    /// Show warnings and errors only: no bars, no progress, no last line of success
+    /// Show warnings and errors only
+    ///
+    /// There are no bars, no progress, and no last line of success.
     #[arg(short, long, global = true, env = "WEIGHTLIFT_QUIET", action = ArgAction::SetTrue,
-          value_parser = BoolishValueParser::new())]
+          value_parser = BoolishValueParser::new(), help_heading = OUTPUT)]
     pub quiet: bool,
-    /// Show also the settings, the lock, each file that is complete, and each retry
+    /// Show also settings, lock, complete files and retries
     #[arg(short, long, global = true, env = "WEIGHTLIFT_VERBOSE", action = ArgAction::SetTrue,
-          value_parser = BoolishValueParser::new())]
+          value_parser = BoolishValueParser::new(), help_heading = OUTPUT)]
     pub verbose: bool,
 }
 
@@ -66,7 +68,9 @@ impl Logging {
 /// What the lines on standard error are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogKind {
+    /// Sentences
     Text,
+    /// One JSON object a line: time, level, event, message, fields
     Json,
 }
 

@@ -4,70 +4,83 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::fetch::Deadline;
+use super::help::{MODELS, SOURCE, TRANSFER};
 use super::listed::{ModelsArgs, Positional, of_each};
 use super::sources::{SelectionArgs, SourceArgs};
 use crate::Error;
 use crate::model::{Locked, S3Location, Selection, SourceUri};
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-weightlift mirror SOURCE s3://bucket/prefix/
-weightlift mirror --models FILE s3://bucket/prefix/     each model below prefix/NAME/
-weightlift mirror --check [--deep] s3://bucket/prefix/
-
-SOURCE is what `fetch` takes. Nothing is written to a disk. Each file is hashed on its way and compared with
-the digest that SOURCE publishes before its object appears. The sentinel object is written last. Objects that
-mirror has not written are neither overwritten nor removed, and none of its own is removed. SOURCE and the
-bucket share the flags and variables of S3.")]
+#[command(after_long_help = "\
+SOURCE is what `weightlift fetch --help` describes. Nothing is written to a disk. weightlift
+hashes each file on its way. It compares the hash with the digest that SOURCE publishes before
+the object appears. It writes the sentinel object last. It neither overwrites nor removes
+objects that it has not written, and removes none of its own. SOURCE and the bucket share the
+flags and variables of S3.")]
 pub struct MirrorArgs {
-    /// What to copy, and where to: SOURCE s3://bucket/prefix/; with --models or --check only the latter
+    /// SOURCE s3://bucket/prefix/; with --models, --locked or --check only the latter
     #[arg(required = true, num_args = 1..=2, value_name = "[SOURCE] s3://BUCKET/PREFIX/")]
     places: Vec<String>,
 
-    /// Copy the models that FILE lists, a YAML document, each below PREFIX/NAME/
-    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
+    /// Copy the models that FILE lists, each below PREFIX/NAME/
+    ///
+    /// FILE is a YAML document. docs/fleet.md describes it.
+    #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = MODELS)]
     models_file: Option<PathBuf>,
 
-    /// Copy exactly what FILE names, a lock file that `weightlift pin` has written, each model below PREFIX/NAME/
-    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
+    /// Copy exactly what FILE, a lock file of `weightlift pin`, names
+    ///
+    /// Each model comes below PREFIX/NAME/.
+    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = MODELS)]
     locked: Option<PathBuf>,
 
-    /// Of the models that a file lists, only those of this name [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]
+    /// Take only the model NAME of the file
+    ///
+    /// Repeat the flag, or separate names with commas.
+    #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',', help_heading = MODELS)]
     only: Vec<String>,
 
-    /// Write nothing: check that the bucket still holds what the sentinel there says, by sizes, ETags and the
-    /// checksums that the store keeps
-    #[arg(long, env = "WEIGHTLIFT_CHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// Write nothing; check what the bucket holds
+    ///
+    /// weightlift compares sizes, ETags and the checksums that the store keeps with the sentinel there.
+    #[arg(long, env = "WEIGHTLIFT_CHECK", help_heading = MODELS,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub check: bool,
 
-    /// With --check: read and hash every byte as well
-    #[arg(long, env = "WEIGHTLIFT_DEEP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// With --check: read and hash every byte too
+    #[arg(long, env = "WEIGHTLIFT_DEEP", help_heading = MODELS,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub deep: bool,
 
-    /// Another place of the same bytes, read first: SOURCE lists the files, and gives what the other
-    /// places lack [repeatable, in order of preference, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE")]
-    also: Vec<String>,
+    /// Fail (exit 16) unless SOURCE resolves to this revision
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", hide_short_help = true,
+          help_heading = MODELS)]
+    expect_revision: Option<String>,
 
     #[command(flatten)]
     selected: SelectionArgs,
 
-    /// Fail (exit 16) unless SOURCE resolves to this revision
-    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA")]
-    expect_revision: Option<String>,
-
-    /// The most files or parts on their way at the same time; more than eight are no more, because
-    /// each part of 16 MiB is in memory
-    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 8,
-          value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub connections: u16,
+    /// Read first from another place of the same bytes
+    ///
+    /// SOURCE lists the files, and gives the files that the other places do not have. Repeat the flag in order of
+    /// preference, or separate places with commas.
+    #[arg(long, env = "WEIGHTLIFT_ALSO", value_name = "SOURCE", help_heading = SOURCE)]
+    also: Vec<String>,
 
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// Send up to N files or parts at the same time
+    ///
+    /// More than eight count as eight, because each part of 16 MiB is in memory.
+    #[arg(long, env = "WEIGHTLIFT_CONNECTIONS", value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u16).range(1..=256), help_heading = TRANSFER)]
+    pub connections: u16,
 
     #[command(flatten)]
     pub deadline: Deadline,
@@ -194,10 +207,12 @@ impl MirrorArgs {
 }
 
 fn parse_target(text: &str) -> Result<S3Location, Error> {
-    match SourceUri::parse(text)? {
-        SourceUri::S3(S3Location { bucket, key }) => {
+    match SourceUri::parse(text) {
+        Ok(SourceUri::S3(S3Location { bucket, key })) => {
             Ok(S3Location { bucket, key: directory(&key) })
         }
+        Err(error) if text.starts_with("s3") => Err(error.into()),
+        // What another SOURCE was probably meant to be does not help here.
         _ => Err(Error::Usage(format!(
             "`{}` is not s3://bucket/prefix/; name a prefix of a bucket",
             crate::model::text::inert(text, 200)

@@ -3,8 +3,11 @@
 //! Imports `model`, `report`, `source`, `volume` and `engine`, for what flags are parsed into.
 
 mod doctor;
+mod examples;
 mod fetch;
+mod generate;
 mod given;
+mod help;
 mod layout;
 mod listed;
 mod logging;
@@ -13,11 +16,15 @@ mod models;
 mod order;
 mod pin;
 mod rate;
+mod reference;
 mod signature;
 mod sources;
+mod suggest;
+mod values;
 
 pub use doctor::{DoctorArgs, NamedRoot};
-pub use fetch::{FetchArgs, IfStale, LockKind};
+pub use fetch::FetchArgs;
+pub use generate::{GenerateArgs, Generated};
 pub use given::Given;
 pub use logging::{LogKind, Logging, screen_with};
 pub use mirror::{MirrorArgs, MirrorModel};
@@ -26,13 +33,17 @@ pub use order::{ListArgs, PruneArgs};
 pub use pin::PinArgs;
 pub use signature::SignatureArgs;
 pub use sources::SourceArgs;
+pub use suggest::mistake;
+pub use values::{IfStale, LockKind};
 
 use std::ffi::OsStr;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
 use crate::Error;
 use crate::environment;
@@ -40,14 +51,17 @@ use crate::exit;
 use crate::model::text;
 use crate::report::Event;
 use fetch::Deadline;
+use help::{LIMITS, OUTPUT, PUBLICATION, TEMPLATE};
 
 /// What `--version` tells: the release, and the commit that it is made of. `-V` has the release alone.
 const LONG_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIGHTLIFT_BUILT_FROM"), ")");
 
-/// Fetches model weights onto a volume: once, verified, resumable.
+/// Fetch model weights onto a volume: once, verified, resumable
 #[derive(Debug, Parser)]
-#[command(version, long_version = LONG_VERSION, about, max_term_width = 100, after_help = exit::help())]
+#[command(version, long_version = LONG_VERSION, about, max_term_width = 100, disable_help_flag = true,
+          help_template = TEMPLATE, before_help = examples::WEIGHTLIFT, after_help = help::COMMANDS,
+          after_long_help = exit::help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -71,7 +85,7 @@ impl Cli {
             };
             if value.is_some_and(is_nothing) { argument.env(None) } else { argument }
         };
-        let mut command = Self::command();
+        let mut command = help::fitting(Self::command(), arguments);
         // Every argument is made anew for this, so only where it is needed.
         if environment::has_empty(environment::Part::Flags) {
             command = command.mut_args(without_empty);
@@ -99,24 +113,36 @@ fn settings(all: &clap::Command, matches: &clap::ArgMatches, name: &'static str)
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Puts a model onto the volume, or finds that it is there already
+    /// Fetch models onto the volume; do nothing if they are there
+    #[command(help_template = TEMPLATE, before_help = examples::FETCH, after_help = help::MORE)]
     Fetch(Box<FetchArgs>),
-    /// Says what `fetch` with these arguments would do; writes nothing
+    /// Tell what `fetch` with the same arguments would do; write nothing
+    #[command(help_template = TEMPLATE, before_help = examples::PLAN, after_help = help::MORE)]
     Plan(Box<FetchArgs>),
-    /// Writes down exactly what models are: revision, and path, size and SHA-256 of every file
+    /// Write a lock file: the revision, and path, size and SHA-256 of every file
+    #[command(help_template = TEMPLATE, before_help = examples::PIN, after_help = help::MORE)]
     Pin(Box<PinArgs>),
-    /// Copies models into a bucket, from which `fetch` gets each by one listing; or checks such copies
+    /// Copy models into an S3 bucket, or check such copies
+    #[command(help_template = TEMPLATE, before_help = examples::MIRROR, after_help = help::MORE)]
     Mirror(Box<MirrorArgs>),
-    /// Re-checks published models offline: every byte against the sentinel
+    /// Hash every byte of published models again, offline
+    #[command(help_template = TEMPLATE, before_help = examples::VERIFY, after_help = help::MORE)]
     Verify(VerifyArgs),
-    /// Waits until somebody else has put models onto the volume; reads only, asks no network
+    /// Wait until another pod has published models; only read the volume
+    #[command(help_template = TEMPLATE, before_help = examples::WAIT, after_help = help::MORE)]
     Wait(WaitArgs),
-    /// Lists the models on a volume, what is kept of them, and who is at work; reads only
+    /// List the models on a volume, their kept revisions and running fetches
+    #[command(help_template = TEMPLATE, before_help = examples::LIST, after_help = help::MORE)]
     List(ListArgs),
-    /// Removes revisions that were replaced and attempts that are dead; says what, until --yes is given
+    /// Remove replaced revisions and dead attempts; only tell, until --yes
+    #[command(help_template = TEMPLATE, before_help = examples::PRUNE, after_help = help::MORE)]
     Prune(PruneArgs),
-    /// Checks container, volume, network, credentials and sources, one line each
+    /// Check container, volume, network, credentials and sources
+    #[command(help_template = TEMPLATE, before_help = examples::DOCTOR, after_help = help::MORE)]
     Doctor(Box<DoctorArgs>),
+    /// Write shell completions, man pages or the reference in docs/cli.md
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 impl Command {
@@ -132,34 +158,40 @@ impl Command {
             Self::List(_) => "list",
             Self::Prune(_) => "prune",
             Self::Doctor(_) => "doctor",
+            Self::Generate(_) => "generate",
         }
     }
 }
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// What standard output gets for each model: the path to load, or one line of JSON
-    #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, default_value_t = Output::Text)]
+    /// Standard output for each model: text (the path to load) or json
+    #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, value_name = "FORMAT",
+          default_value_t = Output::Text, help_heading = OUTPUT)]
     pub output: Output,
-    /// File that gets one line of JSON at every exit, if it exists
-    #[arg(
-        long,
-        global = true,
-        env = "WEIGHTLIFT_TERMINATION_LOG",
-        value_name = "FILE",
-        default_value = "/dev/termination-log"
-    )]
+    /// Write one line of JSON to FILE at every exit, if FILE exists
+    #[arg(long, global = true, env = "WEIGHTLIFT_TERMINATION_LOG", value_name = "FILE", hide_short_help = true,
+          default_value = "/dev/termination-log", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
     pub termination_log: PathBuf,
-    /// File that holds how far the run is, as JSON: replaced each second, and at the end
-    #[arg(long, global = true, env = "WEIGHTLIFT_PROGRESS_FILE", value_name = "FILE")]
+    /// Write the progress to FILE as JSON, each second and at the end
+    #[arg(long, global = true, env = "WEIGHTLIFT_PROGRESS_FILE", value_name = "FILE", hide_short_help = true,
+          value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
     pub progress_file: Option<PathBuf>,
-    /// File for Prometheus' textfile collector (`*.prom`): replaced every 15 seconds, and at the end
-    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_FILE", value_name = "FILE")]
+    /// Write metrics to FILE (`*.prom`), every 15 seconds and at the end
+    ///
+    /// The textfile collector of Prometheus' node exporter reads such files.
+    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_FILE", value_name = "FILE", hide_short_help = true,
+          value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
     pub metrics_file: Option<PathBuf>,
-    /// Answer `GET /metrics` here while the process lives: `9464`, `:9464`, `127.0.0.1:9464`
-    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_LISTEN", value_name = "ADDRESS",
-          value_parser = parse_address)]
+    /// Answer `GET /metrics` at ADDRESS
+    ///
+    /// ADDRESS is `9464`, `:9464` or `127.0.0.1:9464`. It answers while the process lives.
+    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_LISTEN", value_name = "ADDRESS", hide_short_help = true,
+          value_parser = parse_address, help_heading = OUTPUT)]
     pub metrics_listen: Option<SocketAddr>,
+    /// Print help: `-h` the common flags, `--help` all of them
+    #[arg(short, long, global = true, action = ArgAction::Help, help_heading = OUTPUT)]
+    pub help: Option<bool>,
 }
 
 /// An address to listen at; a port alone is that port at every address.
@@ -176,14 +208,16 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
+    /// The path that a server should load
     Text,
+    /// One line of JSON
     Json,
 }
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Directories of published models
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub paths: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -196,22 +230,28 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct WaitArgs {
     /// Directories that models are published at
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub paths: Vec<PathBuf>,
+
+    /// Make LINK a link to the revision itself, for one pod
+    ///
+    /// LINK lies in an emptyDir of the pod. It still leads to this revision after an update. An expected
+    /// revision that is kept on the volume is enough.
+    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "LINK", value_hint = ValueHint::AnyPath,
+          help_heading = PUBLICATION)]
+    pub link: Option<PathBuf>,
+
+    /// Wait for this revision, a commit or a digest with all its digits
+    ///
+    /// Give one for each PATH: repeat the flag, or separate revisions with commas.
+    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',',
+          help_heading = PUBLICATION)]
+    pub expect_revision: Vec<String>,
 
     /// Give up (exit 23) after this long in all: 90s, 5m, 2h
     #[arg(long, visible_alias = "deadline", env = "WEIGHTLIFT_TIMEOUT", value_name = "DURATION",
-          default_value = "2h", value_parser = text::parse_duration)]
+          default_value = "2h", value_parser = text::parse_duration, help_heading = LIMITS)]
     pub timeout: Duration,
-
-    /// Wait for this revision, a commit or a digest with all its digits; one for each PATH [repeatable]
-    #[arg(long, env = "WEIGHTLIFT_EXPECT_REVISION", value_name = "SHA", value_delimiter = ',')]
-    pub expect_revision: Vec<String>,
-
-    /// Let LINK lead to the revision itself, which goes on to show it when the model is updated: for one pod,
-    /// in an emptyDir. An expected revision that is kept on the volume will do
-    #[arg(long, env = "WEIGHTLIFT_LINK", value_name = "LINK")]
-    pub link: Option<PathBuf>,
 }
 
 impl WaitArgs {

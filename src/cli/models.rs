@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fetch::{FetchArgs, LayoutKind};
+use super::fetch::FetchArgs;
 use super::listed::{Positional, of_each};
+use super::values::LayoutKind;
 use crate::Error;
 use crate::fleet::{Entry, LockedModel};
 use crate::model::hf_cache::Layout;

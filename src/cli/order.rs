@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::fetch::{Deadline, Permissions};
+use super::help::{MODELS, PUBLICATION, VOLUME};
 use super::listed::{ModelsArgs, Positional};
 use super::models::DEFAULT_ROOT;
 use crate::Error;
@@ -16,8 +17,11 @@ use crate::volume::PruneRules;
 
 #[derive(Debug, Args)]
 pub struct Root {
-    /// Directory that holds the models, with the volumes that are mounted below it
-    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT)]
+    /// Directory that holds the models
+    ///
+    /// Volumes that are mounted below it count too.
+    #[arg(long, env = "WEIGHTLIFT_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT,
+          value_hint = ValueHint::DirPath, help_heading = VOLUME)]
     root: PathBuf,
 }
 
@@ -42,41 +46,49 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Nothing is removed without --yes. What a model directory leads to stays, unless --models is given and
-names no such model; what another link on the volume leads to stays, and so does everything of a
-model that is being fetched. A pod that `fetch --link` has led
-to a kept revision cannot be seen from the volume: choose --keep-revisions and --older-than so that
-no server still reads what goes.")]
+#[command(after_long_help = "\
+Nothing is removed without --yes. What a model directory leads to stays, unless the file of
+--models names no such model. What another link on the volume leads to stays. Everything of a
+model that is being fetched stays. The volume does not show which pods `fetch --link` has led
+to a kept revision: choose --keep-revisions and --older-than so that no server still reads
+what is removed.")]
 pub struct PruneArgs {
+    /// Remove also models that FILE, a models file, does not name
+    ///
+    /// weightlift removes all their revisions. This flag has no variable: the variable of a fetch must not remove
+    /// models.
+    #[arg(long = "models", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = MODELS)]
+    models_file: Option<PathBuf>,
+
     #[command(flatten)]
     pub root: Root,
 
-    /// Of each model, keep as many of the revisions that were replaced, the latest ones
-    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", value_name = "N", default_value_t = 1)]
-    keep_revisions: usize,
-
-    /// Remove only what was replaced, or gave its last sign, at least this long ago [default: 0s for
-    /// revisions; for unfinished attempts 1h, because a Job that retries resumes them]
-    #[arg(long, env = "WEIGHTLIFT_OLDER_THAN", value_name = "DURATION", value_parser = text::parse_duration)]
-    older_than: Option<Duration>,
-
-    /// Remove also the models that FILE, a models file, does not name, with all their revisions. Has no
-    /// variable: that of a fetch beside it must not remove models
-    #[arg(long = "models", value_name = "FILE")]
-    models_file: Option<PathBuf>,
-
-    /// Stop as soon as this much is free on the filesystem: 500GB, 64GiB. Unfinished attempts go first, then
-    /// the oldest revisions [default: no such limit]
-    #[arg(long, env = "WEIGHTLIFT_UNTIL_FREE", value_name = "SIZE", value_parser = text::parse_size)]
-    pub until_free: Option<u64>,
-
-    /// Remove; without it, only say what would be removed
-    #[arg(long, env = "WEIGHTLIFT_YES", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub yes: bool,
-
     #[command(flatten)]
     pub permissions: Permissions,
+
+    /// Of each model, keep the N latest replaced revisions
+    #[arg(long, env = "WEIGHTLIFT_KEEP_REVISIONS", value_name = "N", default_value_t = 1, help_heading = PUBLICATION)]
+    keep_revisions: usize,
+
+    /// Remove only what is at least this old: 12h, 7d
+    ///
+    /// The age counts from the replacement of a revision, or from the last sign of an attempt. The default is 0s
+    /// for revisions, and 1h for unfinished attempts, because a Job that retries resumes them.
+    #[arg(long, env = "WEIGHTLIFT_OLDER_THAN", value_name = "DURATION", value_parser = text::parse_duration,
+          help_heading = PUBLICATION)]
+    older_than: Option<Duration>,
+
+    /// Stop as soon as this much is free: 500GB, 64GiB
+    ///
+    /// Unfinished attempts go first, then the oldest revisions. The default is no such limit.
+    #[arg(long, env = "WEIGHTLIFT_UNTIL_FREE", value_name = "SIZE", value_parser = text::parse_size,
+          help_heading = PUBLICATION)]
+    pub until_free: Option<u64>,
+
+    /// Remove; without this flag, only tell what would be removed
+    #[arg(long, env = "WEIGHTLIFT_YES", help_heading = PUBLICATION,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub yes: bool,
 
     #[command(flatten)]
     pub deadline: Deadline,

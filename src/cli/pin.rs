@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::fetch::Deadline;
+use super::help::MODELS;
 use super::listed::{ModelsArgs, Positional, read_lock_if_any};
 use super::sources::SourceArgs;
 use crate::Error;
@@ -15,28 +16,35 @@ use crate::fleet::{Entry, LockFile};
 const DEFAULT_LOCK: &str = "models.lock";
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-The lock file has one line for each file: path, size, SHA-256. Where a source publishes no SHA-256,
-the bytes are read once, and not kept. Commit it beside the models file; `fetch --locked` fetches
-exactly that. Without --models and SOURCE the models are those of the lock file.")]
+#[command(after_long_help = "\
+The lock file has one line for each file: path, size, SHA-256. If a source publishes no
+SHA-256, weightlift reads the bytes once, and does not keep them. Commit the lock file with
+the models file; `fetch --locked` fetches exactly that. Without --models and SOURCE, the
+models are those of the lock file. SOURCE is what `weightlift fetch --help` describes.")]
 pub struct PinArgs {
-    #[command(flatten)]
-    pub listed: ModelsArgs,
-
-    /// The lock file, which is written: with --models it holds those models and no others, with SOURCE that
-    /// model is put into it [default: models.lock]
-    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
+    /// The lock file to write [default: models.lock]
+    ///
+    /// With --models it holds those models and no others. With SOURCE that model is added to it.
+    #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE", value_hint = ValueHint::FilePath,
+          help_heading = MODELS)]
     locked: Option<PathBuf>,
 
-    /// Write nothing: fail (exit 16) if the sources hold other files by now, or the models file asks for
-    /// others, and say which
-    #[arg(long, env = "WEIGHTLIFT_CHECK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// Write nothing; fail (exit 16) if the models changed
+    ///
+    /// The sources hold other files now, or the models file asks for others. weightlift says which.
+    #[arg(long, env = "WEIGHTLIFT_CHECK", help_heading = MODELS,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub check: bool,
 
-    /// Pin only this model anew, and those that the models file asks for otherwise than the lock file has them
-    /// [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_UPGRADE", value_name = "NAME", value_delimiter = ',')]
+    /// Pin only the model NAME again
+    ///
+    /// weightlift pins also the models that the models file asks for in another way than the lock file. Repeat
+    /// the flag, or separate names with commas.
+    #[arg(long, env = "WEIGHTLIFT_UPGRADE", value_name = "NAME", value_delimiter = ',', help_heading = MODELS)]
     pub upgrade: Vec<String>,
+
+    #[command(flatten)]
+    pub listed: ModelsArgs,
 
     #[command(flatten)]
     pub source: SourceArgs,

@@ -2,25 +2,32 @@
 
 use clap::Args;
 
+use super::help::FILES;
 use crate::Error;
 use crate::model::{SIGNATURE_FILE, SignedBy, Signer};
 
 /// Whose signature a model must have.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SignatureArgs {
-    /// Accept a model only if it is signed (OpenSSF Model Signing 1.0): `key=FILE` by a public key in FILE
-    /// (ECDSA, PEM), `certificate=FILE` by a certificate below a root in FILE. Otherwise exit 12, before the
-    /// weights are fetched where that can be known (docs/signatures.md)
-    #[arg(long, env = "WEIGHTLIFT_VERIFY_SIGNATURE", value_name = "METHOD=FILE", value_parser = Signer::parse)]
+    /// Accept a model only if it is signed: key=FILE or certificate=FILE
+    ///
+    /// The signature is one of OpenSSF Model Signing 1.0. `key=FILE` takes a public key (ECDSA, PEM).
+    /// `certificate=FILE` takes a certificate below a root in FILE. Otherwise weightlift fails (exit 12), before
+    /// it fetches the weights if it can know by then. docs/signatures.md has more.
+    #[arg(long, env = "WEIGHTLIFT_VERIFY_SIGNATURE", value_name = "METHOD=FILE", value_parser = Signer::parse,
+          hide_short_help = true, help_heading = FILES)]
     pub verify_signature: Option<Signer>,
 
-    /// Where the signature lies in the model [default: model.sig]
-    #[arg(long, env = "WEIGHTLIFT_SIGNATURE_FILE", value_name = "PATH")]
+    /// Path of the signature in the model [default: model.sig]
+    #[arg(long, env = "WEIGHTLIFT_SIGNATURE_FILE", value_name = "PATH", hide_short_help = true,
+          help_heading = FILES)]
     pub signature_file: Option<String>,
 
-    /// Accept files that match, although the signature does not name them; `*` accepts all
-    /// [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_IGNORE_UNSIGNED", value_name = "GLOB", value_delimiter = ',')]
+    /// Accept files that match, although the signature does not name them
+    ///
+    /// `*` accepts all. Repeat the flag, or separate patterns with commas.
+    #[arg(long, env = "WEIGHTLIFT_IGNORE_UNSIGNED", value_name = "GLOB", value_delimiter = ',',
+          hide_short_help = true, help_heading = FILES)]
     pub ignore_unsigned: Vec<String>,
 }
 

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
 
+use super::help::{FILES, LIMITS, SOURCE, TRANSFER};
 use super::rate::parse_bandwidth;
 use crate::Error;
 use crate::engine::RetryPolicy;
@@ -19,27 +20,38 @@ const PATIENCE_WITH_A_PLACE: Duration = Duration::from_secs(45);
 /// Which files of a source are taken.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SelectionArgs {
-    /// Fetch only files that match, and each that does, whatever its format; as `hf download`: the
-    /// whole path, `*` crosses `/` [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',')]
+    /// Fetch only files that match
+    ///
+    /// weightlift takes each file that matches, whatever its format. Patterns work as in
+    /// `hf download`: GLOB matches the whole path, and `*` crosses `/`. Repeat the flag, or separate patterns with
+    /// commas.
+    #[arg(long, env = "WEIGHTLIFT_INCLUDE", value_name = "GLOB", value_delimiter = ',', help_heading = FILES)]
     pub include: Vec<String>,
 
-    /// Leave out files that match, after --include; what is a duplicate is decided on what is left
-    /// [repeatable, or separated by commas]
-    #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',')]
+    /// Leave out files that match
+    ///
+    /// This comes after --include, and before weightlift looks for duplicates. Repeat the flag, or separate
+    /// patterns with commas.
+    #[arg(long, env = "WEIGHTLIFT_EXCLUDE", value_name = "GLOB", value_delimiter = ',', help_heading = FILES)]
     pub exclude: Vec<String>,
 
-    /// Take also what holds the same weights as a complete safetensors set that is fetched (other
-    /// formats, `onnx/`, `original/`, …), and training state
-    #[arg(long, env = "WEIGHTLIFT_ALL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// Fetch also duplicates of the weights, and training state
+    ///
+    /// A duplicate holds the same weights as a complete safetensors set that is fetched: another format,
+    /// `onnx/`, `original/`, … The default leaves duplicates and training state out.
+    #[arg(long, env = "WEIGHTLIFT_ALL", help_heading = FILES,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub all: bool,
 }
 
 /// Whether files of the Hub are read by the chunks of its Xet store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum XetWhen {
+    /// Plain files; chunks where these fail
     Auto,
+    /// Chunks; plain files where these fail
     Always,
+    /// Plain files only
     Never,
 }
 
@@ -60,56 +72,72 @@ pub struct P2pArg(Result<Dragonfly, String>);
 /// How a source is asked.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// Give up when no byte has arrived for this long, retries included
+    /// URL of an S3-compatible service
+    ///
+    /// weightlift reads also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, endpoint_url of the profile, and S3_ENDPOINT.
+    #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL", value_hint = ValueHint::Url, help_heading = SOURCE)]
+    pub s3_endpoint: Option<String>,
+
+    /// Send no credentials to S3
+    ///
+    /// weightlift reads also AWS_NO_SIGN_REQUEST.
+    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_short_help = true, help_heading = SOURCE)]
+    pub s3_anonymous: Option<bool>,
+
+    /// Address buckets by path, as https://endpoint/bucket
+    ///
+    /// With `=false` the address is https://bucket.endpoint. The default is the path at an endpoint of your own,
+    /// unless that names the bucket already.
+    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(),
+          hide_short_help = true, help_heading = SOURCE)]
+    pub s3_path_style: Option<bool>,
+
+    /// Pay for requests and traffic of a requester-pays bucket
+    #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", hide_short_help = true, help_heading = SOURCE,
+          action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub s3_requester_pays: bool,
+
+    /// Read the Hub's files as Xet chunks: auto, always or never
+    ///
+    /// An update reads only the chunks that are new, unless this is `never`. The default is `auto`, or `never`
+    /// if HF_HUB_DISABLE_XET is true.
+    #[arg(long, env = "WEIGHTLIFT_XET", value_enum, value_name = "MODE", hide_short_help = true, help_heading = SOURCE)]
+    pub xet: Option<XetWhen>,
+
+    /// Read through the node's Dragonfly daemon
+    ///
+    /// The cluster then fetches one copy: dragonfly=http://127.0.0.1:4001. This is for files whose SHA-256 is
+    /// known; docs/p2p.md has more.
+    #[arg(long, env = "WEIGHTLIFT_P2P", value_name = "KIND=URL", value_parser = parse_p2p_arg,
+          hide_short_help = true, help_heading = SOURCE)]
+    p2p: Option<P2pArg>,
+
+    /// Take up to this in a second: 2Gbit, 250MB, 100MiB
+    ///
+    /// This limits what all models and connections together take from the network. `mirror` may send as much
+    /// again. The default is no limit.
+    #[arg(long, env = "WEIGHTLIFT_BANDWIDTH", value_name = "RATE", value_parser = parse_bandwidth, help_heading = TRANSFER)]
+    pub bandwidth: Option<u64>,
+
+    /// Replace a connection that is too slow for this long
+    ///
+    /// Such a connection brings no byte, or far fewer than the others. The least is 1s.
+    #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
+          value_parser = parse_stall_timeout, hide_short_help = true, help_heading = TRANSFER)]
+    pub stall_timeout: Duration,
+
+    /// Give up after this long without a byte, retries included
     #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",
-          value_parser = text::parse_duration)]
+          value_parser = text::parse_duration, help_heading = LIMITS)]
     pub retry_timeout: Duration,
 
     /// The first wait between two tries, which doubles with each; for tests, whose servers need no rest
     #[arg(long, env = "WEIGHTLIFT_RETRY_DELAY", value_name = "DURATION", hide = true,
-          value_parser = text::parse_duration)]
+          value_parser = text::parse_duration, help_heading = LIMITS)]
     pub retry_delay: Option<Duration>,
-
-    /// Replace a connection that brings nothing, or far less than the others, for this long
-    #[arg(long, env = "WEIGHTLIFT_STALL_TIMEOUT", value_name = "DURATION", default_value = "20s",
-          value_parser = parse_stall_timeout)]
-    pub stall_timeout: Duration,
-
-    /// Take no more than this in a second for all models and connections together: 2Gbit, 250MB, 100MiB. It
-    /// limits files from the network; `mirror` may send as much again [default: no limit]
-    #[arg(long, env = "WEIGHTLIFT_BANDWIDTH", value_name = "RATE", value_parser = parse_bandwidth)]
-    pub bandwidth: Option<u64>,
-
-    /// Read files whose SHA-256 is known through the node's Dragonfly daemon, so that one copy is fetched for
-    /// the cluster: dragonfly=http://127.0.0.1:4001 (docs/p2p.md)
-    #[arg(long, env = "WEIGHTLIFT_P2P", value_name = "KIND=URL", value_parser = parse_p2p_arg)]
-    p2p: Option<P2pArg>,
-
-    /// How large files are read from the Hub: plain, and by the chunks of its Xet store where that fails; first
-    /// by chunks; or never by chunks. An update reads only the chunks that are new, unless it is `never`
-    /// [default: auto; never where HF_HUB_DISABLE_XET is true]
-    #[arg(long, env = "WEIGHTLIFT_XET", value_enum, value_name = "MODE")]
-    pub xet: Option<XetWhen>,
-
-    /// URL of an S3-compatible service (also AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's
-    /// endpoint_url, S3_ENDPOINT)
-    #[arg(long, env = "WEIGHTLIFT_S3_ENDPOINT", value_name = "URL")]
-    pub s3_endpoint: Option<String>,
-
-    /// Address buckets as https://endpoint/bucket, or with `=false` as https://bucket.endpoint [default:
-    /// the first at an endpoint of its own, unless that names the bucket already]
-    #[arg(long, env = "WEIGHTLIFT_S3_PATH_STYLE", value_name = "BOOL", num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
-    pub s3_path_style: Option<bool>,
-
-    /// Send no credentials to S3 (also AWS_NO_SIGN_REQUEST)
-    #[arg(long, env = "WEIGHTLIFT_S3_ANONYMOUS", value_name = "BOOL", num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
-    pub s3_anonymous: Option<bool>,
-
-    /// Pay for the requests and the traffic of a bucket whose readers pay
-    #[arg(long, env = "WEIGHTLIFT_S3_REQUESTER_PAYS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
-    pub s3_requester_pays: bool,
 }
 
 impl SelectionArgs {

@@ -13,6 +13,7 @@ mod english;
 mod errors;
 mod fields;
 mod fuzz;
+mod help;
 mod inert;
 mod interface;
 mod json;

@@ -442,7 +442,7 @@ fn the_help_says_that_include_names_files_whatever_their_format() {
     let run = command.args(["fetch", "--help"]).run().assert_success();
     let words: Vec<&str> = run.stdout.split_whitespace().collect();
     let help = words.join(" ");
-    assert!(help.contains("each that does, whatever its format"), "{help}");
+    assert!(help.contains("each file that matches, whatever its format"), "{help}");
     assert!(help.contains("and training state"), "{help}");
 }
 

@@ -132,7 +132,7 @@ fn the_usual_patience_with_a_frozen_holder_is_a_minute() {
     let help = weightlift().args(["fetch", "--help"]).run().assert_success().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let (_, flag) = help.split_once("--takeover-after").unwrap();
-    let (flag, _) = flag.split_once("--retry-timeout").unwrap();
+    let (flag, _) = flag.split_once("--takeover-rate").unwrap();
     assert!(flag.contains("[default: 60s]"), "{flag}");
 }
 

@@ -349,7 +349,7 @@ fn an_address_that_holds_a_secret_is_refused_and_not_repeated() {
         ("https://host/a//m/", "an empty part"),
         ("https://host/a%2Fm", "no name of a file"),
         ("https:///m/", "names no host"),
-        ("https://huggingface.co/org/m", "write hf://org/name"),
+        ("https://huggingface.co/org/m", "did you mean `hf://org/m`?"),
     ] {
         let run = weightlift().args(["fetch", source, "/tmp/x"]).run().assert_code(2);
         assert!(run.stderr.contains(words), "{source}: {}", run.stderr);

@@ -4,6 +4,7 @@ mod az;
 mod forms;
 mod gs;
 mod hub;
+mod meant;
 mod modelscope;
 mod oci;
 mod s3;
@@ -43,47 +44,66 @@ pub enum SourceUri {
 
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "SOURCE `{uri}` {why}; write hf://org/name[@revision], s3://bucket/prefix/, gs://bucket/prefix/, \
-     az://account/container/prefix/, oci://registry/name[:tag][@sha256:…], https://host/path/, \
-     ms://org/name[@revision] or file:///directory"
-)]
+#[error("SOURCE `{uri}` {why}; {}", self.hint())]
 pub struct SourceUriError {
     uri: String,
     why: &'static str,
+    /// What was probably meant.
+    meant: Option<String>,
 }
+
+impl SourceUriError {
+    fn hint(&self) -> String {
+        match &self.meant {
+            Some(uri) => format!("did you mean `{uri}`?"),
+            None => "write hf://org/name[@revision], s3://bucket/prefix/, gs://bucket/prefix/, \
+                     az://account/container/prefix/, oci://registry/name[:tag][@sha256:…], https://host/path/, \
+                     ms://org/name[@revision] or file:///directory"
+                .into(),
+        }
+    }
+}
+
+/// The schemes that there are.
+const SCHEMES: [&str; 9] = ["hf", "s3", "gs", "az", "oci", "ms", "https", "http", "file"];
 
 impl SourceUri {
     pub fn parse(uri: &str) -> Result<Self, SourceUriError> {
-        let refuse = |why| SourceUriError { uri: shown(uri), why };
+        Self::understand(uri).map_err(|why| {
+            let meant = meant::meant(uri);
+            SourceUriError { uri: shown(uri), why, meant }
+        })
+    }
+
+    /// A URI, or why it is none.
+    fn understand(uri: &str) -> Result<Self, &'static str> {
         if uri.chars().any(text::is_control) {
-            return Err(refuse("contains control characters"));
+            return Err("contains control characters");
         }
         if uri.trim() != uri {
-            return Err(refuse("begins or ends with white space"));
+            return Err("begins or ends with white space");
         }
-        let (scheme, rest) = uri.split_once("://").ok_or(refuse("has no scheme"))?;
+        let (scheme, rest) = uri.split_once("://").ok_or("has no scheme")?;
+        let scheme = scheme.to_ascii_lowercase();
         // A key and a path may hold spaces.
-        let plain = match scheme {
+        let plain = match scheme.as_str() {
             "s3" | "gs" | "az" | "file" => rest.split('/').next().unwrap_or_default(),
             _ => uri,
         };
         if plain.chars().any(char::is_whitespace) {
-            return Err(refuse("contains white space"));
+            return Err("contains white space");
         }
-        match scheme {
-            "hf" => HubRepo::parse(rest).map(Self::Hub).map_err(refuse),
-            "s3" => S3Location::parse(rest).map(Self::S3).map_err(refuse),
-            "gs" => GsLocation::parse(rest).map(Self::Gs).map_err(refuse),
-            "az" => AzLocation::parse(rest).map(Self::Az).map_err(refuse),
-            "https" if AzLocation::is_url(rest) => {
-                AzLocation::parse_url(rest).map(Self::Az).map_err(refuse)
-            }
-            "ms" => ModelScopeRepo::parse(rest).map(Self::ModelScope).map_err(refuse),
-            "https" | "http" => WebLocation::parse(uri).map(Self::Web).map_err(refuse),
-            "oci" => OciArtifact::parse(rest).map(Self::Oci).map_err(refuse),
-            "file" => directory(rest).map(Self::Directory).map_err(refuse),
-            _ => Err(refuse("has an unknown scheme")),
+        match scheme.as_str() {
+            "hf" => HubRepo::parse(rest).map(Self::Hub),
+            "s3" => S3Location::parse(rest).map(Self::S3),
+            "gs" => GsLocation::parse(rest).map(Self::Gs),
+            "az" => AzLocation::parse(rest).map(Self::Az),
+            "https" if AzLocation::is_url(rest) => AzLocation::parse_url(rest).map(Self::Az),
+            "ms" => ModelScopeRepo::parse(rest).map(Self::ModelScope),
+            "https" | "http" => WebLocation::parse(uri).map(Self::Web),
+            "oci" => OciArtifact::parse(rest).map(Self::Oci),
+            "file" => directory(rest).map(Self::Directory),
+            _ => Err("has an unknown scheme"),
         }
     }
 
@@ -211,15 +231,17 @@ fn directory(rest: &str) -> Result<String, &'static str> {
 /// `uri` as a message may show it: no credentials, no query, no control characters.
 fn shown(uri: &str) -> String {
     // What a user, a password or a query of a URL are is not known before it is understood.
-    if let Some((scheme @ ("https" | "http"), rest)) = uri.split_once("://")
+    if let Some((scheme, rest)) = uri.split_once("://")
+        && matches!(scheme.to_ascii_lowercase().as_str(), "https" | "http")
         && rest.contains(['@', '?'])
     {
-        return format!("{scheme}://…");
+        return format!("{}://…", scheme.to_ascii_lowercase());
     }
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
-    let without_user = match (uri.find("://"), uri.find('@')) {
-        (Some(scheme), Some(at)) if uri[scheme + 3..at].contains(':') => {
-            format!("{}…{}", &uri[..scheme + 3], &uri[at..])
+    let begin = uri.find("://").map_or(0, |scheme| scheme + 3);
+    let without_user = match uri.find('@') {
+        Some(at) if at > begin && uri[begin..at].contains(':') => {
+            format!("{}…{}", &uri[..begin], &uri[at..])
         }
         _ => uri.to_owned(),
     };

@@ -13,6 +13,23 @@ fn hub_uris_have_a_repo_and_a_revision() {
 }
 
 #[test]
+fn a_scheme_may_be_written_in_capitals() {
+    for (uri, expected) in [
+        ("HF://org/Name", "hf://org/Name@main"),
+        ("S3://bucket/Prefix/", "s3://bucket/Prefix/"),
+        ("Gs://bucket/x/", "gs://bucket/x/"),
+        ("AZ://account/container/x/", "az://account/container/x/"),
+        ("HTTPS://Host/Path/", "https://host/Path/"),
+        ("OCI://ghcr.io/org/name:tag", "oci://ghcr.io/org/name:tag"),
+        ("File:///data/X", "file:///data/X"),
+    ] {
+        assert_eq!(SourceUri::parse(uri).expect(uri).to_string(), expected);
+    }
+    let error = SourceUri::parse("HTTPS://user:hunter2@host/x").expect_err("a password");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
 fn datasets_and_spaces_are_repos_with_a_kind_before_their_name() {
     for (uri, kind, id, family) in [
         ("hf://datasets/org/Name@v1", RepoKind::Dataset, "org/Name", "name"),

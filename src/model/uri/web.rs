@@ -27,6 +27,16 @@ impl WebLocation {
         if uri.contains('@') && !is_in_path(uri) {
             return Err("has a user or a password; put them into a netrc file, see NETRC");
         }
+        let site = host.to_ascii_lowercase();
+        match site.strip_prefix("www.").unwrap_or(&site) {
+            "huggingface.co" | "hf.co" => return Err("is a page of the Hub"),
+            "modelscope.cn" | "modelscope.ai"
+                if path.starts_with("models/") && path.split('/').nth(3) != Some("resolve") =>
+            {
+                return Err("is a page of ModelScope");
+            }
+            _ => {}
+        }
         if address.contains('?') {
             return Err(
                 "has a query, which may be a secret that expires; write the address without it, and put a \
@@ -39,9 +49,6 @@ impl WebLocation {
         let url = Url::parse(address).map_err(|_| "is not a usable URL")?;
         if host.is_empty() || !url.has_host() {
             return Err("names no host");
-        }
-        if url.host_str() == Some("huggingface.co") {
-            return Err("is a page of the Hub; write hf://org/name");
         }
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
         let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
