@@ -29,7 +29,7 @@ pub struct DoctorArgs {
 
     /// Take the sources that FILE, a models file, lists
     #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
-    models_file: Option<PathBuf>,
+    pub(super) models_file: Option<PathBuf>,
 
     /// Of the models that a file lists, only those of this name [repeatable, or separated by commas]
     #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]

@@ -29,11 +29,11 @@ pub struct MirrorArgs {
 
     /// Copy the models that FILE lists, a YAML document, each below PREFIX/NAME/
     #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE")]
-    models_file: Option<PathBuf>,
+    pub(super) models_file: Option<PathBuf>,
 
     /// Copy exactly what FILE names, a lock file that `weightlift pin` has written, each model below PREFIX/NAME/
     #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE")]
-    locked: Option<PathBuf>,
+    pub(super) locked: Option<PathBuf>,
 
     /// Of the models that a file lists, only those of this name [repeatable, or separated by commas]
     #[arg(long, env = "WEIGHTLIFT_ONLY", value_name = "NAME", value_delimiter = ',')]

@@ -12,6 +12,7 @@ mod models;
 mod order;
 mod pin;
 mod rate;
+mod reach;
 mod sources;
 
 pub use doctor::{DoctorArgs, NamedRoot};
@@ -140,6 +141,19 @@ pub struct Global {
     #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_LISTEN", value_name = "ADDRESS",
           value_parser = parse_address)]
     pub metrics_listen: Option<SocketAddr>,
+    /// What the process gives up before it begins: `privileges`, the way to more of them; `files`, also access to
+    /// files that this run does not need, where the kernel has Landlock (docs/sandbox.md); or nothing
+    #[arg(long, global = true, env = "WEIGHTLIFT_SANDBOX", value_enum, value_name = "WHAT",
+          default_value_t = SandboxKind::Privileges)]
+    pub sandbox: SandboxKind,
+}
+
+/// What the process takes from itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SandboxKind {
+    Off,
+    Privileges,
+    Files,
 }
 
 /// An address to listen at; a port alone is that port at every address.

@@ -18,5 +18,6 @@ mod kubernetes_docs;
 mod layers;
 mod life;
 mod monitor;
+mod sandbox;
 mod static_binary;
 mod tables;
