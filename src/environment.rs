@@ -15,6 +15,7 @@ pub enum Part {
     Azure,
     Network,
     Kubernetes,
+    Terminal,
     Files,
 }
 
@@ -32,9 +33,11 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 157] = [
+pub const VARIABLES: [Variable; 164] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
+    variable("WEIGHTLIFT_QUIET", Part::Flags, "`--quiet`"),
+    variable("WEIGHTLIFT_VERBOSE", Part::Flags, "`--verbose`"),
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
     variable("WEIGHTLIFT_PROGRESS_FILE", Part::Flags, "`--progress-file`"),
     variable("WEIGHTLIFT_METRICS_FILE", Part::Flags, "`--metrics-file`"),
@@ -189,6 +192,11 @@ pub const VARIABLES: [Variable; 157] = [
     variable("POD_NAMESPACE", Part::Kubernetes, "the namespace of the Lease; else that of the service account"),
     variable("POD_NAME", Part::Kubernetes, "the name of this pod for those who wait; else the host name"),
     variable("NODE_NAME", Part::Kubernetes, "the name of this node for those who wait"),
+    variable("NO_COLOR", Part::Terminal, "set to anything: no colours"),
+    variable("TERM", Part::Terminal, "not set, or `dumb`: lines in place of bars, and no colours"),
+    variable("LC_ALL", Part::Terminal, "a locale in UTF-8: the tracks of bars are lines, and else signs of ASCII"),
+    variable("LC_CTYPE", Part::Terminal, "the same, where `LC_ALL` is not set"),
+    variable("LANG", Part::Terminal, "the same, where neither of these two is set"),
     variable("HOME", Part::Files, "where `~` and the usual files of the Hub and of AWS are"),
 ];
 

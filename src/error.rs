@@ -216,7 +216,8 @@ impl Error {
         };
         let sentence = text::inert(&sentence, MAX_CHARS);
         // Not within a name that is quoted.
-        let is_outside = |(at, _): &(usize, &str)| sentence[..*at].matches('`').count() % 2 == 0;
+        let is_outside =
+            |(at, _): &(usize, &str)| sentence[..*at].matches('`').count().is_multiple_of(2);
         let (at, between) = sentence.rmatch_indices("; ").find(is_outside)?;
         Some(sentence[at + between.len()..].to_owned())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::{
     Cli, Command, FetchArgs, Given, Global, LogKind, MirrorArgs, MirrorModel, Model, Output,
-    SandboxKind,
+    SandboxKind, screen_with,
 };
 use crate::commands::ask::SharedHttp;
 use crate::commands::beside::Beside;
@@ -63,9 +63,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         sandbox: sandbox.clone(),
         termination_log: cli.global.termination_log.clone(),
         lines: lines.clone(),
-        screen: Screen::new(cli.global.log_format.into()),
+        screen: cli.logging.screen(),
         monitor: Monitor::default(),
     };
+    if let Err(error) = cli.logging.check() {
+        return ExitCode::from(ending.report(&Err(error)));
+    }
+    if let Some(settings) = &cli.settings {
+        ending.screen.tell(settings);
+    }
     let stop = Stop::default();
     let allowed = time_allowed(&cli.command);
     let state = RunState::new(started, allowed);
@@ -473,7 +479,7 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
     }
     let rendered = error.render().to_string();
     let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
-    let screen = Screen::new(given.choice("log-format").unwrap_or(LogKind::Text).into());
+    let screen = screen_with(given.choice("log-format").unwrap_or(LogKind::Text));
     rest.trim().lines().for_each(|line| screen.say(line));
     let message = first.trim_start_matches("error: ").to_owned();
     let lines = Lines::new(given.choice("output").unwrap_or(Output::Text));

@@ -89,11 +89,12 @@ pub fn settle() -> Sandbox {
 /// Confines this thread, and those that it starts from now on, to what `reach` says; or tells why not. `reach` is
 /// asked on another thread, and may look at files.
 pub fn confine(reach: impl FnOnce() -> Result<Reach, &'static str> + Send + 'static) -> Sandbox {
+    let settled = settle();
     let files = match look(reach) {
         Ok(rules) => apply(rules).unwrap_or_else(|error| Files::Refused(error.to_string())),
         Err(why) => Files::Unfit(why),
     };
-    Sandbox { files, ..settle() }
+    Sandbox { files, ..settled }
 }
 
 fn has_no_new_privileges() -> bool {

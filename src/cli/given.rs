@@ -30,13 +30,13 @@ impl<'a> Given<'a> {
 
     fn flag(&self, flag: &str) -> Option<&'a str> {
         let given = self.0;
-        let values = given.iter().enumerate().filter_map(|(n, argument)| {
+        // The last one counts.
+        given.iter().enumerate().rev().find_map(|(n, argument)| {
             match argument.to_str()?.strip_prefix(flag)? {
                 "" => given.get(n + 1).and_then(|next| OsStr::to_str(next)),
                 more => more.strip_prefix('='),
             }
-        });
-        values.last()
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod fetch;
 mod given;
 mod layout;
 mod listed;
+mod logging;
 mod mirror;
 mod models;
 mod order;
@@ -18,6 +19,7 @@ mod sources;
 pub use doctor::{DoctorArgs, NamedRoot};
 pub use fetch::{FetchArgs, IfStale, LockKind};
 pub use given::Given;
+pub use logging::{LogKind, Logging, screen_with};
 pub use mirror::{MirrorArgs, MirrorModel};
 pub use models::Model;
 pub use order::{ListArgs, PruneArgs};
@@ -35,7 +37,7 @@ use crate::Error;
 use crate::environment;
 use crate::exit;
 use crate::model::text;
-use crate::report::LogFormat;
+use crate::report::Event;
 use fetch::Deadline;
 
 /// What `--version` tells: the release, and the commit that it is made of. `-V` has the release alone.
@@ -50,6 +52,11 @@ pub struct Cli {
     pub command: Command,
     #[command(flatten)]
     pub global: Global,
+    #[command(flatten)]
+    pub logging: Logging,
+    /// What was set, with `--verbose`.
+    #[arg(skip)]
+    pub settings: Option<Event>,
 }
 
 impl Cli {
@@ -69,8 +76,21 @@ impl Cli {
             command = command.mut_args(without_empty);
             command = command.mut_subcommands(|command| command.mut_args(without_empty));
         }
-        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        if cli.logging.verbose {
+            cli.settings = Some(settings(&command, &matches, cli.command.name()));
+        }
+        Ok(cli)
     }
+}
+
+/// What the run goes by.
+fn settings(all: &clap::Command, matches: &clap::ArgMatches, name: &'static str) -> Event {
+    let of_command = all.find_subcommand(name).zip(matches.subcommand_matches(name));
+    let settings =
+        of_command.map_or_else(Vec::new, |(command, matches)| logging::settings(matches, command));
+    Event::Settings { command: name, settings, variables: logging::variables_set() }
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,11 +137,6 @@ pub struct Global {
     /// What standard output gets for each model: the path to load, or one line of JSON
     #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// What the lines on standard error are: sentences, or one JSON object each (time, level, event,
-    /// message, fields)
-    #[arg(long, global = true, env = "WEIGHTLIFT_LOG_FORMAT", value_enum, value_name = "FORMAT",
-          default_value_t = LogKind::Text)]
-    pub log_format: LogKind,
     /// File that gets one line of JSON at every exit, if it exists
     #[arg(
         long,
@@ -166,22 +181,6 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "write a port, or an address and a port, as in 9464, 127.0.0.1:9464 or [::1]:9464".into()
     })
-}
-
-/// What the lines on standard error are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogKind {
-    Text,
-    Json,
-}
-
-impl From<LogKind> for LogFormat {
-    fn from(kind: LogKind) -> Self {
-        match kind {
-            LogKind::Text => Self::Text,
-            LogKind::Json => Self::Json,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -62,7 +62,7 @@ impl PinArgs {
         }
         let Some(before) = before else {
             return Err(Error::Usage(format!(
-                "nothing to pin: `{}` does not exist; give SOURCE or --models FILE",
+                "nothing to pin, and `{}` does not exist; give SOURCE or --models FILE",
                 self.lock_path().display()
             )));
         };

@@ -80,6 +80,7 @@ impl Fetch<'_> {
             {
                 match self.try_lease(candidate.as_mut(), progress).await? {
                     LeaseAnswer::WithoutLease => {
+                        self.tell_lock(&store, &volume, false);
                         let locks = Locks { _volume: volume, _lease: None };
                         return Ok(Acquired::ToFetch { store, is_extra: false, has_waited, locks });
                     }
@@ -89,6 +90,7 @@ impl Fetch<'_> {
                         if let Some(sentinel) = finished(&store)? {
                             return Ok(Acquired::DoneByOther { store, sentinel });
                         }
+                        self.tell_lock(&store, &volume, true);
                         let locks = Locks { _volume: volume, _lease: Some(lease) };
                         return Ok(Acquired::ToFetch { store, is_extra: false, has_waited, locks });
                     }
@@ -102,6 +104,18 @@ impl Fetch<'_> {
             watch.wait(&store).await?;
             has_waited = true;
         }
+    }
+
+    fn tell_lock(&self, store: &Store, volume: &VolumeLock, has_lease: bool) {
+        let lock = match (volume.is_held(), has_lease) {
+            (true, true) => "the lock of the volume and the Kubernetes Lease",
+            (true, false) => "the lock of the volume",
+            (false, true) => "the Kubernetes Lease, and no lock of the volume,",
+            // Which was warned of.
+            (false, false) => return,
+        };
+        let path = store.family_path().display().to_string();
+        self.screen.tell(&Event::Locked { path, lock: lock.to_owned() });
     }
 
     fn warn_of_what_is_replaced(

@@ -175,7 +175,7 @@ impl<'a> Asker<'a> {
                 {
                     return Err(error.into());
                 }
-                if retry.is_worth_a_line() {
+                if retry.is_worth_a_line() || self.screen.is_verbose() {
                     let (error, fields) = (error.to_string(), Box::new(error.fields()));
                     let retrying = Event::Retrying { path: None, from_byte: None, error, fields };
                     self.screen.tell(&retrying);

@@ -88,7 +88,7 @@ impl Asker<'_> {
                     false => Error::Transfer(TransferError::Source { path: path.clone(), source }),
                 })?;
             self.pass_on(source);
-            if retry.is_worth_a_line() {
+            if retry.is_worth_a_line() || self.screen.is_verbose() {
                 let (error, fields) = (error.to_string(), Box::new(error.fields()));
                 let path = Some(path);
                 self.screen.tell(&Event::Retrying { path, from_byte: Some(at), error, fields });

@@ -104,7 +104,7 @@ impl Fetch<'_> {
             }
             retry.progressed(progress.fetched_bytes.load(Relaxed) - before);
             let (delay, error) = retry.after(error)?;
-            if retry.is_worth_a_line() {
+            if retry.is_worth_a_line() || self.screen.is_verbose() {
                 let (error, fields) = (error.to_string(), Box::new(error.fields()));
                 let retrying = Event::Retrying { path: None, from_byte: None, error, fields };
                 self.screen.tell(&retrying);

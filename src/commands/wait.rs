@@ -12,7 +12,7 @@ use crate::engine::Stop;
 use crate::fs::{Dir, NodeIdentity, node};
 use crate::lock::{BEAT, Owner, STOPPED_AFTER, STOPPED_AT_AGE};
 use crate::model::{SENTINEL, Sentinel, text};
-use crate::report::{Event, Screen};
+use crate::report::{Event, Holder, Screen, Waiting};
 use crate::volume::{self, CachedSnapshot, Store, StoreError};
 
 /// How often it is looked: rarely enough for a thousand pods on one file server.
@@ -35,13 +35,13 @@ pub async fn for_model(
     let started = Instant::now();
     let mut last_line: Option<Instant> = None;
     let link = server_link(path, args)?;
-    let mut holders = Holders::default();
+    let (mut holders, mut shown) = (Holders::default(), screen.waiting());
     loop {
         // The last looks at the PATHs before have taken what there was.
         if stop.is_set() {
             return Err(match deadline.saturating_duration_since(Instant::now()).is_zero() {
                 true => Error::Deadline(format!(
-                    "waited {}; no time was left for a last look at `{}`",
+                    "waited {}: no time was left for a last look at `{}`",
                     text::duration(args.timeout),
                     path.display()
                 )),
@@ -77,10 +77,11 @@ pub async fn for_model(
             )));
         }
         state.enter(Doing::Waiting(format!("a model: {missing}")));
-        if is_line_due {
+        if last_line.is_none() || is_line_due && !screen.has_bars() {
             last_line = Some(Instant::now());
             screen.say(&format!("waiting up to {}: {missing}{told}", text::duration(left)));
         }
+        holders.show(&mut shown, &missing);
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY.min(left)) => {}
             () = stop.wait() => return Err(Error::Stopped),
@@ -225,6 +226,21 @@ impl Holders {
             None => format!("being fetched by {shown}"),
         });
         self.seen = Some((owner, since));
+    }
+
+    /// Shows a person for whom we wait, or what is `missing` where no one is known.
+    fn show(&self, shown: &mut Waiting, missing: &str) {
+        let Some((owner, since)) = &self.seen else {
+            shown.show(&Holder { name: missing, ..Holder::default() });
+            return;
+        };
+        shown.show(&Holder {
+            name: &owner.name(),
+            phase: &owner.phase,
+            done_bytes: owner.done_bytes,
+            total_bytes: owner.total_bytes,
+            without_progress: since.elapsed(),
+        });
     }
 }
 

@@ -10,7 +10,7 @@ use crate::lock::cluster::Busy;
 use crate::lock::waiter::{Beat, Next, Patience, Waiter, Why};
 use crate::lock::{Lock, Owner, TryLock};
 use crate::model::text;
-use crate::report::Event;
+use crate::report::{Event, Holder, Waiting};
 use crate::volume::Store;
 
 /// How often a waiter says what it waits for.
@@ -29,7 +29,7 @@ pub(super) enum VolumeLock {
 }
 
 impl VolumeLock {
-    fn is_held(&self) -> bool {
+    pub fn is_held(&self) -> bool {
         matches!(self, Self::Held { .. })
     }
 }
@@ -40,6 +40,8 @@ pub(super) struct HolderWatch<'a> {
     waiter: Waiter,
     holder: String,
     last_line: Option<Instant>,
+    /// What a person at a terminal sees of the wait, once there is one.
+    shown: Option<Waiting>,
 }
 
 impl<'a> HolderWatch<'a> {
@@ -54,12 +56,13 @@ impl<'a> HolderWatch<'a> {
             waiter: Waiter::new(Instant::now(), patience, fastrand::f64()),
             holder: "another fetcher of this model".into(),
             last_line: None,
+            shown: None,
         }
     }
 
     /// Says for whom we wait, then waits for about a second. Many waiters do not come at once.
     pub async fn wait(&mut self, store: &Store) -> Result<(), Error> {
-        self.look(store)?;
+        let owner = self.look(store)?;
         let now = Instant::now();
         let unmoved = self.waiter.unmoved(now);
         if self.waiter.next_without_takeover(now) == Next::GiveUp {
@@ -72,7 +75,8 @@ impl<'a> HolderWatch<'a> {
         }
         self.fetch.state.enter(Doing::Waiting(self.holder.clone()));
         let left = self.waiter.gives_up_in(now);
-        if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+        let has_bars = self.fetch.screen.has_bars();
+        if self.last_line.is_none_or(|last| !has_bars && last.elapsed() >= LINE_EVERY) {
             self.last_line = Some(now);
             self.fetch.screen.tell(&Event::Waiting {
                 holder: self.holder.clone(),
@@ -81,11 +85,22 @@ impl<'a> HolderWatch<'a> {
                 deadline_in: self.fetch.state.time_left(),
             });
         }
+        self.show(owner.as_ref(), unmoved);
         let pause = Duration::from_millis(fastrand::u64(300..1_200)).min(left);
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
             () = self.fetch.stop.wait() => Err(Error::Stopped),
         }
+    }
+
+    fn show(&mut self, owner: Option<&Owner>, without_progress: Duration) {
+        let name = owner.map_or_else(|| self.holder.clone(), Owner::name);
+        let mut holder = Holder { name: &name, without_progress, ..Holder::default() };
+        if let Some(owner) = owner {
+            holder.phase = &owner.phase;
+            (holder.done_bytes, holder.total_bytes) = (owner.done_bytes, owner.total_bytes);
+        }
+        self.shown.get_or_insert_with(|| self.fetch.screen.waiting()).show(&holder);
     }
 
     /// Whether no other process is at work, for one that has acquired `lock`: the heartbeat of another

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::error::{EngineProblem, TransferError};
 use super::job::Job;
@@ -79,11 +80,27 @@ impl Shared<'_> {
         self.staging.sync(job.n, &staged)?;
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
             Some(Proof { sha256, is_compared, structure });
-        if let Some(shown) = job.close() {
+        let reused_bytes = job.present();
+        let took = job.close().map_or(Duration::ZERO, |shown| {
             self.progress.end_file(&shown);
-        }
+            shown.started.elapsed()
+        });
         self.progress.done_files.fetch_add(1, Relaxed);
+        if self.screen.is_verbose() {
+            self.say_done(job, reused_bytes, took, is_compared);
+        }
         Ok(true)
+    }
+
+    fn say_done(&self, job: &Job<'_>, reused_bytes: u64, took: Duration, is_compared: bool) {
+        self.screen.tell(&Said::FileDone {
+            path: job.file.path.to_string(),
+            bytes: job.file.size,
+            reused_bytes,
+            from: self.source.place_of(job.file),
+            took,
+            is_compared,
+        });
     }
 
     /// What the sentinel says of the structure of a file.
@@ -165,7 +182,10 @@ impl Shared<'_> {
         let present = job.present();
         let (streams, lost, is_there) = job.with(|state| {
             state.streams += u32::from(how == Restart::InOneStream);
-            let shown = state.shown.as_ref().map(|shown| shown.done.swap(0, Relaxed));
+            let shown = state.shown.as_ref().map(|shown| {
+                shown.hashed.store(0, Relaxed);
+                shown.done.swap(0, Relaxed)
+            });
             (state.streams, shown.unwrap_or(present), state.staged.is_some() || present > 0)
         });
         if streams > MAX_STREAMS {

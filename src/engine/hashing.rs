@@ -59,7 +59,9 @@ impl Shared<'_> {
     ) -> Result<Arc<StagedFile>, TransferError> {
         let job = &self.jobs[file];
         let staged = self.staged_for_reading(job, opened)?;
+        let shown = self.shown(job);
         let mut hasher = job.take_hasher();
+        shown.is_being_hashed.store(true, Relaxed);
         let mut at = range.start;
         while at < range.end {
             if self.stop.is_set() {
@@ -69,8 +71,10 @@ impl Shared<'_> {
             staged.read_at(&mut buffer[..len], at)?;
             hasher.update(&buffer[..len]);
             at += len as u64;
+            shown.hashed.store(at, Relaxed);
             self.progress.worked_bytes.fetch_add(len as u64, Relaxed);
         }
+        shown.is_being_hashed.store(false, Relaxed);
         job.put_hasher(hasher);
         Ok(staged)
     }

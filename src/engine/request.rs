@@ -106,6 +106,7 @@ impl Shared<'_> {
             for warning in self.source.warnings() {
                 self.screen.warn(&warning);
             }
+            self.progress.retries.fetch_add(1, Relaxed);
             self.say_sometimes(|| Said::Retrying {
                 path: Some(path()),
                 from_byte: Some(written.at),

@@ -65,10 +65,13 @@ impl Shared<'_> {
         self.desk.tell(Event::Close);
     }
 
-    /// One line about something that will be tried again, not more often than every five seconds.
+    /// One line about something that will be tried again, not more often than every five seconds unless all are
+    /// asked for.
     pub fn say_sometimes(&self, event: impl FnOnce() -> Said) {
         let mut last = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() > Duration::from_secs(5)) {
+        if self.screen.is_verbose()
+            || last.is_none_or(|last| last.elapsed() > Duration::from_secs(5))
+        {
             *last = Some(Instant::now());
             self.screen.tell(&event());
         }

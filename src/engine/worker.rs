@@ -123,6 +123,9 @@ impl Shared<'_> {
         let len = written.take_uncounted();
         self.progress.done_bytes.fetch_add(len, Relaxed);
         shown.done.fetch_add(len, Relaxed);
+        if written.hasher.is_some() {
+            shown.hashed.store(written.at, Relaxed);
+        }
         self.progress.fetched_bytes.fetch_add(len, Relaxed);
     }
 
@@ -158,15 +161,20 @@ impl Shared<'_> {
     /// The open file, opened by whoever comes first. The schedule gives no chunk of a file that may not be
     /// open.
     fn staged(&self, job: &Job<'_>) -> Result<(Arc<StagedFile>, Arc<ActiveFile>), TransferError> {
-        let present = job.present();
+        let shown = self.shown(job);
         job.with(|state| {
             let staged = match &state.staged {
                 Some(open) => open.clone(),
                 None => state.staged.insert(Arc::new(self.staging.open(job.n)?)).clone(),
             };
-            let (path, size) = (job.file.path.as_str(), job.file.size);
-            let show = || self.progress.start_file(path, size, present);
-            Ok((staged, state.shown.get_or_insert_with(show).clone()))
+            Ok((staged, shown))
         })
+    }
+
+    /// What those see of the file who look on, from the first thing that happens to it until it is finished.
+    pub fn shown(&self, job: &Job<'_>) -> Arc<ActiveFile> {
+        let (path, size, present) = (job.file.path.as_str(), job.file.size, job.present());
+        let show = || self.progress.start_file(path, size, present);
+        job.with(|state| state.shown.get_or_insert_with(show).clone())
     }
 }

@@ -65,15 +65,21 @@ impl Owner {
 
     /// `pod web-7 on node n2, 43 % of 16.1 GB`
     pub fn describe(&self) -> String {
-        let mut text = format!("pod {}", text::inert(&self.writer.host, 80));
-        if !self.writer.node.is_empty() {
-            text += &format!(" on node {}", text::inert(&self.writer.node, 80));
-        }
+        let mut text = self.name();
         let done = u128::from(self.done_bytes) * 100;
         if let Some(percent) = done.checked_div(u128::from(self.total_bytes)) {
             let total = text::size(self.total_bytes);
             let percent = percent.min(100);
             text += &format!(", {} {percent} % of {total}", text::inert(&self.phase, 20));
+        }
+        text
+    }
+
+    /// `pod web-7 on node n2`
+    pub fn name(&self) -> String {
+        let mut text = format!("pod {}", text::inert(&self.writer.host, 80));
+        if !self.writer.node.is_empty() {
+            text += &format!(" on node {}", text::inert(&self.writer.node, 80));
         }
         text
     }

@@ -9,9 +9,11 @@ use serde::Serialize;
 use crate::model::{ErrorFields, text};
 
 /// How much attention an event deserves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
+    /// Only with `--verbose`.
+    Debug,
     Info,
     Warning,
     Error,
@@ -139,6 +141,25 @@ pub enum Event {
         )]
         deadline_in: Option<Duration>,
     },
+    /// What the run goes by: flags and variables, each with where it comes from. Secrets are named and not shown.
+    Settings { command: &'static str, settings: Vec<Setting>, variables: Vec<String> },
+    /// The run may write to the model directory; `lock` is what it holds.
+    Locked { path: String, lock: String },
+    /// A file is complete, hashed and on the disk.
+    FileDone {
+        path: String,
+        #[serde(rename = "size")]
+        bytes: u64,
+        /// That were on the volume before.
+        reused_bytes: u64,
+        /// Of several places, the one that the rest came from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// Since its first request in this run.
+        #[serde(rename = "took_seconds", serialize_with = "seconds")]
+        took: Duration,
+        is_compared: bool,
+    },
     /// A server is led to one revision.
     Linked { link: String, target: String },
     /// Kept revisions of the model were removed, as old and as many as the user lets go.
@@ -170,6 +191,16 @@ pub enum Event {
         #[serde(flatten)]
         fields: Box<ErrorFields>,
     },
+}
+
+/// A flag that somebody has set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    pub flag: String,
+    pub value: String,
+    /// The variable, where it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
 }
 
 /// Files that are left out for one reason.
@@ -208,6 +239,7 @@ impl Event {
             | Self::WrongObject { .. }
             | Self::Warning { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
+            Self::Settings { .. } | Self::Locked { .. } | Self::FileDone { .. } => Level::Debug,
             Self::Rechecking { .. }
             | Self::Fetching { .. }
             | Self::Mirroring { .. }
@@ -328,6 +360,33 @@ impl fmt::Display for Event {
                     Some(left) => write!(out, "; --deadline in {}", text::duration(*left)),
                     None => Ok(()),
                 }
+            }
+            Self::Settings { command, settings, variables } => {
+                let set = settings.iter().map(|Setting { flag, value, variable }| match variable {
+                    Some(variable) => format!("--{flag} {value} ({variable})"),
+                    None => format!("--{flag} {value}"),
+                });
+                let set: Vec<String> = set.collect();
+                let or_none = |all: String| if all.is_empty() { "none".to_owned() } else { all };
+                write!(
+                    out,
+                    "weightlift {} {command}; flags that are set: {}; other variables that are set: {}",
+                    env!("CARGO_PKG_VERSION"),
+                    or_none(set.join(", ")),
+                    or_none(variables.join(", ")),
+                )
+            }
+            Self::Locked { path, lock } => write!(out, "acquired {lock} for `{path}`"),
+            Self::FileDone { path, bytes, reused_bytes, from, took, is_compared } => {
+                let verified = if *is_compared { "verified" } else { "hashed" };
+                write!(out, "`{path}` is complete: {}", text::size(*bytes))?;
+                if *reused_bytes > 0 {
+                    write!(out, ", {} of them reused", text::size(*reused_bytes))?;
+                }
+                if let Some(from) = from {
+                    write!(out, ", from {from}")?;
+                }
+                write!(out, ", {verified}, in {}", text::duration(*took))
             }
             Self::Linked { link, target } => write!(out, "`{link}` leads to `{target}`"),
             Self::RemovedRevisions { path, revisions, bytes } => {

@@ -2,20 +2,26 @@
 //!
 //! Imports `model` only: everything that wants to say something passes it on to here.
 
+mod bars;
 mod event;
+mod layout;
+mod pace;
 mod progress;
+mod region;
 mod screen;
 mod view;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use event::{Event, LeftOutFiles, Level, NamedFile};
-pub use progress::{ActiveFile, Progress};
-pub use screen::{LogFormat, Screen, rfc3339};
+pub use event::{Event, LeftOutFiles, Level, NamedFile, Setting};
+pub use progress::{ActiveFile, FileState, Progress};
+pub use screen::{Detail, LogFormat, Screen, Terminal, rfc3339};
 use view::View;
+pub use waiting::{Holder, Waiting};
 
 /// How often a log gets a line, and a terminal a picture.
 const LINE_EVERY: Duration = Duration::from_secs(10);

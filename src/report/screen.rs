@@ -1,21 +1,16 @@
-//! Standard error: events become lines for people or for programs, beside the bars of a terminal.
+//! Standard error: events become lines for people or for programs, above the bars of a terminal.
 
-use std::io::{IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use indicatif::MultiProgress;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use super::bars::Bars;
 use super::event::{Event, Level};
+use super::region::Out;
 use crate::model::text;
 
 const MAX_LINE_CHARS: usize = 4_000;
-/// How long a line may wait for whoever reads standard error.
-const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,26 +22,50 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Warnings and errors.
+    Quiet,
+    #[default]
+    Usual,
+    /// Each file, each retry, and what the run goes by.
+    Verbose,
+}
+
+/// What standard error can show.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terminal {
+    /// It is one that a person looks at, and can move its cursor.
+    pub has_bars: bool,
+    pub has_colours: bool,
+    /// Its characters are those of Unicode.
+    pub has_unicode: bool,
+}
+
 /// Standard error, shared by messages and bars.
 #[derive(Clone, Default)]
 pub struct Screen {
     format: LogFormat,
-    bars: Option<MultiProgress>,
-    /// Nobody reads: the last line found no room in time.
-    is_stuck: Arc<AtomicBool>,
+    detail: Detail,
+    has_colours: bool,
+    bars: Option<Bars>,
+    out: Arc<Out>,
     /// Which of several models the lines are about.
     model: Option<Arc<str>>,
 }
 
 impl Screen {
-    /// Bars on a terminal that a person reads; plain lines elsewhere.
-    pub fn new(format: LogFormat) -> Self {
-        let has_bars = format == LogFormat::Text && std::io::stderr().is_terminal();
+    /// Bars on a terminal that a person looks at; plain lines elsewhere.
+    pub fn new(format: LogFormat, detail: Detail, terminal: Terminal) -> Self {
+        let is_text = format == LogFormat::Text;
+        let has_bars = is_text && terminal.has_bars && detail != Detail::Quiet;
         Self {
             format,
-            bars: has_bars.then(MultiProgress::new),
-            is_stuck: Arc::default(),
-            model: None,
+            detail,
+            has_colours: is_text && terminal.has_colours,
+            bars: has_bars.then(|| Bars::new(terminal.has_unicode)),
+            ..Self::default()
         }
     }
 
@@ -59,26 +78,61 @@ impl Screen {
         self.model.as_deref()
     }
 
-    pub(super) fn bars(&self) -> Option<&MultiProgress> {
+    pub(super) fn bars(&self) -> Option<&Bars> {
         self.bars.as_ref()
+    }
+
+    /// Whether a person sees bars, which say how far everything is.
+    pub fn has_bars(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// Whether nothing is left out because there are many of it.
+    pub fn is_verbose(&self) -> bool {
+        self.detail == Detail::Verbose
     }
 
     /// One line, inert whatever is in it. Whoever has closed our standard error, or does not read it,
     /// loses lines and does not stop the work.
     pub fn tell(&self, event: &Event) {
-        let line = match self.format {
-            LogFormat::Text => {
-                let start = match event.level() {
-                    Level::Info => "",
-                    Level::Warning => "warning: ",
-                    Level::Error => "error: ",
-                };
-                let of_model = self.model().map(|name| format!("{name}: ")).unwrap_or_default();
-                text::inert(&format!("{start}{of_model}{event}"), MAX_LINE_CHARS)
-            }
-            LogFormat::Json => json(event, self.model(), SystemTime::now()),
+        let level = event.level();
+        let is_wanted = match self.detail {
+            Detail::Quiet => level >= Level::Warning,
+            Detail::Usual => level >= Level::Info,
+            Detail::Verbose => true,
         };
-        self.write(line + "\n");
+        if !is_wanted {
+            return;
+        }
+        let line = match self.format {
+            LogFormat::Text => self.text(event, level),
+            LogFormat::Json => json(event, self.model(), SystemTime::now()),
+        } + "\n";
+        match &self.bars {
+            Some(bars) => bars.write_above(&self.out, &line),
+            None => self.out.write(&line),
+        }
+    }
+
+    /// The line of a person.
+    fn text(&self, event: &Event, level: Level) -> String {
+        let start = match level {
+            Level::Debug | Level::Info => "",
+            Level::Warning => "warning: ",
+            Level::Error => "error: ",
+        };
+        let of_model = self.model().map(|name| format!("{name}: ")).unwrap_or_default();
+        let line = text::inert(&format!("{start}{of_model}{event}"), MAX_LINE_CHARS);
+        let (word, colour) = match (level, event) {
+            (Level::Warning, _) => ("warning:", YELLOW),
+            (Level::Error, _) => ("error:", RED),
+            (_, Event::Complete { .. }) => ("complete:", GREEN),
+            _ => return line,
+        };
+        match line.strip_prefix(word) {
+            Some(rest) if self.has_colours => format!("{colour}{word}{PLAIN}{rest}"),
+            _ => line,
+        }
     }
 
     pub fn say(&self, line: &str) {
@@ -88,27 +142,12 @@ impl Screen {
     pub fn warn(&self, line: &str) {
         self.tell(&Event::warning(line));
     }
-
-    fn write(&self, line: String) {
-        let write = || {
-            let mut out = std::io::stderr().lock();
-            if self.has_room(&out) {
-                let _ = out.write_all(line.as_bytes());
-            }
-        };
-        match &self.bars {
-            Some(bars) => bars.suspend(write),
-            None => write(),
-        }
-    }
-
-    fn has_room(&self, out: &impl AsFd) -> bool {
-        let patience = if self.is_stuck.load(Relaxed) { Timespec::default() } else { PATIENCE };
-        let ready = poll(&mut [PollFd::new(out, PollFlags::OUT)], Some(&patience));
-        self.is_stuck.store(ready == Ok(0), Relaxed);
-        ready != Ok(0)
-    }
 }
+
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
 
 /// The line of a program: time, level, event, message, fields.
 fn json(event: &Event, model: Option<&str>, now: SystemTime) -> String {

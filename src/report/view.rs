@@ -4,36 +4,53 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
+use super::bars::{Bar, Bars};
 use super::event::Event;
-use super::progress::{ActiveFile, Progress};
+use super::layout::{self, Line, Whole};
+use super::pace::Pace;
+use super::progress::{ActiveFile, FileState, Progress};
 use super::screen::Screen;
 use crate::model::text;
 
-/// Files that are shown one by one.
-const MAX_FILE_BARS: usize = 8;
+/// Files that are shown one by one; of each of several models.
+const MAX_FILES: usize = 8;
+const MAX_FILES_OF_SEVERAL: usize = 2;
 
 pub(super) struct View<'a> {
     screen: &'a Screen,
     progress: &'a Progress,
-    total: Option<ProgressBar>,
-    files: Vec<(Arc<ActiveFile>, ProgressBar)>,
+    picture: Option<Picture<'a>>,
     last: (Instant, u64),
+}
+
+/// The lines of one transfer on a terminal.
+struct Picture<'a> {
+    bars: &'a Bars,
+    started: Instant,
+    pace: Pace,
+    whole: Bar,
+    files: Vec<(Arc<ActiveFile>, Bar)>,
+    /// What is not shown one by one.
+    rest: Option<Bar>,
 }
 
 impl<'a> View<'a> {
     pub fn new(screen: &'a Screen, progress: &'a Progress) -> Self {
-        let total = screen.bars().map(|bars| bars.add(bar(
-            "{bar:30} {percent:>3}% {decimal_bytes:>9}/{decimal_total_bytes} {decimal_bytes_per_sec:>11} eta {eta} {msg}",
-        )));
+        let picture = screen.bars().map(|bars| Picture {
+            bars,
+            started: Instant::now(),
+            pace: Pace::default(),
+            whole: bars.add(None),
+            files: Vec::new(),
+            rest: None,
+        });
         let last = (Instant::now(), progress.done_bytes.load(Relaxed));
-        Self { screen, progress, total, files: Vec::new(), last }
+        Self { screen, progress, picture, last }
     }
 
     pub fn draw(&mut self) {
-        match &self.total {
-            Some(_) => self.draw_bars(),
+        match &mut self.picture {
+            Some(picture) => picture.draw(self.screen.model(), self.progress),
             None => self.screen.tell(&self.line()),
         }
     }
@@ -55,57 +72,92 @@ impl<'a> View<'a> {
         }
     }
 
-    fn draw_bars(&mut self) {
-        let (Some(total), Some(bars)) = (&self.total, self.screen.bars()) else {
-            return;
+    pub fn clear(self) {
+        if let Some(picture) = self.picture {
+            picture.clear();
+        }
+    }
+}
+
+impl Picture<'_> {
+    fn draw(&mut self, model: Option<&str>, progress: &Progress) {
+        let (columns, rows) = self.bars.room();
+        let (done, total) = (progress.done_bytes.load(Relaxed), progress.total_bytes.load(Relaxed));
+        self.pace.sees(self.started.elapsed(), done, total);
+        let (done_files, total_files) =
+            (progress.done_files.load(Relaxed), progress.total_files.load(Relaxed));
+        let whole = Whole {
+            name: model,
+            phase: progress.phase(),
+            done_bytes: done,
+            total_bytes: total,
+            done_files,
+            total_files,
+            bytes_per_second: self.pace.rate(),
+            left: self.pace.left(),
         };
-        total.set_length(self.progress.total_bytes.load(Relaxed));
-        total.set_position(self.progress.done_bytes.load(Relaxed));
-        let phase = self.progress.phase();
-        total.set_message(match self.screen.model() {
-            Some(model) => format!("{model}: {phase}"),
-            None => phase.to_owned(),
-        });
-        let active = self.progress.active().clone();
+        self.bars.set(&mut self.whole, layout::whole(columns, &whole), done, total);
+        let most = if model.is_some() { MAX_FILES_OF_SEVERAL } else { MAX_FILES };
+        // One line for the whole, and one for what is not shown.
+        self.draw_files(progress, columns, most.min(rows.saturating_sub(2)));
+        let more = total_files.saturating_sub(done_files + self.files.len() as u64);
+        self.draw_rest(layout::rest(more, progress.retries.load(Relaxed)));
+        self.bars.show();
+    }
+
+    fn draw_files(&mut self, progress: &Progress, columns: usize, most: usize) {
+        let active = progress.active().clone();
+        let bars = self.bars;
+        let mut kept = 0;
         self.files.retain(|(file, bar)| {
-            let keep = active.iter().any(|active| Arc::ptr_eq(active, file));
-            if !keep {
-                bar.finish_and_clear();
+            let keep = kept < most && active.iter().any(|active| Arc::ptr_eq(active, file));
+            if keep {
+                kept += 1;
+            } else {
                 bars.remove(bar);
             }
             keep
         });
         for file in active {
-            if self.files.len() >= MAX_FILE_BARS {
+            if self.files.len() >= most {
                 break;
             }
             if !self.files.iter().any(|(known, _)| Arc::ptr_eq(known, &file)) {
-                let bar =
-                    bars.add(bar("  {bar:28} {percent:>3}% {decimal_total_bytes:>9} {wide_msg}"));
-                bar.set_length(file.size);
-                bar.set_message(file.name.clone());
+                let above = self.files.last().map_or(&self.whole, |(_, bar)| bar);
+                let bar = bars.add(Some(above));
                 self.files.push((file, bar));
             }
         }
-        for (file, bar) in &self.files {
-            bar.set_position(file.done.load(Relaxed));
+        for (file, bar) in &mut self.files {
+            let state = file.state();
+            let done = match state {
+                FileState::Fetching { done } => done,
+                _ => file.size,
+            };
+            let line = layout::file(columns, &file.name, file.size, state);
+            bars.set(bar, line, done, file.size);
         }
     }
 
-    pub fn clear(&mut self) {
-        for (_, bar) in self.files.drain(..) {
-            bar.finish_and_clear();
-        }
-        if let Some(total) = self.total.take() {
-            total.finish_and_clear();
-        }
+    fn draw_rest(&mut self, words: Option<String>) {
+        let Some(before) = words else {
+            if let Some(bar) = self.rest.take() {
+                self.bars.remove(&bar);
+            }
+            return;
+        };
+        let above = self.files.last().map_or(&self.whole, |(_, bar)| bar);
+        let bar = self.rest.get_or_insert_with(|| self.bars.add(Some(above)));
+        let line = Line { before, track: 0, behind: String::new() };
+        self.bars.set(bar, line, 0, 0);
     }
-}
 
-fn bar(template: &str) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style.progress_chars("=> "))
+    fn clear(self) {
+        let Self { bars, whole, files, rest, .. } = self;
+        let files = files.iter().map(|(_, bar)| bar);
+        [&whole].into_iter().chain(files).chain(&rest).for_each(|bar| bars.remove(bar));
+        bars.show();
+    }
 }
 
 /// When the rest is there at this rate (bytes per second), if that says anything.

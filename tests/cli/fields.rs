@@ -156,7 +156,7 @@ fn a_mistake_on_the_command_line_has_a_hint() {
     let (hub, volume) = (hub_of_tiny(), Volume::new());
     let rates = ["hf://org/tiny", "--min-rate", "2MB", "--bandwidth", "1MB"];
     let (last, _) = failed(&mut fetch(&hub, &volume, &rates), 2);
-    assert_fields(&last, Some("give a lower --min-rate"), json!({}));
+    assert_fields(&last, Some("lower --min-rate"), json!({}));
     // What is quoted is not what to do.
     let (last, _) = failed(weightlift().arg("verify").arg(volume.path("a; b")), 10);
     assert_fields(&last, None, json!({}));

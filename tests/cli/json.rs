@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::schema::{LOG, OUTPUT, TERMINATION};
 use crate::support::*;
 use weightlift::model::ErrorFields;
-use weightlift::report::{Event, LeftOutFiles, NamedFile};
+use weightlift::report::{Event, LeftOutFiles, NamedFile, Setting};
 use weightlift_fakes::{FakeHub, FakeS3, Fault, Rule, Writes};
 
 /// A Hub, a bucket and a volume.
@@ -282,6 +282,20 @@ fn events() -> Vec<Event> {
             without_progress: seconds,
             gives_up_in: seconds,
             deadline_in: Some(seconds),
+        },
+        Event::Settings {
+            command: "fetch",
+            settings: vec![Setting { flag: text(), value: text(), variable: Some(text()) }],
+            variables: vec![text()],
+        },
+        Event::Locked { path: text(), lock: text() },
+        Event::FileDone {
+            path: text(),
+            bytes: 2,
+            reused_bytes: 1,
+            from: Some(text()),
+            took: seconds,
+            is_compared: true,
         },
         Event::Linked { link: text(), target: text() },
         Event::RemovedRevisions { path: text(), revisions: vec![text()], bytes: 1 },

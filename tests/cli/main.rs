@@ -21,3 +21,4 @@ mod monitor;
 mod sandbox;
 mod static_binary;
 mod tables;
+mod terminal;

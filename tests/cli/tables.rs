@@ -117,6 +117,7 @@ fn the_page_on_variables_has_each_that_is_read() {
         Part::Azure => "Azure",
         Part::Network => "network",
         Part::Kubernetes => "Kubernetes",
+        Part::Terminal => "terminal",
         Part::Files => "files",
     };
     let rows: String = VARIABLES

@@ -144,7 +144,7 @@ def a_failed_job_is_said_to_be_deleted(_):
     for page in (*PAGES, "manifests/base/20-job-download-weights.yaml"):
         expected = 'delete "$job"' if page in PAGES else command
         assert expected in text(page), f"{page} has no `{expected}`"
-        assert "neither a failed one nor one that is complete" in " ".join(text(page).split()), page
+        assert "does not run a Job again that has failed or is complete" in " ".join(text(page).split()), page
     for name, job in (("job-many", "download-models"), ("job-indexed", "download-sweep-7")):
         said = text(f"manifests/overlays/{name}/kustomization.yaml")
         assert job in said and "delete" in said, f"{name} does not say that the Job must be deleted"

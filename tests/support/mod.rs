@@ -10,6 +10,7 @@ pub mod process;
 pub mod scene;
 pub mod schema;
 pub mod table;
+pub mod terminal;
 pub mod tls;
 #[cfg(target_arch = "x86_64")]
 pub mod tracer;

@@ -170,7 +170,10 @@ impl Job {
     pub fn shows(&self, progress: &Progress) {
         let mut state = self.state();
         if state.shown.is_none() {
-            state.shown = Some(progress.start_file(self.path(), self.task.file.size, 0));
+            let shown = progress.start_file(self.path(), self.task.file.size, 0);
+            // A part is hashed before it is sent, and counts when it is there.
+            shown.hashed.store(shown.size, Relaxed);
+            state.shown = Some(shown);
         }
     }
 

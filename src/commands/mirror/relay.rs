@@ -214,7 +214,8 @@ impl Shared<'_> {
     /// One line about something that will be tried again.
     pub fn say_sometimes(&self, event: impl FnOnce() -> Event) {
         let mut last = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() > SAY_EVERY) {
+        let is_verbose = self.relay.screen.is_verbose();
+        if is_verbose || last.is_none_or(|last| last.elapsed() > SAY_EVERY) {
             *last = Some(Instant::now());
             self.relay.screen.tell(&event());
         }

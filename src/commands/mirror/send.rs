@@ -283,7 +283,7 @@ impl Shared<'_> {
             return Ok(Made::Object(Written { etag: seen.etag, crc64nvme: seen.crc64nvme }));
         }
         Err(Error::Conflict(format!(
-            "object `{}` was written by another program at the same time; it is left as it is",
+            "object `{}` was written by another program at the same time, and is left as it is",
             sink.shown(job.path())
         )))
     }
@@ -328,6 +328,7 @@ impl Shared<'_> {
     }
 
     fn retrying(&self, path: Option<String>, from_byte: Option<u64>, error: &SourceError) {
+        self.relay.progress.retries.fetch_add(1, Relaxed);
         let warnings = self.relay.source.warnings();
         warnings.iter().for_each(|warning| self.relay.screen.warn(warning));
         let (error, fields) = (error.to_string(), Box::new(error.fields()));

@@ -1,0 +1,183 @@
+//! Standard error: what its lines are, how many there are, and what the terminal can show.
+
+use std::io::IsTerminal;
+
+use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, ValueEnum};
+
+use crate::Error;
+use crate::environment::{self, Part, VARIABLES};
+use crate::model::text;
+use crate::report::{Detail, LogFormat, Screen, Setting, Terminal};
+
+const MAX_VALUE_CHARS: usize = 200;
+
+#[derive(Debug, Args)]
+pub struct Logging {
+    /// What the lines on standard error are: sentences, or one JSON object each (time, level, event,
+    /// message, fields)
+    #[arg(long, global = true, env = "WEIGHTLIFT_LOG_FORMAT", value_enum, value_name = "FORMAT",
+          default_value_t = LogKind::Text)]
+    pub log_format: LogKind,
+    /// Show warnings and errors only: no bars, no progress, no last line of success
+    #[arg(short, long, global = true, env = "WEIGHTLIFT_QUIET", action = ArgAction::SetTrue,
+          value_parser = BoolishValueParser::new())]
+    pub quiet: bool,
+    /// Show also the settings, the lock, each file that is complete, and each retry
+    #[arg(short, long, global = true, env = "WEIGHTLIFT_VERBOSE", action = ArgAction::SetTrue,
+          value_parser = BoolishValueParser::new())]
+    pub verbose: bool,
+}
+
+impl Logging {
+    pub fn screen(&self) -> Screen {
+        let detail = match (self.quiet, self.verbose) {
+            (true, _) => Detail::Quiet,
+            (false, true) => Detail::Verbose,
+            (false, false) => Detail::Usual,
+        };
+        Screen::new(self.log_format.into(), detail, terminal())
+    }
+
+    /// Fails if more and less is asked for at once.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.quiet && self.verbose {
+            true => Err(Error::Usage(
+                "--quiet and --verbose (or WEIGHTLIFT_QUIET and WEIGHTLIFT_VERBOSE) are both set; \
+                 leave one of them out"
+                    .into(),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What the lines on standard error are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogKind {
+    Text,
+    Json,
+}
+
+impl From<LogKind> for LogFormat {
+    fn from(kind: LogKind) -> Self {
+        match kind {
+            LogKind::Text => Self::Text,
+            LogKind::Json => Self::Json,
+        }
+    }
+}
+
+/// Standard error where the flags could not be read, but for what its lines are.
+pub fn screen_with(kind: LogKind) -> Screen {
+    Screen::new(kind.into(), Detail::Usual, terminal())
+}
+
+fn terminal() -> Terminal {
+    terminal_of(std::io::stderr().is_terminal(), &environment::text)
+}
+
+/// What a standard error with these variables can show.
+fn terminal_of(is_terminal: bool, set: &dyn Fn(&str) -> Option<String>) -> Terminal {
+    let is_dumb = set("TERM").is_none_or(|it| it == "dumb");
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    Terminal {
+        has_bars: is_terminal && !is_dumb,
+        has_colours: is_terminal && !is_dumb && set("NO_COLOR").is_none(),
+        has_unicode: locale.contains("utf-8") || locale.contains("utf8"),
+    }
+}
+
+/// The flags that somebody has set, with the variable where it was one.
+pub fn settings(matches: &ArgMatches, command: &clap::Command) -> Vec<Setting> {
+    let flags = command.get_arguments().filter(|argument| !argument.is_positional());
+    let setting = |argument: &clap::Arg| {
+        let id = argument.get_id().as_str();
+        let source = matches.value_source(id)?;
+        if source == ValueSource::DefaultValue {
+            return None;
+        }
+        let values = matches.try_get_raw(id).ok()??;
+        let values: Vec<String> = values.map(|value| shown(&value.to_string_lossy())).collect();
+        let variable = argument.get_env().filter(|_| source == ValueSource::EnvVariable);
+        Some(Setting {
+            flag: argument.get_long()?.to_owned(),
+            value: values.join(","),
+            variable: variable.map(|name| name.to_string_lossy().into_owned()),
+        })
+    };
+    flags.filter_map(setting).collect()
+}
+
+/// The names of the variables that are set and say what no flag says. Their values may be secrets.
+pub fn variables_set() -> Vec<String> {
+    let is_set = |name: &&str| environment::text(name).is_some();
+    let is_other = |part| !matches!(part, Part::Flags | Part::Terminal | Part::Files);
+    let others = VARIABLES.iter().filter(|variable| is_other(variable.part));
+    others.map(|variable| variable.name).filter(is_set).map(str::to_owned).collect()
+}
+
+/// A value without what could be a secret in it: a user and a password, and what follows a question mark.
+fn shown(value: &str) -> String {
+    let value = value.split_once('?').map_or(value.to_owned(), |(path, _)| format!("{path}?…"));
+    let value = match value.split_once("://") {
+        Some((scheme, rest)) => {
+            match rest.split_once('/').map_or(rest, |(host, _)| host).rfind('@') {
+                Some(at) => format!("{scheme}://…{}", &rest[at..]),
+                None => value,
+            }
+        }
+        None => value,
+    };
+    text::inert(&value, MAX_VALUE_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_can_show_is_told_by_variables() {
+        let all = |has_bars, has_colours, has_unicode| (has_bars, has_colours, has_unicode);
+        for (is_terminal, variables, expected) in [
+            (true, &[("TERM", "xterm"), ("LANG", "de_DE.UTF-8")][..], all(true, true, true)),
+            (
+                true,
+                &[("TERM", "xterm"), ("LC_ALL", "C"), ("LANG", "de_DE.utf8")],
+                all(true, true, false),
+            ),
+            (
+                true,
+                &[("TERM", "xterm"), ("LC_CTYPE", "C.UTF-8"), ("NO_COLOR", "1")],
+                all(true, false, true),
+            ),
+            (true, &[("TERM", "dumb"), ("LANG", "C")], all(false, false, false)),
+            (true, &[], all(false, false, false)),
+            (false, &[("TERM", "xterm"), ("LANG", "C.UTF-8")], all(false, false, true)),
+        ] {
+            let set = |name: &str| {
+                variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+            };
+            let Terminal { has_bars, has_colours, has_unicode } = terminal_of(is_terminal, &set);
+            assert_eq!((has_bars, has_colours, has_unicode), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_setting_shows_no_secret() {
+        for (value, expected) in [
+            ("8", "8"),
+            ("s3://bucket/a@b/", "s3://bucket/a@b/"),
+            ("https://user:pass@word@host:8080/a", "https://…@host:8080/a"),
+            (
+                "https://a.blob.core.windows.net/c/?sv=1&sig=abc",
+                "https://a.blob.core.windows.net/c/?…",
+            ),
+            ("user\u{1b}[2J", "user\\u{1b}[2J"),
+        ] {
+            assert_eq!(shown(value), expected);
+        }
+    }
+}
