@@ -56,7 +56,7 @@ pub enum Files {
     /// Something of this run does not go with it.
     Unfit(&'static str),
     /// The kernel has no Landlock that will do, or a filter refuses it.
-    Refused(String),
+    Refused,
 }
 
 impl Sandbox {
@@ -74,7 +74,7 @@ impl Sandbox {
                 !places.iter().any(|place| real.starts_with(place))
             }
             Files::Confined { .. } => false,
-            Files::Off | Files::Unfit(_) | Files::Refused(_) => false,
+            Files::Off | Files::Unfit(_) | Files::Refused => false,
         }
     }
 }
@@ -91,7 +91,7 @@ pub fn settle() -> Sandbox {
 pub fn confine(reach: impl FnOnce() -> Result<Reach, &'static str> + Send + 'static) -> Sandbox {
     let settled = settle();
     let files = match look(reach) {
-        Ok(rules) => apply(rules).unwrap_or_else(|error| Files::Refused(error.to_string())),
+        Ok(rules) => apply(rules).unwrap_or(Files::Refused),
         Err(why) => Files::Unfit(why),
     };
     Sandbox { files, ..settled }

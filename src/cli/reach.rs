@@ -157,7 +157,12 @@ fn of_network(
         {
             match key.trim() {
                 "credential_process" => return Err(STARTS_A_PROGRAM),
-                "web_identity_token_file" => reads.push(Read::File(value.trim().into())),
+                "web_identity_token_file" => {
+                    // A comment may stand behind it.
+                    let path = value.split(" #").next().and_then(|it| it.split(" ;").next());
+                    let path = path.unwrap_or_default();
+                    reads.push(Read::File(path.trim().into()));
+                }
                 _ => {}
             }
         }

@@ -77,8 +77,9 @@ fn a_confined_run_writes_through_no_link_that_leads_out_of_its_places() {
     for (sandbox, is_refused) in [("files", true), ("privileges", false)] {
         let (hub, volume) = (hub_of_tiny(), Volume::new());
         let (out, victim) = (volume.path("out"), volume.path("elsewhere/victim"));
-        std::fs::create_dir_all(&out).unwrap();
-        std::fs::create_dir_all(victim.parent().unwrap()).unwrap();
+        for dir in [volume.root().as_path(), &out, victim.parent().unwrap()] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
         std::fs::write(&victim, "precious").unwrap();
         let mut command = fetch(&hub, &volume, &["hf://org/tiny", "--sandbox", sandbox]);
         command.arg("--progress-file").arg(out.join("p"));
@@ -91,37 +92,9 @@ fn a_confined_run_writes_through_no_link_that_leads_out_of_its_places() {
 }
 
 #[test]
-fn a_confined_run_that_is_refused_a_file_names_the_sandbox() {
-    if !has_landlock() {
-        return;
-    }
-    let (hub, volume) = (hub_of_tiny(), Volume::new());
-    // More links than are followed before the run: what lies behind them is not known to be needed.
-    let dir = |n: usize| volume.path(&format!("secrets/{n}"));
-    for n in 0..=25 {
-        std::fs::create_dir_all(dir(n)).unwrap();
-        match n {
-            25 => std::fs::write(dir(n).join("token"), TOKEN).unwrap(),
-            _ => symlink(dir(n + 1).join("token"), dir(n).join("token")).unwrap(),
-        }
-    }
-    let fetch_with = |first: usize, sandbox: &str| {
-        let mut command = confined(&hub, &volume, &["--recheck"]);
-        command.args(["--sandbox", sandbox]);
-        command.env("HF_TOKEN_PATH", dir(first).join("token")).run()
-    };
-    let run = fetch_with(0, "files").assert_code(11);
-    assert!(run.last_line().contains("Permission denied"), "{}", run.stderr);
-    let run = run.assert_says("is not one of the places").assert_says("set --sandbox off");
-    assert_eq!(run.stderr.lines().count(), 2, "{}", run.stderr);
-    fetch_with(0, "privileges").assert_success();
-    fetch_with(20, "files").assert_success();
-}
-
-#[test]
 fn a_profile_that_starts_a_program_can_do_so_and_the_program_is_not_confined() {
     let s3 = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
-    let s3 = s3.object("models", "p/config.json", Blob::from("{}")).start();
+    let s3 = s3.object("models", "p/config.json", Blob::bytes("{}")).start();
     for (sandbox, no_new_privileges) in [("files", "1"), ("privileges", "1"), ("off", "0")] {
         let volume = Volume::new();
         let (tool, seen) = (volume.path("tool"), volume.path("elsewhere/seen"));
@@ -167,7 +140,7 @@ fn where_the_kernel_refuses_or_is_too_old_the_run_is_as_without() {
         let mut command = straced(&doctor(&volume, "files"), calls, &[&inject]);
         let (verdict, value) = told(&mut command);
         assert_eq!(verdict, "warning", "{answer}: {value}");
-        assert!(value.contains("the kernel refuses Landlock"), "{answer}: {value}");
+        assert!(value.contains("refuses Landlock 2"), "{answer}: {value}");
     }
 }
 
@@ -246,7 +219,7 @@ fn a_command_asks_for_what_its_flags_models_and_variables_name() {
     let identity = shown(&path("other/web-identity")).to_owned();
     write("home/.aws/config", &format!("[default]\nweb_identity_token_file = {identity}\n"));
     let other = format!("file://{}", shown(&path("other")));
-    write("models.yaml", &format!("models:\n- source: {other}\n  name: a\n"));
+    write("models.yaml", &format!("version: 1\nmodels:\n- source: {other}\n  name: a\n"));
     let run = |arguments: &[&str]| {
         let mut command = weightlift();
         command.args(arguments).args(["--sandbox", "files", "--retry-timeout", "1s"]);
@@ -278,7 +251,11 @@ fn a_command_asks_for_what_its_flags_models_and_variables_name() {
             vec![path("home"), adopted.clone()],
         ),
         (&["plan", &other], vec![path("other")], vec![path("home")]),
-        (&["doctor", &other], vec![root.clone(), path("other")], vec![path("home"), adopted]),
+        (
+            &["doctor", &other],
+            vec![root.clone(), path("other")],
+            vec![path("home"), adopted.clone()],
+        ),
         (&["list"], vec![], vec![root, path("secret"), path("home/.netrc")]),
     ];
     for (arguments, asked, unasked) in rows {

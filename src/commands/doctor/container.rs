@@ -78,7 +78,7 @@ impl Confinement {
             }
             Files::Off => Self::Off,
             Files::Unfit(why) => Self::Unfit(why),
-            Files::Refused(why) => Self::Refused(why.clone()),
+            Files::Refused => Self::Refused,
         }
     }
 }

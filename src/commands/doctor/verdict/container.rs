@@ -54,7 +54,7 @@ pub enum Confinement {
     On { version: i32, reads_all: bool },
     Off,
     Unfit(&'static str),
-    Refused(String),
+    Refused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,11 +233,8 @@ fn sandbox(found: &Confinement) -> Check {
             format!("files are not confined, because {why}"),
             "leave --sandbox files out, or change that",
         ),
-        Confinement::Refused(why) => question.warning(
-            format!(
-                "files are not confined, because the kernel refuses Landlock: {}",
-                text::inert(why, 200)
-            ),
+        Confinement::Refused => question.warning(
+            "files are not confined, because the kernel or a seccomp filter refuses Landlock 2",
             "use Linux 5.19 or later with Landlock, and a seccomp profile that allows it",
         ),
     }
@@ -325,13 +322,12 @@ mod tests {
             (Confinement::On { version: 2, reads_all: true }, Verdict::Ok, "no writes but"),
             (Confinement::Off, Verdict::Ok, "--sandbox files"),
             (Confinement::Unfit("of x"), Verdict::Warning, "because of x"),
-            (Confinement::Refused("no\u{1b}".into()), Verdict::Warning, "refuses Landlock: no"),
+            (Confinement::Refused, Verdict::Warning, "refuses Landlock"),
         ] {
             let checks = judge(&Container { sandbox, ..found() });
             let check = checks.iter().find(|it| it.question.name == "sandbox").expect("is made");
             assert_eq!(check.verdict, verdict, "{check:?}");
-            let text = check.text();
-            assert!(text.contains(says) && !text.contains('\u{1b}'), "{text}");
+            assert!(check.text().contains(says), "{check:?}");
         }
     }
 
