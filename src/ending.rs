@@ -1,7 +1,8 @@
 //! How the process says goodbye: the last line, the termination message, the exit code.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::model::{ErrorFields, text};
 use crate::monitor::Monitor;
 use crate::output::Lines;
 use crate::report::{Event, Screen};
+use crate::sandbox::Sandbox;
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -23,6 +25,7 @@ const TIME_TO_TELL: Duration = Duration::from_secs(1);
 /// How the process says goodbye.
 #[derive(Clone)]
 pub struct Ending {
+    pub sandbox: Arc<Sandbox>,
     pub termination_log: PathBuf,
     pub lines: Lines,
     pub screen: Screen,
@@ -37,6 +40,7 @@ impl Ending {
             Err(error) => {
                 let sentence = |chars| error.within(chars);
                 self.write_termination_message(error.class(), sentence, Facts::of(error));
+                self.suspect_the_sandbox(error);
                 self.screen.tell(&failed(error));
                 self.monitor.end(error.class(), &error.to_string());
                 self.lines.end(error);
@@ -51,6 +55,22 @@ impl Ending {
             self.screen.tell(&Event::Complete { message });
         }
         Class::Complete.exit_code()
+    }
+
+    /// Says that we ourselves may have refused what the run has failed with.
+    fn suspect_the_sandbox(&self, error: &Error) {
+        let Some(file) = error.fields().file else { return };
+        let is_refused = matches!(
+            error.class(),
+            Class::Unusable | Class::LocalIo | Class::Access | Class::Usage
+        ) && error.to_string().contains("Permission denied");
+        if is_refused && self.sandbox.may_have_refused(Path::new(&file)) {
+            self.screen.warn(&format!(
+                "`{}` is not one of the places that this run was to touch, so weightlift's own sandbox may have \
+                 refused it; if so, set --sandbox off and report it",
+                text::inert(&file, 200)
+            ));
+        }
     }
 
     /// `sentence` is told how many characters it may have: fewer, where they take more bytes.

@@ -26,6 +26,7 @@ mod output;
 mod process;
 pub mod report;
 mod run;
+mod sandbox;
 mod signals;
 pub mod source;
 pub mod verify;

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cli::{
     self, Cli, Command, FetchArgs, GenerateArgs, Generated, Given, Global, LogKind, MirrorArgs,
-    MirrorModel, Model, Output, screen_with,
+    MirrorModel, Model, Output, SandboxKind, screen_with,
 };
 use crate::commands::ask::SharedHttp;
 use crate::commands::beside::Beside;
@@ -26,6 +27,7 @@ use crate::monitor::{Monitor, Outlets};
 use crate::output::{Lines, Subject};
 use crate::process;
 use crate::report::{Event, Screen};
+use crate::sandbox::{self, Sandbox};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 use crate::volume::StoreError;
 use clap::error::ErrorKind;
@@ -47,9 +49,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &Given::of(&arguments)),
     };
+    let cli = Arc::new(cli);
+    // Before there are threads: they inherit it.
+    let sandbox = Arc::new(match cli.global.sandbox {
+        SandboxKind::Off => Sandbox::off(),
+        SandboxKind::Privileges => sandbox::settle(),
+        SandboxKind::Files => {
+            let cli = cli.clone();
+            sandbox::confine(move || cli.reach())
+        }
+    });
     let screen = cli.logging.screen();
     let lines = Lines::new(cli.global.output, screen.clone());
     let mut ending = Ending {
+        sandbox: sandbox.clone(),
         termination_log: cli.global.termination_log.clone(),
         lines: lines.clone(),
         screen,
@@ -82,7 +95,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(told) => told,
         Err(error) => return ExitCode::from(ending.report(&Err(no_thread(error)))),
     };
-    let result = beside_signals(|| command(&cli, &lines, &ending.screen, &stop, &state));
+    let result = beside_signals(|| command(&cli, &sandbox, &lines, &ending.screen, &stop, &state));
     let result = match (result, told.reason()) {
         // It says more of its end than the run does.
         (Err(Error::Deadline(why)), Some(StopReason::OutOfTime)) => Err(Error::Deadline(why)),
@@ -166,6 +179,7 @@ fn beside_signals<T: Send>(work: impl Fn() -> T + Sync) -> T {
 
 fn command(
     cli: &Cli,
+    sandbox: &Sandbox,
     lines: &Lines,
     screen: &Screen,
     stop: &Stop,
@@ -223,7 +237,7 @@ fn command(
         Command::Doctor(args) => {
             let log = &cli.global.termination_log;
             let mut each = |check: &doctor::Check| lines.print(&check.text(), &check.fields());
-            return doctor::run(args, log, &mut each, stop, state).map(Done::of_message);
+            return doctor::run(args, log, sandbox, &mut each, stop, state).map(Done::of_message);
         }
         Command::Generate(args) => return generate(args),
         Command::Verify(args) => {
@@ -468,7 +482,7 @@ fn generate(args: &GenerateArgs) -> Result<Done, Error> {
     let failed = |path: &Path, error| Error::Store(StoreError::io("write", path, error));
     match args.generated()? {
         Generated::Text(text) => {
-            Lines::new(Output::Text).print(text.trim_end(), &())?;
+            Lines::new(Output::Text, Screen::default()).print(text.trim_end(), &())?;
             // A shell that reads it at its start need not be told.
             Ok(Done::default())
         }
@@ -494,6 +508,12 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
     rest.lines().filter(|line| !line.is_empty()).for_each(|line| screen.say(line));
     let lines = Lines::new(given.choice("output").unwrap_or(Output::Text), screen.clone());
     let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());
-    let ending = Ending { termination_log: log.into(), lines, screen, monitor: Monitor::default() };
+    let ending = Ending {
+        sandbox: Arc::new(Sandbox::off()),
+        termination_log: log.into(),
+        lines,
+        screen,
+        monitor: Monitor::default(),
+    };
     ExitCode::from(ending.report(&Err(Error::Usage(message))))
 }

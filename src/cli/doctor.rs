@@ -29,7 +29,7 @@ pub struct DoctorArgs {
     /// Check the sources that FILE, a models file, lists
     #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE", value_hint = ValueHint::FilePath,
           help_heading = MODELS)]
-    models_file: Option<PathBuf>,
+    pub(super) models_file: Option<PathBuf>,
 
     /// Take only the model NAME of the file
     ///

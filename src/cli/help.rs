@@ -106,8 +106,8 @@ mod tests {
             }
         }
         let program = Cli::command();
-        let globals = program.get_arguments().filter(|it| it.is_global_set());
-        assert!(globals.clone().count() > 5);
+        let globals: Vec<_> = program.get_arguments().filter(|it| it.is_global_set()).collect();
+        assert!(globals.len() > 5);
         for flag in globals {
             assert_eq!(flag.get_help_heading(), Some(OUTPUT), "{}", flag.get_id());
         }

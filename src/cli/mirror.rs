@@ -30,14 +30,14 @@ pub struct MirrorArgs {
     /// FILE is a YAML document. docs/fleet.md describes it.
     #[arg(long = "models", env = "WEIGHTLIFT_MODELS", value_name = "FILE", value_hint = ValueHint::FilePath,
           help_heading = MODELS)]
-    models_file: Option<PathBuf>,
+    pub(super) models_file: Option<PathBuf>,
 
     /// Copy exactly what FILE, a lock file of `weightlift pin`, names
     ///
     /// Each model comes below PREFIX/NAME/.
     #[arg(long, env = "WEIGHTLIFT_LOCKED", value_name = "FILE", value_hint = ValueHint::FilePath,
           help_heading = MODELS)]
-    locked: Option<PathBuf>,
+    pub(super) locked: Option<PathBuf>,
 
     /// Take only the model NAME of the file
     ///

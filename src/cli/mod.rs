@@ -16,6 +16,7 @@ mod models;
 mod order;
 mod pin;
 mod rate;
+mod reach;
 mod reference;
 mod signature;
 mod sources;
@@ -192,6 +193,21 @@ pub struct Global {
     /// Print help: `-h` the common flags, `--help` all of them
     #[arg(short, long, global = true, action = ArgAction::Help, help_heading = OUTPUT)]
     pub help: Option<bool>,
+    /// What to give up before the run: privileges, files or off
+    ///
+    /// `privileges` gives up the way to more privileges (`no_new_privs`). `files` also confines the process to the files that the
+    /// run needs, if the kernel has Landlock. `off` does neither. docs/sandbox.md has more.
+    #[arg(long, global = true, env = "WEIGHTLIFT_SANDBOX", value_enum, value_name = "WHAT", hide_short_help = true,
+          default_value_t = SandboxKind::Privileges, help_heading = OUTPUT)]
+    pub sandbox: SandboxKind,
+}
+
+/// What the process takes from itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SandboxKind {
+    Off,
+    Privileges,
+    Files,
 }
 
 /// An address to listen at; a port alone is that port at every address.

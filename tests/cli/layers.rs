@@ -29,6 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "model",
             "process",
             "report",
+            "sandbox",
             "source",
             "volume",
         ],
@@ -37,7 +38,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
         "commands",
         &[
             "cgroup", "cli", "content", "engine", "error", "Error", "exit", "fleet", "fs", "lock",
-            "model", "net", "process", "report", "source", "verify", "volume",
+            "model", "net", "process", "report", "sandbox", "source", "verify", "volume",
         ],
     ),
     ("monitor", &["commands", "error", "Error", "exit", "model", "net", "report"]),

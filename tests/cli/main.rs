@@ -21,6 +21,7 @@ mod kubernetes_docs;
 mod layers;
 mod life;
 mod monitor;
+mod sandbox;
 mod static_binary;
 mod tables;
 mod terminal;

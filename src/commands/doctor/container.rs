@@ -7,19 +7,20 @@ use rustix::process::{Resource, getrlimit};
 
 use super::asking::Teller;
 use super::verdict::Question;
-use super::verdict::container::{Container, Security, TerminationLog, judge};
+use super::verdict::container::{Confinement, Container, Security, TerminationLog, judge};
 use super::verdict::volume::Us;
 use crate::cgroup;
 use crate::fs::NodeIdentity;
 use crate::lock::cluster;
 use crate::process;
+use crate::sandbox::{Files, Sandbox};
 
-pub fn check(teller: &Teller, termination_log: &Path) {
+pub fn check(teller: &Teller, termination_log: &Path, sandbox: Sandbox) {
     teller.asks(Question::of_container("limits"));
-    judge(&look(termination_log)).into_iter().for_each(|check| teller.tell(check));
+    judge(&look(termination_log, sandbox)).into_iter().for_each(|check| teller.tell(check));
 }
 
-fn look(log: &Path) -> Container {
+fn look(log: &Path, sandbox: Sandbox) -> Container {
     let status = std::fs::read_to_string("/proc/self/status").ok();
     let limits = cgroup::limits();
     let threads = getrlimit(Resource::Nproc).current;
@@ -36,7 +37,12 @@ fn look(log: &Path) -> Container {
         user,
         group,
         groups,
-        security: status.as_deref().and_then(Security::parse),
+        security: status.as_deref().and_then(Security::parse).map(|found| Security {
+            // By now we have seen to it ourselves; what the container has is asked.
+            no_new_privileges: sandbox.had_no_new_privileges,
+            ..found
+        }),
+        sandbox: Confinement::of(&sandbox.files),
         termination_log: (log.display().to_string(), look_at_log(log)),
         in_cluster: cluster::is_here(),
         pod: host,
@@ -61,5 +67,18 @@ fn look_at_log(log: &Path) -> TerminationLog {
         Ok(_) => TerminationLog::Writable,
         Err(rustix::io::Errno::NOENT) => TerminationLog::Missing,
         Err(error) => TerminationLog::Refused(std::io::Error::from(error).to_string()),
+    }
+}
+
+impl Confinement {
+    fn of(files: &Files) -> Self {
+        match files {
+            Files::Confined { version, reads_all, .. } => {
+                Self::On { version: *version, reads_all: *reads_all }
+            }
+            Files::Off => Self::Off,
+            Files::Unfit(why) => Self::Unfit(why),
+            Files::Refused => Self::Refused,
+        }
     }
 }

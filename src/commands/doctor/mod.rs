@@ -22,6 +22,7 @@ use crate::cli::DoctorArgs;
 use crate::engine::Stop;
 use crate::net::http::Http;
 use crate::net::{Exchange, Witness};
+use crate::sandbox::Sandbox;
 use asking::{Teller, collect};
 use source::Asked;
 pub use verdict::Check;
@@ -40,6 +41,7 @@ struct Shared {
 pub fn run(
     args: &DoctorArgs,
     termination_log: &Path,
+    sandbox: &Sandbox,
     each: &mut dyn FnMut(&Check) -> Result<(), Error>,
     stop: &Stop,
     state: &RunState,
@@ -51,8 +53,8 @@ pub fn run(
         checks.push(check);
         Ok(())
     };
-    let log = termination_log.to_owned();
-    collect(move |teller| container::check(teller, &log), &mut found, stop, state)?;
+    let (log, sandbox) = (termination_log.to_owned(), sandbox.clone());
+    collect(move |teller| container::check(teller, &log, sandbox), &mut found, stop, state)?;
     collect(move |teller| volume::check(teller, &root), &mut found, stop, state)?;
     if let Some(account) = args.account() {
         let (account, name) = (account.to_owned(), args.lease_name.clone());

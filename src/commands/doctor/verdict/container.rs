@@ -31,6 +31,7 @@ pub struct Container {
     pub group: u32,
     pub groups: Vec<u32>,
     pub security: Option<Security>,
+    pub sandbox: Confinement,
     pub termination_log: (String, TerminationLog),
     pub in_cluster: bool,
     pub pod: String,
@@ -45,6 +46,15 @@ pub struct Security {
     pub no_new_privileges: bool,
     /// Effective ones, as bits.
     pub capabilities: u64,
+}
+
+/// What has come of our own sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    On { version: i32, reads_all: bool },
+    Off,
+    Unfit(&'static str),
+    Refused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +89,7 @@ pub fn judge(found: &Container) -> Vec<Check> {
         threads(found),
         user(found),
         security(found),
+        sandbox(&found.sandbox),
         termination_log(found),
         identity(found),
     ]
@@ -210,6 +221,25 @@ fn security(found: &Container) -> Check {
     }
 }
 
+fn sandbox(found: &Confinement) -> Check {
+    let question = Question::of_container("sandbox");
+    match found {
+        Confinement::On { version, reads_all: false } => question
+            .ok(format!("Landlock {version}: no files but those of the run, no other program")),
+        Confinement::On { version, reads_all: true } => question
+            .ok(format!("Landlock {version}: no writes but those of the run, no other program")),
+        Confinement::Off => question.ok("files are not confined; --sandbox files does that"),
+        Confinement::Unfit(why) => question.warning(
+            format!("files are not confined, because {why}"),
+            "leave --sandbox files out, or change that",
+        ),
+        Confinement::Refused => question.warning(
+            "files are not confined, because the kernel or a seccomp filter refuses Landlock 2",
+            "use Linux 5.19 or later with Landlock, and a seccomp profile that allows it",
+        ),
+    }
+}
+
 fn termination_log(found: &Container) -> Check {
     let question = Question::of_container("termination-log");
     let (path, log) = &found.termination_log;
@@ -259,6 +289,7 @@ mod tests {
             group: 65_532,
             groups: vec![65_532],
             security: Some(Security { seccomp: 2, no_new_privileges: true, capabilities: 0 }),
+            sandbox: Confinement::On { version: 7, reads_all: false },
             termination_log: ("/dev/termination-log".into(), TerminationLog::Writable),
             in_cluster: true,
             pod: "a".into(),
@@ -282,6 +313,22 @@ mod tests {
         };
         let checks = judge(&by_hand);
         assert!(checks.iter().all(|it| it.verdict == Verdict::Ok), "{checks:?}");
+    }
+
+    #[test]
+    fn a_sandbox_that_was_asked_for_and_is_not_there_is_a_warning() {
+        for (sandbox, verdict, says) in [
+            (Confinement::On { version: 7, reads_all: false }, Verdict::Ok, "no files but"),
+            (Confinement::On { version: 2, reads_all: true }, Verdict::Ok, "no writes but"),
+            (Confinement::Off, Verdict::Ok, "--sandbox files"),
+            (Confinement::Unfit("of x"), Verdict::Warning, "because of x"),
+            (Confinement::Refused, Verdict::Warning, "refuses Landlock"),
+        ] {
+            let checks = judge(&Container { sandbox, ..found() });
+            let check = checks.iter().find(|it| it.question.name == "sandbox").expect("is made");
+            assert_eq!(check.verdict, verdict, "{check:?}");
+            assert!(check.text().contains(says), "{check:?}");
+        }
     }
 
     #[test]
