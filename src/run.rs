@@ -239,7 +239,7 @@ fn command(
             let mut each = |check: &doctor::Check| lines.print(&check.text(), &check.fields());
             return doctor::run(args, log, sandbox, &mut each, stop, state).map(Done::of_message);
         }
-        Command::Generate(args) => return generate(args),
+        Command::Generate(args) => return generate(args, screen),
         Command::Verify(args) => {
             state.has_models(args.paths.len());
             let signed_by = args.signature.signed_by()?;
@@ -478,11 +478,11 @@ fn mirror(
 }
 
 /// What packages and docs have of the command line, on standard output or in a directory.
-fn generate(args: &GenerateArgs) -> Result<Done, Error> {
+fn generate(args: &GenerateArgs, screen: &Screen) -> Result<Done, Error> {
     let failed = |path: &Path, error| Error::Store(StoreError::io("write", path, error));
     match args.generated()? {
         Generated::Text(text) => {
-            Lines::new(Output::Text, Screen::default()).print(text.trim_end(), &())?;
+            Lines::new(Output::Text, screen.clone()).print(text.trim_end(), &())?;
             // A shell that reads it at its start need not be told.
             Ok(Done::default())
         }
@@ -504,7 +504,13 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (message, rest) = cli::mistake(error);
-    let screen = screen_with(given.choice("log-format").unwrap_or(LogKind::Text));
+    let log_format = given.choice("log-format").unwrap_or(LogKind::Text);
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        && log_format == LogKind::Text
+    {
+        let _ = error.print();
+    }
+    let screen = screen_with(log_format);
     rest.lines().filter(|line| !line.is_empty()).for_each(|line| screen.say(line));
     let lines = Lines::new(given.choice("output").unwrap_or(Output::Text), screen.clone());
     let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());

@@ -21,7 +21,9 @@ the object appears. It writes the sentinel object last. It neither overwrites no
 objects that it has not written, and removes none of its own. SOURCE and the bucket share the
 flags and variables of S3.")]
 pub struct MirrorArgs {
-    /// SOURCE s3://bucket/prefix/; with --models, --locked or --check only the latter
+    /// What to copy, and the prefix to copy it to
+    ///
+    /// With --models, --locked or --check give the prefix alone.
     #[arg(required = true, num_args = 1..=2, value_name = "[SOURCE] s3://BUCKET/PREFIX/")]
     places: Vec<String>,
 

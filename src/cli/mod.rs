@@ -166,7 +166,7 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Standard output for each model: text (the path to load) or json
+    /// Standard output: text (the path to load) or json
     #[arg(long, global = true, env = "WEIGHTLIFT_OUTPUT", value_enum, value_name = "FORMAT",
           default_value_t = Output::Text, help_heading = OUTPUT)]
     pub output: Output,
@@ -264,7 +264,9 @@ pub struct WaitArgs {
           help_heading = PUBLICATION)]
     pub expect_revision: Vec<String>,
 
-    /// Give up (exit 23) after this long in all: 90s, 5m, 2h
+    /// Give up after this long
+    ///
+    /// The time counts for all paths together: 90s, 5m, 2h. The exit code is then 23.
     #[arg(long, visible_alias = "deadline", env = "WEIGHTLIFT_TIMEOUT", value_name = "DURATION",
           default_value = "2h", value_parser = text::parse_duration, help_heading = LIMITS)]
     pub timeout: Duration,

@@ -129,7 +129,9 @@ pub struct SourceArgs {
           value_parser = parse_stall_timeout, hide_short_help = true, help_heading = TRANSFER)]
     pub stall_timeout: Duration,
 
-    /// Give up after this long without a byte, retries included
+    /// Give up after this long without a byte
+    ///
+    /// This includes all retries.
     #[arg(long, env = "WEIGHTLIFT_RETRY_TIMEOUT", value_name = "DURATION", default_value = "5m",
           value_parser = text::parse_duration, help_heading = LIMITS)]
     pub retry_timeout: Duration,

@@ -58,7 +58,7 @@ const FLAGS: [(&str, &str); 28] = [
 pub fn mistake(error: &clap::Error) -> (String, String) {
     let rendered = error.render().to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return ("no command is given; choose one of the list".into(), rendered);
+        return ("no command is given; choose one of the list".into(), String::new());
     }
     let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
     let first = first.trim_start_matches("error: ");
