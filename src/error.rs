@@ -218,7 +218,9 @@ impl Error {
         let (_, clause) = sentence.rsplit_once("; ")?;
         // A name from outside may have a semicolon. It is quoted, so a clause that begins in it holds the end of its
         // quotes. Such a name must not tell people what to do: the sentence alone has it.
-        (!clause.contains(['`', '\'', '"'])).then(|| clause.to_owned())
+        let meant = clause.strip_prefix("did you mean `").and_then(|it| it.strip_suffix("`?"));
+        let is_ours = !meant.unwrap_or(clause).contains(['`', '\'', '"']);
+        is_ours.then(|| clause.to_owned())
     }
 
     fn known_fields(&self) -> ErrorFields {
