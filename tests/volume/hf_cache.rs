@@ -409,7 +409,7 @@ fn many_at_once_fetch_once_and_none_harms_another() {
 fn what_a_cache_cannot_be_is_a_usage_error() {
     let home = Home::new();
     for (arguments, says) in [
-        (&["hf://org/tiny", "tiny"][..], "leave it out"),
+        (&["hf://org/tiny", "tiny"][..], "leave DEST out"),
         (&["s3://models/tiny/"], "is not a repo of a Hub"),
         (&["file:///data/models/x"], "is not a repo of a Hub"),
         (&["hf://org/tiny", "--replace"], "nothing is removed from a cache"),

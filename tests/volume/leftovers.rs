@@ -426,7 +426,7 @@ fn what_is_in_the_way_is_told() {
         plant(what);
         for dest in ["x", "x/tiny"] {
             let run = fetch(&hub, &volume, &["hf://org/tiny", dest]).run().assert_code(16);
-            let line = format!("`{}` is {expected}, and", volume.family("x").display());
+            let line = format!("`{}` is {expected}, but", volume.family("x").display());
             assert!(run.last_line().contains(&line), "{what}, {dest}: {}", run.stderr);
         }
         std::fs::remove_file(volume.family("x")).unwrap();
