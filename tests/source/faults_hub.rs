@@ -201,7 +201,7 @@ fn a_refusal_ends_the_fetch_at_once_and_keeps_what_has_arrived() {
             Rule::on("*", "/resolve/"),
             refusal(404, "RepoNotFound", "Repository not found"),
         )
-        .fails(10, USUAL, &["has no file"]),
+        .fails(10, USUAL, &["no longer has the file"]),
         always(
             "names that lead in a circle",
             Rule::on("*", "/api/models/"),

@@ -156,7 +156,7 @@ fn an_index_that_would_fill_the_memory_is_refused_without_doing_so() {
         (format!("{{\"weight_map\":{{\"a\":\"model.safetensors\"{many}}}}}"), "`shard-0`"),
         (format!("{{\"weight_map\":{{\"a\":\"{long}\"}}}}"), "more than 64 KiB"),
         (format!("{{\"{long}\":0,\"weight_map\":{{}}}}"), "more than 64 KiB"),
-        (format!("{{\"x\":{}}}", "[".repeat(10_000_000)), "no valid index"),
+        (format!("{{\"x\":{}}}", "[".repeat(10_000_000)), "not a valid index"),
     ] {
         let tree = Tree::new()
             .with("model.safetensors", empty_safetensors())

@@ -510,7 +510,7 @@ fn a_redirect_to_a_host_that_wants_a_token_says_which_endpoint_would_send_it() {
             gated,
             "give the token in HF_TOKEN",
         ),
-        refused("with a user", "/tree/", "", Some("user"), private, "was not sent there"),
+        refused("with a user", "/tree/", "", Some("user"), private, "were not sent there"),
     ]);
     // The storage of a mirror that wants a login of its own.
     let volume = Volume::new();

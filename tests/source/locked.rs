@@ -314,7 +314,7 @@ fn a_source_that_has_moved_is_a_conflict_and_other_bytes_are_found() {
         hub.script(Rule::on("*", what).then(Fault::status(404)));
         let run = locked(&desk.lock(), &Volume::new(), Some(&hub), None, &[]).run();
         let run = run.assert_code(16);
-        assert!(run.last_line().contains("pin again"), "{}", run.stderr);
+        assert!(run.last_line().contains("pin` again"), "{}", run.stderr);
     }
     let hub = FakeHub::serving(REPO, tree());
     let desk = Desk::new();

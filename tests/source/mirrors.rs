@@ -520,7 +520,7 @@ fn a_model_in_another_directory_gives_what_it_has() {
                 std::fs::write(dir.join("b.bin"), bytes).unwrap();
             },
             [false, true, false],
-            "is not what hf://org/tiny@main publishes",
+            "does not match what hf://org/tiny@main publishes",
         ),
         (
             "cut",

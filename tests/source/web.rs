@@ -272,7 +272,7 @@ fn lists_that_cannot_be_used_are_named() {
         ("SHA256SUMS", "nothing of the kind", 12, "without the SHA-256 sum of a file"),
         ("SHA256SUMS", long.as_str(), 13, "more than 16"),
         ("SHA256SUMS", hostile.as_str(), 13, "leaves its directory"),
-        (SENTINEL, "{}", 12, "cannot be used"),
+        (SENTINEL, "{}", 12, "not usable"),
         (SENTINEL, "{\"format\": 9}", 12, "newer weightlift"),
     ] {
         let (web, volume) = (site(), Volume::new());
@@ -347,7 +347,7 @@ fn an_address_that_holds_a_secret_is_refused_and_not_repeated() {
         ("https://host/a/../m/", "`..` in its path"),
         ("https://host/a/%2e%2e/m/", "`..` in its path"),
         ("https://host/a//m/", "an empty part"),
-        ("https://host/a%2Fm", "no name of a file"),
+        ("https://host/a%2Fm", "not a file name"),
         ("https:///m/", "names no host"),
         ("https://huggingface.co/org/m", "did you mean `hf://org/m`?"),
     ] {

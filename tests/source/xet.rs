@@ -175,7 +175,7 @@ fn what_one_way_refuses_the_other_brings() {
         let run = by("always", &hub, &volume).env("WEIGHTLIFT_STALL_TIMEOUT", "1s").run();
         assert_eq!(run.code, 0, "{name}: {}", run.stderr);
         volume.assert_holds("tiny", &tree());
-        let going_on = "going on with hf://org/tiny";
+        let going_on = "continuing with hf://org/tiny";
         assert!(run.stderr.contains(going_on), "{name}: {}", run.stderr);
         assert!(hub.bytes_sent_for("xet-bridge") > 0, "{name}");
         assert_discreet(&hub);
