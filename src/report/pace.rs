@@ -148,7 +148,8 @@ mod tests {
             let mut dice = fastrand::Rng::with_seed(7);
             (0..(at / TICK) as u32).map(|_| f64::from(dice.u32(0..40)) * 1e6).sum()
         };
-        let sources: [(&str, Box<dyn Fn(f64) -> f64>); 6] = [
+        type Rate = Box<dyn Fn(f64) -> f64>;
+        let sources: [(&str, Rate); 6] = [
             ("steady", Box::new(|at| at * 100e6)),
             ("a second in five", Box::new(bursts(5.0, 1.0, 100e6))),
             ("a moment every two seconds", Box::new(bursts(2.0, 0.2, 100e6))),

@@ -37,8 +37,8 @@ struct Moved {
 impl Problem for Moved {
     fn fields(&self) -> ErrorFields {
         self.error.fields().hint(format!(
-            "run `weightlift pin` again, or name a mirror that has it with --also: {} no longer has what \
-             the lock file names",
+            "run `weightlift pin` again, or name with --also a mirror that has what the lock file names and {} \
+             no longer has",
             self.source_name
         ))
     }

@@ -71,7 +71,7 @@ fn the_picture_fits_a_terminal_of_any_width_also_while_it_changes() {
         // Two pictures later nothing of the old width is left.
         std::thread::sleep(std::time::Duration::from_millis(700));
         let lines = terminal.lines();
-        assert_eq!(terminal.wrapped(|line| has_track(line)), Vec::<String>::new(), "{columns}");
+        assert_eq!(terminal.wrapped(has_track), Vec::<String>::new(), "{columns}");
         let wholes = lines.iter().filter(|line| is_of_whole(line)).count();
         assert_eq!(wholes, 1, "{columns}: {}", lines.join("\n"));
     }
