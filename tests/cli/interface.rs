@@ -196,7 +196,8 @@ fn memory_stays_small_whatever_the_size() {
     let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
     let (run, peak) = with_peak_memory(&mut fetch(&hub, &volume, &["hf://org/tiny"]));
     run.assert_success();
-    assert!(peak <= 48 << 20, "peak RSS {} KiB", peak >> 10);
+    // What is promised. On a busy machine it is more than alone; tests/engine/budget.rs is stricter.
+    assert!(peak <= 64 << 20, "peak RSS {} KiB", peak >> 10);
 }
 
 #[test]
