@@ -258,7 +258,13 @@ fn the_schema_says_what_the_parser_reads() {
         skip("this needs Python with jsonschema and yaml");
         return;
     }
-    let with = |model: &str| format!("version: 1\nmodels:\n- source: hf://org/tiny\n{model}");
+    // Keys that are there: one that is not is exit 2 as well.
+    let signed = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/signed");
+    let with = |model: &str| {
+        let model = model.replace("/k.pub}", &format!("{signed}/p256.pub}}"));
+        let model = model.replace("/r.pem", &format!("{signed}/roots.pem"));
+        format!("version: 1\nmodels:\n- source: hf://org/tiny\n{model}")
+    };
     let documents = [
         (with(""), true),
         (
@@ -277,7 +283,7 @@ fn the_schema_says_what_the_parser_reads() {
             with("  signed_by: {certificate: /r.pem, file: a.sig, ignore_unsigned: ['*.md']}\n"),
             true,
         ),
-        (with("") + "defaults: {signed_by: {key: /k.pub}}\n", true),
+        (with("defaults: {signed_by: {key: /k.pub}}\n"), true),
         (with("  signed_by: {}\n"), false),
         (with("  signed_by: {key: ''}\n"), false),
         (with("  signed_by: {key: a, certificate: b}\n"), false),
