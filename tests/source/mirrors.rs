@@ -535,7 +535,7 @@ fn a_model_in_another_directory_gives_what_it_has() {
             "a file is gone",
             |dir| std::fs::remove_file(dir.join("c.bin")).unwrap(),
             [false, false, true],
-            "not there",
+            "in the sentinel but missing",
         ),
         (
             "a link is planted",
