@@ -39,9 +39,9 @@ image() {
   shift 3
   [ "$platform" = "$arch" ] || target="$other_triple"
   rm -rf "$work/project" "$work/made"
-  mkdir -p "$work/project/tests" "$work/made" "$work/project/.git"
-  cp -r "$project"/{.cargo,.dockerignore,Cargo.lock,Cargo.toml,Dockerfile,manifests,src} "$work/project/"
-  cp -r "$project"/tests/{fakes,oracle} "$work/project/tests/"
+  mkdir -p "$work/project/.git" "$work/made"
+  # All that a clone has, so that .dockerignore alone decides what gets in.
+  (cd "$project" && git ls-files -z | xargs -0 cp --parents -t "$work/project")
   touch "$work/project/.git/HEAD" # must not get in, as manifests must not
   cp "$made" "$work/made/$target"
   # Debian 12's podman does not set BUILDPLATFORM by itself.
