@@ -11,8 +11,9 @@ are read here.
 import copy
 import os
 import re
-import subprocess
 import sys
+
+import running
 
 try:
     import helm_python as helm
@@ -554,17 +555,7 @@ TESTS = [
 
 
 def main():
-    failed = 0
-    for test in TESTS:
-        name = test.__name__.replace("_", " ")
-        try:
-            skipped = test()
-            print(f"skipped {name}: {skipped}" if skipped else f"ok      {name}")
-        except (AssertionError, LookupError, TypeError, ValueError, helm.HelmError, yaml.YAMLError, subprocess.SubprocessError) as problem:
-            failed += 1
-            print(f"FAILED  {name}: {type(problem).__name__}: {problem}")
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(TESTS)
 
 
 if __name__ == "__main__":

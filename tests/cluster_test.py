@@ -10,7 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from manifests_test import FAILURES, skip
+import running
+from manifests_test import skip
 
 SITE = ("a weightlift:test", "a hub:test", "a server:test")
 
@@ -163,18 +164,9 @@ def main():
         return skip(f"{problem.name} is not installed")
     if reading.find_kubectl() is None:
         return skip("kubectl is not installed")
-    shown, failed = rendered(), 0
+    shown = rendered()
     print(f"{len(promises.SETS)} plays, {sum(map(len, shown.values()))} objects, Kubernetes {schemas.VERSIONS}")
-    for test in TESTS:
-        name = test.__name__.replace("_", " ")
-        try:
-            test(shown)
-            print(f"ok      {name}")
-        except FAILURES as problem:
-            failed += 1
-            print(f"FAILED  {name}: {type(problem).__name__}: {problem}")
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(TESTS, shown)
 
 
 if __name__ == "__main__":

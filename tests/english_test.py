@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+import running
+
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "tests/english.txt"
 PAGES = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/*.md", "manifests/README.md",
@@ -111,17 +113,7 @@ def main():
             for each in long_sentences(text, int(sys.argv[2])):
                 print(f"{page}: {each}")
         return 0
-    failed = 0
-    for test in TESTS:
-        name = test.__name__.replace("_", " ")
-        try:
-            test()
-            print(f"ok      {name}")
-        except (AssertionError, OSError) as problem:
-            failed += 1
-            print(f"FAILED  {name}: {problem}")
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(TESTS)
 
 
 if __name__ == "__main__":

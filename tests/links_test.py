@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+import running
+
 ROOT = Path(__file__).resolve().parent.parent
 IGNORED = {".git", "target", "node_modules", ".venv", ".cache", "fixtures"}
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
@@ -180,17 +182,7 @@ TESTS = [
 
 
 def main():
-    failed = 0
-    for test in TESTS:
-        name = test.__name__.replace("_", " ")
-        try:
-            test()
-            print(f"ok      {name}")
-        except (AssertionError, OSError) as problem:
-            failed += 1
-            print(f"FAILED  {name}: {problem}")
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(TESTS)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-FAILURES = (AssertionError, LookupError, TypeError, ValueError, AttributeError)
+import running
 
 
 def main(arguments):
@@ -29,20 +29,10 @@ def main(arguments):
         return skip("kubectl is not installed")
     manifests = reading.Manifests(Path(arguments[0]) if arguments else here.parent / "manifests", kubectl)
     print(f"{len(manifests.sets)} sets, {len(manifests.objects())} objects, Kubernetes {schemas.VERSIONS}")
-    failed = 0
     tests = schemas.TESTS + pods.TESTS + sets.TESTS + operation.TESTS + combined.TESTS + commands.TESTS + lists.TESTS
     tests += program.TESTS + broken.TESTS
     tests += servers.TESTS + doctor.TESTS + flags.TESTS + said.TESTS
-    for test in tests:
-        name = test.__name__.replace("_", " ")
-        try:
-            test(manifests)
-            print(f"ok      {name}")
-        except FAILURES as problem:
-            failed += 1
-            print(f"FAILED  {name}: {type(problem).__name__}: {problem}")
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(tests, manifests)
 
 
 def skip(reason):

@@ -18,6 +18,7 @@ sys.dont_write_bytecode = True
 
 import drawing  # noqa: E402
 import publish  # noqa: E402
+import running  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
 PICTURES = ("container", "life", "one-file")
@@ -167,17 +168,7 @@ TESTS = [
 
 
 def main():
-    failed = 0
-    for test in TESTS:
-        name = test.__name__.replace("_", " ")
-        try:
-            test()
-            print(f"ok      {name}")
-        except (AssertionError, OSError) as problem:
-            failed += 1
-            print(f"FAILED  {name}: {problem}")
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(TESTS)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import running
+
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (".ci", ".github", "charts", "docs", "manifests", "Cargo.lock", "Cargo.toml", "CHANGELOG.md", "Dockerfile",
           "LICENSE", "README.md", "SECURITY.md", "rust-toolchain.toml")  # fmt: skip
@@ -251,17 +253,7 @@ TESTS = [
 
 
 def main():
-    failed = 0
-    for test in TESTS:
-        name = test.__name__.replace("_", " ")
-        try:
-            skipped = test()
-            print(f"skipped {name}: {skipped}" if skipped else f"ok      {name}")
-        except (AssertionError, OSError, subprocess.SubprocessError) as problem:
-            failed += 1
-            print(f"FAILED  {name}: {type(problem).__name__}: {problem}")
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return running.run(TESTS)
 
 
 if __name__ == "__main__":
