@@ -8,6 +8,7 @@ mod cgroup;
 mod cli;
 pub mod commands;
 pub mod content;
+mod each;
 mod ending;
 pub mod engine;
 pub mod environment;

@@ -9,6 +9,7 @@ mod pace;
 mod progress;
 mod region;
 mod screen;
+mod sentence;
 mod view;
 mod waiting;
 
