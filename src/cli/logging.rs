@@ -26,7 +26,7 @@ pub struct Logging {
     #[arg(short, long, global = true, env = "WEIGHTLIFT_QUIET", action = ArgAction::SetTrue,
           value_parser = BoolishValueParser::new(), help_heading = OUTPUT)]
     pub quiet: bool,
-    /// Show also settings, lock, complete files and retries
+    /// Show also settings, lock, requests, complete files and retries
     #[arg(short, long, global = true, env = "WEIGHTLIFT_VERBOSE", action = ArgAction::SetTrue,
           value_parser = BoolishValueParser::new(), help_heading = OUTPUT)]
     pub verbose: bool,

@@ -10,7 +10,7 @@ use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy, Stop};
 use crate::model::{Locked, Selection, SourceUri, text};
 use crate::net::http::{Deadlines, Http};
-use crate::net::{Detour, P2p, Problem, SourceError};
+use crate::net::{Asked, Detour, P2p, Problem, SourceError, Told};
 use crate::report::{Event, Screen};
 use crate::source::registry;
 
@@ -70,8 +70,18 @@ impl<'a> Asker<'a> {
         }
         let http = Http::new(self.deadlines)?
             .limited_to(self.args.bandwidth)
-            .through_peers(self.args.p2p()?.map(|it| Arc::new(P2p::new(it)) as Arc<dyn Detour>));
+            .through_peers(self.args.p2p()?.map(|it| Arc::new(P2p::new(it)) as Arc<dyn Detour>))
+            .telling(self.told());
         Ok(self.http.get_or_init(|| http))
+    }
+
+    /// Who wants a line about each request.
+    fn told(&self) -> Option<Told> {
+        let screen = self.screen.of_all();
+        screen.is_verbose().then(|| {
+            let told = move |asked: Asked| screen.tell(&request(asked));
+            Arc::new(told) as Told
+        })
     }
 
     /// How long one question to a source may be tried.
@@ -189,4 +199,13 @@ impl<'a> Asker<'a> {
             () = tokio::time::sleep(bound) => Err(SourceError::Unreachable(NoAnswer(bound).into()).into()),
         }
     }
+}
+
+fn request(asked: Asked) -> Event {
+    let Asked { method, url, range, has_credentials, answer, took } = asked;
+    let (status, error) = match answer {
+        Ok(status) => (Some(status), None),
+        Err(error) => (None, Some(error)),
+    };
+    Event::Request { method, url, range, has_credentials, status, error, took }
 }

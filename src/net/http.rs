@@ -11,6 +11,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
+use super::asking::{Asking, Told};
 use super::connecting::Watch;
 use super::dns::Lookup;
 use super::failures::chain;
@@ -61,6 +62,7 @@ pub struct Http {
     pub p2p: Option<Arc<dyn Detour>>,
     /// Who wants to know what is asked, and what comes of it.
     witness: Option<Witness>,
+    told: Option<Told>,
 }
 
 impl Http {
@@ -91,6 +93,7 @@ impl Http {
             writes: None,
             p2p: None,
             witness: None,
+            told: None,
         })
     }
 
@@ -108,6 +111,16 @@ impl Http {
     /// Lets `witness` know of each request.
     pub fn seen_by(self, witness: &Witness) -> Self {
         Self { witness: Some(witness.clone()), ..self }
+    }
+
+    /// Tells of each request what came of it.
+    pub fn telling(self, told: Option<Told>) -> Self {
+        Self { told, ..self }
+    }
+
+    /// A request that is about to be sent by other means than [`Self::send`].
+    pub fn asking(&self, method: &reqwest::Method, url: &Url, headers: &HeaderMap) -> Asking<'_> {
+        Asking::of(self.told.as_ref(), method, url, headers)
     }
 
     /// The proxy for requests to the origin of `url`, without its user and password.
@@ -179,23 +192,25 @@ impl Http {
         {
             let make = |proxy: &Url| self.client_through(proxy);
             let first_byte = self.deadlines.first_byte;
+            let asking = self.asking(&method, url, &headers);
             let answer = p2p.ask(&make, url, &headers, content, first_byte).await;
             if let Some(response) = answer {
-                return Ok(response);
+                let answer = Ok(response);
+                asking.end(&answer);
+                return answer;
             }
         }
         self.pace.wait(&origin).await;
         self.asks(&origin);
+        let asking = self.asking(&method, url, &headers);
         let sending = via.client.request(method, url.clone()).headers(headers).send();
         let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
-        let response = match answer {
-            Err(_) => {
-                return Err(no_answer(origin, self.deadlines.first_byte));
-            }
-            Ok(Err(error)) => return Err(transport_error(&origin, &error)),
-            Ok(Ok(response)) => response,
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|error| transport_error(&origin, &error)),
+            Err(_) => Err(no_answer(origin.clone(), self.deadlines.first_byte)),
         };
-        self.heeded(origin, response)
+        asking.end(&answer);
+        self.heeded(origin, answer?)
     }
 
     /// The same with a body. It has no deadline as a whole, and fails when the host takes none of it, or does
@@ -211,20 +226,22 @@ impl Http {
         let origin = origin(url);
         self.pace.wait(&origin).await;
         self.asks(&origin);
+        let asking = self.asking(&method, url, &headers);
         let sent = Arc::new(AtomicU64::new(0));
         let body = reqwest::Body::wrap(Outgoing::new(body, sent.clone(), self.writes.clone()));
         let sending = client.request(method, url.clone()).headers(headers).body(body).send();
         tokio::pin!(sending);
         let patience = self.deadlines.stall + self.deadlines.first_byte;
-        loop {
+        let answer = loop {
             let before = sent.load(Relaxed);
             match tokio::time::timeout(patience, &mut sending).await {
-                Ok(Ok(response)) => return self.heeded(origin, response),
-                Ok(Err(error)) => return Err(transport_error(&origin, &error)),
+                Ok(answer) => break answer.map_err(|error| transport_error(&origin, &error)),
                 Err(_) if sent.load(Relaxed) > before => {}
-                Err(_) => return Err(no_answer(origin, patience)),
+                Err(_) => break Err(no_answer(origin.clone(), patience)),
             }
-        }
+        };
+        asking.end(&answer);
+        self.heeded(origin, answer?)
     }
 
     fn asks(&self, origin: &str) {

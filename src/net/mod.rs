@@ -4,6 +4,7 @@
 //! Imports `environment` and `model`; knows nothing of hubs, buckets or volumes.
 
 mod addresses;
+mod asking;
 mod bandwidth;
 pub(crate) mod body;
 mod connecting;
@@ -24,6 +25,7 @@ pub mod tally;
 mod via;
 mod witness;
 
+pub use asking::{Asked, Asking, Told};
 pub use bandwidth::Bandwidth;
 pub use body::{Body, Part};
 pub use dns::addresses_of;

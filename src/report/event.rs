@@ -142,6 +142,22 @@ pub enum Event {
     },
     /// What the run goes by: flags and variables, each with where it comes from. Secrets are named and not shown.
     Settings { command: &'static str, settings: Vec<Setting>, variables: Vec<String> },
+    /// A request was answered, or failed. Its query is left out, which may be a signature.
+    Request {
+        method: String,
+        url: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        range: Option<String>,
+        /// Whether it said who asks.
+        has_credentials: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// Until the head of the answer.
+        #[serde(rename = "took_seconds", serialize_with = "seconds")]
+        took: Duration,
+    },
     /// The run may write to the model directory; `lock` is what it holds.
     Locked { path: String, lock: String },
     /// A file is complete, hashed and on the disk.
@@ -238,7 +254,10 @@ impl Event {
             | Self::WrongObject { .. }
             | Self::Warning { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
-            Self::Settings { .. } | Self::Locked { .. } | Self::FileDone { .. } => Level::Debug,
+            Self::Settings { .. }
+            | Self::Request { .. }
+            | Self::Locked { .. }
+            | Self::FileDone { .. } => Level::Debug,
             Self::Rechecking { .. }
             | Self::Fetching { .. }
             | Self::Mirroring { .. }

@@ -29,7 +29,7 @@ pub enum Detail {
     Quiet,
     #[default]
     Usual,
-    /// Each file, each retry, and what the run goes by.
+    /// Each file, each request, each retry, and what the run goes by.
     Verbose,
 }
 
@@ -72,6 +72,11 @@ impl Screen {
     /// The same standard error, for lines about one of several models.
     pub fn of_model(&self, name: &str) -> Self {
         Self { model: Some(name.into()), ..self.clone() }
+    }
+
+    /// The same standard error, for lines about no model in particular.
+    pub fn of_all(&self) -> Self {
+        Self { model: None, ..self.clone() }
     }
 
     pub(super) fn model(&self) -> Option<&str> {

@@ -121,6 +121,18 @@ impl fmt::Display for Event {
                     or_none(variables.join(", ")),
                 )
             }
+            Self::Request { method, url, range, has_credentials, status, error, took } => {
+                let range = range.as_ref().map(|range| format!(" {range}")).unwrap_or_default();
+                let whose =
+                    if *has_credentials { "with credentials" } else { "without credentials" };
+                write!(out, "{method} {url}{range} {whose}: ")?;
+                match (status, error) {
+                    (Some(status), _) => write!(out, "{status}")?,
+                    (None, Some(error)) => out.write_str(error)?,
+                    (None, None) => out.write_str("no answer")?,
+                }
+                write!(out, ", in {}", text::duration(*took))
+            }
             Self::Locked { path, lock } => write!(out, "acquired {lock} for `{path}`"),
             Self::FileDone { path, bytes, reused_bytes, from, took, is_compared } => {
                 let verified = if *is_compared { "verified" } else { "hashed" };

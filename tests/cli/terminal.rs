@@ -301,21 +301,51 @@ fn verbose_tells_settings_lock_files_and_every_retry() {
     }
     let retries = run.stderr.lines().filter(|line| line.starts_with("retrying ")).count();
     assert_eq!(retries, 3, "{}", run.stderr);
+    // Each request, and whether it said who asks; no token, and no query, which may be a signature.
+    let says = |parts: &[&str]| {
+        let has_all = |line: &str| parts.iter().all(|part| line.contains(part));
+        assert!(run.stderr.lines().any(has_all), "{parts:?}: {}", run.stderr);
+    };
+    says(&["GET http://", "/api/models/org/tiny/revision/main with credentials: 200, in "]);
+    says(&["/cdn/", " without credentials: 503, in "]);
+    says(&["/cdn/", " bytes=0-", " without credentials: 206, in "]);
+    assert!(!run.stderr.contains(TOKEN) && !run.stderr.contains('?'), "{}", run.stderr);
     // What only the curious want has a level of its own.
     let other = Volume::new();
     let mut command = fetch(&hub, &other, &["hf://org/tiny", "--log-format", "json"]);
     let run = command.env("WEIGHTLIFT_VERBOSE", "true").run().assert_success();
     let lines = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap());
     let lines: Vec<serde_json::Value> = lines.collect();
-    for (event, level) in
-        [("settings", "debug"), ("locked", "debug"), ("file_done", "debug"), ("complete", "info")]
-    {
+    for (event, level) in [
+        ("settings", "debug"),
+        ("request", "debug"),
+        ("locked", "debug"),
+        ("file_done", "debug"),
+        ("complete", "info"),
+    ] {
         let line = lines.iter().find(|line| line["event"] == event);
         assert_eq!(line.expect(event)["level"], level);
     }
     // Usually none of it is said.
     let run = fetch(&hub, &volume, &["hf://org/tiny", "third"]).run().assert_success();
-    assert!(!run.stderr.contains("flags that are set") && !run.stderr.contains("acquired"));
+    for part in ["flags that are set", "acquired", "with credentials", "without credentials"] {
+        assert!(!run.stderr.contains(part), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn verbose_tells_a_request_that_fails() {
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let endpoint = "http://127.0.0.1:1";
+    let arguments = ["hf://org/tiny", "-v", "--retry-timeout", "100ms"];
+    let run = fetch(&hub, &volume, &arguments).env("HF_ENDPOINT", endpoint).run().assert_code(20);
+    let line = run.stderr.lines().find(|line| line.starts_with("GET "));
+    let line = line.unwrap_or_else(|| panic!("{}", run.stderr));
+    assert!(
+        line.starts_with(&format!("GET {endpoint}/api/models/org/tiny/revision/main ")),
+        "{line}"
+    );
+    assert!(line.contains("refused") && line.contains(", in 0."), "{line}");
 }
 
 #[test]

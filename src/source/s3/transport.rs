@@ -121,13 +121,16 @@ impl Transport {
             return self.http.send(client, method, url, headers).await;
         }
         // Only token services, asked once in an hour, and the ends of uploads are sent a body.
+        let asking = self.http.asking(&method, url, &headers);
         let sending = client.request(method, url.clone()).headers(headers).body(body).send();
         let origin = http::origin(url);
         let first_byte = self.http.deadlines.first_byte;
-        let response = match tokio::time::timeout(first_byte, sending).await {
-            Ok(answer) => answer.map_err(|error| http::transport_error(&origin, &error))?,
-            Err(_) => return Err(http::no_answer(origin, first_byte)),
+        let answer = match tokio::time::timeout(first_byte, sending).await {
+            Ok(answer) => answer.map_err(|error| http::transport_error(&origin, &error)),
+            Err(_) => Err(http::no_answer(origin.clone(), first_byte)),
         };
+        asking.end(&answer);
+        let response = answer?;
         if response.status().is_server_error() && response.status() != StatusCode::NOT_IMPLEMENTED {
             // The SDK would tell it from bad credentials no more.
             let (host, status) = (origin, response.status().as_u16());
