@@ -15,8 +15,8 @@ use crate::ending::{Done, failed as failed_event};
 use crate::engine::Stop;
 use crate::error::{Class, Error};
 use crate::model::{SourceUri, text};
-use crate::output::{Lines, Subject};
-use crate::report::{Event, Screen};
+use crate::output::Lines;
+use crate::report::{Screen, Subject};
 
 /// Directories that a command looks at one after the other, each to its own end.
 pub struct Several<'a> {
@@ -48,7 +48,7 @@ impl<'a> Several<'a> {
             Ok(outcome) => {
                 self.lines.print(outcome.to_load(), &outcome)?;
                 if !self.is_alone {
-                    self.screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                    self.screen.tell(&outcome.event());
                 }
                 self.done.push(outcome);
                 self.state.has_completed_one();
@@ -89,7 +89,7 @@ fn tell_failed(
     state: &RunState,
 ) -> Result<(), Error> {
     state.has_failed(&named.name, error);
-    screen.tell(&failed_event(error));
+    screen.tell(&failed_event(subject, error));
     lines.failed(subject, error)
 }
 
@@ -119,13 +119,13 @@ pub fn fetch(
             Ok(outcome) => {
                 state.has_completed_one();
                 if !is_alone {
-                    screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                    screen.tell(&outcome.event());
                 }
             }
             Err(Error::Stopped) => {}
             Err(error) if !is_alone => {
                 state.has_failed(models[n].name(), error);
-                screen.tell(&failed_event(error));
+                screen.tell(&failed_event(&subject_of(&models[n]), error));
             }
             Err(_) => {}
         }
@@ -227,7 +227,7 @@ pub fn mirror(
             Ok(outcome) => {
                 lines.print(outcome.to_load(), &outcome)?;
                 if !is_alone {
-                    screen.tell(&Event::Complete { message: outcome.summary.clone() });
+                    screen.tell(&outcome.event());
                 }
                 done.push(outcome);
                 state.has_completed_one();

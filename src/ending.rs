@@ -13,7 +13,7 @@ use crate::error::{Class, Error, MAX_CHARS};
 use crate::model::{ErrorFields, text};
 use crate::monitor::Monitor;
 use crate::output::Lines;
-use crate::report::{Event, Screen};
+use crate::report::{CompleteModel, Event, Screen, Subject};
 use crate::sandbox::Sandbox;
 
 /// Bound of the termination message; the kubelet shares 12 KiB among the containers of a pod.
@@ -41,7 +41,7 @@ impl Ending {
                 let sentence = |chars| error.within(chars);
                 self.write_termination_message(error.class(), sentence, Facts::of(error));
                 self.suspect_the_sandbox(error);
-                self.screen.tell(&failed(error));
+                self.screen.tell(&failed(&self.lines.subject(), error));
                 self.monitor.end(error.class(), &error.to_string());
                 self.lines.end(error);
                 return error.class().exit_code();
@@ -52,7 +52,8 @@ impl Ending {
         self.write_termination_message(Class::Complete, sentence, done.facts());
         self.monitor.end(Class::Complete, &message);
         if !message.is_empty() {
-            self.screen.tell(&Event::Complete { message });
+            let model = done.model.clone();
+            self.screen.tell(&Event::Complete { message, model });
         }
         Class::Complete.exit_code()
     }
@@ -125,7 +126,7 @@ impl Ending {
             // Somebody may hold the screen for ever, and whoever should read it may not.
             let ending = self.clone();
             let tell = move || {
-                ending.screen.tell(&failed(&error));
+                ending.screen.tell(&failed(&ending.lines.subject(), &error));
                 ending.monitor.end(class, &error.to_string());
                 // Last: a pipe that nobody reads holds it for ever.
                 ending.lines.end(&error);
@@ -153,6 +154,8 @@ pub struct Done {
     path: Option<String>,
     /// What came of each, where there were several.
     models: Facts,
+    /// What came of the only one.
+    model: Option<Box<CompleteModel>>,
 }
 
 impl Done {
@@ -168,10 +171,11 @@ impl Done {
             let ends = done.iter().map(|it| (it.path.as_str(), it.status));
             let message = stale.map_or_else(|| announce::all(done), |it| it.summary.clone());
             let models = Facts::of_models(ends);
-            return Self { message, status: Some(outcome.status), models, path: None };
+            return Self { message, status: Some(outcome.status), models, ..Self::default() };
         }
         Self {
             models: Facts::default(),
+            model: Some(outcome.complete()),
             message: outcome.summary.clone(),
             status: Some(outcome.status),
             // A path that leaves no room for the message is dropped: the log has it.
@@ -187,10 +191,11 @@ impl Done {
 }
 
 /// The last thing that is said of a model or of a run that has failed.
-pub fn failed(error: &Error) -> Event {
+pub fn failed(subject: &Subject, error: &Error) -> Event {
     let class = error.class();
     Event::Failed {
         message: text::inert(&error.within(MAX_CHARS), MAX_CHARS),
+        subject: Box::new(subject.clone()),
         code: class.exit_code(),
         class: class.name(),
         fields: Box::new(error.fields()),

@@ -33,7 +33,7 @@ const fn variable(name: &'static str, part: Part, meaning: &'static str) -> Vari
 
 /// Every variable; the page on them has the same rows.
 #[rustfmt::skip]
-pub const VARIABLES: [Variable; 167] = [
+pub const VARIABLES: [Variable; 168] = [
     variable("WEIGHTLIFT_OUTPUT", Part::Flags, "`--output`"),
     variable("WEIGHTLIFT_LOG_FORMAT", Part::Flags, "`--log-format`"),
     variable("WEIGHTLIFT_QUIET", Part::Flags, "`--quiet`"),
@@ -41,6 +41,7 @@ pub const VARIABLES: [Variable; 167] = [
     variable("WEIGHTLIFT_TERMINATION_LOG", Part::Flags, "`--termination-log`"),
     variable("WEIGHTLIFT_PROGRESS_FILE", Part::Flags, "`--progress-file`"),
     variable("WEIGHTLIFT_METRICS_FILE", Part::Flags, "`--metrics-file`"),
+    variable("WEIGHTLIFT_METRICS_LABEL", Part::Flags, "`--metrics-label`"),
     variable("WEIGHTLIFT_METRICS_LISTEN", Part::Flags, "`--metrics-listen`"),
     variable("WEIGHTLIFT_SANDBOX", Part::Flags, "`--sandbox`"),
     variable("WEIGHTLIFT_MODELS", Part::Flags, "`--models`"),

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::cli::Output;
 use crate::error::{Error, MAX_CHARS};
-use crate::model::{ErrorFields, SourceUri, text};
-use crate::report::Screen;
+use crate::model::{ErrorFields, text};
+use crate::report::{Screen, Subject};
 use crate::volume::StoreError;
 
 /// Standard output in the form that was asked for. A copy is the same.
@@ -23,19 +23,6 @@ pub struct Lines {
     only: Arc<OnceLock<Subject>>,
     /// Its bars may be on the same terminal.
     screen: Screen,
-}
-
-/// What a line is about. Nothing of it is known of a run for several, or of one that ends before it looks.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Subject {
-    /// As the models file has it, where nothing is said of a place.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// A directory, or the prefix of a bucket.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
 }
 
 /// The object of what has failed.
@@ -49,17 +36,6 @@ struct Failed<'a> {
     message: String,
     #[serde(flatten)]
     fields: ErrorFields,
-}
-
-impl Subject {
-    pub fn at(path: &str, source: Option<&SourceUri>) -> Self {
-        let source = source.map(SourceUri::source_name);
-        Self { name: None, path: Some(path.to_owned()), source }
-    }
-
-    pub fn named(name: &str, source: &SourceUri) -> Self {
-        Self { name: Some(name.to_owned()), path: None, source: Some(source.to_string()) }
-    }
 }
 
 impl Lines {
@@ -88,9 +64,14 @@ impl Lines {
         }
     }
 
+    /// What the run is about, as far as that is known.
+    pub fn subject(&self) -> Subject {
+        self.only.get().cloned().unwrap_or_default()
+    }
+
     /// The run has failed.
     pub fn end(&self, error: &Error) {
-        let subject = self.only.get().cloned().unwrap_or_default();
+        let subject = self.subject();
         // Where it cannot be written, the exit code and standard error say the same.
         let _ = self.failed(&subject, error);
     }

@@ -20,9 +20,9 @@ use crate::error::{Class, Error};
 use crate::exit::Retry;
 use crate::model::SourceUri;
 use crate::monitor::{Monitor, Outlets};
-use crate::output::{Lines, Subject};
+use crate::output::Lines;
 use crate::process;
-use crate::report::Screen;
+use crate::report::{Screen, Subject};
 use crate::sandbox::{self, Sandbox};
 use crate::signals::{self, StopReason, TIME_TO_STOP, TimeLimit};
 use crate::volume::StoreError;
@@ -73,11 +73,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let stop = Stop::default();
     let allowed = time_allowed(&cli.command);
     let state = RunState::new(started, allowed);
-    let Global { progress_file, metrics_file, metrics_listen, .. } = &cli.global;
+    let Global { progress_file, metrics_file, metrics_listen, metrics_label, .. } = &cli.global;
     let outlets = Outlets {
         progress_file: progress_file.clone(),
         metrics_file: metrics_file.clone(),
         metrics_listen: *metrics_listen,
+        labels: metrics_label.clone(),
     };
     match Monitor::start(&outlets, cli.command.name(), &state, &ending.screen) {
         Ok(monitor) => ending.monitor = monitor,

@@ -190,6 +190,12 @@ pub struct Global {
     #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_LISTEN", value_name = "ADDRESS", hide_short_help = true,
           value_parser = parse_address, help_heading = OUTPUT)]
     pub metrics_listen: Option<SocketAddr>,
+    /// Add the label NAME=VALUE to every metric (repeatable)
+    ///
+    /// So several runs on one node, or in one job, are told apart.
+    #[arg(long, global = true, env = "WEIGHTLIFT_METRICS_LABEL", value_name = "NAME=VALUE", value_delimiter = ',',
+          hide_short_help = true, value_parser = parse_label, help_heading = OUTPUT)]
+    pub metrics_label: Vec<(String, String)>,
     /// Print help: `-h` the common flags, `--help` all of them
     #[arg(short, long, global = true, action = ArgAction::Help, help_heading = OUTPUT)]
     pub help: Option<bool>,
@@ -208,6 +214,28 @@ pub enum SandboxKind {
     Off,
     Privileges,
     Files,
+}
+
+/// The labels that some metric has of itself.
+const OWN_LABELS: [&str; 5] = ["command", "phase", "reason", "source", "version"];
+
+/// A label of Prometheus that no metric has of itself.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.trim().split_once('=').ok_or("expected NAME=VALUE, such as model=llama-3-8b")?;
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let is_name = name.starts_with(is_letter)
+        && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
+        && !name.starts_with("__");
+    if !is_name {
+        return Err(
+            "the name of a label has letters, digits and `_`, and begins with a letter".into()
+        );
+    }
+    if OWN_LABELS.contains(&name) {
+        return Err(format!("`{name}` is a label of weightlift's own; choose another name"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// An address to listen at; a port alone is that port at every address.

@@ -187,7 +187,8 @@ impl<'a> Asker<'a> {
                 }
                 if retry.is_worth_a_line() || self.screen.is_verbose() {
                     let (error, fields) = (error.to_string(), Box::new(error.fields()));
-                    let retrying = Event::Retrying { path: None, from_byte: None, error, fields };
+                    let retrying =
+                        Event::Retrying { path: None, from_byte: None, error, delay, fields };
                     self.screen.tell(&retrying);
                 }
                 tokio::time::sleep(delay).await;

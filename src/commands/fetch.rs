@@ -210,7 +210,12 @@ impl Fetch<'_> {
         }
         let why = error.to_string();
         let path = store.path_to_load(&sentinel);
-        self.screen.tell(&Event::Stale { path: path.display().to_string(), why: why.clone() });
+        self.screen.tell(&Event::Stale {
+            path: path.display().to_string(),
+            source: sentinel.source.clone(),
+            revision: sentinel.revision.clone(),
+            why: why.clone(),
+        });
         store.finish_publication()?;
         let outcome = Outcome::of("stale", &path, &sentinel);
         let mut outcome = self.led(wanted, store, &sentinel, outcome)?;

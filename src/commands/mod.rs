@@ -37,6 +37,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::model::{LeftOut, Sentinel, Signed};
+use crate::report::{CompleteModel, Event};
 
 /// What a command did for one model.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -116,6 +117,25 @@ impl Outcome {
             left_out: sentinel.left_out.clone(),
             summary: String::new(),
         }
+    }
+
+    /// What the log says of it.
+    pub fn complete(&self) -> Box<CompleteModel> {
+        Box::new(CompleteModel {
+            path: self.path.clone(),
+            source: self.source.clone(),
+            revision: self.revision.clone(),
+            status: self.status,
+            files: self.files,
+            total_bytes: self.total_bytes,
+            fetched_bytes: self.fetched_bytes,
+            reused_bytes: self.reused_bytes,
+            seconds: self.seconds,
+        })
+    }
+
+    pub fn event(&self) -> Event {
+        Event::Complete { message: self.summary.clone(), model: Some(self.complete()) }
     }
 
     /// What a server should load.

@@ -1,7 +1,6 @@
 //! `weightlift pin`: resolves what is asked for, and writes down exactly what that is.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -20,6 +19,7 @@ use crate::content::Source;
 use crate::engine::Stop;
 use crate::error::Failures;
 use crate::fleet::{Drift, Entry, LockFile, LockedModel, difference};
+use crate::fs::Replaceable;
 use crate::model::{
     LeftOut, Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text,
 };
@@ -61,6 +61,7 @@ pub fn run(
     stop: &Stop,
     state: &RunState,
 ) -> Result<String, Error> {
+    let place = if args.check { None } else { Some(place(args.lock_path())?) };
     let before = args.before()?;
     let entries = args.entries(before.as_ref())?;
     if let Some(name) = args.upgrade.iter().find(|name| !entries.iter().any(|it| it.name == **name))
@@ -75,14 +76,20 @@ pub fn run(
     let is_alone = entries.len() == 1;
     let ask = Asker::new(&args.source, false, SharedHttp::default(), screen, stop, state);
     let pin = Pin { args, is_alone, ask };
-    match (args.check, before) {
-        (true, Some(before)) => pin.check(&entries, &before, told),
-        (true, None) => Err(Error::Usage(format!(
+    match (place, before) {
+        (Some(place), before) => pin.write(entries, before.unwrap_or_default(), &place, told),
+        (None, Some(before)) => pin.check(&entries, &before, told),
+        (None, None) => Err(Error::Usage(format!(
             "--check compares with `{}`, which does not exist; `weightlift pin` makes it",
             args.lock_path().display()
         ))),
-        (false, before) => pin.write(entries, before.unwrap_or_default(), told),
     }
+}
+
+/// Where the lock file is written, known before anybody is asked for anything: a pipe would be waited for.
+fn place(path: &Path) -> Result<Replaceable, Error> {
+    Replaceable::at(path)
+        .map_err(|error| Error::Usage(format!("`{}` cannot be written: {error}", path.display())))
 }
 
 struct Pin<'a> {
@@ -115,8 +122,11 @@ impl Pin<'_> {
         &self,
         entries: Vec<Entry>,
         before: LockFile,
+        place: &Replaceable,
         told: &mut Told<'_>,
     ) -> Result<String, Error> {
+        let path = self.args.lock_path();
+        let shown = path.display();
         let (mut pinned, mut failed) = (Vec::new(), Vec::new());
         let all = entries.len();
         for entry in &entries {
@@ -141,8 +151,6 @@ impl Pin<'_> {
                 Err(error) => failed.push(self.failed(entry, "pinned", error, told)?),
             }
         }
-        let path = self.args.lock_path();
-        let shown = path.display();
         let count = failed.len();
         let ends = pinned.iter().map(|model| (model.name.clone(), "pinned")).collect();
         if let Some(error) = error_of_all(failed, ends) {
@@ -155,7 +163,8 @@ impl Pin<'_> {
         }
         pinned.sort_by(|a, b| a.name.cmp(&b.name));
         let lock = LockFile { models: pinned };
-        replace(path, lock.text().as_bytes())
+        place
+            .replace(lock.text().as_bytes(), true)
             .map_err(|error| Error::Unusable(format!("`{shown}` cannot be written: {error}")))?;
         let models = lock.models.len();
         let files = lock.models.iter().map(|it| it.content.files.len()).sum();
@@ -449,19 +458,4 @@ pub fn text(report: &PinReport) -> String {
         out.push_str(&text::inert(change, 1_000));
     }
     out
-}
-
-/// Puts `bytes` in the place of the file at `path`, all at once.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = std::fs::File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
 }

@@ -120,8 +120,8 @@ impl Asker<'_> {
             self.pass_on(source);
             if retry.is_worth_a_line() || self.screen.is_verbose() {
                 let (error, fields) = (error.to_string(), Box::new(error.fields()));
-                let path = Some(path);
-                self.screen.tell(&Event::Retrying { path, from_byte: Some(at), error, fields });
+                let (path, from_byte) = (Some(path), Some(at));
+                self.screen.tell(&Event::Retrying { path, from_byte, error, delay, fields });
             }
             self.pause(delay).await?;
         }

@@ -106,7 +106,8 @@ impl Fetch<'_> {
             let (delay, error) = retry.after(error)?;
             if retry.is_worth_a_line() || self.screen.is_verbose() {
                 let (error, fields) = (error.to_string(), Box::new(error.fields()));
-                let retrying = Event::Retrying { path: None, from_byte: None, error, fields };
+                let retrying =
+                    Event::Retrying { path: None, from_byte: None, error, delay, fields };
                 self.screen.tell(&retrying);
             }
             tokio::select! {

@@ -145,6 +145,7 @@ impl Shared<'_> {
                 path: Some(path()),
                 from_byte: Some(0),
                 error: error.to_string(),
+                delay,
                 fields: Box::new(error.fields()),
             });
             tokio::time::sleep(delay).await;

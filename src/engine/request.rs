@@ -111,6 +111,7 @@ impl Shared<'_> {
                 path: Some(path()),
                 from_byte: Some(written.at),
                 error: error.to_string(),
+                delay,
                 fields: Box::new(error.fields()),
             });
             worker.post.tell(Doing::WaitsToRetry(job.n));

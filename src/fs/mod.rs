@@ -11,6 +11,7 @@ mod inside;
 mod link;
 pub(crate) mod nature;
 pub(crate) mod node;
+mod replace;
 pub(crate) mod space;
 
 pub use dir::{Dir, Kind};
@@ -19,3 +20,4 @@ pub use filesystem::owns;
 pub use inside::Followed;
 pub use link::LinkPath;
 pub use node::NodeIdentity;
+pub use replace::Replaceable;

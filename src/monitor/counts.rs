@@ -13,8 +13,7 @@ pub struct Counts {
     command: &'static str,
     started_at: SystemTime,
     last: Instant,
-    last_bytes: u64,
-    bytes_per_second: u64,
+    rate: Rate,
     phases: BTreeMap<String, Duration>,
     /// What the metrics file said of the run before.
     before: Vec<(String, f64)>,
@@ -80,8 +79,7 @@ impl Counts {
             command,
             started_at: SystemTime::now(),
             last: Instant::now(),
-            last_bytes: 0,
-            bytes_per_second: 0,
+            rate: Rate::since(Instant::now()),
             phases: BTreeMap::new(),
             before,
             has_warned: false,
@@ -110,13 +108,10 @@ impl Counts {
             sums.files += progress.done_files.load(Relaxed);
         }
         let bytes: u64 = sources.values().map(|sums| sums.fetched_bytes).sum();
-        // Two that look at almost the same time make no rate.
-        if since >= Duration::from_millis(500) {
-            let more = bytes.saturating_sub(self.last_bytes);
-            self.bytes_per_second = (more as f64 / since.as_secs_f64()) as u64;
-            self.last_bytes = bytes;
-        }
-        self.last += since;
+        let now = self.last + since;
+        self.last = now;
+        // What has ended brings nothing more.
+        let bytes_per_second = if end.is_some() { 0 } else { self.rate.at(now, bytes) };
         let (complete_models, all_models) = state.models();
         Reading {
             command: self.command,
@@ -134,10 +129,36 @@ impl Counts {
             phases: self.phases.clone(),
             retries: tally::retries().map(|(reason, count)| (reason.name(), count)).collect(),
             connections: tally::transfers(),
-            bytes_per_second: self.bytes_per_second,
+            bytes_per_second,
             end,
             before: self.before.clone(),
         }
+    }
+}
+
+/// Bytes a second between looks that are far enough from one another; in between it stays as it was.
+struct Rate {
+    since: Instant,
+    bytes: u64,
+    per_second: u64,
+}
+
+impl Rate {
+    /// Two that look at almost the same time make no rate.
+    const LEAST: Duration = Duration::from_millis(500);
+
+    fn since(now: Instant) -> Self {
+        Self { since: now, bytes: 0, per_second: 0 }
+    }
+
+    fn at(&mut self, now: Instant, bytes: u64) -> u64 {
+        let since = now.duration_since(self.since);
+        if since >= Self::LEAST {
+            let more = bytes.saturating_sub(self.bytes);
+            *self =
+                Self { since: now, bytes, per_second: (more as f64 / since.as_secs_f64()) as u64 };
+        }
+        self.per_second
     }
 }
 
@@ -158,5 +179,29 @@ fn at_work(seen: Seen) -> AtWork {
             ..work
         },
         (None, None) => work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However often it is looked at, and whoever looks: at 1 MB/s it says so.
+    #[test]
+    fn a_rate_does_not_depend_on_how_often_it_is_looked_at() {
+        for every in [50, 350, 499, 500, 1_000, 15_000] {
+            let start = Instant::now();
+            let mut rate = Rate::since(start);
+            for look in 1..200 {
+                let at = every * look;
+                let seen = rate.at(start + Duration::from_millis(at), at * 1_000);
+                let is_known = at >= 500;
+                assert_eq!(
+                    seen,
+                    if is_known { 1_000_000 } else { 0 },
+                    "every {every} ms, look {look}"
+                );
+            }
+        }
     }
 }

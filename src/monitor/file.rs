@@ -1,9 +1,9 @@
 //! A file that is whole whenever somebody reads it.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::fs::Replaceable;
 
 /// What is read of a file of an earlier run; ours are smaller.
 const MAX_BYTES: u64 = 1 << 20;
@@ -11,35 +11,25 @@ const MAX_BYTES: u64 = 1 << 20;
 /// A file that is replaced as a whole.
 pub struct Published {
     path: PathBuf,
+    place: Replaceable,
     flag: &'static str,
 }
 
 impl Published {
     pub fn at(path: &Path, flag: &'static str) -> Result<Self, Error> {
-        if path.file_name().is_none() {
-            return Err(Error::Usage(format!(
-                "{flag}: `{}` is not the name of a file",
-                path.display()
-            )));
-        }
-        Ok(Self { path: path.to_owned(), flag })
+        let place = Replaceable::at(path).map_err(|error| cannot_write(path, flag, &error))?;
+        Ok(Self { path: path.to_owned(), place, flag })
     }
 
     /// Readers see the old text or the new one. Nothing is synced: after a crash it is worth nothing.
     pub fn write(&self, text: &str) -> Result<(), Error> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        // Another process may write to the same path; a collector reads `*.prom`.
-        name.push(format!(".{}.tmp", std::process::id()));
-        let beside = self.path.with_file_name(name);
-        let written = std::fs::File::create(&beside)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .and_then(|()| std::fs::rename(&beside, &self.path));
-        written.map_err(|error| {
-            let _ = std::fs::remove_file(&beside);
-            Error::Usage(format!("{}: cannot write `{}`: {error}", self.flag, self.path.display()))
-        })
+        let written = self.place.replace(text.as_bytes(), false);
+        written.map_err(|error| cannot_write(&self.path, self.flag, &error))
     }
+}
+
+fn cannot_write(path: &Path, flag: &str, error: &std::io::Error) -> Error {
+    Error::Usage(format!("{flag}: cannot write `{}`: {error}", path.display()))
 }
 
 /// What the file at `path` holds; nothing if it cannot be read.

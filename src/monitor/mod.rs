@@ -1,7 +1,7 @@
 //! What monitoring reads of a run: a file with its progress, a file or an address with its metrics. Counts by
 //! looking once a second at what the run says of itself; the work knows nothing of it.
 //!
-//! Imports `commands` for the state of the run, `net` for its counters, `model`, `exit`, `error` and `report`.
+//! Imports `commands` for the state of the run, `net` for its counters, `fs`, `model`, `exit`, `error` and `report`.
 
 mod counts;
 mod file;
@@ -9,6 +9,7 @@ mod listen;
 mod progress;
 mod prometheus;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -35,6 +36,8 @@ pub struct Outlets {
     pub progress_file: Option<PathBuf>,
     pub metrics_file: Option<PathBuf>,
     pub metrics_listen: Option<SocketAddr>,
+    /// What every metric has as well: names and values.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Follows a run until its end. A copy is the same; the default follows nothing.
@@ -44,6 +47,7 @@ pub struct Monitor(Option<Arc<Following>>);
 struct Following {
     counts: Mutex<Counts>,
     state: RunState,
+    labels: Vec<(String, String)>,
     screen: Screen,
     progress_file: Option<Published>,
     metrics_file: Option<Published>,
@@ -61,9 +65,13 @@ impl Monitor {
         state: &RunState,
         screen: &Screen,
     ) -> Result<Self, Error> {
-        let Outlets { progress_file, metrics_file, metrics_listen } = outlets;
+        let Outlets { progress_file, metrics_file, metrics_listen, labels } = outlets;
         if progress_file.is_none() && metrics_file.is_none() && metrics_listen.is_none() {
             return Ok(Self::default());
+        }
+        let mut names = HashSet::new();
+        if let Some((name, _)) = labels.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(Error::Usage(format!("--metrics-label: `{name}` is given twice")));
         }
         let before = metrics_file.as_deref().map(file::read).unwrap_or_default();
         let publish = |path: &Option<PathBuf>, flag| {
@@ -72,6 +80,7 @@ impl Monitor {
         let (stop, stopped) = channel::<()>();
         let following = Arc::new(Following {
             counts: Mutex::new(Counts::new(command, prometheus::last_of(&before))),
+            labels: labels.clone(),
             state: state.clone(),
             screen: screen.clone(),
             progress_file: publish(progress_file, "--progress-file")?,
@@ -82,7 +91,7 @@ impl Monitor {
         following.write(&following.look(None), true)?;
         if let Some(address) = *metrics_listen {
             let following = following.clone();
-            listen::serve(address, move || prometheus::text(&following.look(None)))?;
+            listen::serve(address, move || following.metrics(&following.look(None)))?;
         }
         let monitor = Self(Some(following.clone()));
         let look = move || {
@@ -125,12 +134,16 @@ impl Following {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).look(&self.state, end)
     }
 
+    fn metrics(&self, reading: &Reading) -> String {
+        prometheus::text(reading, &self.labels)
+    }
+
     fn write(&self, reading: &Reading, with_metrics: bool) -> Result<(), Error> {
         if let Some(file) = &self.progress_file {
             file.write(&progress::json(reading))?;
         }
         if let (Some(file), true) = (&self.metrics_file, with_metrics) {
-            file.write(&prometheus::text(reading))?;
+            file.write(&self.metrics(reading))?;
         }
         Ok(())
     }

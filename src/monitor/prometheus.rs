@@ -9,9 +9,9 @@ use super::counts::{End, Reading, Sums};
 /// What starts the names that tell of the run that has ended last.
 const LAST: &str = "weightlift_last_run_";
 
-/// Each metric, its type and what it is.
-pub fn text(reading: &Reading) -> String {
-    let mut out = Text::default();
+/// Each metric, its type and what it is. Every sample has `labels` as well.
+pub fn text(reading: &Reading, labels: &[(String, String)]) -> String {
+    let mut out = Text { labels, text: String::new() };
     let version = env!("CARGO_PKG_VERSION");
     out.metric("info", "gauge", "The program that runs.");
     out.sample("info", &[("version", version), ("command", reading.command)], 1);
@@ -54,7 +54,7 @@ pub fn text(reading: &Reading) -> String {
         out.metric(&name, "gauge", help);
         out.sample(&name, &[], value);
     }
-    out.0
+    out.text
 }
 
 type Sum = fn(&Sums) -> u64;
@@ -104,7 +104,8 @@ const LAST_RUN: [(&str, &str); 4] = [
 /// What the metrics of an earlier run say of the one that has ended last.
 pub fn last_of(text: &str) -> Vec<(String, f64)> {
     let of_line = |line: &str| {
-        let (name, value) = line.strip_prefix(LAST)?.split_once(' ')?;
+        let (name, value) = line.strip_prefix(LAST)?.rsplit_once(' ')?;
+        let name = name.split('{').next()?;
         let is_known = LAST_RUN.iter().any(|(known, _)| *known == name);
         let value = value.trim().parse::<f64>().ok().filter(|value| value.is_finite())?;
         is_known.then(|| (name.to_owned(), value))
@@ -116,21 +117,25 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-#[derive(Default)]
-struct Text(String);
+struct Text<'a> {
+    labels: &'a [(String, String)],
+    text: String,
+}
 
-impl Text {
+impl Text<'_> {
     fn metric(&mut self, name: &str, kind: &str, help: &str) {
         let _ =
-            writeln!(self.0, "# HELP weightlift_{name} {help}\n# TYPE weightlift_{name} {kind}");
+            writeln!(self.text, "# HELP weightlift_{name} {help}\n# TYPE weightlift_{name} {kind}");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let of_run = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let labels = labels.iter().copied().chain(of_run);
         let labels: Vec<String> =
-            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+            labels.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
         let labels =
             if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "weightlift_{name}{labels} {value}");
+        let _ = writeln!(self.text, "weightlift_{name}{labels} {value}");
     }
 }
 
@@ -146,8 +151,10 @@ mod tests {
     fn the_last_run_is_found_again_in_what_was_written() {
         let text = "# TYPE weightlift_last_run_exit_code gauge\nweightlift_last_run_exit_code 12\n\
                     weightlift_last_run_success 0\nweightlift_last_run_other 1\n\
-                    weightlift_last_run_duration_seconds NaN\nweightlift_models 3\n";
-        assert_eq!(last_of(text), [("exit_code".to_owned(), 12.0), ("success".to_owned(), 0.0)]);
+                    weightlift_last_run_duration_seconds{model=\"a b\",x=\"\"} 2.5\n\
+                    weightlift_last_run_end_timestamp_seconds NaN\nweightlift_models 3\n";
+        let expected = [("exit_code", 12.0), ("success", 0.0), ("duration_seconds", 2.5)];
+        assert_eq!(last_of(text), expected.map(|(name, value)| (name.to_owned(), value)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::ErrorFields;
+use crate::model::{ErrorFields, SourceUri};
 
 /// How much attention an event deserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,7 +39,13 @@ pub enum Event {
     /// Another model will be replaced, as asked.
     Replacing { path: String, source: String },
     /// An older copy is used.
-    Stale { path: String, why: String },
+    Stale {
+        path: String,
+        source: String,
+        /// Of the copy that is used.
+        revision: String,
+        why: String,
+    },
     /// The transfer begins.
     Fetching {
         source: String,
@@ -97,6 +103,9 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         from_byte: Option<u64>,
         error: String,
+        /// Until it is made again.
+        #[serde(rename = "delay_seconds", serialize_with = "seconds")]
+        delay: Duration,
         #[serde(flatten)]
         fields: Box<ErrorFields>,
     },
@@ -192,20 +201,65 @@ pub enum Event {
         #[serde(skip)]
         message: String,
     },
-    /// A model is done.
+    /// A model, or the run, is done.
     Complete {
         #[serde(skip)]
         message: String,
+        /// Absent where a run for several, or without a model, is done.
+        #[serde(flatten)]
+        model: Option<Box<CompleteModel>>,
     },
     /// A model, or the run, has ended without success.
     Failed {
         #[serde(skip)]
         message: String,
+        #[serde(flatten)]
+        subject: Box<Subject>,
         code: u8,
         class: &'static str,
         #[serde(flatten)]
         fields: Box<ErrorFields>,
     },
+}
+
+/// A model that is done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CompleteModel {
+    pub path: String,
+    pub source: String,
+    pub revision: String,
+    /// As standard output has it.
+    pub status: &'static str,
+    pub files: usize,
+    pub total_bytes: u64,
+    pub fetched_bytes: u64,
+    pub reused_bytes: u64,
+    #[serde(rename = "took_seconds")]
+    pub seconds: f64,
+}
+
+/// What a line is about. Nothing of it is known of a run for several, or of one that ends before it looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// As the models file has it, where nothing is said of a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A directory, or the prefix of a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl Subject {
+    pub fn at(path: &str, source: Option<&SourceUri>) -> Self {
+        let source = source.map(SourceUri::source_name);
+        Self { name: None, path: Some(path.to_owned()), source }
+    }
+
+    pub fn named(name: &str, source: &SourceUri) -> Self {
+        Self { name: Some(name.to_owned()), path: None, source: Some(source.to_string()) }
+    }
 }
 
 /// A flag that somebody has set.
@@ -296,13 +350,14 @@ mod tests {
             path: Some("a".into()),
             from_byte: Some(7),
             error: "`https://h`: reset".into(),
+            delay: Duration::from_millis(1_500),
             fields: Box::new(ErrorFields::of_host("https://h")),
         };
         assert_eq!(
             serde_json::to_value(&event).expect("serialises"),
-            serde_json::json!({"event": "retrying", "path": "a", "from_byte": 7, "error": "`https://h`: reset", "host": "https://h"})
+            serde_json::json!({"event": "retrying", "path": "a", "from_byte": 7, "error": "`https://h`: reset", "delay_seconds": 1.5, "host": "https://h"})
         );
-        assert_eq!(event.to_string(), "retrying `a` from byte 7: `https://h`: reset");
+        assert_eq!(event.to_string(), "retrying `a` from byte 7 in 1.5s: `https://h`: reset");
         let waiting = Event::Waiting {
             holder: "pod a".into(),
             without_progress: Duration::from_secs(4),

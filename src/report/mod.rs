@@ -18,7 +18,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use event::{Event, LeftOutFiles, Level, NamedFile, Setting};
+pub use event::{CompleteModel, Event, LeftOutFiles, Level, NamedFile, Setting, Subject};
 pub use progress::{ActiveFile, FileState, Progress};
 pub use screen::{Detail, LogFormat, Screen, Terminal, rfc3339};
 use view::View;

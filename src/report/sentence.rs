@@ -17,7 +17,7 @@ impl fmt::Display for Event {
             Self::Replacing { path, source } => {
                 write!(out, "`{path}` holds {source} and will be replaced")
             }
-            Self::Stale { path, why } => write!(
+            Self::Stale { path, why, .. } => write!(
                 out,
                 "{why}; using the complete copy in `{path}` (--if-stale=fail makes this an error)"
             ),
@@ -55,7 +55,7 @@ impl fmt::Display for Event {
                     text::size(*bytes_per_second),
                 )
             }
-            Self::Retrying { path, from_byte, error, .. } => {
+            Self::Retrying { path, from_byte, error, delay, .. } => {
                 out.write_str("retrying")?;
                 if let Some(path) = path {
                     write!(out, " `{path}`")?;
@@ -63,7 +63,7 @@ impl fmt::Display for Event {
                 if let Some(at) = from_byte {
                     write!(out, " from byte {at}")?;
                 }
-                write!(out, ": {error}")
+                write!(out, " in {}: {error}", text::duration(*delay))
             }
             Self::FetchingAgain { path, cause } => {
                 write!(out, "`{path}`: {cause}; fetching it again from the start")
@@ -158,7 +158,7 @@ impl fmt::Display for Event {
                 )
             }
             Self::Skipped { family, why } => write!(out, "skipped `{family}`: {why}"),
-            Self::Warning { message } | Self::Note { message } | Self::Complete { message } => {
+            Self::Warning { message } | Self::Note { message } | Self::Complete { message, .. } => {
                 out.write_str(message)
             }
             Self::Failed { message, code, class, .. } => {

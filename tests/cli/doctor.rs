@@ -322,7 +322,7 @@ fn of_s3_the_credentials_the_listing_and_the_reading_are_told_apart() {
     let run = command.run().assert_success();
     let checks = Checks::of(&run);
     checks
-        .is("source", "credentials", "ok", "long-lived key …NARY of Environment")
+        .is("source", "credentials", "ok", "long-lived key …NARY from AWS_ACCESS_KEY_ID")
         .is("source", "credentials", "ok", "region eu-west-1")
         .is("source", "list", "ok", "2 files")
         .is("source", "read", "ok", "1024 bytes of `big.bin`, answered 206");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::schema::{LOG, OUTPUT, TERMINATION};
 use crate::support::*;
 use weightlift::model::ErrorFields;
-use weightlift::report::{Event, LeftOutFiles, NamedFile, Setting};
+use weightlift::report::{CompleteModel, Event, LeftOutFiles, NamedFile, Setting, Subject};
 use weightlift_fakes::{FakeHub, FakeS3, Fault, Rule, Writes};
 
 /// A Hub, a bucket and a volume.
@@ -228,12 +228,24 @@ fn events() -> Vec<Event> {
     let text = || "x".to_owned();
     let seconds = Duration::from_secs(3);
     let files = LeftOutFiles { why: text(), files: 1, bytes: 2, by_default: true };
+    let model = CompleteModel {
+        path: text(),
+        source: text(),
+        revision: text(),
+        status: "fetched",
+        files: 1,
+        total_bytes: 2,
+        fetched_bytes: 1,
+        reused_bytes: 1,
+        seconds: 3.0,
+    };
+    let subject = Subject { name: Some(text()), path: Some(text()), source: Some(text()) };
     let named = NamedFile { path: text(), bytes: 1 };
     vec![
         Event::Rechecking { path: text(), bytes: 1 },
         Event::Damaged { path: text(), source: text(), damage: text() },
         Event::Replacing { path: text(), source: text() },
-        Event::Stale { path: text(), why: text() },
+        Event::Stale { path: text(), source: text(), revision: text(), why: text() },
         Event::Fetching {
             source: text(),
             revision: text(),
@@ -270,6 +282,7 @@ fn events() -> Vec<Event> {
             path: Some(text()),
             from_byte: Some(1),
             error: text(),
+            delay: seconds,
             fields: Box::new(fields()),
         },
         Event::FetchingAgain { path: text(), cause: text() },
@@ -288,6 +301,15 @@ fn events() -> Vec<Event> {
             settings: vec![Setting { flag: text(), value: text(), variable: Some(text()) }],
             variables: vec![text()],
         },
+        Event::Request {
+            method: text(),
+            url: text(),
+            range: Some(text()),
+            has_credentials: true,
+            status: Some(206),
+            error: Some(text()),
+            took: seconds,
+        },
         Event::Locked { path: text(), lock: text() },
         Event::FileDone {
             path: text(),
@@ -302,9 +324,10 @@ fn events() -> Vec<Event> {
         Event::Skipped { family: text(), why: text() },
         Event::warning("x"),
         Event::note("x"),
-        Event::Complete { message: text() },
+        Event::Complete { message: text(), model: Some(Box::new(model)) },
         Event::Failed {
             message: text(),
+            subject: Box::new(subject),
             code: 20,
             class: "unreachable",
             fields: Box::new(fields()),

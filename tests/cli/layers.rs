@@ -41,7 +41,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "model", "net", "process", "report", "sandbox", "source", "verify", "volume",
         ],
     ),
-    ("monitor", &["commands", "error", "Error", "exit", "model", "net", "report"]),
+    ("monitor", &["commands", "error", "Error", "exit", "fs", "model", "net", "report"]),
 ];
 
 /// No clock, file, network, thread or environment: what is decided depends on the arguments alone. (A

@@ -1,10 +1,12 @@
 //! What monitoring reads of a run: the file with its progress, and its metrics.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -263,17 +265,126 @@ fn what_cannot_be_written_is_said_at_once_and_later_costs_no_model() {
     assert_eq!(run.stderr.matches("cannot write").count(), 1, "{}", run.stderr);
 }
 
-/// A file on a volume that hangs keeps no process alive.
+/// A file is replaced, and nothing else: as root, `/dev/stdout` would be a file from then on.
 #[test]
-fn a_pipe_that_nobody_reads_keeps_nobody() {
-    let (hub, volume) = (FakeHub::serving(REPO, tree()), Volume::in_memory());
-    let pipe = volume.path("pipe.prom");
+fn what_is_no_file_is_refused_and_stays_what_it_is() {
+    let volume = Volume::new();
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let (pipe, dir) = (volume.path("pipe.prom"), volume.path("dir.prom"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let started = Instant::now();
-    let flag = pipe.display().to_string();
-    fetch(&hub, &volume, &["hf://org/tiny", "--metrics-file", &flag]).run().assert_success();
-    assert!(started.elapsed() < Duration::from_secs(60), "it hung");
-    assert!(metric(&read(&pipe), "weightlift_last_run_exit_code").is_some());
+    std::fs::create_dir(&dir).unwrap();
+    let (to_pipe, nowhere) = (volume.path("to-pipe.prom"), volume.path("nowhere.prom"));
+    symlink(&pipe, &to_pipe).unwrap();
+    symlink(volume.path("missing"), &nowhere).unwrap();
+    let places = [
+        (pipe.clone(), "it is not a regular file"),
+        (dir, "it is not a regular file"),
+        (to_pipe, "it leads to what is not a regular file"),
+        (nowhere, "it is a link that leads nowhere"),
+        ("/..".into(), "it is not the name of a file"),
+    ];
+    for (place, why) in &places {
+        let place = place.display().to_string();
+        for flag in ["--metrics-file", "--progress-file"] {
+            let mut command = weightlift();
+            command.arg("list").arg("--root").arg(volume.root()).args([flag, &place]);
+            let run = command.run().assert_code(2);
+            assert!(
+                run.last_line().contains(&format!("{flag}: cannot write `{place}`: {why}")),
+                "{}",
+                run.stderr
+            );
+        }
+        let run =
+            weightlift().args(["pin", "hf://org/tiny", "--locked", &place]).run().assert_code(2);
+        assert!(run.last_line().contains(why), "{place}: {}", run.stderr);
+    }
+    let kind = std::fs::symlink_metadata(&pipe).unwrap().file_type();
+    assert!(kind.is_fifo(), "{kind:?}");
+}
+
+#[test]
+fn a_link_to_a_file_stays_one() {
+    let volume = Volume::new();
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let (file, link) = (volume.path("real.prom"), volume.path("link.prom"));
+    std::fs::write(&file, "").unwrap();
+    symlink(&file, &link).unwrap();
+    let mut command = weightlift();
+    command.arg("list").arg("--root").arg(volume.root()).arg("--metrics-file").arg(&link);
+    command.run().assert_success();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(metric(&read(&file), "weightlift_last_run_exit_code").is_some());
+}
+
+/// Two runs on one node, or in one job, are told apart.
+#[test]
+fn labels_are_on_every_metric_and_none_is_of_our_own() {
+    let (hub, volume) = (FakeHub::serving(REPO, tree()), Volume::in_memory());
+    let file = volume.path("weightlift.prom").display().to_string();
+    let flags = ["hf://org/tiny", "--metrics-file", &file, "--metrics-label", "model=a \"b\""];
+    let mut command = fetch(&hub, &volume, &flags);
+    command.env("WEIGHTLIFT_METRICS_LABEL", "never=seen");
+    command.run().assert_success();
+    let text = read(Path::new(&file));
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(samples.len() > 10, "{text}");
+    for sample in &samples {
+        assert!(sample.contains(r#"model="a \"b\"""#) && !sample.contains("never"), "{sample}");
+    }
+    // The next run reads its own lines again.
+    let mut command = weightlift();
+    command.arg("list").arg("--root").arg(volume.root()).args(["--metrics-file", &file]);
+    command.env("WEIGHTLIFT_METRICS_LABEL", "pod=x, node=y").run().assert_success();
+    let text = read(Path::new(&file));
+    assert!(text.contains(r#"weightlift_last_run_exit_code{pod="x",node="y"} 0"#), "{text}");
+    let own = samples.iter().flat_map(|sample| sample.split(['{', ',']).skip(1));
+    let mut own: Vec<&str> = own.filter_map(|it| Some(it.split_once("=\"")?.0)).collect();
+    own.retain(|name| *name != "model");
+    assert!(own.contains(&"source") && own.contains(&"phase"), "{own:?}");
+    own.extend(["reason", "1st", "__name", "a-b", ""]);
+    for name in own {
+        let label = format!("{name}=x");
+        weightlift().args(["list", "--metrics-label", &label]).run().assert_code(2);
+    }
+    let twice =
+        ["list", "--root", "/nowhere", "--metrics-file", &file, "--metrics-label", "a=1,a=2"];
+    weightlift().args(twice).run().assert_code(2).assert_says("`a` is given twice");
+}
+
+/// Whoever looks at an odd moment, and however often, is told the rate of the last second.
+#[test]
+fn the_rate_is_right_for_whoever_asks_often() {
+    let (hub, volume) = (FakeHub::serving(REPO, tree()), Volume::in_memory());
+    slow(&hub);
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let file = volume.path("weightlift.prom").display().to_string();
+    let flags = [
+        "hf://org/tiny",
+        "--connections",
+        "1",
+        "--metrics-listen",
+        &address,
+        "--metrics-file",
+        &file,
+    ];
+    let running = fetch(&hub, &volume, &flags).start();
+    eventually("somebody answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let rates = RefCell::new(Vec::new());
+    eventually("bytes have come", || {
+        // Far more often than a rate is made.
+        let text = get(port, "/metrics");
+        rates.borrow_mut().extend(metric(&text, "weightlift_receive_bytes_per_second"));
+        metric(&text, "weightlift_fetched_bytes_total{source=\"hf\"}") > Some(5.0 * MIB as f64)
+    });
+    running.wait().assert_success();
+    let rates = rates.into_inner();
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    // It comes at 2 MiB a second: what the bytes of more than one second would make is far above that.
+    assert!(most > 0.0 && most < 5.0 * MIB as f64, "{rates:?}");
+    // What has ended brings nothing more.
+    assert_eq!(metric(&read(Path::new(&file)), "weightlift_receive_bytes_per_second"), Some(0.0));
 }
 
 /// The names of metrics in a text.

@@ -307,8 +307,8 @@ fn verbose_tells_settings_lock_files_and_every_retry() {
         assert!(run.stderr.lines().any(has_all), "{parts:?}: {}", run.stderr);
     };
     says(&["GET http://", "/api/models/org/tiny/revision/main with credentials: 200, in "]);
-    says(&["/cdn/", " without credentials: 503, in "]);
-    says(&["/cdn/", " bytes=0-", " without credentials: 206, in "]);
+    says(&["/xet-bridge-us/", " without credentials: 503, in "]);
+    says(&["/xet-bridge-us/", " without credentials: 200, in "]);
     assert!(!run.stderr.contains(TOKEN) && !run.stderr.contains('?'), "{}", run.stderr);
     // What only the curious want has a level of its own.
     let other = Volume::new();

@@ -145,6 +145,14 @@ for part, line in json.load(open(sys.argv[2])):
                         value.get(name).ok_or_else(|| format!("{at}: {name} is missing"))?;
                     }
                 }
+                "dependentRequired" => {
+                    let given = rule.as_object().unwrap().iter();
+                    let given = given.filter(|(name, _)| value.get(name.as_str()).is_some());
+                    for name in given.flat_map(|(_, names)| names.as_array().unwrap()) {
+                        let name = name.as_str().unwrap();
+                        value.get(name).ok_or_else(|| format!("{at}: {name} is missing"))?;
+                    }
+                }
                 "properties" => self.check_fields(schema, value, at)?,
                 "additionalProperties" if schema.contains_key("properties") => {}
                 "additionalProperties" => {

@@ -105,7 +105,9 @@ async fn ask(url: &Url, http: &Http) -> Result<u16, SourceError> {
 /// What the clocks of hosts have shown, and ours at that time.
 fn clocks(seen: &[Exchange]) -> Vec<(String, SystemTime, SystemTime)> {
     let clocks = |exchange: &Exchange| {
-        let (theirs, ours) = exchange.answer.as_ref()?.clocks?;
+        // A service of the node has the node's clock.
+        let is_of_node = Url::parse(&exchange.origin).is_ok_and(|url| http::is_link_local(&url));
+        let (theirs, ours) = exchange.answer.as_ref().filter(|_| !is_of_node)?.clocks?;
         Some((exchange.origin.clone(), theirs, ours))
     };
     seen.iter().filter_map(clocks).collect()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -85,7 +86,7 @@ impl Shared<'_> {
                 TransferError::Source { path: path(), source }
             })?;
             let from_byte = Some(range.start + bytes.len() as u64);
-            self.retrying(Some(path()), from_byte, &error);
+            self.retrying(Some(path()), from_byte, &error, delay);
             tokio::time::sleep(delay).await;
         }
         Ok(bytes.into())
@@ -322,17 +323,23 @@ impl Shared<'_> {
                 Err(error) => error,
             };
             let (delay, error) = retry.after(error)?;
-            self.retrying(None, None, &error);
+            self.retrying(None, None, &error, delay);
             tokio::time::sleep(delay).await;
         }
     }
 
-    fn retrying(&self, path: Option<String>, from_byte: Option<u64>, error: &SourceError) {
+    fn retrying(
+        &self,
+        path: Option<String>,
+        from_byte: Option<u64>,
+        error: &SourceError,
+        delay: Duration,
+    ) {
         self.relay.progress.retries.fetch_add(1, Relaxed);
         let warnings = self.relay.source.warnings();
         warnings.iter().for_each(|warning| self.relay.screen.warn(warning));
         let (error, fields) = (error.to_string(), Box::new(error.fields()));
-        self.say_sometimes(|| Event::Retrying { path, from_byte, error, fields });
+        self.say_sometimes(|| Event::Retrying { path, from_byte, error, delay, fields });
     }
 }
 

@@ -29,9 +29,14 @@ const OTHER_NAMES: [(&str, &str); 22] = [
     ("local", "file"),
 ];
 
+/// Between a repo and the one file of it that was meant.
+const INCLUDE: &str = " --include ";
+
 /// The SOURCE that was probably meant by `uri`. It can be understood, and holds nothing that may be a secret.
 pub(super) fn meant(uri: &str) -> Option<String> {
-    let is_usable = |it: &String| shown(it) == *it && SourceUri::understand(it).is_ok();
+    let is_source =
+        |it: &str| SourceUri::understand(it.split(INCLUDE).next().unwrap_or(it)).is_ok();
+    let is_usable = |it: &String| shown(it) == *it && is_source(it);
     candidates(uri.trim()).into_iter().find(is_usable)
 }
 
@@ -65,7 +70,8 @@ fn without_scheme(uri: &str) -> Vec<String> {
     if let Some((scheme, rest)) = colon
         && let Some(scheme) = known(&scheme.to_ascii_lowercase())
     {
-        return vec![with_scheme(scheme, rest)];
+        let shown = page(rest.trim_start_matches('/')).filter(|_| scheme.starts_with("http"));
+        return shown.into_iter().chain([with_scheme(scheme, rest)]).collect();
     }
     match page(uri) {
         Some(repo) => vec![repo],
@@ -122,11 +128,16 @@ fn page(address: &str) -> Option<String> {
         [org, name, rest @ ..] => (org, name, rest),
         _ => return None,
     };
-    let revision = match rest {
-        ["tree" | "blob" | "resolve" | "raw" | "commit", revision, ..] => format!("@{revision}"),
-        _ => String::new(),
+    let (revision, file) = match rest {
+        ["blob" | "resolve" | "raw", revision, file @ ..] => (format!("@{revision}"), file),
+        ["tree" | "commit", revision, ..] => (format!("@{revision}"), &[][..]),
+        _ => (String::new(), &[][..]),
     };
-    Some(format!("{scheme}://{kind}{org}/{name}{revision}"))
+    // The page of one file of many: the whole repo may be a hundred times as large.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    let file = Some(file.join("/")).filter(|it| !it.is_empty() && it.chars().all(is_plain));
+    let file = file.map(|file| format!("{INCLUDE}{file}")).unwrap_or_default();
+    Some(format!("{scheme}://{kind}{org}/{name}{revision}{file}"))
 }
 
 /// As Hadoop and Spark write Azure: `container@account.dfs.core.windows.net/path`.
@@ -160,6 +171,9 @@ mod tests {
             ("datasets/org/name", ""),
             ("git@hf.co:org/name.git", "hf://org/name"),
             ("huggingface.co/org/name", "hf://org/name"),
+            ("https//huggingface.co/org/name", "hf://org/name"),
+            ("https:/hf.co/org/name/blob/main/q4/a.gguf", "hf://org/name@main --include q4/a.gguf"),
+            ("https://hf.co/org/name/blob/main/a%20b", "hf://org/name@main"),
             ("https://huggingface.co/org/name", "hf://org/name"),
             ("https://huggingface.co/org/name/", "hf://org/name"),
             ("https://huggingface.co/org/name.git", "hf://org/name"),
@@ -167,7 +181,7 @@ mod tests {
             ("https://www.huggingface.co/datasets/org/name?x=y", "hf://datasets/org/name"),
             (
                 "https://huggingface.co/org/name/resolve/main/a.gguf?download=true",
-                "hf://org/name@main",
+                "hf://org/name@main --include a.gguf",
             ),
             ("https://huggingface.co/docs", ""),
             ("https://modelscope.cn/models/org/name/summary", "ms://org/name"),

@@ -57,7 +57,20 @@ pub async fn identity(
 /// Where credentials are from: the SDK tells it in their `Debug` alone, which shows no secret.
 fn provider_of(debug: &str) -> String {
     let named = debug.split("provider_name: \"").nth(1).and_then(|rest| rest.split('"').next());
-    named.unwrap_or("unknown").to_owned()
+    let plain = match named.unwrap_or_default() {
+        "EnvironmentVariable" => "AWS_ACCESS_KEY_ID",
+        "ProfileFile" => "a profile file",
+        "CredentialProcess" => "the credential_process of a profile",
+        "WebIdentityToken" => "a web identity token (IRSA)",
+        "AssumeRoleProvider" => "an assumed role",
+        "EcsContainer" => "the container's credentials endpoint (EKS Pod Identity, ECS)",
+        "IMDSv2" => "the instance's role (metadata service)",
+        "SSO" => "SSO",
+        "Login" => "`aws login`",
+        "" => "unknown origin",
+        other => other,
+    };
+    plain.to_owned()
 }
 
 #[cfg(test)]
@@ -69,8 +82,9 @@ mod tests {
     fn the_sdk_says_where_credentials_are_from_and_shows_none() {
         let found = Credentials::new("AKID", "hunter2hunter2", None, None, "WebIdentityToken");
         let debug = format!("{found:?}");
-        assert_eq!(provider_of(&debug), "WebIdentityToken");
+        assert_eq!(provider_of(&debug), "a web identity token (IRSA)");
         assert!(!debug.contains("hunter2"), "{debug}");
-        assert_eq!(provider_of(""), "unknown");
+        assert_eq!(provider_of(""), "unknown origin");
+        assert_eq!(provider_of("provider_name: \"Later\""), "Later");
     }
 }

@@ -59,7 +59,7 @@ pub fn s3(source: &str, found: &S3Identity) -> Check {
     let S3Key { last_four, provider, account, is_temporary } = key;
     let account = account.as_ref().map(|it| format!(", account {it}")).unwrap_or_default();
     let kind = if *is_temporary { "temporary" } else { "long-lived" };
-    question.ok(format!("{kind} key …{last_four} of {provider}{account}; region {region}"))
+    question.ok(format!("{kind} key …{last_four} from {provider}{account}; region {region}"))
 }
 
 #[cfg(test)]
@@ -107,14 +107,14 @@ mod tests {
     fn of_a_key_the_end_is_told() {
         let key = S3Key {
             last_four: "WXYZ".into(),
-            provider: "WebIdentityToken".into(),
+            provider: "a web identity token (IRSA)".into(),
             account: Some("123".into()),
             is_temporary: true,
         };
         let identity = |key| S3Identity { region: "eu-west-1".into(), key };
         assert_eq!(
             s3("s3://b/", &identity(Some(key))).value,
-            "temporary key …WXYZ of WebIdentityToken, account 123; region eu-west-1"
+            "temporary key …WXYZ from a web identity token (IRSA), account 123; region eu-west-1"
         );
         assert_eq!(s3("s3://b/", &identity(None)).value, "none are sent; region eu-west-1");
     }

@@ -109,6 +109,13 @@ impl Question {
         Check { verdict: Verdict::Fails(class), hint, ..self.ok(what) }
     }
 
+    /// How far it lies from the cause: a token cannot be asked about where a host has no address.
+    fn depth(&self) -> usize {
+        const NETWORK: [&str; 5] = ["certificates", "proxy", "dns", "answer", "clock"];
+        let is_known = |name: &&str| self.area == "network" && *name == self.name;
+        NETWORK.iter().position(is_known).unwrap_or(NETWORK.len())
+    }
+
     /// `network https://host dns`
     pub fn shown(&self) -> String {
         let of = self.of.as_ref().map(|of| format!(" {}", text::inert(of, 200)));
@@ -180,7 +187,10 @@ pub fn end(checks: &[Check]) -> Result<String, Error> {
         .collect();
     // As for several models: the first that another try does not mend, or else the first.
     let needs_a_person = |(_, class): &&(&Check, Class)| class.facts().retry == Retry::Never;
-    let worst = failures.iter().find(needs_a_person).or(failures.first());
+    let first = failures.iter().find(needs_a_person).or(failures.first());
+    // Of those that are alike, the one that the others come from.
+    let alike = |(_, class): &&(&Check, Class)| first.is_some_and(|(_, it)| it == class);
+    let worst = failures.iter().filter(alike).min_by_key(|(check, _)| check.question.depth());
     match worst {
         Some((check, class)) => Err(Error::Diagnosis {
             class: *class,
@@ -232,6 +242,25 @@ mod tests {
                 end(&checks).map_err(|error| (error.class().exit_code(), error.to_string()));
             let expected = expected.map(str::to_owned);
             assert_eq!(found, expected.map_err(|(code, what)| (code, what.to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_failure_that_others_come_from_is_named() {
+        let fails = |question: Question, class| question.fails(class, "no", "do this");
+        let token = || fails(Question::of_source("token", "hf://"), Class::Unreachable);
+        let dns = || fails(Question::of_network("dns", Some("https://h")), Class::Unreachable);
+        let proxy = || fails(Question::of_network("proxy", Some("https://h")), Class::Unreachable);
+        let denied = || fails(Question::of_source("read", "s3://b"), Class::Access);
+        for (checks, expected) in [
+            (vec![token(), dns()], "network https://h dns: no; do this"),
+            (vec![token(), dns(), proxy()], "network https://h proxy: no; do this"),
+            (vec![token(), token()], "source hf:// token: no; do this"),
+            // What no other try mends comes first.
+            (vec![dns(), denied()], "source s3://b read: no; do this"),
+        ] {
+            let error = end(&checks).expect_err("fails").to_string();
+            assert!(error.ends_with(expected), "{error}");
         }
     }
 
