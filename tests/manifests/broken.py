@@ -91,6 +91,7 @@ BREAKS = [
     ("base", "Job", (*JOB, "args", 1), "hf://a/b@" + "1" * 40, combined.a_job_is_named_by_what_it_fetches),
     ("overlays/s3-secret", "Job", ("metadata", "name"), "download-weights-0123456789ab", combined.a_job_is_named_by_what_it_fetches),
     ("overlays/wait-only", "Job", (*JOB, "args", 2), "other", combined.whoever_waits_waits_for_what_is_fetched),
+    ("overlays/wait-only", "Deployment", ("spec", "template", "spec", "volumes", 0), {"name": "models", "emptyDir": {}}, combined.whoever_waits_waits_for_what_is_fetched),
     ("overlays/daemonset", "DaemonSet", (*FETCH, "args", 1), "hf://a/b@" + "1" * 40, combined.whoever_waits_waits_for_what_is_fetched),
     ("overlays/daemonset", "DaemonSet", (*FETCH, "env", 0, "valueFrom", "secretKeyRef", "optional"), True, sets.what_is_referred_to_is_there),
     ("overlays/daemonset", "DaemonSet", (*FETCH, "env", 0, "valueFrom", "secretKeyRef", "optional"), True, sets.credentials_reach_every_fetch),
