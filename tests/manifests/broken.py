@@ -11,6 +11,7 @@ CRON = ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0)
 NOTHING = object()  # removes the key
 ONE_NODE = "combined/rwo-default-class base with refresh and prune and hf-token-file and one-node"
 EVERYTHING = "combined/rwx base with prune and snapshots and image-registry and image-pull-secret and openshift"
+VERIFIED = "combined/rwo-default-class base with job-many and prune and verify and verify-list and one-node"
 PLACES = "combined/rwx base with mirror and private-ca and network-policy"
 
 # The set, the kind, where, what it becomes, and the check that must notice.
@@ -39,6 +40,7 @@ BREAKS = [
     ("combined/rwx base with job-many and prune", "CronJob", (*CRON, "args"), ["prune", "--models", "x"], lists.models_that_are_not_listed_go_only_if_asked_for),
     ("combined/rwx base with job-many and locked and prune and prune-unlisted", "CronJob", (*CRON, "args", 5), "1h", lists.models_that_are_not_listed_go_only_if_asked_for),
     ("combined/rwx base with job-many and locked and prune and prune-unlisted", "CronJob", (*CRON, "volumeMounts"), [], lists.lists_are_mounted_where_they_are_named),
+    (VERIFIED, "CronJob", (*CRON, "args", 2), "/data/models/other", lists.what_is_listed_is_verified),
     ("base", "Deployment", ("spec", "template", "spec", "tolerations"), [], pods.servers_load_what_is_there_and_cannot_write),
     ("overlays/statefulset", "StatefulSet", ("spec", "template", "spec", "tolerations"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),

@@ -65,7 +65,7 @@ OPERATIONS = [
     ["quota"],
     ["doctor"],
     ["refresh", "prune", "snapshots"],
-    ["job-many", "prune", "prune-unlisted"],
+    ["job-many", "prune", "prune-unlisted", "verify", "verify-list"],
     ["refresh", "prune", "verify", "restore-snapshot"],
     ["job-many", "snapshots", "restore-snapshot"],
 ]
