@@ -52,7 +52,7 @@ def an_image_that_no_registry_has_is_built_first(manifests):
     (image,) = yaml.safe_load(example)["images"]
     made = render_combined(manifests.kubectl, manifests.directory, ["base"], [], images=[image])
     images = [container["image"] for pod in Set("with an image", made).pods() for container in pod.containers()]
-    assert images.count("registry.example.com/weightlift:0.1.0") == 2, images
+    assert images.count("registry.example.com/weightlift:my-build") == 2, images
     assert "The image, until there is a release" in pages[1].read_text().partition("## Change before you apply")[2]
     assert "newTag" in (manifests.directory / "components/image-registry/kustomization.yaml").read_text()
 
