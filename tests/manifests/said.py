@@ -91,6 +91,17 @@ def kserve_is_told_whose_image_to_take(manifests):
         assert "`storageContainerName: weightlift` under `spec.predictor`" in said(ROOT / page), page
 
 
+def a_move_from_kserve_changes_one_line(manifests):
+    """The example is of the field and the name that the set has, and the version is that of the pictures."""
+    text = (ROOT / "docs/moving.md").read_text()
+    (example,) = [block for block in blocks(text, "yaml") if "storageUri" in block]
+    before, after = (document["spec"]["predictor"] for document in yaml.safe_load_all(example))
+    name = manifests.sets["overlays/kserve"].one("ClusterStorageContainer")["metadata"]["name"]
+    assert after == {**before, "storageContainerName": name}, after
+    measured = re.search(r'"KServe": "kserve-storage ([\d.]+)"', (ROOT / "benches/peers/published.json").read_text())[1]
+    assert f"KServe {measured}," in text, f"docs/moving.md names another KServe than {measured}"
+
+
 def a_job_that_is_suspended_is_suspended_again(manifests):
     """By every `apply`, because it stands in the set."""
     suspended = {pod.owner["metadata"]["name"] for pod in manifests.pods() if pod.owner["spec"].get("suspend")}
@@ -120,6 +131,7 @@ TESTS = [
     what_changes_nothing_of_kserve_says_so,
     components_of_one_namespace_are_named,
     kserve_is_told_whose_image_to_take,
+    a_move_from_kserve_changes_one_line,
     a_job_that_is_suspended_is_suspended_again,
     a_changed_commit_takes_the_old_job_away_first,
     who_pastes_a_volume_of_one_node_is_told_of_recreate,
