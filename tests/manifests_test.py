@@ -21,7 +21,7 @@ def main(arguments):
     here = Path(__file__).resolve().parent
     try:
         from manifests import broken, combined, commands, lists, operation, pods, program, reading, schemas, sets
-        from manifests import doctor, flags, said, servers
+        from manifests import doctor, excluded, flags, said, servers
     except ImportError as problem:
         return skip(f"{problem.name} is not installed")
     kubectl = reading.find_kubectl()
@@ -31,7 +31,7 @@ def main(arguments):
     print(f"{len(manifests.sets)} sets, {len(manifests.objects())} objects, Kubernetes {schemas.VERSIONS}")
     tests = schemas.TESTS + pods.TESTS + sets.TESTS + operation.TESTS + combined.TESTS + commands.TESTS + lists.TESTS
     tests += program.TESTS + broken.TESTS
-    tests += servers.TESTS + doctor.TESTS + flags.TESTS + said.TESTS
+    tests += servers.TESTS + doctor.TESTS + excluded.TESTS + flags.TESTS + said.TESTS
     return running.run(tests, manifests)
 
 

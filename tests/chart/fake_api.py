@@ -11,6 +11,8 @@ RESOURCES = {
     "/apis/batch/v1": [("jobs", "Job"), ("cronjobs", "CronJob")],
 }
 NOT_FOUND = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+# In place of the conditions of a look: the API server does not answer that one.
+DOWN = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "ServiceUnavailable", "code": 503}
 
 
 class FakeApi:
@@ -26,6 +28,8 @@ class FakeApi:
         labels, conditions = self.jobs[name]
         look = self.looks[name] = self.looks.get(name, -1) + 1
         conditions = conditions[min(look, len(conditions) - 1)]
+        if conditions is DOWN:
+            return DOWN
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -79,6 +83,8 @@ class FakeApi:
             case ["jobs"]:
                 names = [name for name in self.jobs if self.is_selected(self.jobs[name][0], query)]
                 items = [self.job(name) for name in names]
+                if DOWN in items:
+                    return DOWN
                 if "successful=0" in query.get("fieldSelector", ""):
                     items = [item for item in items if not item["status"]["succeeded"]]
                 if "metadata.name=" in query.get("fieldSelector", ""):
@@ -119,7 +125,7 @@ def serving(api, directory):
             query = {key: values[0] for key, values in parse_qs(address.query).items()}
             found = api.answer(self.command, address.path, query)
             body = found if isinstance(found, str) else json.dumps(found or {**NOT_FOUND, "message": f"no {address.path}"})
-            self.send_response(404 if found is None else 200)
+            self.send_response(404 if found is None else 503 if found is DOWN else 200)
             self.send_header("Content-Type", "text/plain" if isinstance(found, str) else "application/json")
             self.end_headers()
             self.wfile.write(body.encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from chart.fake_api import FakeApi, serving
+from chart.fake_api import DOWN, FakeApi, serving
 from chart.rendering import containers, good, named, notes, pods, refusal, render, schema_problems
 from chart.values import CHART, COMMIT, KUBERNETES, LOCK, MODEL, OTHER
 from manifests.reading import find_kubectl
@@ -134,7 +134,7 @@ def the_commands_of_the_notes_are_right_for_every_number_of_jobs():
         said = notes(values, namespace="ns")
         ours = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/component": "download"}
         theirs = [("other", {**ours, "app.kubernetes.io/instance": "other"}, [["FailureTarget", "Failed"]])]
-        running, done, failed = [[]], [[], ["Complete"]], [[], ["FailureTarget"], ["FailureTarget", "Failed"]]
+        running, done, failed, away = [[]], [[], ["Complete"]], [[], ["FailureTarget"], ["FailureTarget", "Failed"]], [[], DOWN, ["Complete"]]
 
         def api(first, rest, names=names, ours=ours, theirs=theirs):
             return FakeApi([(names[0], ours, first), *((name, ours, rest) for name in names[1:]), *theirs])
@@ -142,10 +142,11 @@ def the_commands_of_the_notes_are_right_for_every_number_of_jobs():
         assert sorted(shell(api(running, running), command(said, "logs"))[1].splitlines()) == sorted(
             f"[pod/{name}-pod/weightlift] says {name}-pod" if len(names) > 1 else f"says {name}-pod" for name in names
         )
-        wait = command(said, "while")
-        for first, rest, code in ((done, done, 0), (failed, done, 1), (done, failed, int(len(names) > 1))):
+        wait = command(said, "until")
+        for first, rest, code in ((done, done, 0), (away, done, 0), (failed, done, 1), (done, failed, int(len(names) > 1))):
             found = shell(api(first, rest), wait)
             assert found[0] == code, f"{len(names)} Jobs, {first}, {rest}: {found}"
+            assert (names[0] in found[1]) == (first == failed), f"{len(names)} Jobs, {first}, {rest}: {found}"
         still = shell(api(running, done), wait)
         assert still[0] == 124, f"ends while a Job runs: {still}"
         fake = api([["FailureTarget", "Failed"]], [["Complete"]])
@@ -155,10 +156,10 @@ def the_commands_of_the_notes_are_right_for_every_number_of_jobs():
 
 def the_commands_of_the_readme_are_right():
     ours = {"app.kubernetes.io/instance": "llama", "app.kubernetes.io/component": "download"}
-    (wait,) = [block for block in blocks("sh") if block.startswith("while")]
+    (wait,) = [block for block in blocks("sh") if block.startswith("until")]
     (delete,) = [block for block in blocks("sh") if " delete job " in block]
     wait, delete = (text.replace("model-storage", "ns") for text in (wait, delete.partition("\n")[0]))
-    for conditions, code in (([[], ["Complete"]], 0), ([[], ["Failed"]], 1), ([[]], 124)):
+    for conditions, code in (([[], ["Complete"]], 0), ([[], ["Failed"]], 1), ([[], DOWN, ["Complete"]], 0), ([[]], 124)):
         found = shell(FakeApi([("a", ours, conditions), ("b", ours, [["Complete"]])]), wait)
         assert found[0] == code, f"{conditions}: {found}"
     fake = FakeApi([("a", ours, [["Failed"]]), ("b", {**ours, "app.kubernetes.io/instance": "x"}, [["Failed"]])])
@@ -171,6 +172,8 @@ def a_first_run_of_what_runs_at_night_has_a_name():
     for release in ("demo", "r" * 53):
         there = {r["metadata"]["name"] for r in render(values, release=release) if r["kind"] == "CronJob"}
         found = re.findall(r"create job --from=cronjob/(\S+) (\S+)$", notes(values, release=release), re.MULTILINE)
+        gone = re.findall(r"delete job (\S+) --ignore-not-found$", notes(values, release=release), re.MULTILINE)
+        assert gone == [job for _, job in found], f"AlreadyExists at the second time: {found}, deleted are {gone}"
         assert {cron for cron, _ in found} == there and len(there) == 8, f"{found}, there are {there}"
         assert len({job for _, job in found}) == 8, found
         for _, job in found:
@@ -192,7 +195,7 @@ def the_notes_of_an_empty_dir_name_no_claim():
 
 def command(said, word):
     """The command of the notes that has `word`, with the line that it goes on in, and for the wait the verdict."""
-    more = r"\n.*\n.*" if word == "while" else ""
+    more = r"\n.*\n.*" if word == "until" else ""
     (found,) = re.findall(rf"^  ((?:kubectl .* )?{word} .*{more})$", said, re.MULTILINE)
     return found
 
@@ -207,7 +210,7 @@ def shell(api, text):
         text = text.replace("sleep 5", "sleep 0.1")
         env = {**os.environ, "KUBECONFIG": str(config), "HOME": place, "PATH": f"{bin}:{os.environ['PATH']}"}
         done = subprocess.run(
-            ["timeout", "6" if "while" in text else "60", "sh", "-c", text], env=env, capture_output=True, text=True, timeout=90
+            ["timeout", "6" if "until" in text else "60", "sh", "-c", text], env=env, capture_output=True, text=True, timeout=90
         )
         return done.returncode, done.stdout, done.stderr
 

@@ -11,6 +11,7 @@ CRON = ("spec", "jobTemplate", "spec", "template", "spec", "containers", 0)
 NOTHING = object()  # removes the key
 ONE_NODE = "combined/rwo-default-class base with refresh and prune and hf-token-file and one-node"
 EVERYTHING = "combined/rwx base with prune and snapshots and image-registry and image-pull-secret and openshift"
+VERIFIED = "combined/rwo-default-class base with job-many and prune and verify and verify-list and one-node"
 PLACES = "combined/rwx base with mirror and private-ca and network-policy"
 
 # The set, the kind, where, what it becomes, and the check that must notice.
@@ -39,6 +40,7 @@ BREAKS = [
     ("combined/rwx base with job-many and prune", "CronJob", (*CRON, "args"), ["prune", "--models", "x"], lists.models_that_are_not_listed_go_only_if_asked_for),
     ("combined/rwx base with job-many and locked and prune and prune-unlisted", "CronJob", (*CRON, "args", 5), "1h", lists.models_that_are_not_listed_go_only_if_asked_for),
     ("combined/rwx base with job-many and locked and prune and prune-unlisted", "CronJob", (*CRON, "volumeMounts"), [], lists.lists_are_mounted_where_they_are_named),
+    (VERIFIED, "CronJob", (*CRON, "args", 2), "/data/models/other", lists.what_is_listed_is_verified),
     ("base", "Deployment", ("spec", "template", "spec", "tolerations"), [], pods.servers_load_what_is_there_and_cannot_write),
     ("overlays/statefulset", "StatefulSet", ("spec", "template", "spec", "tolerations"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
     ("base", "Deployment", (*SERVER, "startupProbe"), NOTHING, pods.servers_load_what_is_there_and_cannot_write),
@@ -91,6 +93,7 @@ BREAKS = [
     ("base", "Job", (*JOB, "args", 1), "hf://a/b@" + "1" * 40, combined.a_job_is_named_by_what_it_fetches),
     ("overlays/s3-secret", "Job", ("metadata", "name"), "download-weights-0123456789ab", combined.a_job_is_named_by_what_it_fetches),
     ("overlays/wait-only", "Job", (*JOB, "args", 2), "other", combined.whoever_waits_waits_for_what_is_fetched),
+    ("overlays/wait-only", "Deployment", ("spec", "template", "spec", "volumes", 0), {"name": "models", "emptyDir": {}}, combined.whoever_waits_waits_for_what_is_fetched),
     ("overlays/daemonset", "DaemonSet", (*FETCH, "args", 1), "hf://a/b@" + "1" * 40, combined.whoever_waits_waits_for_what_is_fetched),
     ("overlays/daemonset", "DaemonSet", (*FETCH, "env", 0, "valueFrom", "secretKeyRef", "optional"), True, sets.what_is_referred_to_is_there),
     ("overlays/daemonset", "DaemonSet", (*FETCH, "env", 0, "valueFrom", "secretKeyRef", "optional"), True, sets.credentials_reach_every_fetch),

@@ -18,31 +18,35 @@ PAGES = ("manifests/README.md", "docs/kubernetes.md")
 
 def the_command_that_waits_ends_when_the_job_has_ended(_):
     for page in (*PAGES, "docs/doctor.md"):
-        (command,) = [block for block in blocks(text(page), "sh") if "while state=$(kubectl" in block]
+        (command,) = [block for block in blocks(text(page), "sh") if "state=$(kubectl" in block]
         for states, ends, asked in (
-            (["", "", "SuccessCriteriaMet Complete"], 0, 3),
-            (["", "FailureTarget", "FailureTarget Failed"], 1, 3),
-            (["Suspended", "Complete"], 0, 2),
-            (["Failed"], 1, 1),
-            (["", None], 1, 2),  # the Job has gone
+            (["one ", "one ", "one SuccessCriteriaMet Complete"], 0, 3),
+            (["one ", "one FailureTarget", "one FailureTarget Failed"], 1, 3),
+            (["one Suspended", "one Complete"], 0, 2),
+            (["one Failed"], 1, 1),
+            (["one ", ""], 1, 2),  # the Job has gone
+            (["one ", None, None, "one Complete"], 0, 4),  # kubectl fails: the Job has not
+            ([None, "one Failed"], 1, 2),
         ):
             # The doctor's ends with the log, whatever has become of the Job.
             ends = 0 if page == "docs/doctor.md" else ends
             assert run_waiting(command, states) == (ends, asked), f"{page}: {states}"
+        if "tail -n 1" in command:
+            assert run_waiting(command, [], jobs="") == (1, 0), f"{page}: without a Job"
 
 
-def run_waiting(command, states):
+def run_waiting(command, states, jobs="job.batch/one"):
     """The exit code, and how often it has asked."""
     with tempfile.TemporaryDirectory() as place:
         for n, state in enumerate(states, 1):
             if state is not None:
                 Path(place, f"state{n}").write_text(state)
-        fake = 'case "$*" in *"-o name"*) echo job.batch/one; exit ;; *logs*) exit ;; esac; '
+        fake = f'case "$*" in *"-o name"*) echo {jobs}; exit ;; *logs*) exit ;; *--ignore-not-found*) ;; *) exit 2 ;; esac; '
         fake += 'n=$(($(cat "$PLACE/n" 2>/dev/null || echo 0) + 1)); echo $n >"$PLACE/n"; cat "$PLACE/state$n"'
         pretend(place, "kubectl", fake)
         pretend(place, "sleep", "exit 0")
         run = shell(command, place)
-        return run.returncode, int(Path(place, "n").read_text())
+        return run.returncode, int(Path(place, "n").read_text()) if Path(place, "n").exists() else 0
 
 
 def no_command_waits_for_a_job_that_has_failed(_):
@@ -96,7 +100,7 @@ def the_newest_job_is_found_whatever_its_commit(_):
             assert found.stdout == "complete\n", f"{page}: {found.stdout}"
         # Without any Job they say so, and end.
         found = against(FakeApi([]), command)
-        assert found.returncode != 124 and found.stderr and not found.stdout.startswith("complete"), f"{page}: {found}"
+        assert found.returncode != 124 and (found.stderr or "there is no Job" in found.stdout) and not found.stdout.startswith("complete"), f"{page}: {found}"
 
 
 def against(api, command):
@@ -161,6 +165,17 @@ def every_cron_job_says_how_to_run_it_now(manifests):
     assert "create job --from=cronjob/refresh-weights " in text(PAGES[1])
 
 
+def a_run_by_hand_works_a_second_time(_):
+    """A Job of that name may be there from the last time: `create` says AlreadyExists."""
+    made = 0
+    for path in files_that_say_commands():
+        shown = path.read_text()
+        for job in re.findall(r"create job --from=\S+ ([a-z][a-z-]*)", shown):
+            made += 1
+            assert f"delete job {job} --ignore-not-found" in shown, f"{path}: the second `create job … {job}` fails"
+    assert made > 9, made
+
+
 def every_command_names_what_is_there(manifests):
     """Sets, Jobs and containers in the commands of the pages."""
     jobs = {name for each in manifests.sets.values() for name in each.names("Job") | each.names("CronJob")}
@@ -196,5 +211,6 @@ TESTS = [
     one_command_changes_the_commit_everywhere,
     a_failed_job_is_said_to_be_deleted,
     every_cron_job_says_how_to_run_it_now,
+    a_run_by_hand_works_a_second_time,
     every_command_names_what_is_there,
 ]

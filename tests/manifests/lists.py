@@ -76,7 +76,21 @@ def models_that_are_not_listed_go_only_if_asked_for(manifests):
                     assert "--yes" in args and int(after(args, "--older-than")[0].removesuffix("h")) >= 24 * 7, args
 
 
+def what_is_listed_is_verified(manifests):
+    """By paths that stand in the component: `verify` reads no list."""
+    found = 0
+    for each in (each for each in manifests.sets.values() if "verify-list" in each.components):
+        (list_file,) = [config["data"]["models.yaml"] for config in each.of("ConfigMap") if "models.yaml" in config["data"]]
+        (verified,) = [c["args"] for p in each.pods() for c in p.weightlift() if c["args"][0] == "verify"]
+        assert verified == ["verify", *(f"/data/models/{name}" for name in models_of(list_file))], f"{each.name}: {verified}"
+        found += 1
+    assert found, "no set has it"
+    said = (manifests.directory / "README.md").read_text()
+    assert "`verify-list` goes after `job-many` and `verify`" in said and "kept revisions" in said
+
+
 TESTS = [
+    what_is_listed_is_verified,
     lists_are_mounted_where_they_are_named,
     another_list_is_another_name,
     what_is_locked_is_what_is_listed,

@@ -45,7 +45,7 @@ COMBINED = [
     ("static-pv", "base", ["lock-kubernetes", "hf-token-file"]),
     ("rwo", "base", ["s3-secret", "one-node"]),
     ("rwo-default-class", "base", ["refresh", "prune", "hf-token-file", "one-node"]),
-    ("rwo-default-class", "base", ["job-many", "prune", "verify", "one-node"]),
+    ("rwo-default-class", "base", ["job-many", "prune", "verify", "verify-list", "one-node"]),
     ("rwx", "base", ["job-many", "locked", "hf-token-file", "lock-kubernetes"]),
     ("rwx", "base", ["job-many", "locked", "prune", "prune-unlisted"]),
     ("rwx", "base", ["job-many", "prune"]),
@@ -239,7 +239,7 @@ def render_whole(kubectl, directory, name):
     return [r for each in [*applied_before(name), name] for r in render(kubectl, directory / each)]
 
 
-def render_combined(kubectl, directory, resources, components):
+def render_combined(kubectl, directory, resources, components, **more):
     with tempfile.TemporaryDirectory() as place:
         # By its real name: kustomize follows links before it resolves `..`.
         place = Path(place).resolve()
@@ -249,6 +249,7 @@ def render_combined(kubectl, directory, resources, components):
             "kind": "Kustomization",
             "resources": [f"{up}/{resource}" for resource in resources],
             "components": [f"{up}/components/{component}" for component in components],
+            **more,
         }
         Path(place, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return render(kubectl, place)

@@ -2,7 +2,10 @@
 
 import re
 
-from .reading import render_combined
+import yaml
+
+from .program import blocks
+from .reading import Set, render_combined
 from .sets import ROOT
 
 
@@ -28,6 +31,30 @@ def claims_of(value):
         return []
     here = [value["claimName"]] if isinstance(value.get("claimName"), str) else []
     return here + [found for each in value.values() for found in claims_of(each)]
+
+
+def an_image_that_no_registry_has_is_built_first(manifests):
+    """Until a release: a reader of each page gets an image to the nodes, and no page says that they pull it."""
+    pages = [ROOT / "README.md", manifests.directory / "README.md", ROOT / "charts/weightlift/README.md"]
+    if "There is no release yet" not in pages[0].read_text():
+        return
+    for page in pages:
+        text = page.read_text()
+        assert "There is no release yet" in text, f"{page} does not say that there is no image"
+        builds = re.findall(r"^docker build .*$", text, re.MULTILINE)
+        assert builds and all("REVISION=" in build for build in builds), f"{page}: {builds}"
+        assert "docker pull" not in text and "pulls the image itself" not in text, page
+        if page != pages[0]:
+            applied = re.search(r"^(kubectl apply|helm install)", text, re.MULTILINE).start()
+            assert text.index("docker build") < applied, f"{page}: applies what has no image"
+            assert "kind load docker-image" in text, page
+    (example,) = [block for block in blocks(pages[1].read_text(), "yaml") if "images:" in block]
+    (image,) = yaml.safe_load(example)["images"]
+    made = render_combined(manifests.kubectl, manifests.directory, ["base"], [], images=[image])
+    images = [container["image"] for pod in Set("with an image", made).pods() for container in pod.containers()]
+    assert images.count("registry.example.com/weightlift:my-build") == 2, images
+    assert "The image, until there is a release" in pages[1].read_text().partition("## Change before you apply")[2]
+    assert "newTag" in (manifests.directory / "components/image-registry/kustomization.yaml").read_text()
 
 
 def what_changes_nothing_of_kserve_says_so(manifests):
@@ -64,6 +91,17 @@ def kserve_is_told_whose_image_to_take(manifests):
         assert "`storageContainerName: weightlift` under `spec.predictor`" in said(ROOT / page), page
 
 
+def a_move_from_kserve_changes_one_line(manifests):
+    """The example is of the field and the name that the set has, and the version is that of the pictures."""
+    text = (ROOT / "docs/moving.md").read_text()
+    (example,) = [block for block in blocks(text, "yaml") if "storageUri" in block]
+    before, after = (document["spec"]["predictor"] for document in yaml.safe_load_all(example))
+    name = manifests.sets["overlays/kserve"].one("ClusterStorageContainer")["metadata"]["name"]
+    assert after == {**before, "storageContainerName": name}, after
+    measured = re.search(r'"KServe": "kserve-storage ([\d.]+)"', (ROOT / "benches/peers/published.json").read_text())[1]
+    assert f"KServe {measured}," in text, f"docs/moving.md names another KServe than {measured}"
+
+
 def a_job_that_is_suspended_is_suspended_again(manifests):
     """By every `apply`, because it stands in the set."""
     suspended = {pod.owner["metadata"]["name"] for pod in manifests.pods() if pod.owner["spec"].get("suspend")}
@@ -89,9 +127,11 @@ def said(path):
 
 TESTS = [
     components_that_need_the_claim_are_named,
+    an_image_that_no_registry_has_is_built_first,
     what_changes_nothing_of_kserve_says_so,
     components_of_one_namespace_are_named,
     kserve_is_told_whose_image_to_take,
+    a_move_from_kserve_changes_one_line,
     a_job_that_is_suspended_is_suspended_again,
     a_changed_commit_takes_the_old_job_away_first,
     who_pastes_a_volume_of_one_node_is_told_of_recreate,
