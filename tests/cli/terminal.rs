@@ -262,6 +262,12 @@ fn quiet_leaves_warnings_errors_and_the_result() {
     let mut quiet = fetch(&hub, &volume, &["hf://org/missing"]);
     let run = quiet.env("WEIGHTLIFT_QUIET", "1").run().assert_code(11);
     assert!(run.stderr.starts_with("error: ") && run.stderr.lines().count() == 1, "{}", run.stderr);
+    // A mistake is one line as well, and `Usage:` is none.
+    for arguments in [&["fetch", "-q", "--no-such-flag"][..], &["fetch", "-q"], &["-q"]] {
+        let run = weightlift().args(arguments).run().assert_code(2);
+        let lines = run.stderr.lines().count();
+        assert!(run.stderr.starts_with("error: ") && lines == 1, "{}", run.stderr);
+    }
     let adopt = ["hf://org/tiny", "other", "--quiet", "--adopt", "/nonexistent-directory"];
     fetch(&hub, &volume, &adopt).run().assert_code(14).assert_says("--adopt");
     let mut json = fetch(&hub, &volume, &["hf://org/missing", "--quiet", "--log-format", "json"]);
