@@ -8,7 +8,7 @@ use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
 /// Three files that come slowly, the largest last.
-fn slow_hub(bytes_per_second: u64) -> FakeHub {
+pub fn slow_hub(bytes_per_second: u64) -> FakeHub {
     let tree = Tree::new()
         .with_blob("weights-1.dat", Blob::synthetic(12 << 20, 1))
         .with_blob("权重/很长的名字-很长的名字-很长的名字.dat", Blob::synthetic(12 << 20, 2))
@@ -18,7 +18,7 @@ fn slow_hub(bytes_per_second: u64) -> FakeHub {
     hub
 }
 
-fn fetch_in_utf8(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
+pub fn fetch_in_utf8(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
     let mut command = fetch(hub, volume, arguments);
     command.args(["hf://org/tiny", "--connections", "1"]).env("LANG", "C.UTF-8");
     command
@@ -30,7 +30,7 @@ fn has_colour(bytes: &str) -> bool {
     bytes.split("\u{1b}[").skip(1).any(|it| it.trim_start_matches(is_of_number).starts_with('m'))
 }
 
-fn has_track(line: &str) -> bool {
+pub fn has_track(line: &str) -> bool {
     line.contains('━') || line.contains("──")
 }
 
