@@ -29,6 +29,20 @@ impl<'a> Given<'a> {
         self.flag(&format!("--{name}")).map(str::to_owned).or_else(|| self.variable(name))
     }
 
+    /// Whether `--quiet`, or its variable, is there.
+    pub fn is_quiet(&self) -> bool {
+        let is_it = |argument: &OsString| {
+            let argument = argument.to_str().unwrap_or_default();
+            let short = argument.strip_prefix('-').unwrap_or_default();
+            argument == "--quiet"
+                || short.contains('q') && short.chars().all(|flag| matches!(flag, 'q' | 'v'))
+        };
+        let is_yes = |text: String| {
+            ["1", "true", "t", "yes", "y", "on"].contains(&&*text.to_ascii_lowercase())
+        };
+        self.0.iter().any(is_it) || self.variable("quiet").is_some_and(is_yes)
+    }
+
     fn variable(&self, name: &str) -> Option<String> {
         environment::text(&format!("WEIGHTLIFT_{}", name.replace('-', "_").to_uppercase()))
     }
@@ -48,6 +62,21 @@ impl<'a> Given<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quiet_is_a_flag_of_either_length_also_among_others() {
+        for (line, expected) in [
+            ("weightlift fetch -q", true),
+            ("weightlift --quiet fetch", true),
+            ("weightlift fetch -vq", true),
+            ("weightlift fetch --unquiet", false),
+            ("weightlift fetch -v -fq", false),
+            ("weightlift fetch -- -q", false),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(Given::of(&arguments).is_quiet(), expected, "{line}");
+        }
+    }
 
     #[test]
     fn a_flag_is_read_in_both_forms_and_before_the_end_of_flags() {

@@ -83,9 +83,10 @@ impl From<LogKind> for LogFormat {
     }
 }
 
-/// Standard error where the flags could not be read, but for what its lines are.
-pub fn screen_with(kind: LogKind) -> Screen {
-    Screen::new(kind.into(), Detail::Usual, terminal())
+/// Standard error where the flags could not be read, but for what its lines are and how many.
+pub fn screen_with(kind: LogKind, is_quiet: bool) -> Screen {
+    let detail = if is_quiet { Detail::Quiet } else { Detail::Usual };
+    Screen::new(kind.into(), detail, terminal())
 }
 
 fn terminal() -> Terminal {

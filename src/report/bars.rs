@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::layout::Line;
-use super::region::{Canvas, Out, Region};
+use super::region::{Canvas, Out, Region, usable};
 
 /// Filled, half, empty.
 const FINE_TRACK: &str = "━╾─";
@@ -36,8 +36,7 @@ impl Bars {
 
     /// Columns and rows that may be used now.
     pub fn room(&self) -> (usize, usize) {
-        let (columns, rows) = self.region.look();
-        (usize::from(columns.max(2)) - 1, usize::from(rows.max(2)) - 1)
+        usable(self.region.look())
     }
 
     /// A line below `above`, or below all.

@@ -2,8 +2,14 @@
 //!
 //! The cursor waits at the start of the first of them. Some terminals wrap long lines again when they are made
 //! narrower, and some cut them. In both, everything from the cursor on is ours, and is written over or erased: a
-//! resize leaves nothing on the screen and takes no line of the log away. indicatif's own way, the cursor behind the last
-//! line and as many steps up as it has written lines, is wrong after a resize.
+//! resize takes no line of the log away. indicatif's own way, the cursor behind the last line and as many steps up as it
+//! has written lines, is wrong after a resize.
+//!
+//! What a resize can leave: a terminal that wraps lines again has more of them, and moves the first ones to what can be
+//! scrolled back to. Those are lines of the log, as long as the picture ends at the last row and has half of the rows at
+//! most. Otherwise (empty rows below it, which tmux keeps, or less than half of the width at once) first lines of the picture
+//! are among them, and appear above the next picture when the terminal is made wider. No terminal lets us erase them
+//! alone.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -113,9 +119,16 @@ impl Region {
     }
 }
 
+/// Columns and rows that a picture may take of a terminal.
+pub(super) fn usable((columns, rows): (u16, u16)) -> (usize, usize) {
+    // A line that fills the last column is at its end in some terminals, and in the next line in others. Half of the
+    // rows, so that a picture whose lines are wrapped once still begins on the screen.
+    (usize::from(columns.max(2)) - 1, usize::from(rows / 2).max(1))
+}
+
 /// The bytes that make a picture of `lines` from the cursor on, where it is again afterwards.
 fn painted(lines: &[String], (columns, rows): (u16, u16)) -> String {
-    let (columns, rows) = (usize::from(columns.max(2)) - 1, usize::from(rows.max(2)) - 1);
+    let (columns, rows) = usable((columns, rows));
     let lines: Vec<String> =
         lines.iter().take(rows).map(|line| fitted(line, columns).trim_end().to_owned()).collect();
     let up = match lines.len() {
@@ -134,12 +147,11 @@ pub(super) struct Canvas(pub Arc<Region>);
 /// Every picture begins at the cursor, so steps of the cursor and erased lines mean nothing.
 impl TermLike for Canvas {
     fn width(&self) -> u16 {
-        // A line that fills the last column is at its end in some terminals, and in the next line in others.
-        self.0.size().0.max(2) - 1
+        usable(self.0.size()).0 as u16
     }
 
     fn height(&self) -> u16 {
-        self.0.size().1.max(2) - 1
+        usable(self.0.size()).1 as u16
     }
 
     fn move_cursor_up(&self, _: usize) -> std::io::Result<()> {
@@ -206,7 +218,7 @@ mod tests {
         for (columns, rows) in [(1, 1), (2, 2), (5, 3), (10, 4), (200, 50)] {
             let picture = painted(&all, (columns, rows));
             let shown: Vec<&str> = picture.split("\r\n").collect();
-            assert!(shown.len() < usize::from(rows.max(2)), "{picture:?}");
+            assert!(shown.len() <= usize::from(rows / 2).max(1), "{picture:?}");
             for line in shown {
                 let line = line.trim_start_matches("\r\x1b[?7l");
                 let line = line.split('\x1b').next().expect("has a start");

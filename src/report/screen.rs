@@ -53,6 +53,8 @@ pub struct Screen {
     out: Arc<Out>,
     /// Which of several models the lines are about.
     model: Option<Arc<str>>,
+    /// How wide the widest of their names is.
+    name_columns: usize,
 }
 
 impl Screen {
@@ -77,6 +79,14 @@ impl Screen {
     /// The same standard error, for lines about no model in particular.
     pub fn of_all(&self) -> Self {
         Self { model: None, ..self.clone() }
+    }
+
+    pub(super) fn with_name_columns(&self, name_columns: usize) -> Self {
+        Self { name_columns, ..self.clone() }
+    }
+
+    pub(super) fn name_columns(&self) -> usize {
+        self.name_columns
     }
 
     pub(super) fn model(&self) -> Option<&str> {

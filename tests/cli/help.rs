@@ -8,6 +8,7 @@ use std::process::Command;
 use weightlift::environment::{Part, VARIABLES};
 use weightlift::exit::TABLE;
 
+use crate::support::terminal::AtTerminal;
 use crate::support::*;
 
 const COMMANDS: [&str; 9] =
@@ -45,6 +46,21 @@ fn short_help_has_one_line_for_each_flag_and_points_to_the_rest() {
             assert_eq!(wrapped, 0, "{command}: {section}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{command}: {text}");
+    }
+}
+
+#[test]
+fn no_line_of_help_is_wider_than_the_terminal() {
+    for command in COMMANDS.iter().map(Some).chain([None]) {
+        for flag in ["-h", "--help"] {
+            let mut asks = weightlift();
+            let asks = asks.args(command).arg(flag).env("NO_COLOR", "1");
+            let terminal = AtTerminal::start_both(asks, 80, 24);
+            let (code, _, bytes) = terminal.wait();
+            let wide = bytes.lines().map(|line| line.trim_end());
+            let wide: Vec<&str> = wide.filter(|line| line.chars().count() > 80).collect();
+            assert!(code == 0 && wide.is_empty(), "{command:?} {flag}: {wide:#?}");
+        }
     }
 }
 

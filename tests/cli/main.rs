@@ -6,6 +6,7 @@
 mod support;
 
 mod bare;
+mod bars;
 mod circles;
 mod doctor;
 mod ends;

@@ -8,7 +8,7 @@ use crate::support::*;
 use weightlift_fakes::{Blob, FakeHub, Fault, Rule, Tree};
 
 /// Three files that come slowly, the largest last.
-fn slow_hub(bytes_per_second: u64) -> FakeHub {
+pub fn slow_hub(bytes_per_second: u64) -> FakeHub {
     let tree = Tree::new()
         .with_blob("weights-1.dat", Blob::synthetic(12 << 20, 1))
         .with_blob("权重/很长的名字-很长的名字-很长的名字.dat", Blob::synthetic(12 << 20, 2))
@@ -18,7 +18,7 @@ fn slow_hub(bytes_per_second: u64) -> FakeHub {
     hub
 }
 
-fn fetch_in_utf8(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
+pub fn fetch_in_utf8(hub: &FakeHub, volume: &Volume, arguments: &[&str]) -> Command {
     let mut command = fetch(hub, volume, arguments);
     command.args(["hf://org/tiny", "--connections", "1"]).env("LANG", "C.UTF-8");
     command
@@ -30,7 +30,7 @@ fn has_colour(bytes: &str) -> bool {
     bytes.split("\u{1b}[").skip(1).any(|it| it.trim_start_matches(is_of_number).starts_with('m'))
 }
 
-fn has_track(line: &str) -> bool {
+pub fn has_track(line: &str) -> bool {
     line.contains('━') || line.contains("──")
 }
 
@@ -161,7 +161,11 @@ fn files_that_are_there_and_not_hashed_yet_say_so() {
         line.contains("big.bin") && line.contains("100 %") && line.contains("hashed ")
     });
     terminal.eventually("the whole", |line| {
-        line.contains("25.2 of 25.2 MB") && line.ends_with("hashing")
+        // The track is that of the hash: what is here is not what is done.
+        line.starts_with("hashing ")
+            && line.contains(" of 25.2 MB")
+            && line.contains('─')
+            && line.ends_with("s left")
     });
     assert_eq!(terminal.wait().0, 0);
 }
@@ -181,6 +185,8 @@ fn a_waiter_sees_for_whom_it_waits_and_how_far_they_are() {
             line.starts_with("waiting ") && has_track(line) && line.contains(how)
         });
         assert!(line.contains("pod web-7 on node n2") && line.contains(" %"), "{line}");
+        // There is no room for it next to a long name in sixty columns.
+        assert_eq!(line.contains("  gives up in "), how.contains("of"), "{line}");
         // A line that moves says it all; one that stays would fill the screen.
         let said =
             |line: &&String| line.starts_with("waiting for pod") || line.starts_with("waiting up");
@@ -198,9 +204,22 @@ fn of_several_models_each_has_its_line() {
     let (hub, volume) = (slow_hub(1 << 20), Volume::new());
     let mut command = fetch(&hub, &volume, &["hf://org/tiny", "llama", "hf://org/tiny", "qwen"]);
     command.args(["--connections", "2"]);
-    let terminal = AtTerminal::start(command.env("LANG", "C.UTF-8"), 100, 24);
+    let terminal = AtTerminal::start(command.env("LANG", "C.UTF-8"), 80, 24);
     for model in ["llama ", "qwen "] {
         terminal.eventually(model, |line| line.starts_with(model) && has_track(line));
+    }
+    terminal.eventually("the count", |line| line == "0 of 2 models complete");
+    for (columns, rows) in [(200, 24), (60, 24), (80, 24)] {
+        terminal.resize(columns, rows);
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let track = |model: &str| {
+            let line = terminal.eventually(model, |line| line.starts_with(model));
+            let is_of_track = |c: char| "━╾─".contains(c);
+            let start = line.chars().position(is_of_track).unwrap_or_else(|| panic!("{line}"));
+            (start, line.chars().filter(|c| is_of_track(*c)).count())
+        };
+        // One below the other, of one length.
+        assert_eq!(track("llama "), track("qwen "), "{}", terminal.lines().join("\n"));
     }
     let lines = terminal.lines();
     let below = |model: &str| {
@@ -227,6 +246,7 @@ fn the_path_of_a_model_stands_in_a_line_of_its_own_while_another_is_fetched() {
     let path = volume.family("small").display().to_string();
     terminal.eventually("the path", |line| line == path);
     terminal.eventually("the other model", |line| line.starts_with("big ") && has_track(line));
+    terminal.eventually("the count", |line| line == "1 of 2 models complete");
     let (code, lines, _) = terminal.wait();
     let is_alone = |name: &str| {
         lines.lines().any(|line| line.trim_end() == volume.family(name).to_str().unwrap())
@@ -262,6 +282,12 @@ fn quiet_leaves_warnings_errors_and_the_result() {
     let mut quiet = fetch(&hub, &volume, &["hf://org/missing"]);
     let run = quiet.env("WEIGHTLIFT_QUIET", "1").run().assert_code(11);
     assert!(run.stderr.starts_with("error: ") && run.stderr.lines().count() == 1, "{}", run.stderr);
+    // A mistake is one line as well, and `Usage:` is none.
+    for arguments in [&["fetch", "-q", "--no-such-flag"][..], &["fetch", "-q"], &["-q"]] {
+        let run = weightlift().args(arguments).run().assert_code(2);
+        let lines = run.stderr.lines().count();
+        assert!(run.stderr.starts_with("error: ") && lines == 1, "{}", run.stderr);
+    }
     let adopt = ["hf://org/tiny", "other", "--quiet", "--adopt", "/nonexistent-directory"];
     fetch(&hub, &volume, &adopt).run().assert_code(14).assert_says("--adopt");
     let mut json = fetch(&hub, &volume, &["hf://org/missing", "--quiet", "--log-format", "json"]);
