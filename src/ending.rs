@@ -60,16 +60,20 @@ impl Ending {
 
     /// Says that we ourselves may have refused what the run has failed with.
     fn suspect_the_sandbox(&self, error: &Error) {
-        let Some(file) = error.fields().file else { return };
+        let sentence = error.to_string();
         let is_refused = matches!(
             error.class(),
             Class::Unusable | Class::LocalIo | Class::Access | Class::Usage
-        ) && error.to_string().contains("Permission denied");
-        if is_refused && self.sandbox.may_have_refused(Path::new(&file)) {
+        ) && sentence.contains("Permission denied");
+        // Not every error has the file as a field; every sentence quotes it.
+        let file = error.fields().file;
+        let mut files = file.as_deref().into_iter().chain(sentence.split('`').skip(1).step_by(2));
+        let suspect = files.find(|file| self.sandbox.may_have_refused(Path::new(file)));
+        if let Some(file) = suspect.filter(|_| is_refused) {
             self.screen.warn(&format!(
                 "`{}` is not one of the places that this run was to touch, so weightlift's own sandbox may have \
                  refused it; if so, set --sandbox off and report it",
-                text::inert(&file, 200)
+                text::inert(file, 200)
             ));
         }
     }

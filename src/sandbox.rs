@@ -13,7 +13,7 @@ use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 
 /// A volume that does not answer must not hold up the run: without its directory there is no rule, so no confinement.
 const TIME_TO_LOOK: Duration = Duration::from_secs(2);
@@ -65,13 +65,21 @@ impl Sandbox {
         Self { had_no_new_privileges: has_no_new_privileges(), files: Files::Off }
     }
 
-    /// Whether a permission that was refused at `path` may have been refused by this.
+    /// Whether a permission that was refused at `path` may have been refused by this: it is none of the places, and the
+    /// owner and mode of what is there do not forbid it. The kernel answers for these alone, without Landlock.
     pub fn may_have_refused(&self, path: &Path) -> bool {
         match &self.files {
-            Files::Confined { places, .. } if path.is_absolute() => {
+            Files::Confined { places, reads_all, .. } if path.is_absolute() => {
                 let real = std::fs::canonicalize(path);
                 let real = real.as_deref().unwrap_or(path);
-                !places.iter().any(|place| real.starts_with(place))
+                let is_permitted = || {
+                    let there = path.ancestors().find(|path| path.exists());
+                    let asked = if *reads_all { Access::WRITE_OK } else { Access::READ_OK };
+                    there.is_some_and(|there| {
+                        rustix::fs::accessat(CWD, there, asked, AtFlags::EACCESS).is_ok()
+                    })
+                };
+                !places.iter().any(|place| real.starts_with(place)) && is_permitted()
             }
             Files::Confined { .. } => false,
             Files::Off | Files::Unfit(_) | Files::Refused => false,

@@ -562,6 +562,8 @@ fn the_page_quotes_what_is_printed() {
     let log = volume.path("log");
     std::fs::write(&log, "").unwrap();
     command.env("NODE_NAME", "node-1").env("WEIGHTLIFT_TERMINATION_LOG", &log);
+    // The page shows the default.
+    command.env_remove("WEIGHTLIFT_SANDBOX");
     let run = command.run().assert_code(11);
     let (root, host) = (volume.root().display().to_string(), hub.url());
     let ours = run.stdout.replace(&root, "/data/models").replace(&host, "https://huggingface.co");

@@ -461,7 +461,10 @@ fn with_fewer_threads_than_wanted_it_is_slower_or_says_why_not() {
         let mut verify = weightlift();
         verify.arg("verify").arg(volume.family("tiny"));
         let run = straced(&verify, "clone,clone3", &none).run();
-        assert!(run.code == 0 || first == 1 && run.code == 22, "{first}: {}", run.stderr);
+        // With `--sandbox files` the first one makes the rules, and the second one waits for signals.
+        let needed = if std::env::var_os("WEIGHTLIFT_TEST_SANDBOX").is_some() { 2 } else { 1 };
+        let is_told = first <= needed && run.code == 22;
+        assert!(run.code == 0 || is_told, "{first}: {}", run.stderr);
     }
     assert!(codes.contains(&0) && codes.contains(&22), "{codes:?}");
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use weightlift_fakes::{Blob, FakeHub, FakeS3};
 
-use crate::support::process::{in_shell, straced};
+use crate::support::process::{in_shell, signal, straced, worker_on};
 use crate::support::*;
 
 /// What `doctor` says of the sandbox: verdict and value.
@@ -280,4 +280,58 @@ fn a_command_asks_for_what_its_flags_models_and_variables_name() {
             assert!(!found.contains(&path), "{arguments:?}: {} is in {found:?}", path.display());
         }
     }
+}
+
+const SUSPECTED: &str =
+    "so weightlift's own sandbox may have refused it; if so, set --sandbox off and report it";
+
+#[test]
+fn a_file_that_the_sandbox_refuses_is_told_as_such() {
+    if !has("strace") || !has_landlock() {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    std::fs::create_dir(volume.root()).unwrap();
+    let key = volume.path("late/signer.pub");
+    let policy = format!("key={}", shown(&key));
+    let command = confined(&hub, &volume, &["--verify-signature", &policy]);
+    // The process stops when it has its rules, and the directory of the key is made only then.
+    let stop = "landlock_restrict_self:signal=SIGSTOP";
+    let running = straced(&command, "landlock_restrict_self", &[stop]).start();
+    let pid = worker_on(&volume);
+    let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    eventually("the process stops", || status().to_lowercase().contains("state:\tt"));
+    std::fs::create_dir(key.parent().unwrap()).unwrap();
+    std::fs::copy(fixture("signed/p256.pub"), &key).unwrap();
+    signal(pid, "-CONT");
+    let run = running.wait().assert_code(2);
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    let [.., suspicion, last] = lines[..] else { panic!("{}", run.stderr) };
+    assert!(last.contains("Permission denied"), "{}", run.stderr);
+    assert!(suspicion.contains(SUSPECTED), "{}", run.stderr);
+    assert!(suspicion.contains(&format!("`{}` is not one of", shown(&key))), "{}", run.stderr);
+}
+
+#[test]
+fn the_sandbox_is_not_suspected_where_it_can_have_refused_nothing() {
+    if !has("strace") || !has_landlock() {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    let key = volume.path("signer.pub");
+    std::fs::copy(fixture("signed/p256.pub"), &key).unwrap();
+    let policy = format!("key={}", shown(&key));
+    // The key is one of the places of a confined run; otherwise there are no places.
+    for sandbox in ["files", "privileges", "off"] {
+        let arguments = ["hf://org/tiny", "--verify-signature", &policy, "--sandbox", sandbox];
+        let command = fetch(&hub, &volume, &arguments);
+        let run = refused(&command, &key).run().assert_code(2).assert_says("Permission denied");
+        assert!(!run.stderr.contains("sandbox"), "{sandbox}: {}", run.stderr);
+    }
+}
+
+/// `command` under strace, which lets it read nothing of the file at `path`.
+fn refused(command: &Command, path: &Path) -> Command {
+    let calls = ["-e", "trace=read", "-e", "inject=read:error=EACCES", "-P", shown(path)];
+    under(&[&["strace", "-f", "-qq", "-o", "/dev/null"], &calls[..]].concat(), command)
 }

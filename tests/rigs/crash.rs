@@ -20,7 +20,7 @@ use crate::support::scene::{
 use crate::support::tracer::{Act, Call, Kind, traced};
 use crate::support::*;
 use nix::errno::Errno;
-use weightlift_fakes::{FakeHub, Tree};
+use weightlift_fakes::{Blob, FakeHub, Tree};
 
 /// Without `all`, one in so many of the points before publication is tried.
 const STRIDE: usize = 6;
@@ -40,7 +40,9 @@ struct Scene {
     /// Another model on the volume, which has files of the new one.
     giver: Option<Tree>,
     /// More flags of the fetch.
-    flags: &'static [&'static str],
+    flags: Vec<String>,
+    /// A directory that `--adopt` names, and what it holds.
+    adopted: Option<(PathBuf, Tree)>,
     /// The volume as it is before the run.
     before: tempfile::TempDir,
     states: Cell<usize>,
@@ -112,6 +114,41 @@ fn an_update_that_removes_what_it_has_replaced_can_be_killed_anywhere() {
 #[test]
 fn many_small_files_that_are_killed_anywhere_leave_nothing_or_all() {
     Scene::of(Layout::Links, None, many_small()).is_killed_anywhere();
+}
+
+#[test]
+fn a_model_that_must_be_signed_and_is_killed_anywhere_is_absent_or_says_its_signer() {
+    Scene::signed(Layout::Links, None).is_killed_anywhere();
+    Scene::signed(Layout::Links, Some(old())).is_killed_anywhere();
+    Scene::signed(Layout::InPlace, None).is_killed_anywhere();
+}
+
+#[test]
+fn a_forged_model_is_never_shown_wherever_its_run_is_killed() {
+    let scene = Scene::forged();
+    let (calls, _) = scene.calls_of(12, Call::changes);
+    for k in (0..calls.len()).step_by(if tries_all() { 1 } else { STRIDE }) {
+        let (run, hit) = scene.interfered(k, Call::changes, Act::Kill);
+        let Some(hit) = hit else { continue };
+        let what = format!("{} {}", hit.name, hit.path.display());
+        assert_eq!(run.code, -1, "{what}: {}", run.stderr);
+        assert!(scene.family().symlink_metadata().is_err(), "{what}: shown");
+        // What the killed run has left is verified like everything else.
+        let next = scene.run(|_| Act::Pass).assert_code(12);
+        assert!(next.last_line().contains("says that `config.json` has SHA-256"), "{what}");
+        assert!(scene.family().symlink_metadata().is_err(), "after {what}: shown");
+    }
+}
+
+#[test]
+fn adopting_a_directory_can_be_killed_anywhere() {
+    Scene::adopted(Layout::Links).is_killed_anywhere();
+    Scene::adopted(Layout::InPlace).is_killed_anywhere();
+}
+
+#[test]
+fn adopting_a_directory_survives_any_failed_call() {
+    Scene::adopted(Layout::Links).fails_anywhere();
 }
 
 #[test]
@@ -203,7 +240,7 @@ impl Scene {
 
     /// An update that keeps nothing of what it replaces.
     fn pruned() -> Self {
-        Self { flags: &["--keep-revisions", "0"], ..Self::update(Layout::Links) }
+        Self { flags: flags(&["--keep-revisions", "0"]), ..Self::update(Layout::Links) }
     }
 
     /// An update of a file that takes most of its chunks from the old one.
@@ -218,7 +255,38 @@ impl Scene {
 
     /// The same, and what is new is read by chunks as well.
     fn by_chunks() -> Self {
-        Self { flags: &["--xet", "always"], ..Self::chunks() }
+        Self { flags: flags(&["--xet", "always"]), ..Self::chunks() }
+    }
+
+    /// A model that has to be signed, and is; the one before it was not.
+    fn signed(layout: Layout, old: Option<Tree>) -> Self {
+        let new = tiny_selected().with("model.sig", signature("p256.sig"));
+        let key = format!("key={}", fixture("signed/p256.pub").display());
+        // `newest.txt` comes later, and nobody signs it.
+        let policy = flags(&["--verify-signature", &key, "--ignore-unsigned", "newest.txt"]);
+        Self { flags: policy, ..Self::of(layout, old, new) }
+    }
+
+    /// The same model with other bytes than those that were signed. Only the bytes tell.
+    fn forged() -> Self {
+        let scene = Self::signed(Layout::Links, None);
+        let forged = scene.new.clone().with("config.json", "{\"forged\": true}");
+        let hub = FakeHub::builder().repo(REPO, forged).lfs_threshold(u64::MAX).start();
+        Self { hub, ..scene }
+    }
+
+    /// A first install that takes what a directory holds, of which one file is wrong.
+    fn adopted(layout: Layout) -> Self {
+        let scene = Self::first(layout);
+        let dir = scene.volume.path("adopted");
+        let held = new().with_blob("same.bin", Blob::synthetic(100_000, 8));
+        for (name, blob) in held.iter() {
+            let path = dir.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, blob.to_vec()).unwrap();
+        }
+        let flags = flags(&["--adopt", dir.to_str().unwrap()]);
+        Self { flags, adopted: Some((dir, held)), ..scene }
     }
 
     /// What is wanted was replaced, and is kept.
@@ -254,7 +322,7 @@ impl Scene {
         let before = tempfile::tempdir().unwrap();
         let (states, bad) = Default::default();
         let volume = Volume::in_memory();
-        let (layout_before, giver, flags) = (before_layout, None, &[][..]);
+        let (layout_before, giver, flags, adopted) = (before_layout, None, Vec::new(), None);
         let mut scene = Self {
             layout: layout_before,
             hub,
@@ -263,6 +331,7 @@ impl Scene {
             new,
             giver,
             flags,
+            adopted,
             before,
             states,
             bad,
@@ -284,6 +353,10 @@ impl Scene {
         scene.layout = layout;
         copy(&root, &scene.before.path().join("models"));
         scene
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|it| it == flag)
     }
 
     fn family(&self) -> PathBuf {
@@ -310,7 +383,7 @@ impl Scene {
     fn run(&self, mut decide: impl FnMut(&Call) -> Act) -> Run {
         let args = ["hf://org/tiny", "--connections", "1", "--if-stale", "fail"];
         let mut command = fetch(&self.hub, &self.volume, &args);
-        command.args(self.layout.arguments()).args(self.flags);
+        command.args(self.layout.arguments()).args(&self.flags);
         traced(&command, &self.volume.path(""), |call| {
             self.layout.refuses(call).unwrap_or_else(|| decide(call))
         })
@@ -348,6 +421,11 @@ impl Scene {
 
     /// The calls of a run that nothing happens to, and where among them publication begins.
     fn calls(&self, counts: fn(&Call) -> bool) -> (Vec<Call>, usize) {
+        self.calls_of(0, counts)
+    }
+
+    /// The same of a run that ends with `code`.
+    fn calls_of(&self, code: i32, counts: fn(&Call) -> bool) -> (Vec<Call>, usize) {
         let mut calls = Vec::new();
         self.reset();
         self.run(|call| {
@@ -356,7 +434,7 @@ impl Scene {
             }
             Act::Pass
         })
-        .assert_success();
+        .assert_code(code);
         let publication = calls.iter().position(begins_publication).unwrap_or(calls.len());
         (calls, publication)
     }
@@ -442,8 +520,8 @@ impl Scene {
             _ if is_of_the_probe(&call.path) => true,
             // Cleaning up once the model is there and durable.
             "unlinkat" | "fadvise64" => true,
-            // What cannot be linked is copied, and what the kernel does not copy, we do.
-            "linkat" | "copy_file_range" => true,
+            // What cannot be linked or cloned is copied, and what the kernel does not copy, we do.
+            "linkat" | "ioctl" | "copy_file_range" => true,
             // Nobody could write into it then; it is right all the same.
             "fchmod" => true,
             "renameat" => call.path.to_string_lossy().ends_with("~gone"),
@@ -459,6 +537,9 @@ impl Scene {
             let there = holds(&self.volume.family("giver"), giver);
             assert!(there, "{what}: the other model is not what it was");
         }
+        if let Some((dir, held)) = &self.adopted {
+            assert!(holds(dir, held), "{what}: the adopted directory is not what it was");
+        }
         let family = self.family();
         if self.layout == Layout::HfCache {
             // Also one that no name leads to yet: a server may ask for the commit.
@@ -473,6 +554,10 @@ impl Scene {
             assert_verifies(&family, what);
             let is_old = self.old.as_ref().is_some_and(|old| holds(&family, old));
             assert!(is_old || holds(&family, &self.new), "{what}: a mixture");
+            if self.has("--verify-signature") && !is_old {
+                let sentinel = std::fs::read_to_string(family.join(SENTINEL)).unwrap();
+                assert!(sentinel.contains("\"signed\""), "{what}: shown without its signer");
+            }
         } else if self.layout == Layout::InPlace {
             assert!(family.is_dir(), "{what}: the directory is gone");
         } else {
@@ -501,7 +586,7 @@ impl Scene {
             self.hub.move_branch(REPO, "main", self.new.clone());
         }
         assert_eq!(self.left_over(), None, "after {what}: {}", next.stderr);
-        let keeps = self.layout != Layout::InPlace && !self.flags.contains(&"--keep-revisions");
+        let keeps = self.layout != Layout::InPlace && !self.has("--keep-revisions");
         if let Some(old) = self.old.as_ref().filter(|_| keeps) {
             let kept = list(&self.layout.revisions(&self.volume.root()));
             assert!(kept.iter().any(|tree| holds(tree, old)), "after {what}: the old one is lost");
@@ -523,7 +608,7 @@ impl Scene {
         let revisions = state.join("revisions");
         let current = std::fs::canonicalize(self.family()).unwrap();
         let is_old = |path: &Path| {
-            let old = self.old.as_ref().filter(|_| !self.flags.contains(&"--keep-revisions"));
+            let old = self.old.as_ref().filter(|_| !self.has("--keep-revisions"));
             let known = [old, Some(&self.new), self.giver.as_ref()];
             known.into_iter().flatten().any(|tree| holds(path, tree))
         };
@@ -762,6 +847,14 @@ fn an_attempt_whose_journal_a_power_cut_took_is_removed() {
     );
     let kept = scene.state().join("revisions/tiny/before-2222222222222222");
     assert_verifies(&kept, "the replaced revision");
+}
+
+fn flags(all: &[&str]) -> Vec<String> {
+    all.iter().map(|flag| (*flag).to_owned()).collect()
+}
+
+fn signature(name: &str) -> Vec<u8> {
+    std::fs::read(fixture("signed").join(name)).unwrap()
 }
 
 fn tries_all() -> bool {

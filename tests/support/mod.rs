@@ -153,6 +153,10 @@ pub fn weightlift() -> Command {
     process::hear_hangups();
     let mut command = Command::new(binary());
     command.env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
+    // All that the tests do has to work in the sandbox as well.
+    if let Some(sandbox) = std::env::var_os("WEIGHTLIFT_TEST_SANDBOX") {
+        command.env("WEIGHTLIFT_SANDBOX", sandbox);
+    }
     command
 }
 
