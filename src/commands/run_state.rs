@@ -77,6 +77,7 @@ pub enum Doing {
     },
     Verifying {
         path: String,
+        source: String,
         progress: Arc<Progress>,
     },
 }
@@ -156,7 +157,9 @@ impl RunState {
     }
 
     pub fn enter(&self, doing: Doing) {
-        if let Doing::Filling { source, progress } = &doing {
+        if let Doing::Filling { source, progress } | Doing::Verifying { source, progress, .. } =
+            &doing
+        {
             let mut transfers = self.transfers.lock().unwrap_or_else(PoisonError::into_inner);
             if !transfers.iter().any(|(_, known)| Arc::ptr_eq(known, progress)) {
                 transfers.push((source.clone(), progress.clone()));
@@ -169,9 +172,9 @@ impl RunState {
         self.enter(Doing::Reading(path.display().to_string()));
     }
 
-    pub fn verifies(&self, path: &Path, progress: &Arc<Progress>) {
-        let path = path.display().to_string();
-        self.enter(Doing::Verifying { path, progress: progress.clone() });
+    pub fn verifies(&self, path: &Path, source: &str, progress: &Arc<Progress>) {
+        let (path, source) = (path.display().to_string(), source.to_owned());
+        self.enter(Doing::Verifying { path, source, progress: progress.clone() });
     }
 
     /// What is left of the time, if it has an end.
@@ -226,7 +229,9 @@ impl Doing {
             Self::Filling { source, progress } => {
                 (phase_of(&progress), Some(source), Some(progress))
             }
-            Self::Verifying { path, progress } => ("verifying".into(), Some(path), Some(progress)),
+            Self::Verifying { path, progress, .. } => {
+                ("verifying".into(), Some(path), Some(progress))
+            }
         };
         Seen { model, phase, what, progress }
     }
@@ -239,7 +244,7 @@ impl Doing {
             Self::Checking(what) => format!("checking {what}"),
             Self::Waiting(holder) => format!("waiting for {holder}"),
             Self::Filling { source, progress } => describe_filling(source, progress),
-            Self::Verifying { path, progress } => {
+            Self::Verifying { path, progress, .. } => {
                 let (done, total) = (&progress.done_bytes, &progress.total_bytes);
                 format!("verifying `{path}`, {}", share(done.load(Relaxed), total.load(Relaxed)))
             }

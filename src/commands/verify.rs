@@ -170,7 +170,7 @@ pub(super) fn damaged(
     progress.enter("verifying");
     progress.total_bytes.store(sentinel.total_bytes, Relaxed);
     progress.total_files.store(sentinel.files.len() as u64, Relaxed);
-    state.verifies(path, &progress);
+    state.verifies(path, &sentinel.source, &progress);
     let _follower = screen.follow(progress.clone());
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, String)>> = Mutex::default();
@@ -189,10 +189,9 @@ pub(super) fn damaged(
             // What is missing, or has another size, is not read.
             let unread = file.size.saturating_sub(shown.hashed.load(Relaxed));
             progress.total_bytes.fetch_sub(unread, Relaxed);
-            progress.done_files.fetch_add(1, Relaxed);
             progress.end_file(&shown);
             match found_wrong {
-                Ok(None) => {}
+                Ok(None) => _ = progress.done_files.fetch_add(1, Relaxed),
                 Ok(Some(why)) => lock(&found).push((n, why)),
                 Err(error) => {
                     lock(&failed).get_or_insert(error);
@@ -299,6 +298,7 @@ fn hash(
         at += len as u64;
         shown.hashed.store(at, Relaxed);
         progress.done_bytes.fetch_add(len as u64, Relaxed);
+        progress.worked_bytes.fetch_add(len as u64, Relaxed);
     }
     Ok(Sha256(hasher.finish().unwrap_or_default()))
 }

@@ -317,6 +317,26 @@ fn a_link_to_a_file_stays_one() {
     assert!(metric(&read(&file), "weightlift_last_run_exit_code").is_some());
 }
 
+#[test]
+fn the_metrics_of_a_verify_say_what_it_has_read() {
+    let (hub, volume) = (FakeHub::serving(REPO, tree()), Volume::in_memory());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let file = volume.path("weightlift.prom");
+    let verify = |code| {
+        let mut command = weightlift();
+        command.arg("verify").arg(volume.family("tiny")).arg("--metrics-file").arg(&file);
+        command.run().assert_code(code);
+        let text = read(&file);
+        let of = |name: &str| metric(&text, &format!("weightlift_{name}{{source=\"hf\"}}"));
+        (of("read_bytes_total"), of("complete_files_total"), of("fetched_bytes_total"))
+    };
+    let all = (8 * MIB + 2) as f64;
+    assert_eq!(verify(0), (Some(all), Some(2.0), Some(0.0)));
+    // What is damaged was read, and is not complete.
+    std::fs::write(volume.family("tiny").join("config.json"), "[]").unwrap();
+    assert_eq!(verify(12), (Some(all), Some(1.0), Some(0.0)));
+}
+
 /// Two runs on one node, or in one job, are told apart.
 #[test]
 fn labels_are_on_every_metric_and_none_is_of_our_own() {
