@@ -152,7 +152,7 @@ def the_fetch_is_as_listed(listed, pod, ours):
     assert ("--locked" in args) == ("locked" in listed), f"{pod.where}: {args}"
     if not {"job-many", "job-indexed"} & listed:
         assert (args[1] == "s3://acme-models/llama-3-8b/") == ("s3-source" in listed), f"{pod.where}: {args}"
-        assert args[2:3] == (["llama-3-8b"] if args[0] == "fetch" else []), f"{pod.where}: {args}"
+        assert args[2:3] == (["llama-3-8b"] if args[0] == "fetch" else ["--deadline"]), f"{pod.where}: {args}"
         follows = pod.owner["metadata"]["name"] == "refresh-weights"
         assert bool(after(args, "--keep-for")) == follows, f"{pod.where}: {args}"
 
