@@ -15,6 +15,7 @@ SHOWS = {
     "mirror": "HF_ENDPOINT",
     "proxy": "HTTPS_PROXY",
     "private-ca": "SSL_CERT_FILE",
+    "metrics": "WEIGHTLIFT_METRICS_LISTEN",
 }
 # Those that bring an object, and its name.
 BRINGS = {
@@ -80,7 +81,7 @@ ELSEWHERE = [
     ("read-only-many/fill", "base", ["no-servers"], [["job-many"], ["job-many", "locked"]], CREDENTIALS),
     ("read-only-many/serve", "overlays/read-only-many/serve", [], [[], ["quota"]], [[]]),
     ("rwx", "base", ["image-registry", "image-pull-secret", "openshift"], OPERATIONS, [["s3-irsa"]]),
-    ("rwx", "base", ["mirror", "proxy", "private-ca"], OPERATIONS, [["hf-token-file"]]),
+    ("rwx", "base", ["mirror", "proxy", "private-ca", "metrics"], OPERATIONS, [["hf-token-file"]]),
 ]
 
 
