@@ -7,6 +7,7 @@ Needs what tests/manifests_test.py needs, and is skipped as that is.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -125,6 +126,20 @@ def what_pods_do_not_start_without_is_made(shown):
     assert {kind for kind, _ in fitted.required(job)} == {"ConfigMap"}, fitted.required(job)
 
 
+def every_overlay_is_played_or_named(_):
+    """In `unplayed.py` with the reason, and in the README."""
+    from cluster import main, promises, unplayed
+
+    there = {str(path.parent.relative_to(main.DIRECTORY)) for path in main.DIRECTORY.glob("overlays/**/kustomization.yaml")}
+    played = {name.split(",")[0] for name in promises.SETS} - {"base"}
+    assert len(there) > 20 and not played & unplayed.UNPLAYED.keys(), played & unplayed.UNPLAYED.keys()
+    assert played | unplayed.UNPLAYED.keys() == there, (played | unplayed.UNPLAYED.keys()) ^ there
+    page = (main.DIRECTORY.parent / "tests/cluster/README.md").read_text()
+    (table,) = [part for part in page.split("\n\n") if part.startswith("| overlay | why |")]
+    named = {f"overlays/{name}" for name in re.findall(r"`([\w/-]+)`", table)}
+    assert named == unplayed.UNPLAYED.keys(), named ^ unplayed.UNPLAYED.keys()
+
+
 def begun(documents):
     """The Secrets that a play makes before it applies a set."""
     from cluster import kubectl
@@ -153,6 +168,7 @@ TESTS = [
     servers_read_what_their_set_names,
     pods_are_read_as_the_api_server_shows_them,
     what_pods_do_not_start_without_is_made,
+    every_overlay_is_played_or_named,
 ]
 
 

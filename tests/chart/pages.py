@@ -180,6 +180,17 @@ def a_first_run_of_what_runs_at_night_has_a_name():
             assert len(job) <= 63 and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job), job
 
 
+def the_example_of_metrics_renders():
+    page = (CHART.parents[1] / "docs/monitoring.md").read_text()
+    (values,) = [yaml.safe_load(block) for block in re.findall(r"(?ms)^```yaml\n(.*?)^```", page)]
+    ((_, pod),) = pods(render(good(values)))
+    (ours,) = containers(pod)
+    assert values["extraEnv"][0] in ours["env"], ours["env"]
+    (job,) = [resource for resource in render(good(values)) if resource["kind"] == "Job"]
+    annotations = job["spec"]["template"]["metadata"]["annotations"]
+    assert values["download"]["podAnnotations"].items() <= annotations.items(), annotations
+
+
 def the_notes_say_what_an_uninstall_takes():
     kept, lost = notes(good({})), notes(good({"storage": {"keep": False}}))
     assert "leaves the claim `models`, the models and the namespace" in kept and "WARNING" not in kept, kept
@@ -229,6 +240,7 @@ TESTS = [
     the_commands_of_the_notes_are_right_for_every_number_of_jobs,
     the_commands_of_the_readme_are_right,
     a_first_run_of_what_runs_at_night_has_a_name,
+    the_example_of_metrics_renders,
     the_notes_say_what_an_uninstall_takes,
     the_notes_of_an_empty_dir_name_no_claim,
 ]

@@ -26,6 +26,7 @@ from cluster.podman import Podman
 from cluster.promises import SETS, Play
 from cluster.stand_in import StandIn
 from cluster.states import Broken
+from cluster.unplayed import UNPLAYED
 from manifests import reading
 
 DIRECTORY = Path(os.environ.get("WEIGHTLIFT_TEST_MANIFESTS") or Path(__file__).resolve().parents[2] / "manifests")
@@ -42,6 +43,8 @@ def main(where, *arguments):
     if where == "list":
         for name, promises in SETS.items():
             print(f"{name}: {'; '.join(promise.__name__.replace('_', ' ') for promise in promises)}")
+        for name, reason in UNPLAYED.items():
+            print(f"{name}: not played: {reason}")
         return 0
     raise SystemExit(__doc__)
 

@@ -12,7 +12,7 @@ NOTHING = object()  # removes the key
 ONE_NODE = "combined/rwo-default-class base with refresh and prune and hf-token-file and one-node"
 EVERYTHING = "combined/rwx base with prune and snapshots and image-registry and image-pull-secret and openshift"
 VERIFIED = "combined/rwo-default-class base with job-many and prune and verify and verify-list and one-node"
-PLACES = "combined/rwx base with mirror and private-ca and network-policy"
+PLACES = "combined/rwx base with mirror and private-ca and metrics and network-policy"
 
 # The set, the kind, where, what it becomes, and the check that must notice.
 BREAKS = [

@@ -15,6 +15,7 @@ SHOWS = {
     "mirror": "HF_ENDPOINT",
     "proxy": "HTTPS_PROXY",
     "private-ca": "SSL_CERT_FILE",
+    "metrics": "WEIGHTLIFT_METRICS_LISTEN",
 }
 # Those that bring an object, and its name.
 BRINGS = {
@@ -80,7 +81,7 @@ ELSEWHERE = [
     ("read-only-many/fill", "base", ["no-servers"], [["job-many"], ["job-many", "locked"]], CREDENTIALS),
     ("read-only-many/serve", "overlays/read-only-many/serve", [], [[], ["quota"]], [[]]),
     ("rwx", "base", ["image-registry", "image-pull-secret", "openshift"], OPERATIONS, [["s3-irsa"]]),
-    ("rwx", "base", ["mirror", "proxy", "private-ca"], OPERATIONS, [["hf-token-file"]]),
+    ("rwx", "base", ["mirror", "proxy", "private-ca", "metrics"], OPERATIONS, [["hf-token-file"]]),
 ]
 
 
@@ -152,7 +153,7 @@ def the_fetch_is_as_listed(listed, pod, ours):
     assert ("--locked" in args) == ("locked" in listed), f"{pod.where}: {args}"
     if not {"job-many", "job-indexed"} & listed:
         assert (args[1] == "s3://acme-models/llama-3-8b/") == ("s3-source" in listed), f"{pod.where}: {args}"
-        assert args[2:3] == (["llama-3-8b"] if args[0] == "fetch" else []), f"{pod.where}: {args}"
+        assert args[2:3] == (["llama-3-8b"] if args[0] == "fetch" else ["--deadline"]), f"{pod.where}: {args}"
         follows = pod.owner["metadata"]["name"] == "refresh-weights"
         assert bool(after(args, "--keep-for")) == follows, f"{pod.where}: {args}"
 

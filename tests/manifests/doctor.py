@@ -1,5 +1,7 @@
 """The Job that docs/doctor.md says to paste: whole, restricted as the Job that fetches, and its words are known."""
 
+import copy
+
 from . import program
 from .pasted import ROOT, blocks, load
 from .schemas import VERSIONS, schema_problem
@@ -45,6 +47,15 @@ def the_doctor_runs_as_the_fetch_does(manifests, text):
     assert job(text)["spec"]["backoffLimit"] == 0
 
 
+def the_overlay_is_the_same_job(manifests, text):
+    """But for the rules of failure, which a Job to paste does without."""
+    (made,) = manifests.sets["overlays/doctor"].of("Job")
+    made = copy.deepcopy(made)
+    for rule in ("podFailurePolicy", "podReplacementPolicy"):
+        assert made["spec"].pop(rule), rule
+    assert made == job(text), f"{made} is not {job(text)}"
+
+
 def the_real_program_parses_the_doctors_job(manifests, text):
     path = program.binary()
     if not path:
@@ -57,6 +68,7 @@ def the_real_program_parses_the_doctors_job(manifests, text):
 CHECKS = [
     the_job_of_the_doctor_fits_the_schemas,
     the_doctor_runs_as_the_fetch_does,
+    the_overlay_is_the_same_job,
     the_real_program_parses_the_doctors_job,
 ]
 # What must be noticed, and by what.
@@ -67,6 +79,8 @@ BREAKS = [
     ("mountPath: /data/models", "mountPath: /models", the_doctor_runs_as_the_fetch_does),
     ("key: token", "key: HF_TOKEN", the_doctor_runs_as_the_fetch_does),
     ("component: download", "component: doc", the_doctor_runs_as_the_fetch_does),
+    ("- 5m", "- 6m", the_overlay_is_the_same_job),
+    ("Instruct@main", "Instruct@0123456789abcdef0123456789abcdef01234567", the_overlay_is_the_same_job),
     ("backoffLimit: 0", "backoffLimit: 6", the_doctor_runs_as_the_fetch_does),
 ]
 

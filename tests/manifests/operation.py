@@ -5,6 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import yaml
+
 
 def rights_are_the_smallest(manifests):
     overlays = [each for each in manifests.sets.values() if each.of("Role") and each.name.startswith("overlays/")]
@@ -40,6 +42,26 @@ def the_network_is_closed_but_for_fetches(manifests):
             assert word in told.replace("\n", " "), f"says nothing about {word}"
     ports = [p["port"] for rule in policies["download-egress"]["egress"] for p in rule["ports"]]
     assert ports == [53, 53, 443], ports
+
+
+def the_metrics_are_scraped_where_they_are_served(manifests):
+    """The PodMonitor finds the port and the pods of what listens."""
+    path = manifests.directory / "components/metrics/podmonitor.example.yaml"
+    monitor = yaml.safe_load(path.read_text())["spec"]
+    ((key, operator, labels),) = [(m["key"], m["operator"], m["values"]) for m in monitor["selector"]["matchExpressions"]]
+    assert (key, operator) == ("app.kubernetes.io/component", "In"), monitor
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    listening = 0
+    for each in (s for s in manifests.sets.values() if "metrics" in s.components):
+        for pod in each.pods():
+            for ours in pod.weightlift():
+                env = {v["name"]: v.get("value") for v in ours["env"]}
+                ports = {port["name"]: str(port["containerPort"]) for port in ours.get("ports", [])}
+                expected = {endpoint["port"]: env["WEIGHTLIFT_METRICS_LISTEN"]} if ours["args"][0] == "fetch" else {}
+                assert ports == expected, f"{pod.where}: {ports}"
+                assert not ports or pod.labels[key] in labels, f"{pod.where} is not found"
+                listening += bool(ports)
+    assert listening, "no set listens"
 
 
 def the_snapshot_script_keeps_the_newest(manifests):
@@ -85,5 +107,6 @@ esac
 TESTS = [
     rights_are_the_smallest,
     the_network_is_closed_but_for_fetches,
+    the_metrics_are_scraped_where_they_are_served,
     the_snapshot_script_keeps_the_newest,
 ]

@@ -51,7 +51,7 @@ COMBINED = [
     ("rwx", "base", ["job-many", "prune"]),
     ("rwx", "base", ["snapshots", "refresh", "s3-irsa", "lock-kubernetes"]),
     ("rwx", "base", ["refresh", "prune", "verify", "mirror", "proxy", "private-ca", "image-pull-secret"]),
-    ("rwx", "base", ["mirror", "private-ca", "network-policy"]),
+    ("rwx", "base", ["mirror", "private-ca", "metrics", "network-policy"]),
     ("rwx", "overlays/doctor", ["s3-secret", "proxy", "openshift"]),
     ("rwx", "base", ["prune", "snapshots", "image-registry", "image-pull-secret", "openshift"]),
     ("per-replica", "overlays/statefulset", ["s3-irsa", "openshift", "image-registry"]),

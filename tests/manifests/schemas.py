@@ -25,6 +25,8 @@ def every_object_fits_the_schemas(manifests):
 
 def examples_that_are_not_applied_fit_too(manifests):
     found = [(w, r) for w, r in manifests.raw() if w.endswith(".example.yaml")]
+    # A PodMonitor has no schema here; operation.py reads its fields.
+    found = [(where, resource) for where, resource in found if resource["kind"] != "PodMonitor"]
     assert len(found) == 2, f"examples: {[w for w, _ in found]}"
     for where, resource in found:
         for version in VERSIONS:
