@@ -347,6 +347,48 @@ fn what_only_the_bytes_tell_is_found_before_publication() {
     }
 }
 
+/// A file above 32 MiB is compared with the signature when all is there, whichever run has fetched it.
+#[test]
+fn a_large_file_that_nobody_has_signed_so_is_not_published_by_a_run_that_resumes_either() {
+    const SIZE: u64 = 48 << 20;
+    let tree = signed("p256.sig").with_blob("tokenizer.json", Blob::synthetic(SIZE, 5));
+    let builder = FakeS3::builder().bucket("models").credentials(ACCESS_KEY, SECRET_KEY);
+    let object = |all: weightlift_fakes::FakeS3Builder, (path, blob): (&str, &Blob)| {
+        all.object("models", &format!("m/{path}"), blob.clone())
+    };
+    let (s3, volume) = (tree.iter().fold(builder, object).start(), Volume::new());
+    let policy = by_key("p256.pub");
+    let arguments = ["s3://models/m/", "tiny", "--verify-signature", &policy];
+    let drip = Fault::Drip { bytes_per_second: 16 << 20 };
+    s3.script(Rule::on("GET", "tokenizer.json").then(drip));
+    let running = fetch_s3(&s3, &volume, &arguments).args(["--connections=1"]).start();
+    // A line is a checksum and a record.
+    let kept = |journal: &str| -> u64 {
+        let records = journal.lines().filter_map(|line| serde_json::from_str(line.get(9..)?).ok());
+        let chunks = records.filter(|record: &Value| record["is"] == "chunk");
+        chunks.map(|it| it["end"].as_u64().unwrap() - it["start"].as_u64().unwrap()).sum()
+    };
+    let journals = || {
+        let all = volume.attempts().into_iter().map(|attempt| attempt.join("journal"));
+        all.filter_map(|path| std::fs::read_to_string(path).ok()).collect::<String>()
+    };
+    eventually("a part of the large file is kept", || kept(&journals()) > 12 << 20);
+    running.signal("-KILL");
+    assert_eq!(running.wait().code, -1);
+    assert!(!volume.family("tiny").exists());
+    s3.clear_script();
+    let before = s3.bytes_sent_for("tokenizer.json");
+    let run = fetch_s3(&s3, &volume, &arguments).run().assert_code(12);
+    let said = "says that `tokenizer.json` has SHA-256";
+    assert!(run.last_line().contains(said), "{}", run.stderr);
+    assert!(run.stderr.contains("are here already"), "{}", run.stderr);
+    assert!(s3.bytes_sent_for("tokenizer.json") - before < SIZE, "it was fetched again");
+    assert!(!volume.family("tiny").exists());
+    // What was resumed is kept for another run, which finds the same.
+    fetch_s3(&s3, &volume, &arguments).run().assert_code(12).assert_says(said);
+    assert!(!volume.family("tiny").exists());
+}
+
 #[test]
 fn files_that_the_user_ignores_need_no_signature() {
     let tree = signed("p256.sig").with("extra/notes.md", "later").with("more.txt", "later");
