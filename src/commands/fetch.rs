@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::acquire::Acquired;
-use super::run_state::{Checked, Doing};
+use super::run_state::Doing;
 use super::shared::{Before, Fetch, Wanted, conflict};
 use super::{Outcome, Stale, announce, signature, verify};
 use crate::Error;
@@ -181,9 +181,8 @@ impl Fetch<'_> {
         let Some(files) = store.shown_files(&sentinel)? else {
             return Ok((Existing::Nothing, false));
         };
-        let checked = Checked::of(sentinel.total_bytes);
-        self.state.verifies(&store.family_path(), &checked);
-        let bad = verify::damaged(&files, &sentinel, self.stop, &checked)?;
+        let at = store.family_path();
+        let bad = verify::damaged(&at, &files, &sentinel, self.screen, self.stop, self.state)?;
         let Some((first, why)) = bad.first() else {
             return Ok((Existing::Complete(sentinel), false));
         };

@@ -139,8 +139,12 @@ impl Fetch<'_> {
         let outside = Surroundings {
             say: &|line| self.screen.say(&line),
             go_on: &|| !self.stop.is_set(),
+            reads: &|bytes| progress.reads(bytes),
             worked: &|bytes| _ = progress.worked_bytes.fetch_add(bytes, Relaxed),
+            copied: &|bytes| _ = progress.done_bytes.fetch_add(bytes, Relaxed),
         };
+        // Reading what is here can take as long as fetching.
+        let follower = self.screen.follow(progress.clone());
         let mut reused = staging.adopt(store, wanted.adopt, &outside)?;
         let unpacked = match unpacked {
             Some(unpacked) => unpacked.give(&mut staging, &outside)?,
@@ -171,7 +175,6 @@ impl Fetch<'_> {
         let present = plan.total_bytes() - plan.missing_bytes();
         progress.reused_bytes.store(present.saturating_sub(unpacked), Relaxed);
         self.announce(wanted, store, &chosen, &plan, staging.free_bytes()?);
-        let follower = self.screen.follow(progress.clone());
         let transferred = self.transfer(source, &staging, &plan, &chosen, &progress, lookout);
         let (proofs, signed) = match transferred {
             Ok(transferred) => transferred,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::Outcome;
 use super::acquire::Acquired;
 use super::link::ServerLink;
-use super::run_state::Checked;
 use super::shared::{Fetch, Wanted};
 use super::verify;
 use crate::Error;
@@ -125,9 +124,7 @@ impl Fetch<'_> {
         let (path, bytes) = (at.display().to_string(), kept.sentinel.total_bytes);
         self.screen.tell(&Event::Rechecking { path: path.clone(), bytes });
         let Some(files) = store.kept_files(&kept.id)? else { return Ok(false) };
-        let checked = Checked::of(bytes);
-        self.state.verifies(&at, &checked);
-        let bad = verify::damaged(&files, &kept.sentinel, self.stop, &checked)?;
+        let bad = verify::damaged(&at, &files, &kept.sentinel, self.screen, self.stop, self.state)?;
         let Some((file, why)) = bad.first() else { return Ok(true) };
         self.screen.warn(&format!("`{path}` is damaged (`{file}`: {why}), and is not used"));
         Ok(false)

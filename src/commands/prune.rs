@@ -50,8 +50,13 @@ pub fn root(
     state: &RunState,
 ) -> Result<String, Error> {
     let survey = list::survey(root, screen, state)?;
-    let outside =
-        Surroundings { say: &|line| screen.say(&line), go_on: &|| !stop.is_set(), worked: &|_| () };
+    let outside = Surroundings {
+        say: &|line| screen.say(&line),
+        go_on: &|| !stop.is_set(),
+        reads: &|_| (),
+        worked: &|_| (),
+        copied: &|_| (),
+    };
     let pruner = Pruner::new(&survey, args.rules()?, &outside);
     let mut candidates = pruner.candidates();
     candidates.problems.iter().for_each(|problem| screen.warn(problem));

@@ -1,7 +1,7 @@
 //! What a run is doing at the moment, and until when it may: for its last words when the time is over.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,6 @@ pub struct Seen {
     /// The source that is resolved or fetched, the path that is read, or who is waited for.
     pub what: Option<String>,
     pub progress: Option<Arc<Progress>>,
-    pub checked: Option<Arc<Checked>>,
 }
 
 #[derive(Default)]
@@ -78,21 +77,8 @@ pub enum Doing {
     },
     Verifying {
         path: String,
-        checked: Arc<Checked>,
+        progress: Arc<Progress>,
     },
-}
-
-/// How far a check is.
-#[derive(Debug)]
-pub struct Checked {
-    pub bytes: AtomicU64,
-    pub total_bytes: u64,
-}
-
-impl Checked {
-    pub fn of(total_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicU64::new(0), total_bytes })
-    }
 }
 
 impl RunState {
@@ -183,9 +169,9 @@ impl RunState {
         self.enter(Doing::Reading(path.display().to_string()));
     }
 
-    pub fn verifies(&self, path: &Path, checked: &Arc<Checked>) {
+    pub fn verifies(&self, path: &Path, progress: &Arc<Progress>) {
         let path = path.display().to_string();
-        self.enter(Doing::Verifying { path, checked: checked.clone() });
+        self.enter(Doing::Verifying { path, progress: progress.clone() });
     }
 
     /// What is left of the time, if it has an end.
@@ -231,20 +217,18 @@ impl Work {
 
 impl Doing {
     fn seen(self, model: Option<String>) -> Seen {
-        let (phase, what, progress, checked) = match self {
-            Self::Starting => ("starting".to_owned(), None, None, None),
-            Self::Reading(path) => ("reading".into(), Some(path), None, None),
-            Self::Resolving(source) => ("resolving".into(), Some(source), None, None),
-            Self::Checking(what) => ("checking".into(), Some(what), None, None),
-            Self::Waiting(holder) => ("waiting".into(), Some(holder), None, None),
+        let (phase, what, progress) = match self {
+            Self::Starting => ("starting".to_owned(), None, None),
+            Self::Reading(path) => ("reading".into(), Some(path), None),
+            Self::Resolving(source) => ("resolving".into(), Some(source), None),
+            Self::Checking(what) => ("checking".into(), Some(what), None),
+            Self::Waiting(holder) => ("waiting".into(), Some(holder), None),
             Self::Filling { source, progress } => {
-                (phase_of(&progress), Some(source), Some(progress), None)
+                (phase_of(&progress), Some(source), Some(progress))
             }
-            Self::Verifying { path, checked } => {
-                ("verifying".into(), Some(path), None, Some(checked))
-            }
+            Self::Verifying { path, progress } => ("verifying".into(), Some(path), Some(progress)),
         };
-        Seen { model, phase, what, progress, checked }
+        Seen { model, phase, what, progress }
     }
 
     fn describe(&self) -> String {
@@ -255,9 +239,9 @@ impl Doing {
             Self::Checking(what) => format!("checking {what}"),
             Self::Waiting(holder) => format!("waiting for {holder}"),
             Self::Filling { source, progress } => describe_filling(source, progress),
-            Self::Verifying { path, checked } => {
-                let done = checked.bytes.load(Relaxed);
-                format!("verifying `{path}`, {}", share(done, checked.total_bytes))
+            Self::Verifying { path, progress } => {
+                let (done, total) = (&progress.done_bytes, &progress.total_bytes);
+                format!("verifying `{path}`, {}", share(done.load(Relaxed), total.load(Relaxed)))
             }
         }
     }

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
-use super::run_state::{Checked, RunState};
+use super::run_state::RunState;
 use super::{Outcome, digests, signature};
 use crate::Error;
 use crate::engine::Stop;
@@ -19,7 +19,7 @@ use crate::fs::{self, Dir, FsError, Kind};
 use crate::model::{
     RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
 };
-use crate::report::Screen;
+use crate::report::{ActiveFile, Progress, Screen};
 use crate::verify::signature::Trust;
 use crate::verify::{self, FileHasher, Structure};
 use crate::volume::{self, CachedSnapshot, PublishedFiles, StoreError};
@@ -71,9 +71,7 @@ pub fn family(
         Some(cached) => cached.files()?.ok_or_else(missing)?,
         None => PublishedFiles::plain(dir),
     };
-    let checked = Checked::of(sentinel.total_bytes);
-    state.verifies(path, &checked);
-    let bad = damaged(&files, &sentinel, stop, &checked)?;
+    let bad = damaged(path, &files, &sentinel, screen, stop, state)?;
     let dir = files.dir();
     for (file, why) in &bad {
         screen.say(&format!("bad: `{}`: {why}", dir.path_of(file).display()));
@@ -159,13 +157,21 @@ fn hint_without_sentinel(dir: &Dir, path: &Path) -> String {
     }
 }
 
-/// The files that differ, in the sentinel's order, and how. As many at once as there are cores.
+/// The files at `path` that differ, in the sentinel's order, and how. As many at once as there are cores.
 pub(super) fn damaged(
+    path: &Path,
     files: &PublishedFiles,
     sentinel: &Sentinel,
+    screen: &Screen,
     stop: &Stop,
-    checked: &Checked,
+    state: &RunState,
 ) -> Result<Vec<(String, String)>, Error> {
+    let progress = Arc::new(Progress::default());
+    progress.enter("verifying");
+    progress.total_bytes.store(sentinel.total_bytes, Relaxed);
+    progress.total_files.store(sentinel.files.len() as u64, Relaxed);
+    state.verifies(path, &progress);
+    let _follower = screen.follow(progress.clone());
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, String)>> = Mutex::default();
     let failed: Mutex<Option<Error>> = Mutex::default();
@@ -178,7 +184,14 @@ pub(super) fn damaged(
             let Some(file) = sentinel.files.get(n) else {
                 return;
             };
-            match check(files, file, &mut buffer, stop, checked) {
+            let shown = progress.start_file(&file.path, file.size, 0);
+            let found_wrong = check(files, file, &mut buffer, stop, &progress, &shown);
+            // What is missing, or has another size, is not read.
+            let unread = file.size.saturating_sub(shown.hashed.load(Relaxed));
+            progress.total_bytes.fetch_sub(unread, Relaxed);
+            progress.done_files.fetch_add(1, Relaxed);
+            progress.end_file(&shown);
+            match found_wrong {
                 Ok(None) => {}
                 Ok(Some(why)) => lock(&found).push((n, why)),
                 Err(error) => {
@@ -218,7 +231,8 @@ fn check(
     listed: &SentinelFile,
     buffer: &mut [u8],
     stop: &Stop,
-    checked: &Checked,
+    progress: &Progress,
+    shown: &ActiveFile,
 ) -> Result<Option<String>, Error> {
     let Ok(path) = RelPath::parse(&listed.path) else {
         return Ok(Some("not a safe path".into()));
@@ -241,7 +255,7 @@ fn check(
     }
     // What the disk holds is asked, not what the page cache remembers.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-    let sha256 = hash(&file, size, buffer, stop, checked).map_err(fail)?;
+    let sha256 = hash(&file, buffer, stop, progress, shown).map_err(fail)?;
     if stop.is_set() {
         return Err(Error::Stopped);
     }
@@ -268,19 +282,23 @@ fn other_kind(error: FsError) -> Result<Option<String>, Error> {
 
 fn hash(
     file: &File,
-    size: u64,
     buffer: &mut [u8],
     stop: &Stop,
-    checked: &Checked,
+    progress: &Progress,
+    shown: &ActiveFile,
 ) -> std::io::Result<Sha256> {
+    let size = shown.size;
     let mut hasher = FileHasher::new(size, None);
     let mut at = 0;
     while at < size && !stop.is_set() {
+        // Never all of it: a file that is read ends at once, and waits for no hash.
+        shown.done.store(at, Relaxed);
         let len = buffer.len().min((size - at) as usize);
         file.read_exact_at(&mut buffer[..len], at)?;
         hasher.update(&buffer[..len]);
         at += len as u64;
-        checked.bytes.fetch_add(len as u64, Relaxed);
+        shown.hashed.store(at, Relaxed);
+        progress.done_bytes.fetch_add(len as u64, Relaxed);
     }
     Ok(Sha256(hasher.finish().unwrap_or_default()))
 }

@@ -83,7 +83,7 @@ pub async fn for_model(
             last_line = Some(Instant::now());
             screen.say(&format!("waiting up to {}: {missing}{told}", text::duration(left)));
         }
-        holders.show(&mut shown, &missing);
+        holders.show(&mut shown, &missing, left);
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY.min(left)) => {}
             () = stop.wait() => return Err(Error::Stopped),
@@ -231,13 +231,15 @@ impl Holders {
     }
 
     /// Shows a person for whom we wait, or what is `missing` where no one is known.
-    fn show(&self, shown: &mut Waiting, missing: &str) {
+    fn show(&self, shown: &mut Waiting, missing: &str, gives_up_in: Duration) {
         let Some((owner, since)) = &self.seen else {
-            shown.show(&Holder { name: missing, ..Holder::default() });
+            shown.show(&Holder { missing, gives_up_in, ..Holder::default() });
             return;
         };
         shown.show(&Holder {
-            name: &owner.name(),
+            name: Some(&owner.name()),
+            missing,
+            gives_up_in,
             phase: &owner.phase,
             done_bytes: owner.done_bytes,
             total_bytes: owner.total_bytes,

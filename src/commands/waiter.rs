@@ -85,7 +85,8 @@ impl<'a> HolderWatch<'a> {
                 deadline_in: self.fetch.state.time_left(),
             });
         }
-        self.show(owner.as_ref(), unmoved);
+        let deadline_in = self.fetch.state.time_left().unwrap_or(left);
+        self.show(owner.as_ref(), unmoved, left.min(deadline_in));
         let pause = Duration::from_millis(fastrand::u64(300..1_200)).min(left);
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
@@ -93,9 +94,10 @@ impl<'a> HolderWatch<'a> {
         }
     }
 
-    fn show(&mut self, owner: Option<&Owner>, without_progress: Duration) {
+    fn show(&mut self, owner: Option<&Owner>, without_progress: Duration, gives_up_in: Duration) {
         let name = owner.map_or_else(|| self.holder.clone(), Owner::name);
-        let mut holder = Holder { name: &name, without_progress, ..Holder::default() };
+        let name = Some(&*name);
+        let mut holder = Holder { name, without_progress, gives_up_in, ..Holder::default() };
         if let Some(owner) = owner {
             holder.phase = &owner.phase;
             (holder.done_bytes, holder.total_bytes) = (owner.done_bytes, owner.total_bytes);

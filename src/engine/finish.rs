@@ -81,6 +81,7 @@ impl Shared<'_> {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)[job.n] =
             Some(Proof { sha256, is_compared, structure });
         let reused_bytes = job.present();
+        self.progress.hashed_bytes.fetch_add(job.file.size, Relaxed);
         let took = job.close().map_or(Duration::ZERO, |shown| {
             self.progress.end_file(&shown);
             shown.started.elapsed()

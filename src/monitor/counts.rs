@@ -142,21 +142,16 @@ impl Counts {
 }
 
 fn at_work(seen: Seen) -> AtWork {
-    let Seen { model, phase, what, progress, checked } = seen;
+    let Seen { model, phase, what, progress } = seen;
     let work = AtWork { model, phase, what, ..AtWork::default() };
-    match (progress, checked) {
-        (Some(progress), _) => AtWork {
+    match progress {
+        Some(progress) => AtWork {
             done_bytes: progress.done_bytes.load(Relaxed),
             total_bytes: progress.total_bytes.load(Relaxed),
             done_files: progress.done_files.load(Relaxed),
             total_files: progress.total_files.load(Relaxed),
             ..work
         },
-        (None, Some(checked)) => AtWork {
-            done_bytes: checked.bytes.load(Relaxed),
-            total_bytes: checked.total_bytes,
-            ..work
-        },
-        (None, None) => work,
+        None => work,
     }
 }

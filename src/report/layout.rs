@@ -19,6 +19,13 @@ const MAX_TRACK: usize = 60;
 const MAX_NAME: usize = 36;
 /// From here on the names of the files and that of the whole stand in one column.
 const WIDE: usize = 120;
+/// What the widest share takes, and the count of files of most models.
+const SHARE_COLUMNS: usize = 17;
+const FILES_COLUMNS: usize = 16;
+/// So much is left of who is waited for and since when.
+const MIN_WAITING: usize = 30;
+/// A wait without an end.
+const LONGEST_WAIT: Duration = Duration::from_secs(1_000 * 3_600);
 
 /// One line: words, a track of so many columns, words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub(super) struct Line {
 pub(super) struct Whole<'a> {
     /// Which of several models, or who is waited for.
     pub name: Option<&'a str>,
+    /// The width of the widest name of several.
+    pub name_columns: usize,
     pub phase: &'a str,
     pub done_bytes: u64,
     pub total_bytes: u64,
@@ -42,33 +51,58 @@ pub(super) struct Whole<'a> {
     pub left: Left,
 }
 
+/// What there is to say of a wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait<'a> {
+    pub waited: Duration,
+    pub gives_up_in: Duration,
+    /// What is not there yet, where no holder is known.
+    pub missing: &'a str,
+}
+
 /// `llama  ━━━━━━━━╾─────────  43 %  6.9 of 16.1 GB  5 of 12 files  612.3 MB/s  15s left`
 pub(super) fn whole(columns: usize, whole: &Whole<'_>) -> Line {
     let Whole { name, phase, done_bytes, total_bytes, done_files, total_files, .. } = whole;
+    let is_wide = columns >= WIDE;
+    let most = if is_wide { MAX_NAME } else { (columns / 3).min(MAX_NAME) };
+    let label_columns = if is_wide { most } else { most.min(whole.name_columns) };
+    let label = name.or(is_wide.then_some(*phase));
+    let before = label.map_or(String::new(), |label| match label_columns {
+        0 => fitted(label, most) + " ",
+        columns => padded(label, columns) + " ",
+    });
+    if *total_bytes == 0 {
+        // It is not known yet how much there is to do.
+        let before = if is_wide && name.is_none() { before } else { before + phase };
+        return Line {
+            before: fitted(before.trim_end(), columns),
+            track: 0,
+            behind: String::new(),
+        };
+    }
     let (of_files, digits) = (total_files.to_string(), total_files.to_string().len());
-    let files = format!("{done_files:>digits$} of {of_files} files");
-    // With all bytes here, only hashes are to come.
+    let mut files = format!("{done_files:>digits$} of {of_files} files");
+    if *total_files < 2 {
+        files.clear();
+    }
+    let mut share = share(*done_bytes, *total_bytes);
+    // The lines of several models stand one below the other, and so do their tracks.
+    if name.is_some() {
+        (files, share) = (format!("{files:>FILES_COLUMNS$}"), format!("{share:>SHARE_COLUMNS$}"));
+    }
+    // What follows the last byte has no rate.
     let rate = match done_bytes < total_bytes {
         true => format!("{:>10}", format!("{}/s", text::size(whole.bytes_per_second))),
         false => " ".repeat(10),
     };
-    let reserved = if columns < WIDE / 2 { 10 } else { 12 };
+    let reserved = if columns < WIDE / 2 { 10 } else { 13 };
     let mut parts = [
         format!("{:>3} %", percent(*done_bytes, *total_bytes)),
-        share(*done_bytes, *total_bytes),
+        share,
         files,
         rate,
         format!("{:<reserved$}", words(whole, columns)),
     ];
-    let label = name.or((columns >= WIDE).then_some(*phase));
-    let most = if columns >= WIDE { MAX_NAME } else { (columns / 3).min(MAX_NAME) };
-    let before = label.map_or(String::new(), |label| match columns >= WIDE {
-        true => padded(label, most) + " ",
-        false => fitted(label, most) + " ",
-    });
-    if *total_files < 2 {
-        parts[2].clear();
-    }
     // The names of files say less than how much there is, and that less than when it is done.
     for part in [2, 1, 3, 4] {
         if room(columns, &before, &parts) < MIN_TRACK {
@@ -78,25 +112,48 @@ pub(super) fn whole(columns: usize, whole: &Whole<'_>) -> Line {
     line(columns, before, &parts)
 }
 
-/// `waiting 1m12s for pod web-7 on node n2  ━━━━╾──────  43 %  6.9 of 16.1 GB  15s left`
-pub(super) fn waiting(columns: usize, waited: Duration, holder: &Whole<'_>) -> Line {
-    let name = holder.name.unwrap_or_default();
-    let before = format!("waiting {} for {}", seconds(waited), text::inert(name, 500));
+/// `waiting 1m12s for pod web-7 on node n2  ━━━━╾──────  43 %  6.9 of 16.1 GB  15s left  gives up in 9m48s`
+pub(super) fn waiting(columns: usize, wait: &Wait<'_>, holder: &Whole<'_>) -> Line {
+    let waited = seconds(wait.waited);
+    let before = match holder.name {
+        Some(name) => format!("waiting {waited} for {}", text::inert(name, 500)),
+        None => format!("waiting {waited}: {}", text::inert(wait.missing, 500)),
+    };
+    let gives_up = match wait.gives_up_in {
+        long if long > LONGEST_WAIT => String::new(),
+        time => format!("gives up in {}", seconds(time)),
+    };
     let Whole { done_bytes, total_bytes, .. } = *holder;
-    if total_bytes == 0 {
-        return Line { before: fitted(&before, columns), track: 0, behind: String::new() };
-    }
-    let mut parts = [
-        format!("{:>3} %", percent(done_bytes, total_bytes)),
-        share(done_bytes, total_bytes),
-        words(holder, columns),
-    ];
-    for part in [1, 2] {
-        if room(columns, &before, &parts) < MIN_TRACK {
+    let has_total = total_bytes > 0;
+    let mut parts = match has_total {
+        true => [
+            format!("{:>3} %", percent(done_bytes, total_bytes)),
+            share(done_bytes, total_bytes),
+            words(holder, columns),
+            gives_up,
+        ],
+        false => {
+            let silent = match holder.left {
+                Left::Silent(time) if holder.name.is_some() => format!("silent {}", seconds(time)),
+                _ => String::new(),
+            };
+            [String::new(), String::new(), silent, gives_up]
+        }
+    };
+    let track = if has_total { MIN_TRACK } else { 0 };
+    // Rather than what a waiter wants to know, a long name is cut.
+    let least = before.width().min(MIN_WAITING);
+    for part in [1, 3, 2] {
+        if room(columns, "", &parts) < least + track + 1 {
             parts[part].clear();
         }
     }
-    let most = columns.saturating_sub(MIN_TRACK + 8);
+    if !has_total {
+        let before = fitted(&before, room(columns, "", &parts));
+        let told = parts.into_iter().filter(|part| !part.is_empty());
+        return Line { before, track: 0, behind: told.map(|part| format!("  {part}")).collect() };
+    }
+    let most = room(columns, "", &parts).saturating_sub(track + 1);
     line(columns, fitted(&before, most) + " ", &parts)
 }
 
@@ -156,20 +213,29 @@ fn room(columns: usize, before: &str, parts: &[String]) -> usize {
     columns.saturating_sub(before.width() + parts.sum::<usize>())
 }
 
-/// When it is done, or what goes on where no bytes come any more.
+/// When it is done, and what goes on unless that is told already.
 fn words(whole: &Whole<'_>, columns: usize) -> String {
-    let Whole { phase, done_bytes, total_bytes, .. } = whole;
+    let Whole { name, phase, done_bytes, total_bytes, .. } = whole;
+    let is_told = columns >= WIDE && name.is_none();
     let is_over = done_bytes >= total_bytes;
+    let doing = match *phase {
+        // Of a holder no more is known.
+        "fetching" if is_over => "hashing",
+        phase => phase.split(' ').next().unwrap_or_default(),
+    };
+    let is_plain = is_told || matches!(doing, "fetching" | "mirroring" | "");
     match whole.left {
-        _ if is_over && *phase == "fetching" => "hashing".into(),
-        _ if is_over && columns < WIDE => phase.split(' ').next().unwrap_or_default().to_owned(),
+        _ if is_over && columns < WIDE => doing.to_owned(),
+        _ if is_over && doing == "hashing" => doing.to_owned(),
         _ if is_over => (*phase).to_owned(),
-        Left::Unknown => String::new(),
+        Left::Unknown if is_plain => String::new(),
+        Left::Unknown => doing.to_owned(),
         Left::AlmostNone if columns < WIDE / 2 => "days".into(),
         Left::AlmostNone => "days left".into(),
-        Left::Silent(silent) => format!("silent {}", seconds(silent)),
         Left::Time(left) if columns < WIDE / 2 => seconds(left),
-        Left::Time(left) => format!("{} left", seconds(left)),
+        Left::Time(left) if is_plain => format!("{} left", seconds(left)),
+        Left::Time(left) => format!("{doing} {}", seconds(left)),
+        Left::Silent(silent) => format!("silent {}", seconds(silent)),
     }
 }
 
@@ -258,6 +324,7 @@ mod tests {
     fn of<'a>(name: Option<&'a str>, phase: &'a str) -> Whole<'a> {
         Whole {
             name,
+            name_columns: 0,
             phase,
             done_bytes: 6_923_000_000,
             total_bytes: 16_100_000_000,
@@ -277,7 +344,7 @@ mod tests {
             ),
             (
                 99,
-                "=================================  43 %   6.9 of 16.1 GB   5 of 12 files  612.3 MB/s  15s left",
+                "================================  43 %   6.9 of 16.1 GB   5 of 12 files  612.3 MB/s  15s left",
             ),
             (59, "===========  43 %   6.9 of 16.1 GB  612.3 MB/s  15s"),
             (39, "========  43 %  612.3 MB/s  15s"),
@@ -288,23 +355,75 @@ mod tests {
         }
         let several = shown(&whole(59, &of(Some("llama-3-8b"), "fetching")));
         assert_eq!(several.trim_end(), "llama-3-8b =================  43 %  612.3 MB/s  15s");
+        for (columns, expected) in [
+            (
+                99,
+                "================================  43 %   6.9 of 16.1 GB   5 of 12 files  612.3 MB/s  hashing 15s",
+            ),
+            (59, "===========  43 %   6.9 of 16.1 GB  612.3 MB/s  15s"),
+        ] {
+            assert_eq!(shown(&whole(columns, &of(None, "hashing"))).trim_end(), expected);
+        }
+        let mut unknown = of(None, "reading what is here");
+        unknown.total_bytes = 0;
+        assert_eq!(shown(&whole(199, &unknown)), "reading what is here");
+        assert_eq!(shown(&whole(59, &unknown)), "reading what is here");
+        unknown.name = Some("llama");
+        assert_eq!(shown(&whole(59, &unknown)), "llama reading what is here");
     }
 
     #[test]
-    fn a_waiter_sees_for_whom_and_how_far_they_are() {
+    fn tracks_of_several_models_stand_one_below_the_other() {
+        let mut small = of(Some("bge"), "hashing");
+        (small.done_bytes, small.total_bytes) = (613_000, 613_100);
+        (small.done_files, small.total_files, small.bytes_per_second) = (0, 1, 900);
+        let large = of(Some("llama-3-8b"), "fetching");
+        for columns in 40..240 {
+            let [small, large] = [&small, &large].map(|it| {
+                let line = whole(columns, &Whole { name_columns: 10, ..it.clone() });
+                (line.before.width(), line.track)
+            });
+            assert_eq!(small, large, "{columns}");
+        }
+    }
+
+    #[test]
+    fn a_waiter_sees_for_whom_how_far_they_are_and_until_when() {
         let mut holder = of(Some("pod web-7 on node n2"), "fetching");
+        let wait = Wait {
+            waited: Duration::from_secs(72),
+            gives_up_in: Duration::from_secs(588),
+            missing: "`/data/llama` does not exist",
+        };
         let line = |columns, holder: &Whole<'_>| {
-            shown(&waiting(columns, Duration::from_secs(72), holder)).trim_end().to_owned()
+            shown(&waiting(columns, &wait, holder)).trim_end().to_owned()
         };
         assert_eq!(
-            line(99, &holder),
-            "waiting 1m12s for pod web-7 on node n2 ==========================  43 %   6.9 of 16.1 GB  15s left"
+            line(119, &holder),
+            "waiting 1m12s for pod web-7 on node n2 ===========================  43 %   6.9 of 16.1 GB  15s left  gives up in 9m48s"
+        );
+        assert_eq!(
+            line(79, &holder),
+            "waiting 1m12s for…web-7 on node n2 ========  43 %  15s left  gives up in 9m48s"
         );
         assert_eq!(line(59, &holder), "waiting 1m12s for pod web-7 on node n2 ========  43 %  15s");
         assert_eq!(line(39, &holder), "waiting 1m1… on node n2 ========  43 %");
+        holder.left = Left::Silent(Duration::from_secs(20));
         holder.total_bytes = 0;
-        assert_eq!(line(99, &holder), "waiting 1m12s for pod web-7 on node n2");
+        assert_eq!(
+            line(99, &holder),
+            "waiting 1m12s for pod web-7 on node n2  silent 20s  gives up in 9m48s"
+        );
         assert_eq!(line(9, &holder), "wait…e n2");
+        holder.name = None;
+        assert_eq!(
+            line(79, &holder),
+            "waiting 1m12s: `/data/llama` does not exist  gives up in 9m48s"
+        );
+        assert_eq!(
+            line(59, &holder),
+            "waiting 1m12s: `/dat…ama` does not exist  gives up in 9m48s"
+        );
     }
 
     #[test]
@@ -353,7 +472,15 @@ mod tests {
         assert_eq!(words(&it, 59), "15s");
         it.left = Left::Silent(Duration::from_millis(12_000));
         assert_eq!(words(&it, 199), "silent 12s");
-        it.done_bytes = it.total_bytes;
+        it.left = Left::Time(Duration::from_secs(65));
+        it.phase = "hashing";
+        assert_eq!(
+            (words(&it, 79), words(&it, 199)),
+            ("hashing 1m05s".into(), "1m05s left".into())
+        );
+        it.left = Left::Unknown;
+        assert_eq!((words(&it, 79), words(&it, 199)), ("hashing".into(), String::new()));
+        (it.phase, it.done_bytes) = ("fetching", it.total_bytes);
         assert_eq!(words(&it, 199), "hashing");
         it.phase = "publishing";
         assert_eq!(words(&it, 199), "publishing");

@@ -16,17 +16,12 @@ mod waiting;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub use event::{Event, LeftOutFiles, Level, NamedFile, Setting};
 pub use progress::{ActiveFile, FileState, Progress};
 pub use screen::{Detail, LogFormat, Screen, Terminal, rfc3339};
 use view::View;
 pub use waiting::{Holder, Waiting};
-
-/// How often a log gets a line, and a terminal a picture.
-const LINE_EVERY: Duration = Duration::from_secs(10);
-const DRAW_EVERY: Duration = Duration::from_millis(200);
 
 impl Screen {
     /// Shows `progress` until the result is dropped.
@@ -35,9 +30,8 @@ impl Screen {
         let screen = self.clone();
         let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
             let mut view = View::new(&screen, &progress);
-            let every = if screen.bars().is_some() { DRAW_EVERY } else { LINE_EVERY };
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                view.draw();
+            while stopped.recv_timeout(view.every()) == Err(RecvTimeoutError::Timeout) {
+                view.look();
             }
             view.clear();
         });

@@ -18,12 +18,34 @@ pub struct Progress {
     pub sent_bytes: AtomicU64,
     /// Bytes that were read back: hashed, re-checked, copied. A sign of life for those who wait.
     pub worked_bytes: AtomicU64,
+    /// Of files that are hashed to their end.
+    pub hashed_bytes: AtomicU64,
     pub total_files: AtomicU64,
     pub done_files: AtomicU64,
     /// Requests that were made again.
     pub retries: AtomicU64,
     phase: Mutex<&'static str>,
+    /// What is read back in this phase.
+    reading: Mutex<Option<Reading>>,
     active: Mutex<Vec<Arc<ActiveFile>>>,
+}
+
+/// Bytes that are read back before the transfer begins, which has counters of its own.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    total_bytes: u64,
+    /// What `worked_bytes` was at its start.
+    worked_before: u64,
+}
+
+/// How far a person is shown that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub phase: &'static str,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    pub done_files: u64,
+    pub total_files: u64,
 }
 
 /// A file that something happens to.
@@ -68,7 +90,39 @@ impl ActiveFile {
 impl Progress {
     /// What is going on: `resolving`, `fetching`, `publishing`, …
     pub fn enter(&self, phase: &'static str) {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// `bytes` more are going to be read back, and counted in `worked_bytes`, until the next phase.
+    pub fn reads(&self, bytes: u64) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = "reading what is here";
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let worked_before = self.worked_bytes.load(Relaxed);
+        reading.get_or_insert(Reading { total_bytes: 0, worked_before }).total_bytes += bytes;
+    }
+
+    /// The counts of what goes on: of what is read back, of hashing where that alone is left, or of the transfer.
+    pub(super) fn shown(&self) -> Shown {
+        let shown = Shown {
+            phase: self.phase(),
+            done_bytes: self.done_bytes.load(Relaxed),
+            total_bytes: self.total_bytes.load(Relaxed),
+            done_files: self.done_files.load(Relaxed),
+            total_files: self.total_files.load(Relaxed),
+        };
+        let reading = *self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Reading { total_bytes, worked_before }) = reading {
+            let done = self.worked_bytes.load(Relaxed).saturating_sub(worked_before);
+            let done_bytes = done.min(total_bytes);
+            return Shown { done_bytes, total_bytes, done_files: 0, total_files: 0, ..shown };
+        }
+        if shown.phase == "fetching" && shown.done_bytes >= shown.total_bytes {
+            let of_active: u64 = self.active().iter().map(|file| file.hashed.load(Relaxed)).sum();
+            let hashed = self.hashed_bytes.load(Relaxed).saturating_add(of_active);
+            return Shown { phase: "hashing", done_bytes: hashed.min(shown.total_bytes), ..shown };
+        }
+        shown
     }
 
     pub fn phase(&self) -> &'static str {
@@ -116,5 +170,36 @@ mod tests {
         assert_eq!(file.state(), FileState::Finishing);
         progress.end_file(&file);
         assert!(progress.active().is_empty());
+    }
+
+    #[test]
+    fn what_is_shown_is_read_then_fetched_then_hashed() {
+        let progress = Progress::default();
+        let is = |phase, done_bytes, total_bytes| {
+            let shown = progress.shown();
+            assert_eq!(
+                (shown.phase, shown.done_bytes, shown.total_bytes),
+                (phase, done_bytes, total_bytes)
+            );
+        };
+        progress.worked_bytes.store(100, Relaxed);
+        progress.reads(30);
+        progress.worked_bytes.store(110, Relaxed);
+        is("reading what is here", 10, 30);
+        progress.reads(10);
+        is("reading what is here", 10, 40);
+        progress.worked_bytes.store(900, Relaxed);
+        is("reading what is here", 40, 40);
+        progress.total_bytes.store(50, Relaxed);
+        progress.done_bytes.store(20, Relaxed);
+        progress.enter("fetching");
+        is("fetching", 20, 50);
+        progress.hashed_bytes.store(15, Relaxed);
+        let file = progress.start_file("a", 35, 35);
+        file.hashed.store(5, Relaxed);
+        progress.done_bytes.store(50, Relaxed);
+        is("hashing", 20, 50);
+        progress.enter("publishing");
+        is("publishing", 50, 50);
     }
 }

@@ -47,13 +47,12 @@ impl fmt::Display for Event {
             } => {
                 let percent = u128::from(*done_bytes) * 100;
                 let percent = percent.checked_div(u128::from(*total_bytes)).unwrap_or(0);
-                write!(
-                    out,
-                    "{phase}: {percent} %, {} of {}, {done_files} of {total_files} files, {}/s, {left}",
-                    text::size(*done_bytes),
-                    text::size(*total_bytes),
-                    text::size(*bytes_per_second),
-                )
+                let (done, total) = (text::size(*done_bytes), text::size(*total_bytes));
+                write!(out, "{phase}: {percent} %, {done} of {total}, ")?;
+                if *total_files > 0 {
+                    write!(out, "{done_files} of {total_files} files, ")?;
+                }
+                write!(out, "{}/s, {left}", text::size(*bytes_per_second))
             }
             Self::Retrying { path, from_byte, error, .. } => {
                 out.write_str("retrying")?;

@@ -8,10 +8,17 @@ use super::bars::{Bar, Bars};
 use super::event::Event;
 use super::layout::{self, Line, Whole};
 use super::pace::Pace;
-use super::progress::{ActiveFile, FileState, Progress};
+use super::progress::{ActiveFile, FileState, Progress, Shown};
 use super::screen::Screen;
 use crate::model::text;
 
+/// How often a terminal gets a picture, and a log a line.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How soon it is seen that another phase has begun.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A rate is measured over so much at least.
+const LEAST_TIME: Duration = Duration::from_secs(2);
 /// Files that are shown one by one; of each of several models.
 const MAX_FILES: usize = 8;
 const MAX_FILES_OF_SEVERAL: usize = 2;
@@ -19,15 +26,29 @@ const MAX_FILES_OF_SEVERAL: usize = 2;
 pub(super) struct View<'a> {
     screen: &'a Screen,
     progress: &'a Progress,
-    picture: Option<Picture<'a>>,
-    last: (Instant, u64),
+    shown: Way<'a>,
+}
+
+enum Way<'a> {
+    Picture(Picture<'a>),
+    Lines(Lines),
+}
+
+/// The lines of one transfer in a log.
+struct Lines {
+    told: Instant,
+    /// What the next rate is measured from: the last line, or the begin of a phase, whose bytes are its own.
+    since: Instant,
+    phase: &'static str,
+    done_bytes: u64,
 }
 
 /// The lines of one transfer on a terminal.
 struct Picture<'a> {
     bars: &'a Bars,
     started: Instant,
-    pace: Pace,
+    /// Of the phase, whose bytes are its own.
+    pace: (&'static str, Pace),
     whole: Bar,
     files: Vec<(Arc<ActiveFile>, Bar)>,
     /// What is not shown one by one.
@@ -36,68 +57,98 @@ struct Picture<'a> {
 
 impl<'a> View<'a> {
     pub fn new(screen: &'a Screen, progress: &'a Progress) -> Self {
-        let picture = screen.bars().map(|bars| Picture {
-            bars,
-            started: Instant::now(),
-            pace: Pace::default(),
-            whole: bars.add(None),
-            files: Vec::new(),
-            rest: None,
-        });
-        let last = (Instant::now(), progress.done_bytes.load(Relaxed));
-        Self { screen, progress, picture, last }
+        let now = Instant::now();
+        let shown = match screen.bars() {
+            Some(bars) => Way::Picture(Picture {
+                bars,
+                started: now,
+                pace: Default::default(),
+                whole: bars.add(None),
+                files: Vec::new(),
+                rest: None,
+            }),
+            None => {
+                let Shown { phase, done_bytes, .. } = progress.shown();
+                Way::Lines(Lines { told: now, since: now, phase, done_bytes })
+            }
+        };
+        Self { screen, progress, shown }
     }
 
-    pub fn draw(&mut self) {
-        match &mut self.picture {
-            Some(picture) => picture.draw(self.screen.model(), self.progress),
-            None => self.screen.tell(&self.line()),
+    /// How often it wants to look.
+    pub fn every(&self) -> Duration {
+        match self.shown {
+            Way::Picture(_) => DRAW_EVERY,
+            Way::Lines(_) => LOOK_EVERY,
         }
     }
 
-    /// `fetching: 43 %, 6.9 GB of 16.1 GB, 12 of 40 files, 612.3 MB/s, 15s left`
-    fn line(&mut self) -> Event {
-        let done = self.progress.done_bytes.load(Relaxed);
-        let total = self.progress.total_bytes.load(Relaxed);
-        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), done));
-        let rate = done.saturating_sub(before) as f64 / since.elapsed().as_secs_f64().max(0.001);
-        Event::Progress {
-            phase: self.progress.phase().to_owned(),
-            done_bytes: done,
-            total_bytes: total,
-            done_files: self.progress.done_files.load(Relaxed),
-            total_files: self.progress.total_files.load(Relaxed),
-            bytes_per_second: rate as u64,
-            left: time_left(total.saturating_sub(done), rate),
+    pub fn look(&mut self) {
+        match &mut self.shown {
+            Way::Picture(picture) => picture.draw(self.screen, self.progress),
+            Way::Lines(lines) => {
+                if let Some(line) = lines.next(Instant::now(), self.progress.shown()) {
+                    self.screen.tell(&line);
+                }
+            }
         }
     }
 
     pub fn clear(self) {
-        if let Some(picture) = self.picture {
+        if let Way::Picture(picture) = self.shown {
             picture.clear();
         }
     }
 }
 
-impl Picture<'_> {
-    fn draw(&mut self, model: Option<&str>, progress: &Progress) {
-        let (columns, rows) = self.bars.room();
-        let (done, total) = (progress.done_bytes.load(Relaxed), progress.total_bytes.load(Relaxed));
-        self.pace.sees(self.started.elapsed(), done, total);
-        let (done_files, total_files) =
-            (progress.done_files.load(Relaxed), progress.total_files.load(Relaxed));
-        let whole = Whole {
-            name: model,
-            phase: progress.phase(),
-            done_bytes: done,
-            total_bytes: total,
+impl Lines {
+    /// `fetching: 43 %, 6.9 GB of 16.1 GB, 12 of 40 files, 612.3 MB/s, 15s left`, if it is time for it and known how
+    /// much there is to do.
+    fn next(&mut self, now: Instant, shown: Shown) -> Option<Event> {
+        let Shown { phase, done_bytes, total_bytes, done_files, total_files } = shown;
+        if self.phase != phase {
+            (self.phase, self.since, self.done_bytes) = (phase, now, done_bytes);
+        }
+        let time = now.duration_since(self.since);
+        let is_due = now.duration_since(self.told) >= LINE_EVERY && time >= LEAST_TIME;
+        if !is_due || total_bytes == 0 {
+            return None;
+        }
+        let rate = done_bytes.saturating_sub(self.done_bytes) as f64 / time.as_secs_f64();
+        (self.told, self.since, self.done_bytes) = (now, now, done_bytes);
+        Some(Event::Progress {
+            phase: phase.to_owned(),
+            done_bytes,
+            total_bytes,
             done_files,
             total_files,
-            bytes_per_second: self.pace.rate(),
-            left: self.pace.left(),
+            bytes_per_second: rate as u64,
+            left: time_left(total_bytes.saturating_sub(done_bytes), rate),
+        })
+    }
+}
+
+impl Picture<'_> {
+    fn draw(&mut self, screen: &Screen, progress: &Progress) {
+        let (columns, rows) = self.bars.room();
+        let Shown { phase, done_bytes, total_bytes, done_files, total_files } = progress.shown();
+        if self.pace.0 != phase {
+            self.pace = (phase, Pace::default());
+        }
+        self.pace.1.sees(self.started.elapsed(), done_bytes, total_bytes);
+        let whole = Whole {
+            name: screen.model(),
+            name_columns: 0,
+            phase,
+            done_bytes,
+            total_bytes,
+            done_files,
+            total_files,
+            bytes_per_second: self.pace.1.rate(),
+            left: self.pace.1.left(),
         };
-        self.bars.set(&mut self.whole, layout::whole(columns, &whole), done, total);
-        let most = if model.is_some() { MAX_FILES_OF_SEVERAL } else { MAX_FILES };
+        self.bars.set(&mut self.whole, layout::whole(columns, &whole), done_bytes, total_bytes);
+        let most = if whole.name.is_some() { MAX_FILES_OF_SEVERAL } else { MAX_FILES };
         // One line for the whole, and one for what is not shown.
         self.draw_files(progress, columns, most.min(rows.saturating_sub(2)));
         let more = total_files.saturating_sub(done_files + self.files.len() as u64);
@@ -175,6 +226,29 @@ fn time_left(missing: u64, rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_comes_every_ten_seconds_and_measures_one_phase() {
+        let start = Instant::now();
+        let mut lines = Lines { told: start, since: start, phase: "", done_bytes: 0 };
+        let mut said = |second: u64, phase, done_bytes, total_bytes| {
+            let shown = Shown { phase, done_bytes, total_bytes, done_files: 1, total_files: 2 };
+            let line = lines.next(start + Duration::from_secs(second), shown);
+            line.map(|line| line.to_string())
+        };
+        assert_eq!(said(0, "", 0, 0), None);
+        assert_eq!(said(9, "reading what is here", 0, 0), None, "nothing is known yet");
+        assert_eq!(said(12, "fetching", 5_000_000, 9_000_000), None, "no time for a rate");
+        assert_eq!(
+            said(14, "fetching", 7_000_000, 9_000_000).as_deref(),
+            Some("fetching: 77 %, 7.0 MB of 9.0 MB, 1 of 2 files, 1.0 MB/s, 2.0s left")
+        );
+        assert_eq!(said(23, "hashing", 1_000_000, 9_000_000), None);
+        assert_eq!(
+            said(25, "hashing", 3_000_000, 9_000_000).as_deref(),
+            Some("hashing: 33 %, 3.0 MB of 9.0 MB, 1 of 2 files, 1.0 MB/s, 6.0s left")
+        );
+    }
 
     #[test]
     fn a_guess_of_weeks_is_not_made() {

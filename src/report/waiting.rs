@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::bars::{Bar, Bars};
-use super::layout::{self, Whole};
+use super::layout::{self, Wait, Whole};
 use super::pace::{Left, Pace};
 use super::screen::Screen;
 
@@ -14,14 +14,17 @@ const MOVES_WITHIN: Duration = Duration::from_secs(15);
 /// What a waiter knows of the holder.
 #[derive(Clone, Debug, Default)]
 pub struct Holder<'a> {
-    /// `pod web-7 on node n2`
-    pub name: &'a str,
+    /// `pod web-7 on node n2`, if one is known.
+    pub name: Option<&'a str>,
+    /// What is not there yet.
+    pub missing: &'a str,
     /// What it is doing.
     pub phase: &'a str,
     pub done_bytes: u64,
     /// Nothing where the holder does not tell.
     pub total_bytes: u64,
     pub without_progress: Duration,
+    pub gives_up_in: Duration,
 }
 
 /// One wait; the line goes when this is dropped. Nothing where there is no terminal.
@@ -43,7 +46,8 @@ impl Screen {
 impl Waiting {
     pub fn show(&mut self, holder: &Holder<'_>) {
         let Some((bars, bar)) = &mut self.line else { return };
-        let Holder { name, phase, done_bytes, total_bytes, without_progress } = *holder;
+        let Holder { name, phase, done_bytes, total_bytes, without_progress, .. } = *holder;
+        let Holder { missing, gives_up_in, .. } = *holder;
         if self.seen != Some((done_bytes, total_bytes)) {
             self.seen = Some((done_bytes, total_bytes));
             self.pace.sees(self.started.elapsed(), done_bytes, total_bytes);
@@ -54,7 +58,8 @@ impl Waiting {
             _ => self.pace.left(),
         };
         let holder = Whole {
-            name: Some(name),
+            name,
+            name_columns: 0,
             phase,
             done_bytes,
             total_bytes,
@@ -63,7 +68,8 @@ impl Waiting {
             bytes_per_second: self.pace.rate(),
             left,
         };
-        let line = layout::waiting(columns, self.started.elapsed(), &holder);
+        let wait = Wait { waited: self.started.elapsed(), gives_up_in, missing };
+        let line = layout::waiting(columns, &wait, &holder);
         bars.set(bar, line, done_bytes, total_bytes);
         bars.show();
     }

@@ -15,7 +15,7 @@ use super::attempts::open_attempt;
 use super::closed::{Closed, unless_closed};
 use super::fill::{Publishing, PublishingFile};
 use super::journal::{self, Header, JournalFile, WrittenChunk};
-use super::recheck::{Surroundings, copy_range, crc_of, intact_chunks};
+use super::recheck::{Surroundings, bytes_of, copy_range, crc_of, intact_chunks};
 use super::scratch::UNPACKED;
 use super::settle::settle;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, OWNER, Presence, Staging, TREE};
@@ -307,6 +307,7 @@ impl Staging {
             return Ok(());
         }
         let target = self.open(n)?;
+        (outside.reads)(bytes_of(chunks));
         for chunk in chunks {
             if copy_range(from, name, &chunk.range, &target, outside)? == Some(chunk.crc64) {
                 self.journal.chunk(n, chunk)?;

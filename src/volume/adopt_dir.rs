@@ -205,7 +205,15 @@ impl Staging {
         outside: &Surroundings<'_>,
         seen: &mut Seen,
     ) -> Result<(), StoreError> {
-        let (mut ours, mut is_told) = (Ok(()), false);
+        let bytes = bytes_to_hash(directory, &sought);
+        if bytes > 0 {
+            let path = text::inert(&directory.dir.path().to_string_lossy(), 200);
+            (outside.say)(format!(
+                "hashing the files in `{path}` that have the size of a missing one"
+            ));
+            (outside.reads)(bytes);
+        }
+        let mut ours = Ok(());
         let _ = walk(&directory.dir, &mut |entry: Entry<'_>| {
             if entry.kind == Kind::Link {
                 let leads_out = matches!(directory.dir.follow(entry.path), Followed::Outside);
@@ -218,12 +226,6 @@ impl Staging {
                 return ControlFlow::Continue(());
             };
             let Some(of_size) = sought.get_mut(&size) else { return ControlFlow::Continue(()) };
-            if !std::mem::replace(&mut is_told, true) {
-                let path = text::inert(&directory.dir.path().to_string_lossy(), 200);
-                (outside.say)(format!(
-                    "hashing the files in `{path}` that have the size of a missing one"
-                ));
-            }
             let with_git = of_size.by_git_sha1 > 0;
             let found = digests(&entry, size, with_git, outside);
             let offered = Found { dir: entry.dir, name: entry.name, giver: directory.giver };
@@ -268,6 +270,22 @@ impl Staging {
         }
         Ok(taken)
     }
+}
+
+/// How many bytes the files of a wanted size have, in all.
+fn bytes_to_hash(directory: &AdoptedDir, sought: &BTreeMap<u64, Sought>) -> u64 {
+    let mut bytes = 0_u64;
+    let _ = walk(&directory.dir, &mut |entry: Entry<'_>| {
+        if entry.kind == Kind::File
+            && !tells_its_content(&entry)
+            && let Ok(Some(size)) = entry.dir.file_size(entry.name)
+            && sought.contains_key(&size)
+        {
+            bytes = bytes.saturating_add(size);
+        }
+        ControlFlow::Continue(())
+    });
+    bytes
 }
 
 /// Whether a cache keeps the file under the name of its content, and that is not wanted: else it would have

@@ -376,7 +376,13 @@ impl Store {
         if self.in_place {
             return Ok(0);
         }
-        let outside = Surroundings { say: &|_| (), go_on: &|| true, worked: &|_| () };
+        let outside = Surroundings {
+            say: &|_| (),
+            go_on: &|| true,
+            reads: &|_| (),
+            worked: &|_| (),
+            copied: &|_| (),
+        };
         let survey = Survey::of_area(self)?;
         let pruner = Pruner::new(&survey, PruneRules::default(), &outside);
         let mut weighed = Weighed::default();

@@ -16,8 +16,12 @@ pub struct Surroundings<'a> {
     pub say: &'a dyn Fn(String),
     /// Whether to go on; asked often.
     pub go_on: &'a dyn Fn() -> bool,
+    /// Told how many bytes are going to be read back.
+    pub reads: &'a dyn Fn(u64),
     /// Told about every byte that was read back.
     pub worked: &'a dyn Fn(u64),
+    /// Told about bytes of new files that were made of what is here.
+    pub copied: &'a dyn Fn(u64),
 }
 
 /// Those of `chunks` whose bytes are still what the journal says.
@@ -28,12 +32,17 @@ pub(super) fn intact_chunks(
     outside: &Surroundings<'_>,
 ) -> Result<Vec<WrittenChunk>, StoreError> {
     let mut intact = Vec::new();
+    (outside.reads)(bytes_of(chunks));
     for chunk in chunks {
         if crc_of(from, name, &chunk.range, outside)? == Some(chunk.crc64) {
             intact.push(chunk.clone());
         }
     }
     Ok(intact)
+}
+
+pub(super) fn bytes_of(chunks: &[WrittenChunk]) -> u64 {
+    chunks.iter().map(|chunk| chunk.range.end - chunk.range.start).sum()
 }
 
 /// The CRC64NVME of a range, or `None` if it cannot be read to its end.

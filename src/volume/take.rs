@@ -122,6 +122,7 @@ impl Staging {
         }
         let target = self.open(n)?;
         let range = 0..offer.size;
+        (outside.reads)(offer.size);
         match copy_range(offer.dir, offer.name, &range, &target, outside) {
             Ok(Some(crc64)) => {
                 self.journal.chunk(n, &WrittenChunk { range, crc64 })?;

@@ -1,11 +1,95 @@
-//! What a person at a terminal sees of a picture while the terminal is resized.
+//! What a person at a terminal sees of reading, waiting and resizing.
 
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::process::in_shell;
+use crate::support::process::{in_shell, straced};
+use crate::support::terminal::AtTerminal;
 use crate::support::*;
 use crate::terminal::{fetch_in_utf8, has_track, slow_hub};
+use weightlift_fakes::{Blob, FakeHub, Tree};
+
+#[test]
+fn a_wait_without_a_holder_says_what_is_missing_and_when_it_gives_up() {
+    let volume = Volume::new();
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let mut wait = weightlift();
+    wait.args(["wait", "--timeout", "4s"]).arg("/none").env("LANG", "C.UTF-8");
+    let terminal = AtTerminal::start(&mut wait, 80, 24);
+    terminal.eventually("what is missing", |line| {
+        line.starts_with("waiting ") && line.contains("s: `/none` does not exist  gives up in ")
+    });
+    let (code, lines, _) = terminal.wait();
+    assert!(code == 23 && !lines.contains("gives up in"), "{code} {lines}");
+}
+
+/// A published model of one large file, and one small.
+fn published(bytes: u64) -> (FakeHub, Volume) {
+    let tree =
+        Tree::new().with_blob("big.dat", Blob::synthetic(bytes, 1)).with("config.json", "{}");
+    let (hub, volume) = (FakeHub::serving(REPO, tree), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    (hub, volume)
+}
+
+#[test]
+fn verify_shows_how_far_it_is_and_for_how_long() {
+    if !has("strace") {
+        return;
+    }
+    let (_hub, volume) = published(24 << 20);
+    let slowly = |arguments: &[&str], delay: &str| {
+        let mut verify = weightlift();
+        verify.arg("verify").arg(volume.family("tiny")).args(arguments).env("LANG", "C.UTF-8");
+        straced(&verify, "pread64", &[&format!("pread64:delay_exit={delay}")])
+    };
+    for columns in [60, 80, 200] {
+        let terminal = AtTerminal::start(&mut slowly(&[], "50000"), columns, 24);
+        let whole = terminal.eventually("the whole", |line| {
+            line.contains('━') && line.contains("/s ") && !line.starts_with("  ")
+        });
+        assert!(whole.contains('─'), "{whole}");
+        assert!(columns == 60 || whole.contains("verifying"), "{whole}");
+        terminal.eventually("its time", |line| {
+            !line.starts_with("  ") && line.ends_with(if columns == 200 { "s left" } else { "s" })
+        });
+        terminal.eventually("a file", |line| line.starts_with("  big.dat"));
+        let (code, lines, _) = terminal.wait();
+        assert!(code == 0 && lines.contains("complete: ") && !has_track(&lines), "{lines}");
+    }
+    // In a log it is a line, and one that is over soon says no more than its end.
+    let run = slowly(&["--log-format", "json"], "150000").run().assert_success();
+    let is_progress = |line: &&str| line.contains(r#""event":"progress""#);
+    let line = run.stderr.lines().find(is_progress).expect("a line of progress").to_owned();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["phase"], &line["total_bytes"]), (&"verifying".into(), &25_165_826.into()));
+    assert!(line["done_bytes"].as_u64() > Some(0), "{line}");
+    let run = weightlift().arg("verify").arg(volume.family("tiny")).run().assert_success();
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn what_adopt_reads_is_shown_before_the_fetch() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = published(24 << 20);
+    let by_hand = volume.family("by-hand");
+    std::fs::create_dir_all(&by_hand).unwrap();
+    // A name that tells nothing of the content, and no sentinel.
+    std::fs::copy(volume.family("tiny").join("big.dat"), by_hand.join("weights.dat")).unwrap();
+    let other = Volume::new();
+    let adopt = by_hand.display().to_string();
+    let command = fetch_in_utf8(&hub, &other, &["--adopt", &adopt]);
+    let mut command = straced(&command, "pread64", &["pread64:delay_exit=40000"]);
+    let terminal = AtTerminal::start(&mut command, 200, 24);
+    let line = terminal.eventually("what is read", |line| {
+        line.starts_with("reading what is here ") && has_track(line) && line.ends_with("s left")
+    });
+    assert!(line.contains(" of 25.2 MB") && line.contains("/s "), "{line}");
+    let (code, lines, _) = terminal.wait();
+    assert!(code == 0 && lines.contains("complete: ") && !has_track(&lines), "{lines}");
+}
 
 /// A terminal that wraps its lines again when it is resized.
 struct Tmux(String);

@@ -5,7 +5,6 @@
 mod tests;
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::ask::Asker;
@@ -118,9 +117,7 @@ impl Look<'_> {
             terms.sort();
             self.progress.enter("copying chunks that are here");
             for (n, recipe) in recipes.iter() {
-                let of_file = staging.copy_common(*n, recipe, &terms, &local, self.outside)?;
-                self.progress.done_bytes.fetch_add(of_file, Relaxed);
-                copied += of_file;
+                copied += staging.copy_common(*n, recipe, &terms, &local, self.outside)?;
             }
         }
         Ok(copied)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
@@ -267,7 +268,9 @@ impl Scene {
         let state = RunState::new(Instant::now(), None);
         let args = source_args();
         let ask = Asker::new(&args, false, Arc::default(), &screen, &stop, &state);
-        let (progress, outside) = (Progress::default(), outside(go_on));
+        let progress = Progress::default();
+        let counted = |bytes| _ = progress.done_bytes.fetch_add(bytes, Relaxed);
+        let outside = Surroundings { copied: &counted, ..outside(go_on) };
         let look = Look {
             ask: &ask,
             chunks: &self.source,
@@ -341,7 +344,7 @@ impl Scene {
 }
 
 fn outside(go_on: &dyn Fn() -> bool) -> Surroundings<'_> {
-    Surroundings { say: &|_| {}, go_on, worked: &|_| {} }
+    Surroundings { say: &|_| {}, go_on, reads: &|_| {}, worked: &|_| {}, copied: &|_| {} }
 }
 
 fn fetch_args() -> Box<crate::cli::FetchArgs> {

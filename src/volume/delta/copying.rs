@@ -104,6 +104,7 @@ impl Staging {
                 self.journal.chunk(n, &chunk)?;
                 self.present.entry(n).or_default().push(chunk);
                 copied += copy.len;
+                (reader.outside.copied)(copy.len);
             }
         }
         Ok(copied)
