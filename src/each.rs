@@ -16,7 +16,7 @@ use crate::engine::Stop;
 use crate::error::{Class, Error};
 use crate::model::{SourceUri, text};
 use crate::output::{Lines, Subject};
-use crate::report::{Event, Screen};
+use crate::report::{Event, ModelCount, Screen};
 
 /// Directories that a command looks at one after the other, each to its own end.
 pub struct Several<'a> {
@@ -24,6 +24,7 @@ pub struct Several<'a> {
     lines: &'a Lines,
     screen: &'a Screen,
     state: &'a RunState,
+    count: ModelCount,
     done: Vec<Outcome>,
     failed: Vec<(Named, Error)>,
 }
@@ -38,12 +39,15 @@ impl<'a> Several<'a> {
         if let [path] = paths {
             lines.are_about(Subject::at(&path.display().to_string(), None));
         }
-        let is_alone = paths.len() == 1;
-        Self { is_alone, lines, screen, state, done: Vec::new(), failed: Vec::new() }
+        let (is_alone, count) = (paths.len() == 1, screen.count_models(paths.len()));
+        Self { is_alone, lines, screen, state, count, done: Vec::new(), failed: Vec::new() }
     }
 
     /// Tells what came of the model at `path`. Fails if the run is to stop.
     pub fn ended(&mut self, path: &Path, ended: Ended) -> Result<(), Error> {
+        if !matches!(ended, Err(Error::Stopped)) {
+            self.count.ended(ended.is_ok());
+        }
         match ended {
             Ok(outcome) => {
                 self.lines.print(outcome.to_load(), &outcome)?;
@@ -215,6 +219,7 @@ pub fn mirror(
     let is_alone = models.len() == 1;
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     let http = SharedHttp::default();
+    let (screen, mut count) = screen.of_several(models.iter().map(|it| &*it.name));
     for model in models {
         let path = SourceUri::S3(model.target.clone()).source_name();
         let subject = Subject::at(&path, model.source.as_ref());
@@ -223,7 +228,11 @@ pub fn mirror(
         }
         let screen = if is_alone { screen.clone() } else { screen.of_model(&model.name) };
         let mirror = Mirror::new(args, http.clone(), &screen, stop, state)?;
-        match mirror.model(model) {
+        let ended = mirror.model(model);
+        if !matches!(ended, Err(Error::Stopped)) {
+            count.ended(ended.is_ok());
+        }
+        match ended {
             Ok(outcome) => {
                 lines.print(outcome.to_load(), &outcome)?;
                 if !is_alone {

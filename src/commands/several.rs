@@ -43,11 +43,12 @@ pub fn fetch(
     }
     let lanes = LANES.min(models.len()).min(usize::from(args.connections));
     let (beside, next) = (Beside::publishing(lanes, umask), AtomicUsize::new(0));
+    let (screen, mut count) = screen.of_several(models.iter().map(Model::name));
     let (told, of_lanes) = channel();
     std::thread::scope(|scope| {
         let work = || {
             let told = told.clone();
-            let (beside, next) = (&beside, &next);
+            let (screen, beside, next) = (&screen, &beside, &next);
             move || loop {
                 let n = next.fetch_add(1, SeqCst);
                 let Some(model) = models.get(n) else { return };
@@ -80,6 +81,9 @@ pub fn fetch(
         drop(told);
         started?;
         for (n, result, screen) in of_lanes {
+            if !matches!(result, Err(Error::Stopped)) {
+                count.ended(result.is_ok());
+            }
             ended(n, result, &screen)?;
         }
         if stop.is_set() { Err(Error::Stopped) } else { Ok(()) }

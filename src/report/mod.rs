@@ -3,6 +3,7 @@
 //! Imports `model` only: everything that wants to say something passes it on to here.
 
 mod bars;
+mod count;
 mod event;
 mod layout;
 mod pace;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
+pub use count::ModelCount;
 pub use event::{Event, LeftOutFiles, Level, NamedFile, Setting};
 pub use progress::{ActiveFile, FileState, Progress};
 pub use screen::{Detail, LogFormat, Screen, Terminal, rfc3339};

@@ -53,6 +53,8 @@ pub struct Screen {
     out: Arc<Out>,
     /// Which of several models the lines are about.
     model: Option<Arc<str>>,
+    /// How wide the widest of their names is.
+    name_columns: usize,
 }
 
 impl Screen {
@@ -72,6 +74,14 @@ impl Screen {
     /// The same standard error, for lines about one of several models.
     pub fn of_model(&self, name: &str) -> Self {
         Self { model: Some(name.into()), ..self.clone() }
+    }
+
+    pub(super) fn with_name_columns(&self, name_columns: usize) -> Self {
+        Self { name_columns, ..self.clone() }
+    }
+
+    pub(super) fn name_columns(&self) -> usize {
+        self.name_columns
     }
 
     pub(super) fn model(&self) -> Option<&str> {

@@ -138,7 +138,7 @@ impl Picture<'_> {
         self.pace.1.sees(self.started.elapsed(), done_bytes, total_bytes);
         let whole = Whole {
             name: screen.model(),
-            name_columns: 0,
+            name_columns: screen.name_columns(),
             phase,
             done_bytes,
             total_bytes,

@@ -204,9 +204,22 @@ fn of_several_models_each_has_its_line() {
     let (hub, volume) = (slow_hub(1 << 20), Volume::new());
     let mut command = fetch(&hub, &volume, &["hf://org/tiny", "llama", "hf://org/tiny", "qwen"]);
     command.args(["--connections", "2"]);
-    let terminal = AtTerminal::start(command.env("LANG", "C.UTF-8"), 100, 24);
+    let terminal = AtTerminal::start(command.env("LANG", "C.UTF-8"), 80, 24);
     for model in ["llama ", "qwen "] {
         terminal.eventually(model, |line| line.starts_with(model) && has_track(line));
+    }
+    terminal.eventually("the count", |line| line == "0 of 2 models complete");
+    for (columns, rows) in [(200, 24), (60, 24), (80, 24)] {
+        terminal.resize(columns, rows);
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let track = |model: &str| {
+            let line = terminal.eventually(model, |line| line.starts_with(model));
+            let is_of_track = |c: char| "━╾─".contains(c);
+            let start = line.chars().position(is_of_track).unwrap_or_else(|| panic!("{line}"));
+            (start, line.chars().filter(|c| is_of_track(*c)).count())
+        };
+        // One below the other, of one length.
+        assert_eq!(track("llama "), track("qwen "), "{}", terminal.lines().join("\n"));
     }
     let lines = terminal.lines();
     let below = |model: &str| {
