@@ -246,6 +246,7 @@ fn the_path_of_a_model_stands_in_a_line_of_its_own_while_another_is_fetched() {
     let path = volume.family("small").display().to_string();
     terminal.eventually("the path", |line| line == path);
     terminal.eventually("the other model", |line| line.starts_with("big ") && has_track(line));
+    terminal.eventually("the count", |line| line == "1 of 2 models complete");
     let (code, lines, _) = terminal.wait();
     let is_alone = |name: &str| {
         lines.lines().any(|line| line.trim_end() == volume.family(name).to_str().unwrap())
