@@ -420,7 +420,10 @@ mod tests {
             line(79, &holder),
             "waiting 1m12s: `/data/llama` does not exist  gives up in 9m48s"
         );
-        assert_eq!(line(59, &holder), "waiting 1m12s: `/data/…not exist  gives up in 9m48s");
+        assert_eq!(
+            line(59, &holder),
+            "waiting 1m12s: `/dat…ama` does not exist  gives up in 9m48s"
+        );
     }
 
     #[test]
