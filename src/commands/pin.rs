@@ -13,6 +13,7 @@ use super::completeness;
 use super::read_once::amount;
 use super::run_state::{Doing, RunState};
 use super::several::{Named, error_of_all, runtime, worse_of};
+use super::shared::unexpected;
 use super::signature;
 use crate::Error;
 use crate::cli::PinArgs;
@@ -21,7 +22,7 @@ use crate::engine::Stop;
 use crate::error::Failures;
 use crate::fleet::{Drift, Entry, LockFile, LockedModel, difference};
 use crate::model::{
-    LeftOut, Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text,
+    LeftOut, Locked, LockedFile, Message, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text,
 };
 use crate::report::{Event, Progress, Screen};
 use crate::verify::signature::{Opened, Trust};
@@ -53,6 +54,12 @@ pub struct Told<'a> {
     pub only: &'a dyn Fn(&str, &SourceUri),
 }
 
+/// The names of the first of `entries`.
+fn named(entries: &[Entry]) -> String {
+    let names: Vec<&str> = entries.iter().map(|it| it.name.as_str()).take(20).collect();
+    names.join(", ")
+}
+
 /// Pins, or checks what was pinned; returns the last line.
 pub fn run(
     args: &PinArgs,
@@ -66,7 +73,10 @@ pub fn run(
     if let Some(name) = args.upgrade.iter().find(|name| !entries.iter().any(|it| it.name == **name))
     {
         let name = text::inert(name, 200);
-        return Err(Error::Usage(format!("--upgrade names `{name}`, but there is no such model")));
+        return Err(Error::Usage(
+            Message::new(format!("--upgrade names `{name}`, but there is no such model"))
+                .hint(format!("choose among these: {}", named(&entries))),
+        ));
     }
     state.has_models(entries.len());
     if let [entry] = entries.as_slice() {
@@ -77,10 +87,13 @@ pub fn run(
     let pin = Pin { args, is_alone, ask };
     match (args.check, before) {
         (true, Some(before)) => pin.check(&entries, &before, told),
-        (true, None) => Err(Error::Usage(format!(
-            "--check compares with `{}`, which does not exist; `weightlift pin` makes it",
-            args.lock_path().display()
-        ))),
+        (true, None) => Err(Error::Usage(
+            Message::new(format!(
+                "--check compares with `{}`, which does not exist",
+                args.lock_path().display()
+            ))
+            .hint("run `weightlift pin` without --check to make it"),
+        )),
         (false, before) => pin.write(entries, before.unwrap_or_default(), told),
     }
 }
@@ -155,8 +168,12 @@ impl Pin<'_> {
         }
         pinned.sort_by(|a, b| a.name.cmp(&b.name));
         let lock = LockFile { models: pinned };
-        replace(path, lock.text().as_bytes())
-            .map_err(|error| Error::Unusable(format!("`{shown}` cannot be written: {error}")))?;
+        replace(path, lock.text().as_bytes()).map_err(|error| {
+            Error::Unusable(
+                Message::new(format!("`{shown}` cannot be written: {error}"))
+                    .hint("name a file in a directory that this user may write, with --lock-file"),
+            )
+        })?;
         let models = lock.models.len();
         let files = lock.models.iter().map(|it| it.content.files.len()).sum();
         let bytes = lock.models.iter().map(bytes_of).fold(0, u64::saturating_add);
@@ -252,21 +269,17 @@ impl Pin<'_> {
         let ask = &self.ask;
         if let Some(variable) = crate::source::registry::offline_by(&entry.source) {
             let source = &entry.source;
-            return Err(Error::NotFound(format!(
-                "{variable} is set, but {source} must be contacted; unset it"
-            )));
+            return Err(Error::NotFound(
+                Message::new(format!("{variable} is set, but {source} must be contacted"))
+                    .hint(format!("unset {variable}")),
+            ));
         }
         ask.state.enter(Doing::Resolving(entry.source.to_string()));
         let source = ask.source_of(&entry.source, &entry.selection)?;
         let snapshot = ask.retried(ask.budget(), ask.bound(), || source.snapshot()).await?;
         ask.pass_on(source.as_ref());
         if let Some(expected) = entry.expect.as_ref().filter(|it| **it != snapshot.revision) {
-            return Err(Error::Conflict(format!(
-                "{} is at revision {}, `expect` says {}",
-                entry.source,
-                snapshot.revision,
-                text::inert(expected, 64)
-            )));
+            return Err(unexpected(&entry.source, &snapshot.revision, "`expect`", expected));
         }
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let signature = entry.signed_by.as_ref().map(|it| &it.file);

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::model::Message;
 
 /// What is read of a file of an earlier run; ours are smaller.
 const MAX_BYTES: u64 = 1 << 20;
@@ -17,10 +18,10 @@ pub struct Published {
 impl Published {
     pub fn at(path: &Path, flag: &'static str) -> Result<Self, Error> {
         if path.file_name().is_none() {
-            return Err(Error::Usage(format!(
-                "{flag}: `{}` is not the name of a file",
-                path.display()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!("{flag}: `{}` is not the name of a file", path.display()))
+                    .hint("name a file, not a directory"),
+            ));
         }
         Ok(Self { path: path.to_owned(), flag })
     }
@@ -37,7 +38,14 @@ impl Published {
             .and_then(|()| std::fs::rename(&beside, &self.path));
         written.map_err(|error| {
             let _ = std::fs::remove_file(&beside);
-            Error::Usage(format!("{}: cannot write `{}`: {error}", self.flag, self.path.display()))
+            Error::Usage(
+                Message::new(format!(
+                    "{}: cannot write `{}`: {error}",
+                    self.flag,
+                    self.path.display()
+                ))
+                .hint("name a file in a directory that this user may write"),
+            )
         })
     }
 }

@@ -41,11 +41,18 @@ enum VolumeProblem {
 impl Problem for VolumeProblem {
     fn fields(&self) -> ErrorFields {
         match self {
-            Self::NoDirectory { path }
-            | Self::NoModel { path }
-            | Self::Sentinel { path, .. }
-            | Self::Fs { path, .. } => ErrorFields::of_file(path),
-            Self::Missing { file } | Self::Size { file, .. } => ErrorFields::of_file(file),
+            Self::NoDirectory { path } => {
+                ErrorFields::of_file(path).hint("check the path and the mounts of the pod")
+            }
+            Self::NoModel { path } => {
+                ErrorFields::of_file(path).hint("check the path, or fetch the model there before")
+            }
+            Self::Sentinel { path, problem } => {
+                ErrorFields { hint: problem.hint().map(String::from), ..ErrorFields::of_file(path) }
+            }
+            Self::Fs { path, .. } => ErrorFields::of_file(path),
+            Self::Missing { file } | Self::Size { file, .. } => ErrorFields::of_file(file)
+                .hint("run `weightlift verify` on that directory, and fetch it again"),
         }
     }
 }
