@@ -36,7 +36,8 @@ pub struct PinReport {
     pub name: String,
     pub source: String,
     pub revision: String,
-    /// `pinned`, `kept`, `current`, `moved`, `unlocked` (asked for and not in the lock file), `unasked`.
+    /// `pinned`, `kept`, `resolved` (known, but no lock file was written), `current`, `moved`, `unlocked` (asked for
+    /// and not in the lock file), `unasked`.
     pub status: &'static str,
     pub files: usize,
     pub total_bytes: u64,
@@ -130,7 +131,7 @@ impl Pin<'_> {
         before: LockFile,
         told: &mut Told<'_>,
     ) -> Result<String, Error> {
-        let (mut pinned, mut failed) = (Vec::new(), Vec::new());
+        let (mut pinned, mut failed, mut reports) = (Vec::new(), Vec::new(), Vec::new());
         let all = entries.len();
         for entry in &entries {
             let known = before.models.iter().find(|model| model.name == entry.name);
@@ -145,7 +146,7 @@ impl Pin<'_> {
             };
             match model {
                 Ok(model) => {
-                    (told.each)(&report(&model, status, Vec::new()))?;
+                    reports.push(report(&model, status, Vec::new()));
                     self.ask.state.has_completed_one();
                     pinned.push(model);
                 }
@@ -157,8 +158,9 @@ impl Pin<'_> {
         let path = self.args.lock_path();
         let shown = path.display();
         let count = failed.len();
-        let ends = pinned.iter().map(|model| (model.name.clone(), "pinned")).collect();
+        let ends = pinned.iter().map(|model| (model.name.clone(), RESOLVED)).collect();
         if let Some(error) = error_of_all(failed, ends) {
+            tell(resolved(reports), told)?;
             self.ask.screen.say(&format!("{count} of {all} models failed; `{shown}` is as it was"));
             return Err(error);
         }
@@ -168,12 +170,15 @@ impl Pin<'_> {
         }
         pinned.sort_by(|a, b| a.name.cmp(&b.name));
         let lock = LockFile { models: pinned };
-        replace(path, lock.text().as_bytes()).map_err(|error| {
-            Error::Unusable(
+        if let Err(error) = replace(path, lock.text().as_bytes()) {
+            tell(resolved(reports), told)?;
+            return Err(Error::Unusable(
                 Message::new(format!("`{shown}` cannot be written: {error}"))
-                    .hint("name a file in a directory that this user may write, with --lock-file"),
-            )
-        })?;
+                    .hint("name a file in a directory that this user may write, with --locked"),
+            ));
+        }
+        // Not before: until then the lock file is as it was.
+        tell(reports, told)?;
         let models = lock.models.len();
         let files = lock.models.iter().map(|it| it.content.files.len()).sum();
         let bytes = lock.models.iter().map(bytes_of).fold(0, u64::saturating_add);
@@ -462,6 +467,21 @@ pub fn text(report: &PinReport) -> String {
         out.push_str(&text::inert(change, 1_000));
     }
     out
+}
+
+const RESOLVED: &str = "resolved";
+
+/// The same of a run that writes no lock file. What was kept is in the one that is there.
+fn resolved(reports: Vec<PinReport>) -> Vec<PinReport> {
+    let resolved = |report: PinReport| match report.status {
+        "pinned" => PinReport { status: RESOLVED, ..report },
+        _ => report,
+    };
+    reports.into_iter().map(resolved).collect()
+}
+
+fn tell(reports: Vec<PinReport>, told: &mut Told<'_>) -> Result<(), Error> {
+    reports.iter().try_for_each(|report| (told.each)(report))
 }
 
 /// Puts `bytes` in the place of the file at `path`, all at once.

@@ -162,7 +162,7 @@ fn each_model_is_pinned_or_checked_whatever_the_others_are() {
     let ended = ends(&mut pin(&[]), &volume, 11);
     ended.assert_named(4, &failed);
     let expected =
-        [("failed", "unreachable"), ("pinned", ""), ("failed", "access"), ("pinned", "")];
+        [("failed", "unreachable"), ("failed", "access"), ("resolved", ""), ("resolved", "")];
     assert_eq!(ended.statuses(), expected);
     assert!(!lock.exists(), "half of it is worse than nothing");
     // What cannot be checked is named beside what has moved.
