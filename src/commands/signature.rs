@@ -28,24 +28,29 @@ const PEM: &str = "-----BEGIN ";
 /// Reads whom `signed_by` names.
 pub fn trust(signed_by: &SignedBy) -> Result<Trust, Error> {
     let given = signed_by.signer.given();
-    let refuse = |what: String| {
+    let refuse = |message: Message| {
         let method = signed_by.signer.method();
         // A key that is given as such is not repeated: it may be the wrong half of a pair.
         let named = match given.contains(PEM) {
             true => "the text".to_owned(),
             false => format!("`{}`", text::inert(given, 300)),
         };
-        Error::Usage(format!("{named}, by whose {method} a model must be signed, {what}").into())
+        Error::Usage(message.after(format!("{named}, by whose {method} a model must be signed, ")))
     };
     let pem = match given.contains(PEM) {
         true => given.as_bytes().to_vec(),
         false => {
             let read = std::fs::File::open(given).and_then(|file| up_to(file, MAX_PEM_BYTES));
-            let pem = read.map_err(|error| refuse(format!("cannot be read: {error}")))?;
-            pem.ok_or_else(|| refuse(format!("is larger than {}", text::size(MAX_PEM_BYTES))))?
+            let pem = read.map_err(|error| {
+                let what = Message::new(format!("cannot be read: {error}"));
+                refuse(what.hint("check the path and the mounts of the pod"))
+            })?;
+            pem.ok_or_else(|| {
+                refuse(format!("is larger than {}", text::size(MAX_PEM_BYTES)).into())
+            })?
         }
     };
-    Trust::new(signed_by, &pem).map_err(|problem: TrustProblem| refuse(problem.to_string()))
+    Trust::new(signed_by, &pem).map_err(|problem: TrustProblem| refuse(problem.message()))
 }
 
 /// The signature among `files`, which a source has.
@@ -313,7 +318,8 @@ pub(super) fn is_signature(trust: &Trust, path: &RelPath) -> bool {
 }
 
 fn refused(trust: &Trust, source_name: &str, problem: &SignatureProblem) -> Error {
-    Error::Integrity(format!("`{}` of {source_name} {problem}", trust.accepted().file).into())
+    let lead = format!("`{}` of {source_name} ", trust.accepted().file);
+    Error::Integrity(problem.message().after(lead))
 }
 
 /// All of `file`, if it has no more than `most` bytes.

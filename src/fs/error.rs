@@ -63,6 +63,12 @@ impl FsError {
         })
     }
 
+    /// The sentence without that.
+    pub fn what(&self) -> String {
+        let (sentence, end) = (self.to_string(), behind(self.hint()));
+        sentence.strip_suffix(end.as_str()).unwrap_or(&sentence).to_owned()
+    }
+
     /// What a program can read of it.
     pub fn fields(&self) -> ErrorFields {
         let fields = ErrorFields::of_file(self.path().display());

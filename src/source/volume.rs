@@ -35,7 +35,7 @@ enum VolumeProblem {
     #[error("`{file}` has {found} bytes, but the listing says {listed}")]
     Size { file: RelPath, found: u64, listed: u64 },
     #[error("{told}")]
-    Fs { path: String, told: String },
+    Fs { path: String, told: String, hint: Option<String> },
 }
 
 impl Problem for VolumeProblem {
@@ -50,7 +50,9 @@ impl Problem for VolumeProblem {
             Self::Sentinel { path, problem } => {
                 ErrorFields { hint: problem.hint().map(String::from), ..ErrorFields::of_file(path) }
             }
-            Self::Fs { path, .. } => ErrorFields::of_file(path),
+            Self::Fs { path, hint, .. } => {
+                ErrorFields { hint: hint.clone(), ..ErrorFields::of_file(path) }
+            }
             Self::Missing { file } | Self::Size { file, .. } => ErrorFields::of_file(file)
                 .hint("run `weightlift verify` on that directory, and fetch it again"),
         }
@@ -164,7 +166,8 @@ fn said(error: FsError) -> SourceError {
     let errno = error.errno();
     let told = VolumeProblem::Fs {
         path: text::inert(&error.path().to_string_lossy(), 200),
-        told: text::inert(&error.to_string(), 400),
+        told: text::inert(&error.what(), 400),
+        hint: error.hint().map(Into::into),
     };
     let told = told.into();
     match errno {
