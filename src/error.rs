@@ -11,7 +11,7 @@ use crate::engine::TransferError;
 use crate::failures::sentence;
 use crate::fs::FsError;
 use crate::lock::cluster::ClusterError;
-use crate::model::{ErrorFields, SelectionError, SourceUriError, text};
+use crate::model::{ErrorFields, Message, SelectionError, SourceUriError, text};
 use crate::net::SourceError;
 use crate::volume::{Lack, StoreError};
 
@@ -23,7 +23,7 @@ const FAILED_BEFORE: &str = "; failed before that: ";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
-    Usage(String),
+    Usage(Message),
     #[error(transparent)]
     SourceUri(#[from] SourceUriError),
     #[error(transparent)]
@@ -39,17 +39,17 @@ pub enum Error {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{0}")]
-    NotFound(String),
+    NotFound(Message),
     /// `verify` found damage, or a model is not what it says.
     #[error("{0}")]
-    Integrity(String),
+    Integrity(Message),
     /// What the pod or the volume lacks.
     #[error("{0}")]
-    Unusable(String),
+    Unusable(Message),
     #[error("{0}")]
-    Policy(String),
+    Policy(Message),
     #[error("{0}")]
-    Conflict(String),
+    Conflict(Message),
     /// The holder of the lock is stuck.
     #[error(
         "{holder} has made no progress for {}; {WAIT_LONGER}",
@@ -61,10 +61,10 @@ pub enum Error {
     Locked(String),
     /// The time that the user has given to the whole run is over.
     #[error("{0}")]
-    Deadline(String),
+    Deadline(Message),
     /// The same of a run for several, of which some may have failed before; `class` is what that makes of it.
-    #[error("{}", out_of_time(MAX_CHARS, what, failures))]
-    OutOfTime { class: Class, what: String, failures: Failures },
+    #[error("{}", out_of_time(MAX_CHARS, message, failures))]
+    OutOfTime { class: Class, message: Message, failures: Failures },
     /// Told to stop. Who was told does not know why; the end of the run says it.
     #[error("told to stop")]
     Stopped,
@@ -164,7 +164,7 @@ impl Error {
                 of_several(max_chars, name, error, what, failures, *all, aside)
             }
             Self::Signal { signal, failures } => of_signal(max_chars, *signal, failures),
-            Self::OutOfTime { what, failures, .. } => out_of_time(max_chars, what, failures),
+            Self::OutOfTime { message, failures, .. } => out_of_time(max_chars, message, failures),
             Self::Moved { what, unchecked } => of_moved(max_chars, what, unchecked),
             error => text::inert(&error.to_string(), max_chars),
         }
@@ -181,80 +181,44 @@ impl Error {
     /// What a program can read of it beside the sentence.
     pub fn fields(&self) -> ErrorFields {
         let fields = self.known_fields();
-        let hint = fields.hint.clone().or_else(|| self.last_clause());
+        let hint = fields.hint.map(|hint| text::inert(&hint, MAX_CHARS));
         ErrorFields { hint, ..fields }
     }
 
-    /// The hint of a sentence that is made here and not of fields: such a sentence says what has failed, and behind
-    /// its last semicolon what to do. A test reads the source for that.
-    fn last_clause(&self) -> Option<String> {
-        let sentence = match self {
-            Self::Usage(sentence)
-            | Self::NotFound(sentence)
-            | Self::Integrity(sentence)
-            | Self::Unusable(sentence)
-            | Self::Policy(sentence)
-            | Self::Conflict(sentence)
-            | Self::Deadline(sentence)
-            | Self::OutOfTime { what: sentence, .. } => sentence.clone(),
-            Self::SourceUri(error) => error.to_string(),
-            Self::Selection(error) => error.to_string(),
-            Self::Store(StoreError::Fs(_)) => return None,
-            Self::Store(error) => error.to_string(),
-            Self::Source(_)
-            | Self::Fs(_)
-            | Self::Transfer(_)
-            | Self::Cluster(_)
-            | Self::LockTimeout { .. }
-            | Self::Locked(_)
-            | Self::Stopped
-            | Self::Signal { .. }
-            | Self::OfSeveral { .. }
-            | Self::Moved { .. }
-            | Self::Diagnosis { .. }
-            | Self::Bug(_) => return None,
-        };
-        let sentence = text::inert(&sentence, MAX_CHARS);
-        let (_, clause) = sentence.rsplit_once("; ")?;
-        // A name from outside may have a semicolon. It is quoted, so a clause that begins in it holds the end of its
-        // quotes. Such a name must not tell people what to do: the sentence alone has it.
-        let meant = clause.strip_prefix("did you mean `").and_then(|it| it.strip_suffix("`?"));
-        let is_ours = !meant.unwrap_or(clause).contains(['`', '\'', '"']);
-        is_ours.then(|| clause.to_owned())
+    /// The sentence where it is a part of another one, to which the hint does not belong.
+    pub fn without_hint(&self) -> String {
+        let sentence = self.to_string();
+        let end = self.known_fields().hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        sentence.strip_suffix(end.as_str()).unwrap_or(&sentence).to_owned()
     }
 
     fn known_fields(&self) -> ErrorFields {
         match self {
-            Self::Selection(SelectionError::UnsafePath(refused)) => {
-                ErrorFields::of_file(&refused.name)
-            }
+            Self::Selection(error @ SelectionError::UnsafePath(refused)) => ErrorFields {
+                hint: error.hint().map(String::from),
+                ..ErrorFields::of_file(&refused.name)
+            },
             Self::Source(error) => error.fields(),
-            Self::Fs(error) => ErrorFields::of_file(error.path().display()),
+            Self::Fs(error) => error.fields(),
             Self::Store(error) => error.fields(),
             Self::Transfer(error) => error.fields(),
             Self::Cluster(error) => error.fields(),
             Self::OfSeveral { error, .. } => error.fields(),
-            Self::Diagnosis { hint, .. } => {
-                ErrorFields { hint: hint.clone(), ..ErrorFields::default() }
-            }
+            Self::Diagnosis { hint, .. } => ErrorFields::of_hint(hint.clone()),
             Self::LockTimeout { holder, .. } => ErrorFields::of_holder(holder).hint(WAIT_LONGER),
             Self::Locked(holder) => ErrorFields::of_holder(holder).hint(WAIT_FOR_IT),
-            Self::Moved { .. } => {
-                ErrorFields { hint: Some(PIN_AGAIN.into()), ..ErrorFields::default() }
-            }
-            Self::Selection(_)
-            | Self::Usage(_)
-            | Self::SourceUri(_)
-            | Self::NotFound(_)
-            | Self::Integrity(_)
-            | Self::Unusable(_)
-            | Self::Policy(_)
-            | Self::Conflict(_)
-            | Self::Deadline(_)
-            | Self::OutOfTime { .. }
-            | Self::Stopped
-            | Self::Signal { .. }
-            | Self::Bug(_) => ErrorFields::default(),
+            Self::Moved { .. } => ErrorFields::default().hint(PIN_AGAIN),
+            Self::Usage(message)
+            | Self::NotFound(message)
+            | Self::Integrity(message)
+            | Self::Unusable(message)
+            | Self::Policy(message)
+            | Self::Conflict(message)
+            | Self::Deadline(message)
+            | Self::OutOfTime { message, .. } => ErrorFields::of_hint(message.hint.clone()),
+            Self::Selection(error) => ErrorFields::of_hint(error.hint()),
+            Self::SourceUri(error) => ErrorFields::of_hint(Some(error.hint())),
+            Self::Stopped | Self::Signal { .. } | Self::Bug(_) => ErrorFields::default(),
         }
     }
 
@@ -324,8 +288,8 @@ fn of_signal(max_chars: usize, signal: Signal, failures: &Failures) -> String {
     sentence(max_chars, &matter, FAILED_BEFORE, failures, "")
 }
 
-fn out_of_time(max_chars: usize, what: &str, failures: &Failures) -> String {
-    sentence(max_chars, what, FAILED_BEFORE, failures, "")
+fn out_of_time(max_chars: usize, message: &Message, failures: &Failures) -> String {
+    sentence(max_chars, &message.to_string(), FAILED_BEFORE, failures, "")
 }
 
 fn of_moved(max_chars: usize, what: &str, unchecked: &Failures) -> String {

@@ -279,7 +279,7 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let (message, rest) = cli::mistake(error);
+    let message = cli::mistake(error, given.command());
     let log_format = given.choice("log-format").unwrap_or(LogKind::Text);
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         && log_format == LogKind::Text
@@ -288,7 +288,6 @@ fn usage(error: &clap::Error, given: &Given) -> ExitCode {
         let _ = error.print();
     }
     let screen = screen_with(log_format, given.is_quiet());
-    rest.lines().filter(|line| !line.is_empty()).for_each(|line| screen.say(line));
     let lines = Lines::new(given.choice("output").unwrap_or(Output::Text), screen.clone());
     let log = given.text("termination-log").unwrap_or("/dev/termination-log".into());
     let ending = Ending {

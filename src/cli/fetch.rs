@@ -15,7 +15,7 @@ use super::values::{IfStale, LayoutKind, LockKind, When};
 use crate::Error;
 use crate::cgroup;
 use crate::engine::{self, Share};
-use crate::model::{Keep, text, umask};
+use crate::model::{Keep, Message, text, umask};
 use crate::process;
 
 #[derive(Debug, Args)]
@@ -274,11 +274,14 @@ impl FetchArgs {
     pub(super) fn check(&self) -> Result<(), Error> {
         self.source.p2p()?;
         match (self.min_rate, self.source.bandwidth) {
-            (Some(least), Some(most)) if least > most => Err(Error::Usage(format!(
-                "--min-rate is {}/s and --bandwidth {}/s, so every run would be too slow; lower --min-rate",
-                text::size(least),
-                text::size(most)
-            ))),
+            (Some(least), Some(most)) if least > most => Err(Error::Usage(
+                Message::new(format!(
+                    "--min-rate is {}/s and --bandwidth {}/s, so every run would be too slow",
+                    text::size(least),
+                    text::size(most)
+                ))
+                .hint("lower --min-rate"),
+            )),
             _ => Ok(()),
         }
     }
@@ -308,17 +311,21 @@ impl FetchArgs {
     }
 }
 
-fn parse_deadline(text: &str) -> Result<Duration, String> {
+fn parse_deadline(text: &str) -> Result<Duration, Message> {
     match text::parse_duration(text)? {
-        Duration::ZERO => Err("use more than 0s; without the flag there is no deadline".into()),
+        Duration::ZERO => Err(Message::new("0s is no time")
+            .hint("use more than 0s, or leave it out: without it there is no deadline")),
         time => Ok(time),
     }
 }
 
-fn parse_chunk_size(text: &str) -> Result<u64, String> {
+fn parse_chunk_size(text: &str) -> Result<u64, Message> {
     match text::parse_size(text)? {
         size @ 0x10_0000..=0x4000_0000 => Ok(size),
-        _ => Err("use 1MiB to 1GiB".into()),
+        _ => {
+            let what = format!("`{}` is not in the range of sizes", text::inert(text, 40));
+            Err(Message::new(what).hint("use 1MiB to 1GiB"))
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::ValueEnum;
+use clap::{CommandFactory, ValueEnum};
 
+use super::Cli;
 use crate::environment;
 
 /// What was given on a command line, mistakes and all.
@@ -15,6 +16,13 @@ impl<'a> Given<'a> {
         let flags = arguments.get(1..).unwrap_or_default();
         let end = flags.iter().position(|argument| argument == "--").unwrap_or(flags.len());
         Self(&flags[..end])
+    }
+
+    /// The command, if one is named.
+    pub fn command(&self) -> Option<&'a str> {
+        let named = self.0.iter().filter_map(|argument| argument.to_str());
+        let program = Cli::command();
+        named.into_iter().find(|name| program.find_subcommand(name).is_some())
     }
 
     /// One of the values that the flag `--name`, or else its variable, may have.

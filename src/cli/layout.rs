@@ -8,7 +8,7 @@ use super::values::LayoutKind;
 use crate::Error;
 use crate::environment;
 use crate::model::hf_cache::{HUB, repo_folder};
-use crate::model::{ModelDir, SourceUri, text};
+use crate::model::{Message, ModelDir, SourceUri, text};
 use crate::volume::Destination;
 
 impl FetchArgs {
@@ -19,8 +19,8 @@ impl FetchArgs {
         }
         if !self.mirror.is_empty() {
             return Err(Error::Usage(
-                "--mirror needs the DEST of a model, and a cache has none; name the place with --also"
-                    .into(),
+                Message::new("--mirror needs the DEST of a model, and a cache has none")
+                    .hint("name the place with --also"),
             ));
         }
         let useless = [
@@ -32,16 +32,19 @@ impl FetchArgs {
             ),
         ];
         if let Some(dest) = self.listed.models.iter().find(|it| !it.contains("://")) {
-            return Err(Error::Usage(format!(
-                "DEST `{}` is given, but a cache names its directories by their repos; leave DEST out with \
-                 --layout hf-cache",
-                text::inert(dest, 200)
-            )));
+            return Err(Error::Usage(
+                Message::new(format!(
+                    "DEST `{}` is given, but a cache names its directories by their repos",
+                    SourceUri::shown(dest)
+                ))
+                .hint("leave DEST out with --layout hf-cache"),
+            ));
         }
         match useless.iter().find(|(is_given, ..)| *is_given) {
-            Some((_, flag, why)) => Err(Error::Usage(format!(
-                "{flag}, but nothing is removed from a cache ({why}); leave it out with --layout hf-cache"
-            ))),
+            Some((_, flag, why)) => Err(Error::Usage(
+                Message::new(format!("{flag}, but nothing is removed from a cache ({why})"))
+                    .hint("leave it out with --layout hf-cache"),
+            )),
             None => Ok(()),
         }
     }
@@ -49,15 +52,20 @@ impl FetchArgs {
     /// The directory of a repo in the cache.
     pub(super) fn place_in_cache(&self, uri: &SourceUri) -> Result<Destination, Error> {
         let SourceUri::Hub(repo) = uri else {
-            return Err(Error::Usage(format!(
-                "{uri} is not a repo of a Hub, and --layout hf-cache holds only those; name hf://org/name, \
-                 and this place with --also"
-            )));
+            return Err(Error::Usage(
+                Message::new(format!(
+                    "{uri} is not a repo of a Hub, and --layout hf-cache holds only those"
+                ))
+                .hint("name hf://org/name, and this place with --also"),
+            ));
         };
         let (root, hub) = self.cache_root()?;
         let name = format!("{hub}/{}", repo_folder(repo));
-        let family = ModelDir::parse(&name)
-            .map_err(|why| Error::Usage(format!("`{}` {why}", text::inert(&name, 200))))?;
+        let family = ModelDir::parse(&name).map_err(|why| {
+            Error::Usage(
+                Message::new(format!("`{}` {why}", text::inert(&name, 200))).hint(ModelDir::HINT),
+            )
+        })?;
         Ok(Destination { root, family })
     }
 
@@ -67,7 +75,12 @@ impl FetchArgs {
         if self.root.is_none()
             && let Some(cache) = of_user("HF_HUB_CACHE")
         {
-            let refuse = || Error::Usage("HF_HUB_CACHE is not a usable directory name".into());
+            let refuse = || {
+                Error::Usage(
+                    Message::new("HF_HUB_CACHE is not a usable directory name")
+                        .hint("name a path of UTF-8 without control characters"),
+                )
+            };
             let cache = absolute(&cache).ok_or_else(refuse)?;
             let name = cache.file_name().and_then(|name| name.to_str()).ok_or_else(refuse)?;
             return Ok((cache.parent().ok_or_else(refuse)?.to_owned(), name.to_owned()));

@@ -10,7 +10,7 @@ use super::sources::SelectionArgs;
 use crate::Error;
 use crate::environment;
 use crate::fleet::{Entry, LockFile, LockedModel, MAX_BYTES, MAX_LOCK_BYTES, ModelsFile};
-use crate::model::{SourceUri, text};
+use crate::model::{Message, SourceUri, text};
 
 /// Which models a command is about.
 #[derive(Debug, Default, Args)]
@@ -59,11 +59,12 @@ impl ModelsArgs {
         match &self.models_file {
             Some(file) => self.of_file(file),
             None if !self.only.is_empty() => Err(Error::Usage(
-                "--only needs --models FILE or --locked FILE; add one of them".into(),
+                Message::new("--only needs --models FILE or --locked FILE").hint("add one of them"),
             )),
-            None if self.models.is_empty() => {
-                Err(Error::Usage("give SOURCE [DEST], --models FILE or --locked FILE".into()))
-            }
+            None if self.models.is_empty() => Err(Error::Usage(
+                Message::new("no model is named")
+                    .hint("give SOURCE [DEST], --models FILE or --locked FILE"),
+            )),
             None => self.of_arguments(positional),
         }
     }
@@ -76,18 +77,21 @@ impl ModelsArgs {
                 all.chunks_exact(2).map(|pair| (&pair[0], Some(&pair[1]))).collect()
             }
             _ => {
-                return Err(Error::Usage(
-                    "give several models as pairs: SOURCE DEST SOURCE DEST …".into(),
-                ));
+                let what =
+                    format!("{} arguments are not pairs of SOURCE and DEST", self.models.len());
+                let hint = "give several models as pairs: SOURCE DEST SOURCE DEST …";
+                return Err(Error::Usage(Message::new(what).hint(hint)));
             }
         };
         let also = self.also()?;
         if !also.is_empty() && pairs.len() > 1 {
-            return Err(Error::Usage(format!(
-                "--also names another place of one SOURCE, but there are {}; fetch them \
-                 one by one, or list them in a file for --models",
-                pairs.len()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!(
+                    "--also names another place of one SOURCE, but there are {}",
+                    pairs.len()
+                ))
+                .hint("fetch them one by one, or list them in a file for --models"),
+            ));
         }
         let selection = self.selected.selection();
         let entries = pairs.into_iter().map(|(source, dest)| {
@@ -103,23 +107,30 @@ impl ModelsArgs {
     /// What a models file lists. What it says of each model has no flag beside it.
     fn of_file(&self, file: &Path) -> Result<Vec<Entry>, Error> {
         self.check_alone("--models", !self.also.is_empty())?;
-        let refuse = |what: String| refused("--models", file, &what);
+        let refuse = |what: Message| refused("--models", file, what);
         let text = read(file, MAX_BYTES).map_err(refuse)?;
         let listed = ModelsFile::parse(&text, &environment::of_user)
-            .map_err(|problem| refuse(problem.to_string()))?;
+            .map_err(|problem| refuse(problem.into()))?;
         self.chosen(listed.models, |entry| &entry.name).map_err(refuse)
     }
 
     /// What a lock file names. Other places of one model may be given beside it.
     pub(super) fn of_lock(&self, file: &Path) -> Result<Vec<LockedModel>, Error> {
         if self.models_file.is_some() {
-            return Err(Error::Usage("give either --models FILE or --locked FILE".into()));
+            return Err(Error::Usage(
+                Message::new("--models and --locked are both given").hint("leave one of them out"),
+            ));
         }
         self.check_alone("--locked", false)?;
         let locked = read_lock_if_any(file)?.ok_or_else(|| {
-            refused("--locked", file, "there is no such file; `weightlift pin` makes one")
+            let what = Message::new("there is no such file");
+            refused(
+                "--locked",
+                file,
+                what.hint("make one with `weightlift pin`, or check the path"),
+            )
         })?;
-        let refuse = |what: String| refused("--locked", file, &what);
+        let refuse = |what: Message| refused("--locked", file, what);
         let mut models = self.chosen(locked.models, |model| &model.name).map_err(refuse)?;
         let also = self.also()?;
         match models.as_mut_slice() {
@@ -130,11 +141,7 @@ impl ModelsArgs {
                 model.also.splice(0..0, others);
             }
             all => {
-                return Err(Error::Usage(format!(
-                    "--also names another place of one model, but there are {}; choose one \
-                     with --only, or list the places in the models file and pin again",
-                    all.len()
-                )));
+                return Err(Error::Usage(Message::new(format!("--also names another place of one model, but there are {}", all.len())).hint("choose one with --only, or list the places in the models file and pin again")));
             }
         }
         Ok(models)
@@ -142,7 +149,8 @@ impl ModelsArgs {
 
     pub(super) fn check_alone(&self, flag: &str, has_also: bool) -> Result<(), Error> {
         if !self.models.is_empty() {
-            return Err(Error::Usage(format!("give either SOURCE or {flag} FILE")));
+            let what = format!("SOURCE and {flag} FILE are both given");
+            return Err(Error::Usage(Message::new(what).hint("leave one of them out")));
         }
         match self.selected.given().chain(has_also.then_some("--also")).next() {
             None => Ok(()),
@@ -155,16 +163,15 @@ impl ModelsArgs {
         &self,
         models: Vec<T>,
         name_of: impl Fn(&T) -> &String,
-    ) -> Result<Vec<T>, String> {
+    ) -> Result<Vec<T>, Message> {
         let unknown = self.only.iter().find(|name| !models.iter().any(|it| name_of(it) == *name));
         if let Some(name) = unknown {
             let names: Vec<&str> =
                 models.iter().map(|model| name_of(model).as_str()).take(20).collect();
             let name = text::inert(name, 200);
-            return Err(format!(
-                "--only names `{name}`, but there is no such model; there are {}",
-                names.join(", ")
-            ));
+            let hint = format!("choose among these: {}", names.join(", "));
+            let what = format!("--only names `{name}`, but there is no such model");
+            return Err(Message::new(what).hint(hint));
         }
         let is_wanted = |it: &T| self.only.is_empty() || self.only.contains(name_of(it));
         Ok(models.into_iter().filter(is_wanted).collect())
@@ -175,7 +182,8 @@ impl ModelsArgs {
         let mut places = Vec::new();
         for text in self.also.iter().flat_map(|texts| SourceUri::split_list(texts)) {
             let place = SourceUri::parse(text);
-            let place = place.map_err(|error| Error::Usage(format!("--also: {error}")))?;
+            let place =
+                place.map_err(|error| Error::Usage(Message::from(error).after("--also: ")))?;
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -186,30 +194,38 @@ impl ModelsArgs {
 
 /// What a lock file says, if it is there.
 pub(super) fn read_lock_if_any(file: &Path) -> Result<Option<LockFile>, Error> {
-    let refuse = |what: &str| refused("--locked", file, what);
+    let refuse = |what: Message| refused("--locked", file, what);
     if matches!(file.try_exists(), Ok(false)) {
         return Ok(None);
     }
-    let text = read(file, MAX_LOCK_BYTES).map_err(|what| refuse(&what))?;
-    LockFile::parse(&text).map(Some).map_err(|problem| refuse(&problem.to_string()))
+    let text = read(file, MAX_LOCK_BYTES).map_err(refuse)?;
+    LockFile::parse(&text).map(Some).map_err(|problem| refuse(problem.into()))
 }
 
-fn refused(flag: &str, file: &Path, what: &str) -> Error {
-    Error::Usage(format!("{flag} `{}`: {what}", text::inert(&file.to_string_lossy(), 300)))
+fn refused(flag: &str, file: &Path, message: Message) -> Error {
+    let file = text::inert(&file.to_string_lossy(), 300);
+    Error::Usage(message.after(format!("{flag} `{file}`: ")))
 }
 
 pub(super) fn of_each(flag: &str, file: &str) -> Error {
-    Error::Usage(format!("{flag} is set for each model in the file of {file}; write it there"))
+    Error::Usage(
+        Message::new(format!("{flag} is set for each model in the file of {file}"))
+            .hint("write it there"),
+    )
 }
 
 /// The text of a file, if it is no larger than `most`.
-fn read(file: &Path, most: u64) -> Result<String, String> {
-    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
+fn read(file: &Path, most: u64) -> Result<String, Message> {
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
     let mut text = String::new();
     let read = opened.take(most + 1).read_to_string(&mut text);
-    read.map_err(|error| error.to_string())?;
+    read.map_err(unreadable)?;
     match text.len() as u64 {
         len if len <= most => Ok(text),
-        _ => Err(format!("it is larger than {}", text::size(most))),
+        _ => Err(format!("it is larger than {}", text::size(most)).into()),
     }
+}
+
+fn unreadable(error: std::io::Error) -> Message {
+    Message::new(error.to_string()).hint("check the path, and the volume or ConfigMap it is from")
 }

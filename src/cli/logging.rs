@@ -9,7 +9,7 @@ use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 use super::help::OUTPUT;
 use crate::Error;
 use crate::environment::{self, Part, VARIABLES};
-use crate::model::text;
+use crate::model::{Message, text};
 use crate::report::{Detail, LogFormat, Screen, Setting, Terminal};
 
 const MAX_VALUE_CHARS: usize = 200;
@@ -55,11 +55,7 @@ impl Logging {
     /// Fails if more and less is asked for at once.
     pub fn check(&self) -> Result<(), Error> {
         match self.quiet && self.verbose {
-            true => Err(Error::Usage(
-                "--quiet and --verbose (or WEIGHTLIFT_QUIET and WEIGHTLIFT_VERBOSE) are both set; \
-                 leave one of them out"
-                    .into(),
-            )),
+            true => Err(Error::Usage(Message::new("--quiet and --verbose (or WEIGHTLIFT_QUIET and WEIGHTLIFT_VERBOSE) are both set").hint("leave one of them out"))),
             false => Ok(()),
         }
     }

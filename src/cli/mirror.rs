@@ -11,7 +11,7 @@ use super::help::{MODELS, SOURCE, TRANSFER};
 use super::listed::{ModelsArgs, Positional, of_each};
 use super::sources::{SelectionArgs, SourceArgs};
 use crate::Error;
-use crate::model::{Locked, S3Location, Selection, SourceUri};
+use crate::model::{Locked, Message, S3Location, Selection, SourceUri};
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -107,12 +107,19 @@ pub struct MirrorModel {
 impl MirrorArgs {
     pub fn models(&self) -> Result<Vec<MirrorModel>, Error> {
         if self.deep && !self.check {
-            return Err(Error::Usage("--deep needs --check; add it".into()));
+            return Err(Error::Usage(Message::new("--deep needs --check").hint("add it")));
         }
         let (source, target) = match self.places.as_slice() {
             [target] => (None, target),
             [source, target] => (Some(source), target),
-            _ => return Err(Error::Usage("give SOURCE and s3://bucket/prefix/".into())),
+            places => {
+                let what = format!(
+                    "mirror takes SOURCE and a prefix, but {} arguments are given",
+                    places.len()
+                );
+                let hint = "give SOURCE and s3://bucket/prefix/";
+                return Err(Error::Usage(Message::new(what).hint(hint)));
+            }
         };
         let target = parse_target(target)?;
         if self.models_file.is_some() || self.locked.is_some() {
@@ -120,26 +127,34 @@ impl MirrorArgs {
         }
         if !self.only.is_empty() {
             return Err(Error::Usage(
-                "--only needs --models FILE or --locked FILE; add one of them".into(),
+                Message::new("--only needs --models FILE or --locked FILE").hint("add one of them"),
             ));
         }
         let source = match (source, self.check) {
             (Some(source), false) => Some(SourceUri::parse(source)?),
             (None, true) => None,
             (None, false) => {
-                return Err(Error::Usage(
-                    "give SOURCE before s3://bucket/prefix/, or --models FILE, or --check".into(),
-                ));
+                return Err(Error::Usage(Message::new("no SOURCE is given").hint(
+                    "give SOURCE before s3://bucket/prefix/, or --models FILE, or --check",
+                )));
             }
             (Some(_), true) => {
-                return Err(Error::Usage("--check takes s3://bucket/prefix/ and no SOURCE".into()));
+                return Err(Error::Usage(
+                    Message::new(
+                        "--check compares a prefix with its own list, and SOURCE is given",
+                    )
+                    .hint("leave SOURCE out"),
+                ));
             }
         };
         if let Some(SourceUri::S3(source)) = &source
             && source.bucket == target.bucket
             && directory(&source.key) == target.key
         {
-            return Err(Error::Usage("SOURCE and the prefix to write to are the same".into()));
+            return Err(Error::Usage(
+                Message::new("SOURCE and the prefix to write to are the same")
+                    .hint("choose another prefix"),
+            ));
         }
         let listed = ModelsArgs { also: self.also.clone(), ..ModelsArgs::default() };
         let selection = self.selected.selection();
@@ -215,10 +230,10 @@ fn parse_target(text: &str) -> Result<S3Location, Error> {
         }
         Err(error) if text.starts_with("s3") => Err(error.into()),
         // What another SOURCE was probably meant to be does not help here.
-        _ => Err(Error::Usage(format!(
-            "`{}` is not s3://bucket/prefix/; name a prefix of a bucket",
-            crate::model::text::inert(text, 200)
-        ))),
+        _ => Err(Error::Usage(
+            Message::new(format!("`{}` is not s3://bucket/prefix/", SourceUri::shown(text)))
+                .hint("name a prefix of a bucket"),
+        )),
     }
 }
 

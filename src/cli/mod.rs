@@ -49,7 +49,7 @@ use clap::{
 use crate::Error;
 use crate::environment;
 use crate::exit;
-use crate::model::text;
+use crate::model::{Message, text};
 use crate::report::Event;
 use fetch::Deadline;
 use help::{LIMITS, OUTPUT, PUBLICATION, TEMPLATE};
@@ -239,14 +239,17 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 }
 
 /// An address to listen at; a port alone is that port at every address.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
+fn parse_address(text: &str) -> Result<SocketAddr, Message> {
     let text = text.trim();
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse::<u16>() {
         return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     }
     text.parse().map_err(|_| {
-        "write a port, or an address and a port, as in 9464, 127.0.0.1:9464 or [::1]:9464".into()
+        let what = format!("`{}` is not an address to listen at", text::inert(text, 100));
+        Message::new(what).hint(
+            "write a port, or an address and a port, as in 9464, 127.0.0.1:9464 or [::1]:9464",
+        )
     })
 }
 
@@ -305,24 +308,23 @@ impl WaitArgs {
     pub fn models(&self) -> Result<Vec<(&std::path::Path, Option<String>)>, Error> {
         let (paths, revisions) = (&self.paths, &self.expect_revision);
         if !revisions.is_empty() && revisions.len() != paths.len() {
-            return Err(Error::Usage(format!(
-                "--expect-revision is given {} times for {} paths; give one for each PATH",
-                revisions.len(),
-                paths.len()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!(
+                    "--expect-revision is given {} times for {} paths",
+                    revisions.len(),
+                    paths.len()
+                ))
+                .hint("give one for each PATH"),
+            ));
         }
         if let Some(name) = revisions.iter().find(|revision| !is_whole_revision(revision)) {
-            return Err(Error::Usage(format!(
-                "--expect-revision `{}` is not a full commit or digest, so no model can match it; give \
-                 what `weightlift list --output json` shows as the revision",
-                text::inert(name, 100)
-            )));
+            return Err(Error::Usage(Message::new(format!("--expect-revision `{}` is not a full commit or digest, so no model can match it", text::inert(name, 100))).hint("give what `weightlift list --output json` shows as the revision")));
         }
         if self.link.is_some() && paths.len() > 1 {
-            return Err(Error::Usage(format!(
-                "--link leads to one model, but there are {}; wait for them one by one",
-                paths.len()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!("--link leads to one model, but there are {}", paths.len()))
+                    .hint("wait for them one by one"),
+            ));
         }
         let of = |n: usize| revisions.get(n).map(|sha| sha.to_ascii_lowercase());
         Ok(paths.iter().enumerate().map(|(n, path)| (path.as_path(), of(n))).collect())

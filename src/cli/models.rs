@@ -9,7 +9,7 @@ use super::values::LayoutKind;
 use crate::Error;
 use crate::fleet::{Entry, LockedModel};
 use crate::model::hf_cache::Layout;
-use crate::model::{Locked, ModelDir, Selection, SignedBy, SourceUri, text};
+use crate::model::{Locked, Message, ModelDir, Selection, SignedBy, SourceUri, text};
 use crate::volume::Destination;
 
 /// Where models go if nobody says otherwise.
@@ -56,10 +56,10 @@ impl FetchArgs {
             model.also.splice(0..0, places);
         }
         if self.link.is_some() && models.len() > 1 {
-            return Err(Error::Usage(format!(
-                "--link leads to one model, but there are {}; fetch them one by one",
-                models.len()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!("--link leads to one model, but there are {}", models.len()))
+                    .hint("fetch them one by one"),
+            ));
         }
         for (n, model) in models.iter().enumerate() {
             let path = model.destination.path();
@@ -67,17 +67,23 @@ impl FetchArgs {
             for other in others {
                 if other == path {
                     let path = path.display();
-                    return Err(Error::Usage(format!("two models have the DEST `{path}`")));
+                    return Err(Error::Usage(
+                        Message::new(format!("two models have the DEST `{path}`"))
+                            .hint("give each model a DEST of its own"),
+                    ));
                 }
                 // Which one is there first would decide whether the other fails.
                 if path.starts_with(&other) || other.starts_with(&path) {
                     let (inner, outer) =
                         if path.starts_with(&other) { (&path, &other) } else { (&other, &path) };
-                    return Err(Error::Usage(format!(
-                        "the DEST `{}` lies inside the DEST `{}`; choose directories that are not inside each other",
-                        inner.display(),
-                        outer.display()
-                    )));
+                    return Err(Error::Usage(
+                        Message::new(format!(
+                            "the DEST `{}` lies inside the DEST `{}`",
+                            inner.display(),
+                            outer.display()
+                        ))
+                        .hint("choose directories that are not inside each other"),
+                    ));
                 }
             }
         }
@@ -92,10 +98,13 @@ impl FetchArgs {
             match SourceUri::parse(&uri) {
                 Ok(place @ (SourceUri::S3(_) | SourceUri::Gs(_) | SourceUri::Az(_))) => Ok(place),
                 Ok(place @ (SourceUri::Web(_) | SourceUri::Directory(_))) => Ok(place),
-                Ok(SourceUri::Hub(_) | SourceUri::Oci(_) | SourceUri::ModelScope(_)) => Err(
-                    Error::Usage("--mirror names a prefix of a bucket: s3://bucket/prefix/".into()),
-                ),
-                Err(error) => Err(Error::Usage(format!("--mirror: {error}"))),
+                Ok(SourceUri::Hub(_) | SourceUri::Oci(_) | SourceUri::ModelScope(_)) => {
+                    Err(Error::Usage(
+                        Message::new("--mirror does not name a prefix of a bucket")
+                            .hint("write s3://bucket/prefix/"),
+                    ))
+                }
+                Err(error) => Err(Error::Usage(Message::from(error).after("--mirror: "))),
             }
         };
         prefixes.map(place).collect()
@@ -112,11 +121,14 @@ impl FetchArgs {
             return Err(of_each("--expect-revision", "--models"));
         }
         if !expected.is_empty() && expected.len() != entries.len() {
-            return Err(Error::Usage(format!(
-                "--expect-revision is given {} times for {} models; give one for each SOURCE",
-                expected.len(),
-                entries.len()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!(
+                    "--expect-revision is given {} times for {} models",
+                    expected.len(),
+                    entries.len()
+                ))
+                .hint("give one for each SOURCE"),
+            ));
         }
         let models = entries.into_iter().enumerate().map(|(n, entry)| {
             let Entry { name, source: uri, also, selection, expect, signed_by } = entry;
@@ -183,7 +195,10 @@ impl FetchArgs {
         let Some(root) = &self.link_root else { return Ok(None) };
         let is_plain = |root: &str| root.starts_with('/') && !root.chars().any(text::is_control);
         if !root.to_str().is_some_and(is_plain) {
-            return Err(Error::Usage("--link-root is not an absolute directory name".into()));
+            return Err(Error::Usage(
+                Message::new("--link-root is not an absolute directory name")
+                    .hint("write it from `/` on"),
+            ));
         }
         Ok(Some(root.clone()))
     }
@@ -194,36 +209,43 @@ impl FetchArgs {
         let named = self.root.is_some();
         let root = self.root.clone().unwrap_or_else(|| DEFAULT_ROOT.into());
         let root = absolute(&root).ok_or_else(unusable_root)?;
-        let shown = text::inert(dest, 200);
-        let refuse = |why: &str| Error::Usage(format!("DEST `{shown}` {why}"));
+        let shown = SourceUri::shown(dest);
+        let refuse = |message: Message| Error::Usage(message.after(format!("DEST `{shown}` ")));
+        let unusable = |why: &str| refuse(Message::new(why).hint(ModelDir::HINT));
         if dest.contains("://") {
-            return Err(refuse("looks like a SOURCE; write SOURCE DEST SOURCE DEST …"));
+            let what = Message::new("looks like a SOURCE");
+            return Err(refuse(what.hint("write SOURCE DEST SOURCE DEST …")));
         }
         if !dest.starts_with('/') {
-            let family = ModelDir::parse(dest).map_err(refuse)?;
+            let family = ModelDir::parse(dest).map_err(unusable)?;
             return Ok(Destination { root, family });
         }
         let inside = root.to_str().and_then(|root| dest.strip_prefix(root.trim_end_matches('/')));
         if let Some(inside) = inside.and_then(|rest| rest.strip_prefix('/')) {
-            let family = ModelDir::parse(inside.trim_start_matches('/')).map_err(refuse)?;
+            let family = ModelDir::parse(inside.trim_start_matches('/')).map_err(unusable)?;
             return Ok(Destination { root, family });
         }
         if named {
-            return Err(refuse(&format!("leaves the root `{}`", root.display())));
+            let what = Message::new(format!("leaves the root `{}`", root.display()));
+            return Err(refuse(what.hint("name a directory below it, or change --root")));
         }
         let (parent, name) = dest.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
         let is_odd = |part: &str| matches!(part, "." | "..") || part.chars().any(text::is_control);
         if parent.split('/').any(is_odd) {
-            return Err(refuse("is not a plain absolute path"));
+            let what = Message::new("is not a plain absolute path");
+            return Err(refuse(what.hint("write it without `.` and `..`")));
         }
-        let family = ModelDir::parse(name).map_err(refuse)?;
+        let family = ModelDir::parse(name).map_err(unusable)?;
         let root = if parent.is_empty() { PathBuf::from("/") } else { PathBuf::from(parent) };
         Ok(Destination { root, family })
     }
 }
 
 pub(super) fn unusable_root() -> Error {
-    Error::Usage("--root is not a usable directory name".into())
+    Error::Usage(
+        Message::new("--root is not a usable directory name")
+            .hint("name a path of UTF-8 without control characters"),
+    )
 }
 
 pub(super) fn absolute(path: &Path) -> Option<PathBuf> {

@@ -11,6 +11,7 @@ use super::fetch::{Deadline, Permissions};
 use super::help::{MODELS, PUBLICATION, VOLUME};
 use super::listed::{ModelsArgs, Positional};
 use super::models::DEFAULT_ROOT;
+use super::models::unusable_root;
 use crate::Error;
 use crate::model::{ModelDir, text};
 use crate::volume::PruneRules;
@@ -27,10 +28,9 @@ pub struct Root {
 
 impl Root {
     pub fn path(&self) -> Result<PathBuf, Error> {
-        let unusable = || Error::Usage("--root is not a usable directory name".into());
-        let root = std::path::absolute(&self.root).map_err(|_| unusable())?;
+        let root = std::path::absolute(&self.root).map_err(|_| unusable_root())?;
         if root.to_str().is_none_or(|root| root.chars().any(text::is_control)) {
-            return Err(unusable());
+            return Err(unusable_root());
         }
         Ok(root)
     }

@@ -11,6 +11,7 @@ use super::listed::{ModelsArgs, Positional, read_lock_if_any};
 use super::sources::SourceArgs;
 use crate::Error;
 use crate::fleet::{Entry, LockFile};
+use crate::model::Message;
 
 /// The name that nobody has to give.
 const DEFAULT_LOCK: &str = "models.lock";
@@ -69,10 +70,13 @@ impl PinArgs {
             return self.listed.entries(Positional::Pairs);
         }
         let Some(before) = before else {
-            return Err(Error::Usage(format!(
-                "nothing to pin, and `{}` does not exist; give SOURCE or --models FILE",
-                self.lock_path().display()
-            )));
+            return Err(Error::Usage(
+                Message::new(format!(
+                    "nothing to pin, and `{}` does not exist",
+                    self.lock_path().display()
+                ))
+                .hint("give SOURCE or --models FILE"),
+            ));
         };
         self.listed.check_alone("--locked", !self.listed.also.is_empty())?;
         let entry = |model: &crate::fleet::LockedModel| Entry {

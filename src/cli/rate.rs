@@ -1,6 +1,6 @@
 //! Rates, as people write them.
 
-use crate::model::text;
+use crate::model::{Message, text};
 
 /// Nobody fetches weights with less; who gives less has forgotten the unit.
 const LEAST: u64 = 64_000;
@@ -8,30 +8,31 @@ const LEAST: u64 = 64_000;
 const MOST: u64 = 125_000_000_000;
 
 /// Bytes per second; `1MB/s` says the same as `1MB`.
-pub fn parse_min_rate(text: &str) -> Result<u64, String> {
+pub fn parse_min_rate(text: &str) -> Result<u64, Message> {
     match text::parse_size(text.trim().trim_end_matches("/s"))? {
-        0 => Err("use at least 1B, or leave it out".into()),
+        0 => Err(Message::new("0 is no rate").hint("use at least 1B, or leave it out")),
         rate => Ok(rate),
     }
 }
 
 /// `2Gbit`, `250MB` or `100MiB`, each also with `/s`, in bytes per second. Networks are sold in bits and disks in
 /// bytes, so what does not say which of them it is, is refused.
-pub fn parse_bandwidth(text: &str) -> Result<u64, String> {
+pub fn parse_bandwidth(text: &str) -> Result<u64, Message> {
     const USE: &str = "use bits, such as 2Gbit, or bytes, such as 250MB";
     let shown = text::inert(text, 40);
+    let told = |why: &str| Message::new(format!("`{shown}` {why}")).hint(USE);
     let text = text.trim();
     let rate = text.strip_suffix("/s").unwrap_or(text);
     let digits = rate.find(|c: char| !c.is_ascii_digit()).unwrap_or(rate.len());
     let (number, unit) = rate.split_at(digits);
-    let number: u128 = number.parse().map_err(|_| format!("`{shown}` is not a rate; {USE}"))?;
+    let number: u128 = number.parse().map_err(|_| told("is not a rate"))?;
     let unit = unit.trim();
     let (prefix, bits_of_unit) = if let Some(prefix) = unit.strip_suffix("bit") {
         (prefix, 1)
     } else if let Some(prefix) = unit.strip_suffix('B') {
         (prefix, 8)
     } else {
-        return Err(format!("`{shown}` does not say whether it is bits or bytes; {USE}"));
+        return Err(told("does not say whether it is bits or bytes"));
     };
     let factor: u128 = match prefix.to_ascii_lowercase().as_str() {
         "" => 1,
@@ -43,13 +44,16 @@ pub fn parse_bandwidth(text: &str) -> Result<u64, String> {
         "mi" => 1 << 20,
         "gi" => 1 << 30,
         "ti" => 1 << 40,
-        _ => return Err(format!("`{shown}` has an unknown unit; {USE}")),
+        _ => return Err(told("has an unknown unit")),
     };
     let bits = number.checked_mul(factor).and_then(|it| it.checked_mul(bits_of_unit));
     match bits.map(|bits| bits / 8).and_then(|bytes| u64::try_from(bytes).ok()) {
-        Some(rate) if rate < LEAST => Err(format!("`{shown}` is too small; use at least 64kB")),
+        Some(rate) if rate < LEAST => {
+            Err(Message::new(format!("`{shown}` is too small")).hint("use at least 64kB"))
+        }
         Some(rate) if rate <= MOST => Ok(rate),
-        _ => Err(format!("`{shown}` is too large; use at most 1Tbit, or leave it out")),
+        _ => Err(Message::new(format!("`{shown}` is too large"))
+            .hint("use at most 1Tbit, or leave it out")),
     }
 }
 
@@ -101,8 +105,10 @@ mod tests {
             ("999999999999999999999999999999999999999999MB", "is not a rate"),
         ] {
             let error = parse_bandwidth(text).expect_err(text);
-            assert!(error.contains(why), "{text}: {error}");
+            assert!(error.what.contains(why) && error.hint.is_some(), "{text}: {error}");
         }
-        assert!(!parse_bandwidth("1\u{1b}[31m").expect_err("is refused").contains('\u{1b}'));
+        assert!(
+            !parse_bandwidth("1\u{1b}[31m").expect_err("is refused").to_string().contains('\u{1b}')
+        );
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::help::FILES;
 use crate::Error;
-use crate::model::{SIGNATURE_FILE, SignedBy, Signer};
+use crate::model::{Message, SIGNATURE_FILE, SignedBy, Signer};
 
 /// Whose signature a model must have.
 #[derive(Clone, Debug, Default, Args)]
@@ -43,17 +43,19 @@ impl SignatureArgs {
             ];
             return match flags.into_iter().find(|(_, is_given)| *is_given) {
                 None => Ok(None),
-                Some((flag, _)) => Err(Error::Usage(format!(
-                    "{flag} is about a signature, and none is asked for; give --verify-signature as well"
-                ))),
+                Some((flag, _)) => Err(Error::Usage(
+                    Message::new(format!("{flag} is about a signature, and none is asked for"))
+                        .hint("give --verify-signature as well"),
+                )),
             };
         };
         let file = self.signature_file.as_deref();
         match SignedBy::new(signer.clone(), file, ignored) {
             Ok(signed_by) => Ok(Some(signed_by)),
-            Err(_) => Err(Error::Usage(format!(
-                "--signature-file is no path below the model; give one like `{SIGNATURE_FILE}`"
-            ))),
+            Err(_) => Err(Error::Usage(
+                Message::new("--signature-file is no path below the model")
+                    .hint(format!("give one like `{SIGNATURE_FILE}`")),
+            )),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::help::{FILES, LIMITS, SOURCE, TRANSFER};
 use super::rate::parse_bandwidth;
 use crate::Error;
 use crate::engine::RetryPolicy;
-use crate::model::{Selection, text};
+use crate::model::{Message, Selection, text};
 use crate::source::{Dragonfly, S3Settings, SourceSettings, XetMode, parse_p2p};
 
 /// A place of --also is listed within this time, or left alone.
@@ -67,7 +67,7 @@ impl From<XetWhen> for XetMode {
 
 /// What --p2p says, or why it cannot work. A parser of clap's would have it repeated, with its password.
 #[derive(Clone, Debug)]
-pub struct P2pArg(Result<Dragonfly, String>);
+pub struct P2pArg(Result<Dragonfly, Message>);
 
 /// How a source is asked.
 #[derive(Debug, Args)]
@@ -179,7 +179,7 @@ impl SourceArgs {
     /// The daemon that --p2p names.
     pub fn p2p(&self) -> Result<Option<Dragonfly>, Error> {
         let Some(P2pArg(given)) = &self.p2p else { return Ok(None) };
-        given.clone().map(Some).map_err(|why| Error::Usage(format!("--p2p: {why}")))
+        given.clone().map(Some).map_err(|message| Error::Usage(message.after("--p2p: ")))
     }
 
     pub fn s3(&self, all_checksums: bool) -> S3Settings {
@@ -202,9 +202,12 @@ fn parse_p2p_arg(text: &str) -> Result<P2pArg, Infallible> {
     Ok(P2pArg(parse_p2p(text)))
 }
 
-fn parse_stall_timeout(text: &str) -> Result<Duration, String> {
+fn parse_stall_timeout(text: &str) -> Result<Duration, Message> {
     match text::parse_duration(text)? {
         time if time >= Duration::from_secs(1) => Ok(time),
-        _ => Err("use at least 1s".into()),
+        _ => {
+            let what = format!("`{}` is too short", text::inert(text, 40));
+            Err(Message::new(what).hint("use at least 1s"))
+        }
     }
 }

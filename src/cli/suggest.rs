@@ -2,6 +2,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::model::{Message, SourceUri, text};
+
 /// What other tools call a command of ours.
 const COMMANDS: [(&str, &str); 16] = [
     ("download", "did you mean `fetch`?"),
@@ -54,26 +56,119 @@ const FLAGS: [(&str, &str); 28] = [
     ("--timeout", "use `--deadline`"),
 ];
 
-/// What `error` says, with a hint, and the lines that explain it further.
-pub fn mistake(error: &clap::Error) -> (String, String) {
-    let rendered = error.render().to_string();
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return ("no command is given; choose one of the list".into(), String::new());
+/// What `error` says of the arguments of `command`, once and in one line, and what to type.
+pub fn mistake(error: &clap::Error, command: Option<&str>) -> Message {
+    let argument = of_context(error, ContextKind::InvalidArg).unwrap_or_default();
+    // `--chunk-size <SIZE>`
+    let flag = argument.split(' ').next().unwrap_or_default();
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Message::new("no command is given").hint("choose one of the list")
+        }
+        ErrorKind::ValueValidation => of_value(error, flag, command),
+        ErrorKind::InvalidValue => {
+            let what = match of_context(error, ContextKind::InvalidValue) {
+                Some(value) if !value.is_empty() => {
+                    format!("{flag}: `{}` is not one of its values", shown(&value))
+                }
+                _ => format!("{flag} is given without a value"),
+            };
+            let values = all_of_context(error, ContextKind::ValidValue);
+            Message::new(what).hint(match values.split_last() {
+                Some((last, [])) => format!("use {last}"),
+                Some((last, others)) => format!("use {} or {last}", others.join(", ")),
+                None => format!("give it as {argument}"),
+            })
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = all_of_context(error, ContextKind::InvalidArg);
+            Message::new("a required argument is missing")
+                .hint(format!("give {}", missing.join(" ")))
+        }
+        ErrorKind::ArgumentConflict => {
+            let others: Vec<String> = all_of_context(error, ContextKind::PriorArg)
+                .iter()
+                .map(|other| other.split(' ').next().unwrap_or_default().to_owned())
+                .filter(|other| other != flag)
+                .collect();
+            match others.as_slice() {
+                [] => Message::new(format!("{flag} is given more than once")).hint("give it once"),
+                others => {
+                    Message::new(format!("{flag} cannot be combined with {}", others.join(", ")))
+                        .hint("leave one of them out")
+                }
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = of_context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            Message::new(format!("unrecognized subcommand '{}'", shown(&word)))
+                .hint(instead(error).unwrap_or_else(|| see_help(command)))
+        }
+        ErrorKind::UnknownArgument => {
+            Message::new(format!("unexpected argument '{}' found", shown(&argument)))
+                .hint(instead(error).unwrap_or_else(|| see_help(command)))
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default();
+            let first = first.split("; ").next().unwrap_or_default();
+            Message::new(shown(first.trim_start_matches("error: "))).hint(see_help(command))
+        }
     }
-    let (first, rest) = rendered.split_once('\n').unwrap_or((&rendered, ""));
-    let first = first.trim_start_matches("error: ");
-    let is_tip = |line: &&str| line.trim_start().starts_with("tip:");
-    let rest: Vec<&str> = rest.lines().filter(|line| !is_tip(line)).collect();
-    // What is missing stands in lines of its own, up to an empty one.
-    let listed = rest.iter().take_while(|line| !line.trim().is_empty()).map(|line| line.trim());
-    let what: Vec<&str> = [first].into_iter().chain(listed).collect();
-    let hint = hint(error).map(|hint| format!("; {hint}")).unwrap_or_default();
-    let message = what.join(" ") + &hint;
-    (message, rest.join("\n").trim().to_owned())
+}
+
+/// The parsers here say what to write; those of clap do not, nor do they repeat the value.
+fn of_value(error: &clap::Error, flag: &str, command: Option<&str>) -> Message {
+    let value = of_context(error, ContextKind::InvalidValue).unwrap_or_default();
+    let source = std::error::Error::source(error);
+    match source.and_then(|source| source.downcast_ref::<Message>()) {
+        // Its sentence repeats it.
+        Some(message) if may_be_secret(&value) => Message {
+            what: format!("{flag}: `{}` is not a value that it takes", shown(&value)),
+            hint: message.hint.clone(),
+        },
+        Some(message) => message.clone().after(format!("{flag}: ")),
+        None => {
+            let why = source.map(ToString::to_string).unwrap_or_default();
+            let what = match why.starts_with(&value) {
+                // As `FromStr` of a number says it.
+                false if why.starts_with("invalid digit") => {
+                    format!("{flag}: `{}` is not a number", shown(&value))
+                }
+                true => format!("{flag}: {}", shown(&why)),
+                false => format!("{flag}: `{}`: {}", shown(&value), shown(&why)),
+            };
+            Message::new(what).hint(see_help(command))
+        }
+    }
+}
+
+/// Whether a token, a key or a password was typed where it does not belong.
+fn may_be_secret(text: &str) -> bool {
+    text.contains("-----BEGIN")
+        || text.starts_with("hf_")
+        || text.contains("://") && text.contains(['@', '?'])
+}
+
+/// What was typed, as a message may show it: no control characters, and nothing that may be a secret.
+fn shown(text: &str) -> String {
+    match may_be_secret(text) {
+        true if text.contains("://") => SourceUri::shown(text),
+        true => "…".to_owned(),
+        false => text::inert(text, 200),
+    }
+}
+
+/// Where the flags and values of `command` are described.
+fn see_help(command: Option<&str>) -> String {
+    match command {
+        Some(command) => format!("run `weightlift {command} --help`"),
+        None => "run `weightlift --help`".to_owned(),
+    }
 }
 
 /// What to type in its place: what another tool's word is here, or else what clap finds near.
-fn hint(error: &clap::Error) -> Option<String> {
+fn instead(error: &clap::Error) -> Option<String> {
     let (wrong, near, table): (_, _, &[(&str, &str)]) = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand, &COMMANDS)
@@ -89,11 +184,15 @@ fn hint(error: &clap::Error) -> Option<String> {
 }
 
 fn of_context(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    match error.get(kind)? {
-        ContextValue::String(text) => Some(text.clone()),
-        // The nearest is the last.
-        ContextValue::Strings(texts) => texts.last().cloned(),
-        _ => None,
+    // The nearest is the last.
+    all_of_context(error, kind).pop()
+}
+
+fn all_of_context(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
     }
 }
 
@@ -126,7 +225,7 @@ mod tests {
                 None => vec!["weightlift", word],
             };
             let error = Cli::try_parse_from(arguments).expect_err(word);
-            assert_eq!(super::hint(&error).as_deref(), Some(*hint), "{word}");
+            assert_eq!(super::instead(&error).as_deref(), Some(*hint), "{word}");
         }
     }
 }

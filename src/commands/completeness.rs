@@ -6,8 +6,8 @@ use std::io::Read;
 use super::shared::Fetch;
 use crate::Error;
 use crate::model::{
-    Completeness, LeftOut, RelPath, RemoteFile, Selection, Shards, SourceUri, exclude_flag,
-    is_index, literal_pattern, names_its_format,
+    Completeness, LeftOut, Message, RelPath, RemoteFile, Selection, Shards, SourceUri,
+    exclude_flag, is_index, literal_pattern, names_its_format,
 };
 use crate::report::Screen;
 use crate::verify::{self, IndexProblem};
@@ -74,9 +74,10 @@ pub(super) fn add_index(
         Err(IndexProblem::Json(_)) if !names_its_format(path.as_str()) => return Ok(()),
         Err(problem) => {
             let flag = exclude_flag(&literal_pattern(path.as_str()));
-            return Err(Error::Integrity(format!(
-                "`{path}` {problem}; add {flag} to continue without it"
-            )));
+            return Err(Error::Integrity(
+                Message::new(format!("`{path}` {problem}"))
+                    .hint(format!("add {flag} to continue without it")),
+            ));
         }
     }
     all.add_index(path, &shards);

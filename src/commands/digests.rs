@@ -7,7 +7,7 @@ use super::Outcome;
 use super::shared::Fetch;
 use crate::Error;
 use crate::engine::Proof;
-use crate::model::{MD5_ETAG, RemoteFile, SentinelFile, Sha256, text};
+use crate::model::{MD5_ETAG, Message, RemoteFile, SentinelFile, Sha256, text};
 
 /// Files that a message names.
 const MAX_NAMED: usize = 5;
@@ -33,13 +33,17 @@ impl Fetch<'_> {
         } else {
             "fetch from a Hub that publishes them"
         };
-        Err(Error::Integrity(format!(
-            "{source_name} publishes no digest of {} of {}: {}, and --require-digests is set; \
-             {what_to_do}, leave them out with --exclude, or do without --require-digests",
-            without.len(),
-            text::files(files.len()),
-            named(&without)
-        )))
+        Err(Error::Integrity(
+            Message::new(format!(
+                "{source_name} publishes no digest of {} of {}: {}, and --require-digests is set",
+                without.len(),
+                text::files(files.len()),
+                named(&without)
+            ))
+            .hint(format!(
+                "{what_to_do}, leave them out with --exclude, or do without --require-digests"
+            )),
+        ))
     }
 }
 

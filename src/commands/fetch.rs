@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use super::acquire::Acquired;
 use super::run_state::Doing;
-use super::shared::{Before, Fetch, Wanted, conflict};
+use super::shared::{Before, Fetch, Wanted, conflict, unexpected};
 use super::{Outcome, Stale, announce, signature, verify};
 use crate::Error;
 use crate::cli::{IfStale, Model};
 use crate::error::Class;
-use crate::model::{Decision, Goal, Known, Sentinel, There, decide, text};
+use crate::model::{Decision, Goal, Known, Message, Sentinel, There, decide, text};
 use crate::report::{Event, Progress};
 use crate::source::registry;
 use crate::verify::signature::Trust;
@@ -158,13 +158,14 @@ impl Fetch<'_> {
         }
         let missing = match missing.as_slice() {
             [] => None,
-            [one] => Some(Error::Unusable(format!(
-                "{one}, which --adopt names, does not exist; mount it, correct the path, or leave --adopt out"
-            ))),
-            all => Some(Error::Unusable(format!(
-                "{}, which --adopt names, do not exist; mount them, correct the paths, or leave --adopt out",
-                all.join(", ")
-            ))),
+            [one] => Some(Error::Unusable(
+                Message::new(format!("{one}, which --adopt names, does not exist"))
+                    .hint("mount it, correct the path, or leave --adopt out"),
+            )),
+            all => Some(Error::Unusable(
+                Message::new(format!("{}, which --adopt names, do not exist", all.join(", ")))
+                    .hint("mount them, correct the paths, or leave --adopt out"),
+            )),
         };
         (found, missing.or(error))
     }
@@ -207,7 +208,7 @@ impl Fetch<'_> {
         if !is_stale || self.check_expectation(wanted.model, &sentinel.revision).is_err() {
             return Err(error);
         }
-        let why = error.to_string();
+        let why = error.without_hint();
         let path = store.path_to_load(&sentinel);
         self.screen.tell(&Event::Stale {
             path: path.display().to_string(),
@@ -303,11 +304,9 @@ impl Fetch<'_> {
 
     pub(super) fn check_expectation(&self, model: &Model, revision: &str) -> Result<(), Error> {
         match &model.expect_revision {
-            Some(expected) if expected != revision => Err(Error::Conflict(format!(
-                "{} is at revision {revision}, --expect-revision says {}",
-                model.uri,
-                text::inert(expected, 64)
-            ))),
+            Some(expected) if expected != revision => {
+                Err(unexpected(&model.uri, revision, "--expect-revision", expected))
+            }
             _ => Ok(()),
         }
     }
@@ -327,9 +326,10 @@ impl Fetch<'_> {
         let path = store.family_path();
         let lenient = Goal { may_be_stale: true, ..wanted.goal };
         let uri = &model.uri;
-        Some(Error::NotFound(match there {
+        let what = match there {
             _ if decide(lenient, there, Known::Refusal) == Decision::Stale => {
-                format!("{variable} is set")
+                // The reason why the older copy is used.
+                return Some(Error::NotFound(format!("{variable} is set").into()));
             }
             There::Whole(sentinel)
                 if wanted.goal.pin().is_some_and(|it| it != sentinel.revision) =>
@@ -361,6 +361,8 @@ impl Fetch<'_> {
                     path.display()
                 )
             }
-        }))
+        };
+        let hint = format!("unset {variable} to fetch from the source");
+        Some(Error::NotFound(Message::new(what).hint(hint)))
     }
 }

@@ -14,8 +14,8 @@ use crate::content::{ChunkStore, Source};
 use crate::engine::{self, Proof, Stop};
 use crate::lock::Heartbeat;
 use crate::model::{
-    Decision, Digest, Known, LeftOut, Plan, RemoteFile, Selected, Selection, Sentinel, Signed,
-    Snapshot, There, decide, is_index, is_pickle, text,
+    Decision, Digest, Known, LeftOut, Message, Plan, RemoteFile, Selected, Selection, Sentinel,
+    Signed, Snapshot, There, decide, is_index, is_pickle, text,
 };
 use crate::report::{Event, Progress, rfc3339};
 use crate::verify::signature::{Opened, Trust};
@@ -441,9 +441,10 @@ impl Fetch<'_> {
             count => format!("`{first}` and {} more", count - 1),
         };
         if self.args.deny_pickle {
-            return Err(Error::Policy(format!(
-                "{named} can run code when loaded, and --deny-pickle is set; leave out with --exclude"
-            )));
+            return Err(Error::Policy(
+                Message::new(format!("{named} can run code when loaded, and --deny-pickle is set"))
+                    .hint("leave it out with --exclude"),
+            ));
         }
         Ok(Some(format!("{named} can run code when loaded; --deny-pickle refuses such files")))
     }

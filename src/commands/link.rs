@@ -3,9 +3,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
+const IN_A_VOLUME_OF_THE_POD: &str = "name a path in an emptyDir of the pod";
+
 use crate::Error;
 use crate::fs::{Kind, LinkPath};
-use crate::model::{STATE_DIR, text};
+use crate::model::{Message, STATE_DIR, text};
 
 /// Where that link is to be. Checked before anything is asked for.
 #[derive(Debug)]
@@ -35,10 +37,13 @@ impl ServerLink {
                 refuse(&real, &real_path(family), volume.as_deref())?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::Unusable(format!(
-                    "`{}` does not exist, so --link cannot create a link there; mount an emptyDir of the pod at it",
-                    above.display()
-                )));
+                return Err(Error::Unusable(
+                    Message::new(format!(
+                        "`{}` does not exist, so --link cannot create a link there",
+                        above.display()
+                    ))
+                    .hint("mount an emptyDir of the pod at it"),
+                ));
             }
             // Opening it tells more.
             Err(_) => {}
@@ -55,8 +60,12 @@ impl ServerLink {
 
     /// Lets the link lead to `target`.
     pub fn lead_to(&self, target: &Path) -> Result<(), Error> {
-        let target =
-            target.to_str().ok_or_else(|| Error::Usage("--link-root is not UTF-8".into()))?;
+        let target = target.to_str().ok_or_else(|| {
+            Error::Usage(
+                Message::new("--link-root is not UTF-8")
+                    .hint("rename the directory, or name another one"),
+            )
+        })?;
         self.check()?;
         Ok(self.at.lead_to(target)?)
     }
@@ -77,10 +86,13 @@ impl ServerLink {
             Some(Kind::File) => ("a file".into(), "that file"),
             Some(Kind::Other) => ("a pipe, a socket or a device".into(), "what is there"),
         };
-        Err(Error::Conflict(format!(
-            "`{}` is {what}, which weightlift did not create; name another path with --link, or remove {it}",
-            self.path.display()
-        )))
+        Err(Error::Conflict(
+            Message::new(format!(
+                "`{}` is {what}, which weightlift did not create",
+                self.path.display()
+            ))
+            .hint(format!("name another path with --link, or remove {it}")),
+        ))
     }
 }
 
@@ -93,7 +105,12 @@ fn is_revision(path: &Path) -> bool {
 
 fn plain(path: &Path) -> Result<PathBuf, Error> {
     let shown = text::inert(&path.to_string_lossy(), 200);
-    let odd = || Error::Usage(format!("--link `{shown}` is not a plain path of a link"));
+    let odd = || {
+        Error::Usage(
+            Message::new(format!("--link `{shown}` is not a plain path of a link"))
+                .hint(IN_A_VOLUME_OF_THE_POD),
+        )
+    };
     let is_odd = |part: Component<'_>| matches!(part, Component::ParentDir);
     if path.to_str().is_none_or(|path| path.is_empty() || path.chars().any(text::is_control))
         || path.components().any(is_odd)
@@ -115,10 +132,9 @@ fn refuse(path: &Path, family: &Path, volume: Option<&Path>) -> Result<(), Error
     } else {
         return Ok(());
     };
-    Err(Error::Usage(format!(
-        "--link `{}` {why}; name a path in an emptyDir of the pod",
-        path.display()
-    )))
+    Err(Error::Usage(
+        Message::new(format!("--link `{}` {why}", path.display())).hint(IN_A_VOLUME_OF_THE_POD),
+    ))
 }
 
 /// The same without links, as far as it is there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::run_state::RunState;
 use crate::Error;
 use crate::engine::Stop;
-use crate::model::{Summary, text};
+use crate::model::{Message, Summary, text};
 use crate::report::{Event, Screen};
 use crate::volume::{AttemptReport, AttemptState, FamilyReport, FamilyStatus, KeptReport, Survey};
 
@@ -34,13 +34,18 @@ pub fn root(
 pub(super) fn survey(root: &Path, screen: &Screen, state: &RunState) -> Result<Survey, Error> {
     state.reads(root);
     let survey = Survey::of(root)?;
-    let missing = || Error::NotFound(format!("`{}` does not exist", root.display()));
+    let missing = || {
+        Error::NotFound(
+            Message::new(format!("`{}` does not exist", root.display()))
+                .hint("check --root and the mounts of the pod"),
+        )
+    };
     let survey = survey.ok_or_else(missing)?;
     if survey.is_inside_model() {
-        return Err(Error::Usage(format!(
-            "`{}` is a model, not a root; name the directory above it",
-            root.display()
-        )));
+        return Err(Error::Usage(
+            Message::new(format!("`{}` is a model, not a root", root.display()))
+                .hint("name the directory above it"),
+        ));
     }
     survey.problems.iter().for_each(|problem| screen.tell(&Event::warning(problem)));
     Ok(survey)

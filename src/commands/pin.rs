@@ -12,6 +12,7 @@ use super::completeness;
 use super::read_once::amount;
 use super::run_state::{Doing, RunState};
 use super::several::{Named, error_of_all, runtime, worse_of};
+use super::shared::unexpected;
 use super::signature;
 use crate::Error;
 use crate::cli::PinArgs;
@@ -21,7 +22,7 @@ use crate::error::Failures;
 use crate::fleet::{Drift, Entry, LockFile, LockedModel, difference};
 use crate::fs::Replaceable;
 use crate::model::{
-    LeftOut, Locked, LockedFile, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text,
+    LeftOut, Locked, LockedFile, Message, RemoteFile, Selected, Sha256, Snapshot, SourceUri, text,
 };
 use crate::report::{Event, Progress, Screen};
 use crate::verify::signature::{Opened, Trust};
@@ -35,7 +36,8 @@ pub struct PinReport {
     pub name: String,
     pub source: String,
     pub revision: String,
-    /// `pinned`, `kept`, `current`, `moved`, `unlocked` (asked for and not in the lock file), `unasked`.
+    /// `pinned`, `kept`, `resolved` (known, but no lock file was written), `current`, `moved`, `unlocked` (asked for
+    /// and not in the lock file), `unasked`.
     pub status: &'static str,
     pub files: usize,
     pub total_bytes: u64,
@@ -53,6 +55,12 @@ pub struct Told<'a> {
     pub only: &'a dyn Fn(&str, &SourceUri),
 }
 
+/// The names of the first of `entries`.
+fn named(entries: &[Entry]) -> String {
+    let names: Vec<&str> = entries.iter().map(|it| it.name.as_str()).take(20).collect();
+    names.join(", ")
+}
+
 /// Pins, or checks what was pinned; returns the last line.
 pub fn run(
     args: &PinArgs,
@@ -67,7 +75,10 @@ pub fn run(
     if let Some(name) = args.upgrade.iter().find(|name| !entries.iter().any(|it| it.name == **name))
     {
         let name = text::inert(name, 200);
-        return Err(Error::Usage(format!("--upgrade names `{name}`, but there is no such model")));
+        return Err(Error::Usage(
+            Message::new(format!("--upgrade names `{name}`, but there is no such model"))
+                .hint(format!("choose among these: {}", named(&entries))),
+        ));
     }
     state.has_models(entries.len());
     if let [entry] = entries.as_slice() {
@@ -79,17 +90,24 @@ pub fn run(
     match (place, before) {
         (Some(place), before) => pin.write(entries, before.unwrap_or_default(), &place, told),
         (None, Some(before)) => pin.check(&entries, &before, told),
-        (None, None) => Err(Error::Usage(format!(
-            "--check compares with `{}`, which does not exist; `weightlift pin` makes it",
-            args.lock_path().display()
-        ))),
+        (None, None) => Err(Error::Usage(
+            Message::new(format!(
+                "--check compares with `{}`, which does not exist",
+                args.lock_path().display()
+            ))
+            .hint("run `weightlift pin` without --check to make it"),
+        )),
     }
 }
 
 /// Where the lock file is written, known before anybody is asked for anything: a pipe would be waited for.
 fn place(path: &Path) -> Result<Replaceable, Error> {
-    Replaceable::at(path)
-        .map_err(|error| Error::Usage(format!("`{}` cannot be written: {error}", path.display())))
+    Replaceable::at(path).map_err(|error| {
+        Error::Usage(
+            Message::new(format!("`{}` cannot be written: {error}", path.display()))
+                .hint("name a regular file, or a new one, with --locked"),
+        )
+    })
 }
 
 struct Pin<'a> {
@@ -125,9 +143,8 @@ impl Pin<'_> {
         place: &Replaceable,
         told: &mut Told<'_>,
     ) -> Result<String, Error> {
-        let path = self.args.lock_path();
-        let shown = path.display();
-        let (mut pinned, mut failed) = (Vec::new(), Vec::new());
+        let shown = self.args.lock_path().display();
+        let (mut pinned, mut failed, mut reports) = (Vec::new(), Vec::new(), Vec::new());
         let all = entries.len();
         for entry in &entries {
             let known = before.models.iter().find(|model| model.name == entry.name);
@@ -142,7 +159,7 @@ impl Pin<'_> {
             };
             match model {
                 Ok(model) => {
-                    (told.each)(&report(&model, status, Vec::new()))?;
+                    reports.push(report(&model, status, Vec::new()));
                     self.ask.state.has_completed_one();
                     pinned.push(model);
                 }
@@ -152,8 +169,9 @@ impl Pin<'_> {
             }
         }
         let count = failed.len();
-        let ends = pinned.iter().map(|model| (model.name.clone(), "pinned")).collect();
+        let ends = pinned.iter().map(|model| (model.name.clone(), RESOLVED)).collect();
         if let Some(error) = error_of_all(failed, ends) {
+            tell(resolved(reports), told)?;
             self.ask.screen.say(&format!("{count} of {all} models failed; `{shown}` is as it was"));
             return Err(error);
         }
@@ -163,9 +181,15 @@ impl Pin<'_> {
         }
         pinned.sort_by(|a, b| a.name.cmp(&b.name));
         let lock = LockFile { models: pinned };
-        place
-            .replace(lock.text().as_bytes(), true)
-            .map_err(|error| Error::Unusable(format!("`{shown}` cannot be written: {error}")))?;
+        if let Err(error) = place.replace(lock.text().as_bytes(), true) {
+            tell(resolved(reports), told)?;
+            return Err(Error::Unusable(
+                Message::new(format!("`{shown}` cannot be written: {error}"))
+                    .hint("name a file in a directory that this user may write, with --locked"),
+            ));
+        }
+        // Not before: until then the lock file is as it was.
+        tell(reports, told)?;
         let models = lock.models.len();
         let files = lock.models.iter().map(|it| it.content.files.len()).sum();
         let bytes = lock.models.iter().map(bytes_of).fold(0, u64::saturating_add);
@@ -261,21 +285,17 @@ impl Pin<'_> {
         let ask = &self.ask;
         if let Some(variable) = crate::source::registry::offline_by(&entry.source) {
             let source = &entry.source;
-            return Err(Error::NotFound(format!(
-                "{variable} is set, but {source} must be contacted; unset it"
-            )));
+            return Err(Error::NotFound(
+                Message::new(format!("{variable} is set, but {source} must be contacted"))
+                    .hint(format!("unset {variable}")),
+            ));
         }
         ask.state.enter(Doing::Resolving(entry.source.to_string()));
         let source = ask.source_of(&entry.source, &entry.selection)?;
         let snapshot = ask.retried(ask.budget(), ask.bound(), || source.snapshot()).await?;
         ask.pass_on(source.as_ref());
         if let Some(expected) = entry.expect.as_ref().filter(|it| **it != snapshot.revision) {
-            return Err(Error::Conflict(format!(
-                "{} is at revision {}, `expect` says {}",
-                entry.source,
-                snapshot.revision,
-                text::inert(expected, 64)
-            )));
+            return Err(unexpected(&entry.source, &snapshot.revision, "`expect`", expected));
         }
         let Snapshot { source_name, revision, files, refused } = snapshot;
         let signature = entry.signed_by.as_ref().map(|it| &it.file);
@@ -458,4 +478,19 @@ pub fn text(report: &PinReport) -> String {
         out.push_str(&text::inert(change, 1_000));
     }
     out
+}
+
+const RESOLVED: &str = "resolved";
+
+/// The same of a run that writes no lock file. What was kept is in the one that is there.
+fn resolved(reports: Vec<PinReport>) -> Vec<PinReport> {
+    let resolved = |report: PinReport| match report.status {
+        "pinned" => PinReport { status: RESOLVED, ..report },
+        _ => report,
+    };
+    reports.into_iter().map(resolved).collect()
+}
+
+fn tell(reports: Vec<PinReport>, told: &mut Told<'_>) -> Result<(), Error> {
+    reports.iter().try_for_each(|report| (told.each)(report))
 }

@@ -66,9 +66,9 @@ impl Asker<'_> {
             }
             if reads == MAX_READS {
                 let path = &file.path;
-                return Err(Error::Integrity(format!(
-                    "`{path}` is wrong after {reads} reads: {mismatch}"
-                )));
+                return Err(Error::Integrity(
+                    format!("`{path}` is wrong after {reads} reads: {mismatch}").into(),
+                ));
             }
             before = Some(mismatch.sha256);
             progress.done_bytes.fetch_sub(file.size, Relaxed);

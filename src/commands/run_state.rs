@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::error::{Class, Failures};
-use crate::model::text;
+use crate::model::{Message, text};
 use crate::report::Progress;
 
 /// How long a whole run may take, by the flag that says so.
@@ -198,13 +198,16 @@ impl RunState {
         });
         let failures = self.failures();
         let what = format!(
-            "{flag} of {} expired while {}{done}; {}",
+            "{flag} of {} expired while {}{done}",
             text::duration(time),
             described.join(", "),
-            doing.first().map_or("", Doing::hint),
         );
+        let message = match doing.first() {
+            Some(doing) => Message::new(what).hint(doing.hint()),
+            None => what.into(),
+        };
         let class = failures.first(decides).unwrap_or(Class::Deadline);
-        Error::OutOfTime { class, what, failures }
+        Error::OutOfTime { class, message, failures }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cli::{FetchArgs, Model};
 use crate::engine::Stop;
 use crate::lock::HolderStatus;
 use crate::model::hf_cache::{CachedModel, Layout};
-use crate::model::{Goal, Selection, Sentinel, SourceUri, There, text};
+use crate::model::{Goal, Message, Selection, Sentinel, SourceUri, There, text};
 use crate::report::{Progress, Screen};
 use crate::verify::signature::Trust;
 use crate::volume::{AdoptedDir, Store, StoreError};
@@ -93,11 +93,23 @@ pub(super) fn conflict(model: &Model, store: &Store, there: There<'_>) -> Error 
             format!("{} at {revision}", sentinel.source)
         }
     };
-    Error::Conflict(format!(
-        "`{}` holds {what}, not {}; choose another DEST, or replace what is there with --replace",
-        path.display(),
-        model.uri
-    ))
+    Error::Conflict(
+        Message::new(format!("`{}` holds {what}, not {}", path.display(), model.uri))
+            .hint("choose another DEST, or replace what is there with --replace"),
+    )
+}
+
+/// The source is at another revision than `flag`, or the models file, says.
+pub(super) fn unexpected(uri: &SourceUri, revision: &str, flag: &str, expected: &str) -> Error {
+    let what =
+        format!("{uri} is at revision {revision}, {flag} says {}", text::inert(expected, 64));
+    let hint = match uri {
+        SourceUri::Hub(_) | SourceUri::ModelScope(_) => format!(
+            "write the expected commit after `@` in SOURCE, or check the new revision and change {flag}"
+        ),
+        _ => format!("check what has changed at the source, then change {flag}"),
+    };
+    Error::Conflict(Message::new(what).hint(hint))
 }
 
 /// What those who wait are told about us.

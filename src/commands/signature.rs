@@ -11,7 +11,8 @@ use crate::Error;
 use crate::content::Source;
 use crate::engine::Proof;
 use crate::model::{
-    LeftOut, RelPath, RemoteFile, Selected, Selection, Sentinel, Sha256, Signed, SignedBy, text,
+    LeftOut, Message, RelPath, RemoteFile, Selected, Selection, Sentinel, Sha256, Signed, SignedBy,
+    text,
 };
 use crate::report::rfc3339;
 use crate::verify::FileHasher;
@@ -27,24 +28,29 @@ const PEM: &str = "-----BEGIN ";
 /// Reads whom `signed_by` names.
 pub fn trust(signed_by: &SignedBy) -> Result<Trust, Error> {
     let given = signed_by.signer.given();
-    let refuse = |what: String| {
+    let refuse = |message: Message| {
         let method = signed_by.signer.method();
         // A key that is given as such is not repeated: it may be the wrong half of a pair.
         let named = match given.contains(PEM) {
             true => "the text".to_owned(),
             false => format!("`{}`", text::inert(given, 300)),
         };
-        Error::Usage(format!("{named}, by whose {method} a model must be signed, {what}"))
+        Error::Usage(message.after(format!("{named}, by whose {method} a model must be signed, ")))
     };
     let pem = match given.contains(PEM) {
         true => given.as_bytes().to_vec(),
         false => {
             let read = std::fs::File::open(given).and_then(|file| up_to(file, MAX_PEM_BYTES));
-            let pem = read.map_err(|error| refuse(format!("cannot be read: {error}")))?;
-            pem.ok_or_else(|| refuse(format!("is larger than {}", text::size(MAX_PEM_BYTES))))?
+            let pem = read.map_err(|error| {
+                let what = Message::new(format!("cannot be read: {error}"));
+                refuse(what.hint("check the path and the mounts of the pod"))
+            })?;
+            pem.ok_or_else(|| {
+                refuse(format!("is larger than {}", text::size(MAX_PEM_BYTES)).into())
+            })?
         }
     };
-    Trust::new(signed_by, &pem).map_err(|problem: TrustProblem| refuse(problem.to_string()))
+    Trust::new(signed_by, &pem).map_err(|problem: TrustProblem| refuse(problem.message()))
 }
 
 /// The signature among `files`, which a source has.
@@ -56,15 +62,20 @@ pub(super) fn listed(
     let path = &trust.accepted().file;
     match files.iter().find(|file| file.path == *path) {
         Some(file) if file.size <= MAX_SIGNATURE_BYTES => Ok(file.clone()),
-        Some(file) => Err(Error::Integrity(format!(
-            "`{path}` of {source_name} has {}, more than the {} that a signature may have",
-            text::size(file.size),
-            text::size(MAX_SIGNATURE_BYTES)
-        ))),
-        None => Err(Error::Integrity(format!(
-            "{source_name} has no `{path}`, so nothing says who has signed it; sign the model with \
-             `model_signing`, or name the file with --signature-file"
-        ))),
+        Some(file) => Err(Error::Integrity(
+            format!(
+                "`{path}` of {source_name} has {}, more than the {} that a signature may have",
+                text::size(file.size),
+                text::size(MAX_SIGNATURE_BYTES)
+            )
+            .into(),
+        )),
+        None => Err(Error::Integrity(
+            Message::new(format!(
+                "{source_name} has no `{path}`, so nothing says who has signed it"
+            ))
+            .hint("sign the model with `model_signing`, or name the file with --signature-file"),
+        )),
     }
 }
 
@@ -180,7 +191,9 @@ pub(super) fn of_published(
 ) -> Result<Signed, Error> {
     let path = &trust.accepted().file;
     let refuse = |what: &str| {
-        Error::Integrity(format!("`{}` {what}", files.dir().path_of(path.as_str()).display()))
+        Error::Integrity(
+            format!("`{}` {what}", files.dir().path_of(path.as_str()).display()).into(),
+        )
     };
     let missing = || refuse("is missing, so nothing says who has signed the model");
     let listed = sentinel.files.iter().find(|file| *file.path == *path.as_str());
@@ -209,9 +222,10 @@ pub(super) fn check_unlisted(trust: &Trust, extra: &[String], shown: &str) -> Re
     let is_unsigned = |path: &&String| !trust.accepted().ignores(path, &[]);
     match extra.iter().find(is_unsigned) {
         None => Ok(()),
-        Some(path) => Err(Error::Integrity(format!(
-            "`{path}` lies in `{shown}` and is not signed; remove it, or ignore such files with --ignore-unsigned"
-        ))),
+        Some(path) => Err(Error::Integrity(
+            Message::new(format!("`{path}` lies in `{shown}` and is not signed"))
+                .hint("remove it, or ignore such files with --ignore-unsigned"),
+        )),
     }
 }
 
@@ -304,7 +318,8 @@ pub(super) fn is_signature(trust: &Trust, path: &RelPath) -> bool {
 }
 
 fn refused(trust: &Trust, source_name: &str, problem: &SignatureProblem) -> Error {
-    Error::Integrity(format!("`{}` of {source_name} {problem}", trust.accepted().file))
+    let lead = format!("`{}` of {source_name} ", trust.accepted().file);
+    Error::Integrity(problem.message().after(lead))
 }
 
 /// All of `file`, if it has no more than `most` bytes.

@@ -17,7 +17,7 @@ use crate::Error;
 use crate::engine::Stop;
 use crate::fs::{self, Dir, FsError, Kind};
 use crate::model::{
-    RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
+    Message, RelPath, SENTINEL, STATE_DIR, Sentinel, SentinelFile, SentinelProblem, Sha256, text,
 };
 use crate::report::{ActiveFile, Progress, Screen};
 use crate::verify::signature::Trust;
@@ -45,14 +45,12 @@ pub fn family(
     state.reads(path);
     let shown = path.display();
     let Some(dir) = Dir::open_anew(path)? else {
-        return Err(Error::NotFound(format!("`{shown}` does not exist")));
+        return Err(Error::NotFound(
+            Message::new(format!("`{shown}` does not exist")).hint("check the path"),
+        ));
     };
-    let hint = hint_without_sentinel(&dir, path);
-    let missing = || {
-        Error::NotFound(format!(
-            "`{shown}` holds no complete model: there is no {SENTINEL}; {hint}"
-        ))
-    };
+    let problem = without_sentinel(&dir, path);
+    let missing = || Error::NotFound(problem.clone());
     let cached = CachedSnapshot::at(path)?;
     let read = match &cached {
         Some(cached) => cached.sentinel(),
@@ -60,10 +58,10 @@ pub fn family(
     };
     let read = read.map_err(|error| match error {
         StoreError::Sentinel { problem: SentinelProblem::UnknownFormat(_), .. } => error.into(),
-        StoreError::Sentinel { path, problem } => Error::Integrity(format!(
-            "`{}`: {problem}; remove the directory `{shown}` and fetch again",
-            path.display()
-        )),
+        StoreError::Sentinel { path, problem } => Error::Integrity(
+            Message::new(format!("`{}`: {problem}", path.display()))
+                .hint(format!("remove the directory `{shown}` and fetch again")),
+        ),
         error => error.into(),
     });
     let mut sentinel = read?.ok_or_else(missing)?;
@@ -93,7 +91,7 @@ pub fn family(
         let (count, all) = (bad.len(), text::files(sentinel.files.len()));
         let hint = match bad.as_slice() {
             // Its name leads to what other snapshots may have as well.
-            _ if cached.is_some() => "fetch with --recheck replaces what is damaged".to_owned(),
+            _ if cached.is_some() => "fetch with --recheck to replace what is damaged".to_owned(),
             [(file, why)] if why != MISSING => {
                 let file = dir.path_of(file);
                 format!(
@@ -107,10 +105,13 @@ pub fn family(
             }
             _ => "remove these files and fetch again, or fetch with --recheck".to_owned(),
         };
-        return Err(Error::Integrity(format!(
-            "`{shown}` is damaged in {count} of {all}: {}{more}; {hint}",
-            names.join(", ")
-        )));
+        return Err(Error::Integrity(
+            Message::new(format!(
+                "`{shown}` is damaged in {count} of {all}: {}{more}",
+                names.join(", ")
+            ))
+            .hint(hint),
+        ));
     }
     // What the sentinel records of a signature is not what was verified here.
     sentinel.signed = match trust {
@@ -138,23 +139,24 @@ pub fn family(
 
 /// What to do about a directory without a sentinel: nobody knows whether it is a model at all, so nothing is said that
 /// would do harm where the path is wrong.
-fn hint_without_sentinel(dir: &Dir, path: &Path) -> String {
+fn without_sentinel(dir: &Dir, path: &Path) -> Message {
     let path = path.display();
+    let what = format!("`{path}` holds no complete model: there is no {SENTINEL}");
     if volume::is_root(dir).unwrap_or(false) {
-        return format!(
-            "it is a root that holds models; `weightlift list --root {path}` names them"
-        );
+        return Message::new(format!("{what}, it is a root that holds models"))
+            .hint(format!("run `weightlift list --root {path}` to see them"));
     }
     let is_foreign = |name: &String| name != STATE_DIR && !fs::owns(name);
-    match dir.names() {
+    Message::new(what).hint(match dir.names() {
         // What lies beside a working area is a model that is just being filled in, or was.
-        Ok(names) if names.iter().any(|name| name == STATE_DIR) => "fetch it".to_owned(),
-        Ok(names) if !names.iter().any(is_foreign) => "check the path, or fetch it".to_owned(),
-        Ok(_) => format!(
-            "check the path; if these are the files of a model, `fetch --adopt {path}` keeps what is whole"
-        ),
-        Err(_) => "check the path".to_owned(),
-    }
+        Ok(names) if names.iter().any(|name| name == STATE_DIR) => "fetch it",
+        Ok(names) if !names.iter().any(is_foreign) => "check the path, or fetch it",
+        Ok(_) => {
+            "check the path, or fetch with --adopt and this path if these are the files of a model: that keeps \
+             what is whole"
+        }
+        Err(_) => "check the path",
+    })
 }
 
 /// The files at `path` that differ, in the sentinel's order, and how. As many at once as there are cores.

@@ -11,7 +11,7 @@ use crate::cli::WaitArgs;
 use crate::engine::Stop;
 use crate::fs::{Dir, NodeIdentity, node};
 use crate::lock::{BEAT, Owner, STOPPED_AFTER, STOPPED_AT_AGE};
-use crate::model::{SENTINEL, Sentinel, text};
+use crate::model::{Message, SENTINEL, Sentinel, text};
 use crate::report::{Event, Holder, Screen, Waiting};
 use crate::volume::{self, CachedSnapshot, Store, StoreError};
 
@@ -40,11 +40,14 @@ pub async fn for_model(
         // The last looks at the PATHs before have taken what there was.
         if stop.is_set() {
             return Err(match deadline.saturating_duration_since(Instant::now()).is_zero() {
-                true => Error::Deadline(format!(
-                    "waited {}: no time was left for a last look at `{}`",
-                    text::duration(args.timeout),
-                    path.display()
-                )),
+                true => Error::Deadline(
+                    Message::new(format!(
+                        "waited {}: no time was left for a last look at `{}`",
+                        text::duration(args.timeout),
+                        path.display()
+                    ))
+                    .hint("raise --timeout"),
+                ),
                 false => Error::Stopped,
             });
         }
@@ -73,10 +76,10 @@ pub async fn for_model(
         holders.look(path, left.is_zero() || is_line_due);
         let told = holders.told.as_ref().map(|holder| format!("; {holder}")).unwrap_or_default();
         if left.is_zero() {
-            return Err(Error::Deadline(format!(
-                "waited {}: {missing}{told}; look at the Job or pod that fetches it",
-                text::duration(args.timeout),
-            )));
+            return Err(Error::Deadline(
+                Message::new(format!("waited {}: {missing}{told}", text::duration(args.timeout)))
+                    .hint("look at the Job or pod that fetches it"),
+            ));
         }
         state.enter(Doing::Waiting(format!("a model: {missing}")));
         if last_line.is_none() || is_line_due && !screen.has_bars() {
@@ -114,7 +117,12 @@ fn lead(
         ));
     }
     let target = std::path::absolute(revision_path.unwrap_or(path));
-    let target = target.map_err(|_| Error::Usage("PATH is not a usable directory name".into()))?;
+    let target = target.map_err(|_| {
+        Error::Usage(
+            Message::new("PATH is not a usable directory name")
+                .hint("name a path of UTF-8 without control characters"),
+        )
+    })?;
     link.lead_to(&target)?;
     let (link, target) = (link.path().display().to_string(), target.display().to_string());
     screen.tell(&Event::Linked { link, target });

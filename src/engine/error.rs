@@ -8,6 +8,8 @@ use crate::net::{Problem, SourceError};
 use crate::verify::Mismatch;
 use crate::volume::StoreError;
 
+const RESUME: &str = "run again to resume";
+
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     #[error("`{path}`: {source}")]
@@ -43,7 +45,7 @@ pub enum TransferError {
     #[error("no byte arrived and none was hashed for {}; waited for: {waits}", text::duration(*silent))]
     Silent { silent: Duration, waits: String },
     #[error(
-        "the transfer is too slow: {} arrived in {}, {}/s on average, but --min-rate is {}/s; run again to resume",
+        "the transfer is too slow: {} arrived in {}, {}/s on average, but --min-rate is {}/s; {RESUME}",
         text::size(.0.bytes), text::duration(.0.over), text::size(average(.0)),
         text::size(.0.min_rate)
     )]
@@ -70,9 +72,8 @@ impl TransferError {
             Self::UnsteadyHeader { path, .. } => ErrorFields::of_file(path),
             Self::Setup(source) => source.fields(),
             Self::Store(error) => error.fields(),
-            Self::Thread(_) | Self::Silent { .. } | Self::TooSlow(_) | Self::Stopped => {
-                ErrorFields::default()
-            }
+            Self::TooSlow(_) => ErrorFields::default().hint(RESUME),
+            Self::Thread(_) | Self::Silent { .. } | Self::Stopped => ErrorFields::default(),
         }
     }
 }

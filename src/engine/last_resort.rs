@@ -10,7 +10,7 @@ use crate::verify::Mismatch;
 
 /// Why a file failed by its ETag alone.
 pub const HINT: &str =
-    "its ETag may not be an MD5; without --require-digests weightlift accepts the file unverified";
+    "fetch without --require-digests to accept the file unverified: its ETag may not be an MD5";
 
 /// Whether an ETag was the MD5 of one of `files` that are proved.
 pub fn has_proved(files: &[RemoteFile], proofs: &[Option<Proof>]) -> bool {

@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::models_file::{FileProblem, check_name};
+use super::models_file::{FileProblem, check_name, of_version};
 use super::signed_by::RawSignedBy;
 use crate::model::{
-    LeftOut, Locked, LockedFile, RelPath, Selection, Sha256, SignedBy, SourceUri, hex, text,
+    LeftOut, Locked, LockedFile, Message, RelPath, Selection, Sha256, SignedBy, SourceUri, hex,
+    text,
 };
 
 /// What is read of a file: some hundred thousand files of models.
@@ -38,10 +39,18 @@ pub struct LockedModel {
     pub content: Locked,
 }
 
+/// All that is read of a file before its version is known.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    version: u32,
+    /// Is what this program reads.
+    #[serde(rename = "version")]
+    _version: u32,
     models: Vec<RawModel>,
 }
 
@@ -78,26 +87,26 @@ struct RawFile {
 
 impl LockFile {
     pub fn parse(json: &str) -> Result<Self, FileProblem> {
-        let raw: Raw = serde_json::from_str(json).map_err(|error| FileProblem {
+        let refuse = |error: serde_json::Error| FileProblem {
             line: error.line() as u64,
             column: error.column() as u64,
-            what: words(&error),
-        })?;
-        if raw.version != VERSION {
-            return Err(of_model(
-                None,
-                format!("version {} is not known; this weightlift reads 1", raw.version),
-            ));
+            message: words(&error).into(),
+        };
+        // Before the fields: another version has others.
+        let Versioned { version } = serde_json::from_str(json).map_err(refuse)?;
+        if version != u64::from(VERSION) {
+            return Err(of_model(None, of_version(version)));
         }
+        let raw: Raw = serde_json::from_str(json).map_err(refuse)?;
         if raw.models.is_empty() {
-            return Err(of_model(None, "there are no models".into()));
+            return Err(of_model(None, "there are no models"));
         }
         let lock = hex::encode(&sha2::Sha256::digest(json));
         let mut names = HashSet::new();
         let mut models = Vec::with_capacity(raw.models.len());
         for model in raw.models {
             if !names.insert(model.name.clone()) {
-                return Err(of_model(Some(&model.name), "is there twice".into()));
+                return Err(of_model(Some(&model.name), "is there twice"));
             }
             models.push(model.checked(&lock)?);
         }
@@ -119,10 +128,10 @@ impl LockFile {
 impl RawModel {
     fn checked(self, lock: &str) -> Result<LockedModel, FileProblem> {
         let name = self.name;
-        let refuse = |what: String| of_model(Some(&name), what);
+        let refuse = |message: Message| of_model(Some(&name), message);
         let shown = |text: &str| text::inert(text, 200);
-        check_name(&name).map_err(|why| refuse(why.to_owned()))?;
-        let uri = |uri: &str| SourceUri::parse(uri).map_err(|error| refuse(error.to_string()));
+        check_name(&name).map_err(|why| refuse(why.into()))?;
+        let uri = |uri: &str| SourceUri::parse(uri).map_err(|error| refuse(error.into()));
         let source = uri(&self.source)?;
         let is_plain = |revision: &str| {
             // A digest has its algorithm before a colon.
@@ -130,17 +139,18 @@ impl RawModel {
             !revision.is_empty() && revision.bytes().all(is_known)
         };
         if !is_plain(&self.revision) {
-            return Err(refuse(format!("`{}` is not a revision", shown(&self.revision))));
+            return Err(refuse(format!("`{}` is not a revision", shown(&self.revision)).into()));
         }
         let source_name = match self.renamed_to {
             None => source.source_name(),
             Some(renamed) => uri(&renamed)?.source_name(),
         };
         let file = |file: RawFile| {
-            let path = RelPath::parse(&file.path).map_err(|error| refuse(error.to_string()))?;
+            let path =
+                RelPath::parse(&file.path).map_err(|error| refuse(error.to_string().into()))?;
             let strange = [&file.published, &file.etag].into_iter().flatten();
             if strange.into_iter().any(|text| text.chars().any(text::is_control)) {
-                return Err(refuse(format!("`{path}` has control characters in its line")));
+                return Err(refuse(format!("`{path}` has control characters in its line").into()));
             }
             Ok(LockedFile {
                 path,
@@ -158,11 +168,11 @@ impl RawModel {
         }
         files.sort_by(|a, b| a.path.parts().cmp(b.path.parts()));
         if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            return Err(refuse(format!("`{}` is there twice", pair[0].path)));
+            return Err(refuse(format!("`{}` is there twice", pair[0].path).into()));
         }
         let also = self.also.iter().map(|also| uri(also)).collect::<Result<_, FileProblem>>()?;
         let signed_by = self.signed_by.map(RawSignedBy::read).transpose();
-        let signed_by = signed_by.map_err(|why| refuse(why.to_owned()))?;
+        let signed_by = signed_by.map_err(|why| refuse(why.into()))?;
         let content = Locked {
             source_name,
             revision: self.revision.to_ascii_lowercase(),
@@ -224,12 +234,14 @@ fn json(value: impl Serialize) -> String {
 }
 
 /// A problem whose place is a model.
-fn of_model(name: Option<&str>, what: String) -> FileProblem {
-    let what = match name {
-        Some(name) => format!("model `{}`: {}", text::inert(name, 200), text::inert(&what, 300)),
-        None => what,
+fn of_model(name: Option<&str>, message: impl Into<Message>) -> FileProblem {
+    let Message { what, hint } = message.into();
+    let message = Message { what: text::inert(&what, 300), hint };
+    let message = match name {
+        Some(name) => message.after(format!("model `{}`: ", text::inert(name, 200))),
+        None => message,
     };
-    FileProblem { line: 0, column: 0, what }
+    FileProblem { line: 0, column: 0, message }
 }
 
 /// The sentence of the parser without the place, which is said first.

@@ -6,7 +6,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::signed_by::RawSignedBy;
 use super::variables::resolved;
-use crate::model::{ModelDir, Selection, SignedBy, SourceUri, text};
+use crate::model::{Message, ModelDir, Selection, SignedBy, SourceUri, text};
 
 /// What is read of a file: a ConfigMap holds at most as much.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -37,12 +37,12 @@ pub struct Entry {
 
 /// What is wrong with a models file, and where. Exit code 2.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{what}", place(.line, .column))]
+#[error("{}{message}", place(.line, .column))]
 pub struct FileProblem {
     /// From 1; 0 where it is not known.
     pub line: u64,
     pub column: u64,
-    pub what: String,
+    pub message: Message,
 }
 
 fn place(line: &u64, column: &u64) -> String {
@@ -50,6 +50,12 @@ fn place(line: &u64, column: &u64) -> String {
         0 => String::new(),
         _ => format!("line {line}, column {column}: "),
     }
+}
+
+/// All that is read of a file of another version.
+#[derive(Deserialize)]
+struct Versioned {
+    version: Spanned<u32>,
 }
 
 #[derive(Deserialize)]
@@ -98,25 +104,30 @@ impl ModelsFile {
             strict_booleans: true,
             no_schema: true,
         };
-        let raw: Raw = serde_saphyr::from_str_with_options(yaml, options)
-            .map_err(|error| at(error.location(), words(&error)))?;
+        let raw: Raw =
+            serde_saphyr::from_str_with_options(yaml, options.clone()).map_err(|error| {
+                // Another version has other fields: it is told first.
+                match serde_saphyr::from_str_with_options(yaml, options) {
+                    Ok(Versioned { version }) if version.value != VERSION => {
+                        at(Some(version.referenced), of_version(version.value.into()))
+                    }
+                    _ => at(error.location(), words(&error)),
+                }
+            })?;
         if raw.version.value != VERSION {
-            let what =
-                format!("version {} is not known; this weightlift reads 1", raw.version.value);
-            return Err(at(Some(raw.version.referenced), what));
+            return Err(at(Some(raw.version.referenced), of_version(raw.version.value.into())));
         }
         if raw.models.value.is_empty() {
-            return Err(at(Some(raw.models.referenced), "there are no models".into()));
+            return Err(at(Some(raw.models.referenced), "there are no models"));
         }
         let mut models: Vec<Entry> = Vec::with_capacity(raw.models.value.len());
         for model in raw.models.value {
             let place = model.name.as_ref().map_or(model.source.referenced, |name| name.referenced);
             let entry = model.entry(&raw.defaults, value_of)?;
             if models.iter().any(|other| other.name == entry.name) {
-                return Err(at(
-                    Some(place),
-                    format!("a second model has the name `{}`", text::inert(&entry.name, 200)),
-                ));
+                let name = text::inert(&entry.name, 200);
+                let what = Message::new(format!("a second model has the name `{name}`"));
+                return Err(at(Some(place), what.hint("give each model a `name` of its own")));
             }
             models.push(entry);
         }
@@ -132,11 +143,10 @@ impl RawModel {
     ) -> Result<Entry, FileProblem> {
         let value = |text: &Spanned<String>| {
             resolved(&text.value, value_of)
-                .map_err(|error| at(Some(text.referenced), error.to_string()))
+                .map_err(|error| at(Some(text.referenced), error.message()))
         };
         let uri = |text: &Spanned<String>| {
-            SourceUri::parse(&value(text)?)
-                .map_err(|error| at(Some(text.referenced), error.to_string()))
+            SourceUri::parse(&value(text)?).map_err(|error| at(Some(text.referenced), error))
         };
         let source = uri(&self.source)?;
         let name = match &self.name {
@@ -145,7 +155,8 @@ impl RawModel {
         };
         if let Err(why) = check_name(&name) {
             let place = self.name.as_ref().map_or(self.source.referenced, |name| name.referenced);
-            return Err(at(Some(place), format!("name `{}` {why}", text::inert(&name, 200))));
+            let what = format!("name `{}` {why}", text::inert(&name, 200));
+            return Err(at(Some(place), Message::new(what).hint(ModelDir::HINT)));
         }
         let mut also = Vec::new();
         for place in &self.also {
@@ -159,7 +170,10 @@ impl RawModel {
             match value.is_empty()
                 || value.chars().any(|c| c.is_whitespace() || text::is_control(c))
             {
-                true => Err(at(Some(expect.referenced), "`expect` is not a revision".into())),
+                true => Err(at(
+                    Some(expect.referenced),
+                    Message::new("`expect` is not a revision").hint("write a commit or a digest"),
+                )),
                 false => Ok(value),
             }
         });
@@ -169,9 +183,11 @@ impl RawModel {
             all: self.all.unwrap_or(defaults.all),
         };
         let selection = selection.of(&source);
-        let signed_by = self.signed_by.as_ref().or(defaults.signed_by.as_ref()).map(|raw| {
-            raw.value.clone().read().map_err(|why| at(Some(raw.referenced), why.to_owned()))
-        });
+        let signed_by = self
+            .signed_by
+            .as_ref()
+            .or(defaults.signed_by.as_ref())
+            .map(|raw| raw.value.clone().read().map_err(|why| at(Some(raw.referenced), why)));
         let (expect, signed_by) = (expect.transpose()?, signed_by.transpose()?);
         Ok(Entry { name, source, also, selection, expect, signed_by })
     }
@@ -185,10 +201,26 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
-fn at(location: Option<Location>, what: String) -> FileProblem {
+/// A file of a version that this program does not know.
+pub(super) fn of_version(version: u64) -> Message {
+    let what = format!("version {version} is not known, this weightlift reads {VERSION}");
+    Message::new(what).hint(match version {
+        0 => "write `version: 1`",
+        _ => "use a newer weightlift",
+    })
+}
+
+impl From<FileProblem> for Message {
+    fn from(FileProblem { line, column, message }: FileProblem) -> Self {
+        message.after(place(&line, &column))
+    }
+}
+
+fn at(location: Option<Location>, message: impl Into<Message>) -> FileProblem {
     let location = location.filter(|location| *location != Location::UNKNOWN);
     let (line, column) = location.map_or((0, 0), |place| (place.line(), place.column()));
-    FileProblem { line, column, what: text::inert(&what, 300) }
+    let Message { what, hint } = message.into();
+    FileProblem { line, column, message: Message { what: text::inert(&what, 300), hint } }
 }
 
 /// The sentence of the parser without the place, which is said first, and without advice for programmers.
@@ -215,8 +247,8 @@ mod tests {
         ModelsFile::parse(yaml, &|name| (name == "BUCKET").then(|| "models".to_owned()))
     }
 
-    fn of(line: u64, column: u64, what: &str) -> FileProblem {
-        FileProblem { line, column, what: what.into() }
+    fn of(line: u64, column: u64, sentence: &str) -> (u64, u64, String) {
+        (line, column, sentence.to_owned())
     }
 
     #[test]
@@ -276,22 +308,60 @@ models:
             (with("  source: hf://a/c\n"), of(4, 3, "duplicate mapping key: source")),
             (with("  all: yes\n"), of(4, 8, "invalid boolean (strict mode expects true/false)")),
             (with("  include: x\n"), of(4, 12, "a list is expected: [one, two]")),
-            (with("  name: ../x\n"), of(4, 9, "name `../x` leaves the root")),
-            (with("  expect: \" \"\n"), of(4, 11, "`expect` is not a revision")),
-            (with("  also: [\"hf://a/${X}\"]\n"), of(4, 10, "the variable `X` is not set")),
-            (with("- source: hf://c/B\n"), of(4, 11, "a second model has the name `b`")),
-            (with("- &m {source: hf://c/d}\n- *m\n"), of(5, 3, "a second model has the name `d`")),
+            (
+                with("  name: ../x\n"),
+                of(
+                    4,
+                    9,
+                    "name `../x` leaves the root; name a directory below the root, such as `chat/llama`",
+                ),
+            ),
+            (
+                with("  expect: \" \"\n"),
+                of(4, 11, "`expect` is not a revision; write a commit or a digest"),
+            ),
+            (
+                with("  also: [\"hf://a/${X}\"]\n"),
+                of(
+                    4,
+                    10,
+                    "the variable `X` is not set; set it in the environment of the container",
+                ),
+            ),
+            (
+                with("- source: hf://c/B\n"),
+                of(4, 11, "a second model has the name `b`; give each model a `name` of its own"),
+            ),
+            (
+                with("- &m {source: hf://c/d}\n- *m\n"),
+                of(5, 3, "a second model has the name `d`; give each model a `name` of its own"),
+            ),
             (with("---\nversion: 1\n"), of(5, 1, "multiple YAML documents detected")),
             ("version: one\nmodels: []\n".into(), of(1, 10, "a number is expected")),
             (
                 "version: 2\nmodels: []\n".into(),
-                of(1, 10, "version 2 is not known; this weightlift reads 1"),
+                of(
+                    1,
+                    10,
+                    "version 2 is not known, this weightlift reads 1; use a newer weightlift",
+                ),
+            ),
+            // The fields of another version are not what is wrong.
+            (
+                "version: 2\nfleet: []\n".into(),
+                of(
+                    1,
+                    10,
+                    "version 2 is not known, this weightlift reads 1; use a newer weightlift",
+                ),
             ),
             ("version: 1\nmodels: []\n".into(), of(2, 9, "there are no models")),
             ("models: []\n".into(), of(1, 1, "missing field `version`")),
             ("".into(), of(1, 1, "it is empty")),
         ] {
-            assert_eq!(parse(&yaml), Err(expected), "{yaml}");
+            let problem = parse(&yaml).expect_err(&yaml);
+            let found = (problem.line, problem.column, problem.message.to_string());
+            assert_eq!(found, expected, "{yaml}");
         }
     }
 }

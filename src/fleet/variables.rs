@@ -1,5 +1,7 @@
 //! `${NAME}` in the values of a models file.
 
+use crate::model::Message;
+
 /// What is wrong with a reference, for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
@@ -11,6 +13,19 @@ pub enum Unresolved {
     Unset(String),
     #[error("the variable `{0}` may hold a secret, and names are shown in logs")]
     Secret(String),
+}
+
+impl Unresolved {
+    pub fn message(&self) -> Message {
+        Message::new(self.to_string()).hint(match self {
+            Self::Open => "close the reference: `${NAME}`",
+            Self::Odd(_) => "use letters, digits and `_` in the name",
+            Self::Unset(_) => "set it in the environment of the container",
+            Self::Secret(_) => {
+                "write the value without a secret, or use a variable of another name"
+            }
+        })
+    }
 }
 
 /// `text` with the values of the variables that it names; everything else stays as it is.

@@ -44,6 +44,11 @@ impl ErrorFields {
         Self { setting: Some(name.to_owned()), ..Self::default() }
     }
 
+    /// Of an error that has nothing but words, with or without a hint.
+    pub fn of_hint(hint: Option<impl Into<String>>) -> Self {
+        Self { hint: hint.map(Into::into), ..Self::default() }
+    }
+
     pub fn status(self, status: u16) -> Self {
         Self { http_status: Some(status), ..self }
     }

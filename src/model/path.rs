@@ -110,6 +110,9 @@ impl fmt::Display for RelPath {
 pub struct ModelDir(RelPath);
 
 impl ModelDir {
+    /// What to do where one is refused.
+    pub const HINT: &str = "name a directory below the root, such as `chat/llama`";
+
     /// Accepts a relative directory name; the reason of a refusal completes "DEST `…` …".
     pub fn parse(dest: &str) -> Result<Self, &'static str> {
         let trimmed = dest.trim_end_matches('/');

@@ -129,14 +129,14 @@ pub struct SentinelHead {
     also: Vec<Selection>,
 }
 
+const USE_NEWER: &str = "use a newer weightlift";
+
 /// Why the content of a sentinel file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SentinelProblem {
     #[error("the sentinel is not valid JSON of the expected form")]
     Unreadable(#[source] serde_json::Error),
-    #[error(
-        "the sentinel has format {0}, which this version does not know; use a newer weightlift"
-    )]
+    #[error("the sentinel has format {0}, which this version does not know")]
     UnknownFormat(u64),
     #[error("the sentinel has {0} bytes, more than weightlift reads")]
     TooLarge(u64),
@@ -144,6 +144,13 @@ pub enum SentinelProblem {
     ControlCharacters,
     #[error("the sentinel names an unsafe path")]
     UnsafePath(#[source] super::UnsafePath),
+}
+
+impl SentinelProblem {
+    /// What the user can do about it; its sentence does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        matches!(self, Self::UnknownFormat(_)).then_some(USE_NEWER)
+    }
 }
 
 impl Sentinel {

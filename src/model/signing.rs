@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RelPath, fnmatch, text};
+use super::{Message, RelPath, fnmatch, text};
 
 /// The file that `model_signing` writes, if nobody says otherwise.
 pub const SIGNATURE_FILE: &str = "model.sig";
@@ -44,16 +44,18 @@ impl SignedBy {
 
 impl Signer {
     /// Reads `key=FILE` or `certificate=FILE`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        const FORMS: &str = "write key=FILE or certificate=FILE";
-        let (method, of) = text.split_once('=').ok_or(FORMS)?;
+    pub fn parse(text: &str) -> Result<Self, Message> {
+        // What was given is not repeated: it may be a key.
+        let refused =
+            |what: &str| Err(Message::new(what).hint("write key=FILE or certificate=FILE"));
+        let (method, of) = text.split_once('=').unwrap_or((text, ""));
         let of = of.trim();
         match method.trim() {
-            "key" | "certificate" if of.is_empty() => Err(FORMS.into()),
+            "key" | "certificate" if of.is_empty() => refused("no file is named"),
             "key" => Ok(Self::Key(of.into())),
             "certificate" => Ok(Self::Certificate(of.into())),
-            "sigstore" => Err(format!("keyless signatures (sigstore) are not supported; {FORMS}")),
-            _ => Err(FORMS.into()),
+            "sigstore" => refused("keyless signatures (sigstore) are not supported"),
+            _ => refused("the kind of the signer is not known"),
         }
     }
 

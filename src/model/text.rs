@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Message;
+
 /// Characters that may do something to a terminal or a log viewer: C0, DEL, C1, line and paragraph
 /// separators, and the marks that reorder or hide text.
 pub fn is_control(c: char) -> bool {
@@ -73,12 +75,13 @@ pub fn inert_json(json: &str) -> String {
 }
 
 /// Parses `64MiB`, `64M` (the same), `1GB` (decimal), `67108864`.
-pub fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, Message> {
     let text = text.trim();
+    let shown = inert(text, 40);
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 =
-        number.parse().map_err(|_| format!("`{text}` is not a size such as 64MiB or 67108864"))?;
+        number.parse().map_err(|_| not_a(&shown, "size", "write one such as 64MiB or 67108864"))?;
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "ki" | "kib" => 1 << 10,
@@ -90,15 +93,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "gb" => 1_000_000_000,
         "tb" => 1_000_000_000_000,
         _ => {
-            return Err(format!("`{text}` has an unknown unit; use KiB, MiB, GiB or bytes"));
+            let what = Message::new(format!("`{shown}` has an unknown unit"));
+            return Err(what.hint("use KiB, MiB, GiB or bytes"));
         }
     };
-    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| Message::new(format!("`{shown}` is too large")).hint("use a smaller size"))
 }
 
 /// Parses `90s`, `5m`, `2h`, `250ms`, `1h30m`; a bare number is seconds.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration such as 90s, 5m or 2h");
+pub fn parse_duration(text: &str) -> Result<Duration, Message> {
+    let wrong = || not_a(&inert(text, 40), "duration", "write one such as 90s, 5m or 2h");
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(wrong());
@@ -122,6 +128,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
     }
     Ok(total)
+}
+
+fn not_a(shown: &str, what: &str, hint: &'static str) -> Message {
+    Message::new(format!("`{shown}` is not a {what}")).hint(hint)
 }
 
 /// A revision as a sentence has it: its first twelve digits, behind the algorithm of a digest.

@@ -4,6 +4,8 @@
 //! Pods with different users share a volume through a group. The directory that holds the models says so by its own
 //! mode: the group may write there, and what is created there gets that group.
 
+use super::{Message, text};
+
 const SET_GROUP_ID: u32 = 0o2000;
 const STICKY: u32 = 0o1000;
 const GROUP: u32 = 0o070;
@@ -69,17 +71,22 @@ pub fn is_divided(umask: u32, places: &[Place]) -> bool {
 }
 
 /// Reads a umask as shells write it: octal digits. We have to read and write what we create.
-pub fn parse(text: &str) -> Result<u32, String> {
-    let wrong = || format!("`{text}` is not a umask: use octal digits, such as 0002 or 022");
+pub fn parse(text: &str) -> Result<u32, Message> {
+    let shown = text::inert(text, 40);
+    let wrong = || {
+        Message::new(format!("`{shown}` is not a umask"))
+            .hint("use octal digits, such as 0002 or 022")
+    };
     let digits = text.trim();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
     match u32::from_str_radix(digits, 8) {
         Ok(umask) if umask > ALL => Err(wrong()),
-        Ok(umask) if umask & OWNER != 0 => Err(format!(
-            "`{text}` takes permissions from the owner, who must read and write the files; use 0002, 0022 or 0077"
-        )),
+        Ok(umask) if umask & OWNER != 0 => Err(Message::new(format!(
+            "`{shown}` takes permissions from the owner, who must read and write the files"
+        ))
+        .hint("use 0002, 0022 or 0077")),
         Ok(umask) => Ok(umask),
         Err(_) => Err(wrong()),
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::fs::Replaceable;
+use crate::model::Message;
 
 /// What is read of a file of an earlier run; ours are smaller.
 const MAX_BYTES: u64 = 1 << 20;
@@ -17,19 +18,22 @@ pub struct Published {
 
 impl Published {
     pub fn at(path: &Path, flag: &'static str) -> Result<Self, Error> {
-        let place = Replaceable::at(path).map_err(|error| cannot_write(path, flag, &error))?;
+        let refused = |error| cannot_write(path, flag, &error, "name a regular file, or a new one");
+        let place = Replaceable::at(path).map_err(refused)?;
         Ok(Self { path: path.to_owned(), place, flag })
     }
 
     /// Readers see the old text or the new one. Nothing is synced: after a crash it is worth nothing.
     pub fn write(&self, text: &str) -> Result<(), Error> {
         let written = self.place.replace(text.as_bytes(), false);
-        written.map_err(|error| cannot_write(&self.path, self.flag, &error))
+        let hint = "name a file in a directory that this user may write";
+        written.map_err(|error| cannot_write(&self.path, self.flag, &error, hint))
     }
 }
 
-fn cannot_write(path: &Path, flag: &str, error: &std::io::Error) -> Error {
-    Error::Usage(format!("{flag}: cannot write `{}`: {error}", path.display()))
+fn cannot_write(path: &Path, flag: &str, error: &std::io::Error, hint: &'static str) -> Error {
+    let what = format!("{flag}: cannot write `{}`: {error}", path.display());
+    Error::Usage(Message::new(what).hint(hint))
 }
 
 /// What the file at `path` holds; nothing if it cannot be read.

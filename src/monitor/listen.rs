@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::Error;
+use crate::model::Message;
 
 /// So many are answered at the same time; others wait.
 const MOST: usize = 8;
@@ -28,7 +29,10 @@ pub fn serve(
     metrics: impl Fn() -> String + Send + Sync + 'static,
 ) -> Result<(), Error> {
     let cannot = |error: std::io::Error| {
-        Error::Usage(format!("--metrics-listen: cannot listen at {address}: {error}"))
+        Error::Usage(
+            Message::new(format!("--metrics-listen: cannot listen at {address}: {error}"))
+                .hint("choose another port, or an address of this pod"),
+        )
     };
     let bound = std::net::TcpListener::bind(address).or_else(|error| match address {
         // A port alone, on a machine without IPv6.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::commands::run_state::RunState;
 use crate::exit::Class;
+use crate::model::Message;
 use crate::report::Screen;
 use counts::{Counts, End, Reading};
 use file::Published;
@@ -71,7 +72,8 @@ impl Monitor {
         }
         let mut names = HashSet::new();
         if let Some((name, _)) = labels.iter().find(|(name, _)| !names.insert(name)) {
-            return Err(Error::Usage(format!("--metrics-label: `{name}` is given twice")));
+            let what = format!("--metrics-label: `{name}` is given twice");
+            return Err(Error::Usage(Message::new(what).hint("give each label once")));
         }
         let before = metrics_file.as_deref().map(file::read).unwrap_or_default();
         let publish = |path: &Option<PathBuf>, flag| {

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use super::{HttpProblem, SourceError};
+use super::{CHECK_DNS, CHECK_EGRESS, CHECK_PROXY, HttpProblem, SourceError};
 use crate::model::text;
 
 /// Names a failure below HTTP: an untrusted certificate is for the operator, the rest may pass.
@@ -11,7 +11,23 @@ pub fn transport_error(origin: &str, error: &reqwest::Error) -> SourceError {
     if is_untrusted(error) {
         return SourceError::Trust(HttpProblem::Certificate { host, why }.into());
     }
-    SourceError::Unreachable(HttpProblem::Connection { host, why }.into())
+    if why.contains(PROXY_WANTS_LOGIN) {
+        return SourceError::Unreachable(HttpProblem::ProxyLogin { host }.into());
+    }
+    let hint = error.is_connect().then(|| to_connect(&why));
+    SourceError::Unreachable(HttpProblem::Connection { host, why, hint }.into())
+}
+
+/// What the client of the proxy says of a 407; its type is not public.
+const PROXY_WANTS_LOGIN: &str = "proxy authorization required";
+
+/// What to look at where no connection comes about. The parts are told apart by what the layers call themselves.
+fn to_connect(why: &str) -> &'static str {
+    match why {
+        _ if why.contains("tunnel error") || why.contains("socks") => CHECK_PROXY,
+        _ if why.contains("dns error") => CHECK_DNS,
+        _ => CHECK_EGRESS,
+    }
 }
 
 fn is_untrusted(error: &reqwest::Error) -> bool {
@@ -46,4 +62,29 @@ pub fn chain(error: &reqwest::Error) -> String {
         parts.push(if error.is_timeout() { "timed out".into() } else { "request failed".into() });
     }
     text::inert(&parts.join(": "), 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_look_at_follows_from_the_layer_that_failed() {
+        let refused = "tcp connect error: Connection refused (os error 111)";
+        for (why, expected) in [
+            (format!("client error (Connect): {refused}"), CHECK_EGRESS),
+            ("client error (Connect): tcp connect error: No route to host".into(), CHECK_EGRESS),
+            ("client error (Connect): dns error: failed to lookup address".into(), CHECK_DNS),
+            (
+                format!("client error (Connect): tunnel error: failed to create underlying connection: {refused}"),
+                CHECK_PROXY,
+            ),
+            (
+                "client error (Connect): tunnel error: failed to create underlying connection: dns error: no".into(),
+                CHECK_PROXY,
+            ),
+        ] {
+            assert_eq!(to_connect(&why), expected, "{why}");
+        }
+    }
 }

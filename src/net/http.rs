@@ -276,6 +276,9 @@ impl Http {
     }
 }
 
+/// What to do about an endpoint that is none.
+pub const PLAIN_URL: &str = "write a URL such as https://host.example:8443";
+
 /// An endpoint such as `https://hub.example:8443/mirror`, which may hold no secrets; `named` is where
 /// it was given.
 pub fn endpoint(text: &str, named: &str) -> Result<Url, SourceError> {
@@ -288,8 +291,9 @@ pub fn endpoint(text: &str, named: &str) -> Result<Url, SourceError> {
             && url.fragment().is_none()
     };
     Url::parse(text).ok().filter(is_plain).ok_or_else(|| {
-        let why = "is not a plain URL such as https://host.example:8443";
-        SourceError::Settings(BadSetting::new(named, why).into())
+        // A user, a password or a query in it may be a secret.
+        let why = "is not a plain URL: no user, no password, no query";
+        SourceError::Settings(BadSetting::new(named, why).hint(PLAIN_URL).into())
     })
 }
 

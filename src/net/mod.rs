@@ -33,7 +33,7 @@ pub use error::{Cause, Failures, Problem, SourceError};
 pub use p2p::P2p;
 pub use pace::Pace;
 pub use peers::Peer;
-pub use problem::{BadSetting, HttpProblem};
+pub use problem::{BadSetting, CHECK_DNS, CHECK_EGRESS, CHECK_PROXY, HttpProblem};
 pub use roots::{NamedRoots, Roots};
 pub use via::{Detour, Via};
 pub use witness::{Answer, Exchange, Witness};

@@ -20,7 +20,7 @@ use url::Url;
 use super::body::check_content_range;
 use super::via::{BrokeOff, Content, Detour, MakeClient};
 use super::{SourceError, http};
-use crate::model::{RemoteFile, hex, text};
+use crate::model::{Message, RemoteFile, hex, text};
 
 const USE_P2P: HeaderName = HeaderName::from_static("x-dragonfly-use-p2p");
 /// The first range that anybody asks for makes the daemon fetch the file for its peers.
@@ -307,14 +307,15 @@ fn holds_token(headers: &HeaderMap) -> bool {
 }
 
 /// Reads `dragonfly=http://127.0.0.1:4001`, or `dragonfly-plain=…`.
-pub fn parse(given: &str) -> Result<Dragonfly, String> {
+pub fn parse(given: &str) -> Result<Dragonfly, Message> {
     const FORM: &str =
         "write dragonfly=http://127.0.0.1:4001, or dragonfly-plain=http://127.0.0.1:4001";
-    let (kind, proxy) = given.trim().split_once('=').ok_or(FORM)?;
+    let no_kind = || Message::new("no kind of daemon is named").hint(FORM);
+    let (kind, proxy) = given.trim().split_once('=').ok_or_else(no_kind)?;
     let is_plain = match kind {
         "dragonfly" => false,
         "dragonfly-plain" => true,
-        _ => return Err(FORM.into()),
+        _ => return Err(no_kind()),
     };
     let is_usable = |url: &Url| {
         matches!(url.scheme(), "http" | "https")
@@ -327,9 +328,10 @@ pub fn parse(given: &str) -> Result<Dragonfly, String> {
     };
     // What was given may hold a password: it is not repeated.
     let proxy = Url::parse(proxy.trim()).ok().filter(is_usable);
-    let proxy = proxy.ok_or(
-        "the proxy is not a plain URL without a user; write dragonfly=http://127.0.0.1:4001",
-    )?;
+    let proxy = proxy.ok_or_else(|| {
+        Message::new("the proxy is not a plain URL without a user")
+            .hint("write dragonfly=http://127.0.0.1:4001")
+    })?;
     Ok(Dragonfly { proxy, is_plain })
 }
 
@@ -355,7 +357,7 @@ mod tests {
             "dragonfly=http://u:hunter2@h",
             "kraken=http://h",
         ] {
-            assert!(!parse(given).expect_err(given).contains("hunter2"), "{given}");
+            assert!(!parse(given).expect_err(given).to_string().contains("hunter2"), "{given}");
         }
     }
 

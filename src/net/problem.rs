@@ -6,6 +6,14 @@ use std::time::Duration;
 use super::error::Problem;
 use crate::model::{ErrorFields, text};
 
+pub const CHECK_DNS: &str = "check the name, the DNS of the cluster, and whether a NetworkPolicy lets the pod \
+                             ask it (port 53)";
+pub const CHECK_EGRESS: &str = "check host and port, the egress rules (NetworkPolicy, firewall), and the proxy (HTTPS_PROXY, \
+                                HTTP_PROXY, NO_PROXY)";
+pub const CHECK_PROXY: &str = "check the proxy variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), and whether the proxy \
+                               lets this host through";
+const PROXY_LOGIN: &str = "put a valid user and password into the proxy variable (http://user:password@host:port), or \
+                           add the host to NO_PROXY";
 const ADD_AUTHORITY: &str =
     "add the authority with SSL_CERT_FILE if a proxy or a private authority signs it";
 
@@ -15,14 +23,12 @@ pub enum HttpProblem {
     #[error("`{host}` did not answer within {}", text::duration(*within))]
     NoAnswer { host: String, within: Duration },
     #[error("`{host}`: {why}")]
-    Connection { host: String, why: String },
+    Connection { host: String, why: String, hint: Option<&'static str> },
     #[error("the certificate of `{host}` is not trusted: {why}")]
     Certificate { host: String, why: String },
     #[error("`{host}` sent nothing for {}", text::duration(*stall))]
     Silent { host: String, stall: Duration },
-    #[error(
-        "the proxy on the way to `{host}` answered 407; put a valid user and password into the proxy variable"
-    )]
+    #[error("the proxy on the way to `{host}` answered 407: it wants a user and a password")]
     ProxyLogin { host: String },
     #[error("`{host}` answered {status}")]
     Status { host: String, status: u16 },
@@ -43,16 +49,18 @@ pub enum HttpProblem {
 impl Problem for HttpProblem {
     fn fields(&self) -> ErrorFields {
         match self {
-            Self::NoAnswer { host, .. }
-            | Self::Silent { host, .. }
+            Self::NoAnswer { host, .. } => ErrorFields::of_host(host).hint(CHECK_EGRESS),
+            Self::Connection { host, hint, .. } => {
+                ErrorFields { hint: hint.map(String::from), ..ErrorFields::of_host(host) }
+            }
+            Self::Silent { host, .. }
             | Self::ImpossibleStatus { host }
             | Self::LessSafe { host, .. }
             | Self::LinkLocal { host, .. }
             | Self::ManyRedirects { host, .. }
-            | Self::LongAnswer { host, .. }
-            | Self::Connection { host, .. } => ErrorFields::of_host(host),
+            | Self::LongAnswer { host, .. } => ErrorFields::of_host(host),
             Self::Certificate { host, .. } => ErrorFields::of_host(host).hint(ADD_AUTHORITY),
-            Self::ProxyLogin { host } => ErrorFields::of_host(host).status(407),
+            Self::ProxyLogin { host } => ErrorFields::of_host(host).status(407).hint(PROXY_LOGIN),
             Self::Status { host, status } | Self::NoLocation { host, status } => {
                 ErrorFields::of_host(host).status(*status)
             }
@@ -101,9 +109,9 @@ pub enum SetupProblem {
 impl Problem for SetupProblem {
     fn fields(&self) -> ErrorFields {
         match self {
-            Self::NoCertificates { variable, path } => {
-                ErrorFields::of_setting(variable).file(path.display())
-            }
+            Self::NoCertificates { variable, path } => ErrorFields::of_setting(variable)
+                .file(path.display())
+                .hint("check the path, and mount a file of PEM certificates there"),
             Self::Tls(_) | Self::Client(_) => ErrorFields::default(),
         }
     }

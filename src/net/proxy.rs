@@ -81,15 +81,18 @@ fn is_blank(value: &OsString) -> bool {
     value.to_str().is_some_and(|value| value.trim().is_empty())
 }
 
+const ENCODE: &str = "write characters such as `@`, `/`, `?` or `#` in a password %-encoded, as in \
+                      http://user:p%40ss@host:port";
 const HOW_TO_WRITE: &str = "write it as http://host:port or socks5h://host:port, or unset it";
 
 /// Reads one proxy, as `host:port` or as a URL. No part of the text is repeated in an error but its
 /// scheme: the rest may be a password.
 fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
-    let refused = |why: &str| {
+    let told = |why: &str, hint| {
         let setting = BadSetting::new(name, format!("cannot work: {why}"));
-        SourceError::Settings(setting.hint(HOW_TO_WRITE).into())
+        SourceError::Settings(setting.hint(hint).into())
     };
+    let refused = |why: &str| told(why, HOW_TO_WRITE);
     let value = value.ok_or_else(|| refused("it is not UTF-8"))?.trim();
     if value.chars().any(|c| c.is_whitespace() || text::is_control(c)) {
         return Err(refused("it contains blanks or control characters"));
@@ -99,9 +102,7 @@ fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
     let url = Url::parse(&with_scheme).map_err(|error| match error {
         url::ParseError::InvalidPort => refused("its port is not a number up to 65535"),
         url::ParseError::EmptyHost => refused("it has no host"),
-        _ => refused(
-            "it is not a URL; write characters such as `@`, `/` or `#` in a password %-encoded",
-        ),
+        _ => told("it is not a URL", ENCODE),
     })?;
     let socks = match url.scheme() {
         "http" | "https" => None,
@@ -120,10 +121,7 @@ fn parse(name: &str, value: Option<&str>) -> Result<Url, SourceError> {
         return Err(refused("its port is 0"));
     }
     if url.query().is_some() || url.fragment().is_some() || url.path().contains('@') {
-        return Err(refused(
-            "it has a query or a fragment; write characters such as `/`, `?` or `#` in a \
-             password %-encoded",
-        ));
+        return Err(told("it has a query or a fragment", ENCODE));
     }
     let has_user = !url.username().is_empty() || url.password().is_some();
     if socks == Some(4) && has_user {

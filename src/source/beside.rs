@@ -61,7 +61,7 @@ impl Problem for BesideProblem {
             Self::Unfinished { list, .. } => ErrorFields::of_file(list)
                 .hint("wait until the upload is finished and run again, or leave them out with `--exclude`"),
             Self::OtherSize { file, list, .. } => {
-                ErrorFields::of_file(file).hint(format!("`--exclude {list}` fetches what it holds"))
+                ErrorFields::of_file(file).hint(format!("upload the model again, or add --exclude {list} to fetch what is there"))
             }
         }
     }

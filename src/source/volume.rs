@@ -35,17 +35,26 @@ enum VolumeProblem {
     #[error("`{file}` has {found} bytes, but the listing says {listed}")]
     Size { file: RelPath, found: u64, listed: u64 },
     #[error("{told}")]
-    Fs { path: String, told: String },
+    Fs { path: String, told: String, hint: Option<String> },
 }
 
 impl Problem for VolumeProblem {
     fn fields(&self) -> ErrorFields {
         match self {
-            Self::NoDirectory { path }
-            | Self::NoModel { path }
-            | Self::Sentinel { path, .. }
-            | Self::Fs { path, .. } => ErrorFields::of_file(path),
-            Self::Missing { file } | Self::Size { file, .. } => ErrorFields::of_file(file),
+            Self::NoDirectory { path } => {
+                ErrorFields::of_file(path).hint("check the path and the mounts of the pod")
+            }
+            Self::NoModel { path } => {
+                ErrorFields::of_file(path).hint("check the path, or fetch the model there before")
+            }
+            Self::Sentinel { path, problem } => {
+                ErrorFields { hint: problem.hint().map(String::from), ..ErrorFields::of_file(path) }
+            }
+            Self::Fs { path, hint, .. } => {
+                ErrorFields { hint: hint.clone(), ..ErrorFields::of_file(path) }
+            }
+            Self::Missing { file } | Self::Size { file, .. } => ErrorFields::of_file(file)
+                .hint("run `weightlift verify` on that directory, and fetch it again"),
         }
     }
 }
@@ -157,7 +166,8 @@ fn said(error: FsError) -> SourceError {
     let errno = error.errno();
     let told = VolumeProblem::Fs {
         path: text::inert(&error.path().to_string_lossy(), 200),
-        told: text::inert(&error.to_string(), 400),
+        told: text::inert(&error.what(), 400),
+        hint: error.hint().map(Into::into),
     };
     let told = told.into();
     match errno {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::fs::Kind;
-use crate::model::text;
+use crate::model::{Message, text};
 
 /// What was found by trying, in the attempt's own directory, and by asking about the place of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,61 +74,88 @@ pub enum Way {
 
 /// Why it cannot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
 pub enum Lack {
-    #[error("{}", obstacle.told())]
-    Obstacle { path: PathBuf, obstacle: Obstacle },
-    #[error("cannot rename files, so nothing can be published there; use a volume of another kind")]
+    Obstacle {
+        path: PathBuf,
+        obstacle: Obstacle,
+    },
     Rename,
-    #[error(
-        "cannot remove files (append-only, or write once), so weightlift could not clean up after a fetch; \
-         allow that, or use a volume of another kind"
-    )]
     Removal,
-    #[error(
-        "cannot make files durable (fsync is refused), so nothing there would survive a power cut; use a \
-         volume of another kind"
-    )]
     Sync,
-    #[error(
-        "allows names of {longest} bytes, and `{}` has {}; use a volume of another kind, or leave the file \
-         out with --exclude", text::name(name, 80), name.len()
-    )]
-    Name { longest: u64, name: String },
-    #[error(
-        "cannot hold a file of {}, as `{}` is; use a volume of another kind, or raise the limit of file \
-         sizes (ulimit -f)", text::size(*bytes), text::name(name, 80)
-    )]
-    Size { bytes: u64, name: String },
+    Name {
+        longest: u64,
+        name: String,
+    },
+    Size {
+        bytes: u64,
+        name: String,
+    },
     /// Neither exchange, rename nor link.
-    #[error("has no way to let a model appear in one step")]
     OneStep,
 }
 
-impl Obstacle {
-    fn told(self) -> String {
+const ANOTHER_KIND: &str = "use a volume of another kind";
+
+impl Lack {
+    /// The sentence that goes on from a path.
+    pub fn message(&self) -> Message {
         match self {
-            Self::Elsewhere => {
+            Self::Obstacle { obstacle, .. } => obstacle.message(),
+            Self::Rename => {
+                Message::new("cannot rename files, so nothing can be published there").hint(ANOTHER_KIND)
+            }
+            Self::Removal => Message::new(
+                "cannot remove files (append-only, or write once), so weightlift could not clean up after a fetch",
+            )
+            .hint("allow that, or use a volume of another kind"),
+            Self::Sync => Message::new(
+                "cannot make files durable (fsync is refused), so nothing there would survive a power cut",
+            )
+            .hint(ANOTHER_KIND),
+            Self::Name { longest, name } => Message::new(format!(
+                "allows names of {longest} bytes, and `{}` has {}",
+                text::name(name, 80),
+                name.len()
+            ))
+            .hint("use a volume of another kind, or leave the file out with --exclude"),
+            Self::Size { bytes, name } => Message::new(format!(
+                "cannot hold a file of {}, as `{}` is",
+                text::size(*bytes),
+                text::name(name, 80)
+            ))
+            .hint("use a volume of another kind, or raise the limit of file sizes (ulimit -f)"),
+            Self::OneStep => "has no way to let a model appear in one step".into(),
+        }
+    }
+}
+
+impl Obstacle {
+    fn message(self) -> Message {
+        match self {
+            Self::Elsewhere => Message::new(
                 "is on another volume, or under another quota, than the working area `.weightlift`, from \
-                 which weightlift moves a complete model; name that directory as --root"
-                    .to_owned()
-            }
+                 which weightlift moves a complete model",
+            )
+            .hint("name that directory as --root"),
             Self::ReadOnly => {
-                "is read-only; mount it writable, or let another pod fetch".to_owned()
+                Message::new("is read-only").hint("mount it writable, or let another pod fetch")
             }
-            Self::Closed { user } => format!(
-                "is not writable for user {user}, the user of this process; give that user write \
-                 permission (fsGroup, chown), or choose another DEST"
-            ),
-            Self::Immutable => {
-                "is immutable; remove that attribute (chattr -i), or choose another DEST".to_owned()
+            Self::Closed { user } => Message::new(format!(
+                "is not writable for user {user}, the user of this process"
+            ))
+            .hint("give that user write permission (fsGroup, chown), or choose another DEST"),
+            Self::Immutable => Message::new("is immutable")
+                .hint("remove that attribute (chattr -i), or choose another DEST"),
+            Self::AppendOnly => {
+                Message::new("is append-only, so nothing there can be replaced")
+                    .hint("remove that attribute (chattr -a), or choose another DEST")
             }
-            Self::AppendOnly => "is append-only, so nothing there can be replaced; remove that \
-                 attribute (chattr -a), or choose another DEST"
-                .to_owned(),
-            Self::Sticky { user, owner } => format!(
+            Self::Sticky { user, owner } => Message::new(format!(
                 "belongs to user {owner} and lies in a sticky directory, so user {user}, the user of this \
-                 process, cannot replace it; run as user {owner}, or choose another DEST"
-            ),
+                 process, cannot replace it"
+            ))
+            .hint(format!("run as user {owner}, or choose another DEST")),
         }
     }
 }

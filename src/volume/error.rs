@@ -1,5 +1,6 @@
 //! What can go wrong on the volume.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,48 +8,46 @@ use rustix::io::Errno;
 
 use super::{Foreign, Lack};
 use crate::fs::FsError;
-use crate::model::{ErrorFields, SentinelProblem};
+use crate::model::{ErrorFields, SentinelProblem, exclude_flag};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(transparent)]
     Fs(#[from] FsError),
     #[error(
-        "`{}` holds {found}; choose another DEST, move or remove what is there, or reuse it with --adopt",
-        path.display()
+        "`{}` holds {found}; {}",
+        path.display(), self.advice()
     )]
     Foreign { path: PathBuf, found: Foreign },
     #[error(
-        "`{}` is {what}, but a directory is needed there; choose another DEST, or move or remove what is there",
-        path.display()
+        "`{}` is {what}, but a directory is needed there; {}",
+        path.display(), self.advice()
     )]
     InTheWay { path: PathBuf, what: String },
-    #[error("`{}`: `{name}` is a name that filesystems reserve; choose another DEST", path.display())]
+    #[error("`{}`: `{name}` is a name that filesystems reserve; {}", path.display(), self.advice())]
     Reserved { path: PathBuf, name: String },
     #[error(
-        "`{}` is reserved by the filesystem, and the model has a file of that name; choose another DEST, or \
-         leave it out with --exclude '{name}'",
-        path.display()
+        "`{}` is reserved by the filesystem, and the model has a file of that name; {}",
+        path.display(), self.advice()
     )]
     OwnedName { path: PathBuf, name: String },
-    #[error("`{}` lies inside the published model `{}`; choose another DEST", inner.display(), outer.display())]
+    #[error("`{}` lies inside the published model `{}`; {}", inner.display(), outer.display(), self.advice())]
     InsideFamily { inner: PathBuf, outer: PathBuf },
-    #[error("`{}`: {problem}", path.display())]
+    #[error("`{}`: {problem}{}", path.display(), problem.hint().map(|hint| format!("; {hint}")).unwrap_or_default())]
     Sentinel { path: PathBuf, problem: SentinelProblem },
     #[error(
-        "`{}` already holds {source_name}; choose another DEST, or replace what is there with --replace",
-        path.display()
+        "`{}` already holds {source_name}; {}",
+        path.display(), self.advice()
     )]
     AnotherModel { path: PathBuf, source_name: String },
-    #[error("another process is publishing into `{}` at the same time; run again", .0.display())]
+    #[error("another process is publishing into `{}` at the same time; {}", .0.display(), self.advice())]
     Overtaken(PathBuf),
-    #[error("another program changes or removes weightlift's working files at `{}`; stop that program and \
-         run again", .0.display())]
+    #[error("another program changes or removes weightlift's working files at `{}`; {}", .0.display(), self.advice())]
     Disturbed(PathBuf),
     #[error(
         "`{}` can neither exchange, rename nor link directories, so a model cannot appear there in \
-         one step; use a volume of another kind, or --allow-degraded to fill the directory file by file",
-        .0.display()
+         one step; {}",
+        .0.display(), self.advice()
     )]
     NoAtomicPublication(PathBuf),
     #[error("`{}` {lack}", path.display())]
@@ -82,11 +81,38 @@ impl StoreError {
             | Self::Lacks { path, .. } => path,
             Self::Overtaken(path) | Self::Disturbed(path) | Self::NoAtomicPublication(path) => path,
         };
-        let hint = match self {
-            Self::Fs(error) => error.held().map(str::to_owned),
-            _ => None,
-        };
-        ErrorFields { hint, ..ErrorFields::of_file(path.display()) }
+        ErrorFields { hint: self.hint().map(Into::into), ..ErrorFields::of_file(path.display()) }
+    }
+
+    /// What the user can do about it, as its sentence ends.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Fs(error) => error.hint(),
+            Self::Sentinel { problem, .. } => problem.hint().map(Cow::Borrowed),
+            Self::Lacks { lack, .. } => lack.message().hint,
+            Self::OwnedName { name, .. } => Some(
+                format!("choose another DEST, or leave it out with {}", exclude_flag(name)).into(),
+            ),
+            error => Some(Cow::Borrowed(match error {
+                Self::Foreign { .. } => {
+                    "choose another DEST, move or remove what is there, or reuse it with --adopt"
+                }
+                Self::InTheWay { .. } => "choose another DEST, or move or remove what is there",
+                Self::AnotherModel { .. } => {
+                    "choose another DEST, or replace what is there with --replace"
+                }
+                Self::Overtaken(_) => "run again",
+                Self::Disturbed(_) => "stop that program and run again",
+                Self::NoAtomicPublication(_) => {
+                    "use a volume of another kind, or --allow-degraded to fill the directory file by file"
+                }
+                _ => "choose another DEST",
+            })),
+        }
+    }
+
+    fn advice(&self) -> Cow<'static, str> {
+        self.hint().unwrap_or_default()
     }
 
     /// Whether this user may not do that.

@@ -162,7 +162,7 @@ fn each_model_is_pinned_or_checked_whatever_the_others_are() {
     let ended = ends(&mut pin(&[]), &volume, 11);
     ended.assert_named(4, &failed);
     let expected =
-        [("failed", "unreachable"), ("pinned", ""), ("failed", "access"), ("pinned", "")];
+        [("failed", "unreachable"), ("failed", "access"), ("resolved", ""), ("resolved", "")];
     assert_eq!(ended.statuses(), expected);
     assert!(!lock.exists(), "half of it is worse than nothing");
     // What cannot be checked is named beside what has moved.
@@ -259,11 +259,11 @@ fn of_what_is_no_model_verify_says_nothing_that_does_harm() {
     std::fs::write(foreign.join("x"), "").unwrap();
     let list = format!("`weightlift list --root {}`", volume.root().display());
     let adopt = format!(
-        "check the path; if these are the files of a model, `fetch --adopt {}`",
+        "`{}` holds no complete model: there is no .weightlift-complete.json; check the path, or fetch with --adopt",
         foreign.display()
     );
     for (path, hint) in [
-        (Path::new("/"), "check the path; "),
+        (Path::new("/"), "; check the path, or "),
         (&foreign, &adopt),
         (&empty, "; check the path, or fetch it"),
         (&volume.root(), &list),

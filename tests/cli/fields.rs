@@ -108,7 +108,7 @@ fn a_refusal_of_s3_names_host_status_key_and_what_to_do() {
 fn a_setting_that_cannot_work_is_named_and_its_value_is_not() {
     let (hub, volume) = (hub_of_tiny(), Volume::new());
     for (setting, value, hint) in [
-        ("HF_ENDPOINT", "hub.example", None),
+        ("HF_ENDPOINT", "hub.example", Some("write a URL such as")),
         ("HTTPS_PROXY", "ftp://hunter2", Some("write it as http://host:port")),
         ("HF_TOKEN", "hunter2 hunter2", Some("check the Secret")),
     ] {
@@ -128,7 +128,7 @@ fn what_is_wrong_on_this_machine_names_the_path() {
     let (hub, volume) = (hub_of_tiny(), Volume::new());
     let missing = volume.root().join("missing").display().to_string();
     let (last, _) = failed(&mut fetch(&hub, &volume, &[&format!("file://{missing}"), "x"]), 10);
-    assert_fields(&last, None, json!({ "file": missing }));
+    assert_fields(&last, Some("check the path and the mounts"), json!({ "file": missing }));
     let taken = volume.root().join("tiny");
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("notes"), "mine").unwrap();
@@ -158,20 +158,21 @@ fn a_mistake_on_the_command_line_has_a_hint() {
     let (last, _) = failed(&mut fetch(&hub, &volume, &rates), 2);
     assert_fields(&last, Some("lower --min-rate"), json!({}));
     // What is quoted is not what to do.
-    let (last, _) = failed(weightlift().arg("verify").arg(volume.path("a; b")), 10);
-    assert_fields(&last, None, json!({}));
-    let (last, _) = failed(weightlift().arg("verify").arg(volume.path("no`pe; run evil")), 10);
-    assert_fields(&last, None, json!({}));
+    for name in ["a; b", "no`pe; run evil"] {
+        let (last, _) = failed(weightlift().arg("verify").arg(volume.path(name)), 10);
+        assert_fields(&last, Some("check the path"), json!({}));
+        assert_eq!(last["hint"], "check the path", "{last}");
+    }
     let value = ["hf://org/tiny", "--connections", "x; rm -rf /"];
     let (last, _) = failed(&mut fetch(&hub, &volume, &value), 2);
-    assert_fields(&last, None, json!({}));
+    assert_fields(&last, Some("run `weightlift fetch --help`"), json!({}));
     // What is missing is named.
     let (last, _) = failed(weightlift().arg("verify"), 2);
     assert!(last["message"].as_str().unwrap().contains("<PATH>..."), "{last}");
 }
 
 #[test]
-fn the_name_of_a_remote_file_is_no_hint() {
+fn the_name_of_a_remote_file_is_quoted_in_a_hint() {
     let tree = Tree::new()
         .with("model; run curl evil.safetensors.index.json", "{")
         .with_blob("model.safetensors", Blob::synthetic(4 << 10, 1));
@@ -179,7 +180,54 @@ fn the_name_of_a_remote_file_is_no_hint() {
     let run = fetch(&hub, &volume, &["hf://org/tiny", "--output", "json"]).run();
     let last: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(last["status"], "failed", "{last}");
-    assert!(!last["hint"].as_str().unwrap_or_default().contains("curl"), "{last}");
+    // As one word of a shell, which is to be pasted.
+    let hint = "add --exclude 'model; run curl evil.safetensors.index.json' to continue without it";
+    assert_eq!(last["hint"], hint, "{last}");
+}
+
+#[test]
+fn a_mistake_is_told_without_what_acts_on_a_terminal_and_without_secrets() {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----hunter2";
+    const URL: &str = "https://user:hunter2@host.example/x/";
+    for arguments in [
+        &["fetch", "hf://org/tiny", "--connections", "\u{1b}[31m8"][..],
+        &["fetch", "hf://org/tiny", "--chunk-size", "\u{1b}[31m8"],
+        &["fetch", "hf://org/tiny", "--umask", "\u{1b}[31m8"],
+        &["fetch", "hf://org/tiny", "--metrics-listen", "\u{1b}[31m8"],
+        &["fetch", "hf://org/tiny", "--if-stale", "\u{9b}31m"],
+        &["fetch", "hf://org/tiny", "--\u{1b}[31m"],
+        &["fetch", "\u{1b}[31m"],
+        &["fetch", "hf://org/tiny", "\u{1b}[31m"],
+        &["\u{1b}[31m"],
+        &["fetch", URL],
+        &["fetch", "hf://org/tiny", URL],
+        &["fetch", "hf://org/tiny", "--layout", "hf-cache", URL],
+        &["fetch", "hf://org/tiny", "--also", URL],
+        &["fetch", "hf://org/tiny", "--mirror", URL],
+        &["fetch", "hf://org/tiny", "--connections", URL],
+        &["fetch", "hf://org/tiny", "--chunk-size", URL],
+        &["fetch", "hf://org/tiny", "--bandwidth", "hf_hunter2"],
+        &["fetch", "hf://org/tiny", "--if-stale", "hf_hunter2"],
+        &["fetch", "hf://org/tiny", "--token=hunter2"],
+        &["fetch", "hf://org/tiny", "--p2p", "dragonfly=http://user:hunter2@host.example"],
+        &["fetch", "s3://bucket/tiny/", "--s3-endpoint", URL],
+        &["verify", "x", "--verify-signature", KEY],
+        &["mirror", "hf://org/tiny", URL],
+        &["list", URL],
+        &[URL],
+    ] {
+        let run = weightlift().args(arguments).env("WEIGHTLIFT_OUTPUT", "json").run();
+        let run = run.assert_code(2);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+        let acts = |c: char| c.is_control() && c != '\n';
+        assert!(!said.contains(acts), "{arguments:?}: {said:?}");
+        // Once, in one line, and the hint last.
+        assert_eq!((run.stdout.lines().count(), run.stderr.lines().count()), (1, 1), "{said}");
+        let line: Value = serde_json::from_str(run.stdout.trim()).expect(&run.stdout);
+        let hint = line["hint"].as_str().unwrap_or_else(|| panic!("{arguments:?}: {line}"));
+        assert!(line["message"].as_str().unwrap().ends_with(&format!("; {hint}")), "{line}");
+    }
 }
 
 /// The Rust files below `dir`.
@@ -189,10 +237,12 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     deeper.chain(files.into_iter().filter(|it| it.extension() == Some("rs".as_ref()))).collect()
 }
 
-/// The string literal that begins within a few words after each `marker`.
+/// The string literal, or the format, right after each `marker`.
 fn literals<'a>(code: &'a str, marker: &str) -> Vec<&'a str> {
     let of = |rest: &'a str| {
-        let start = rest.find('"').filter(|at| *at < 60)? + 1;
+        let bare = rest.trim_start();
+        let bare = bare.strip_prefix("format!(").unwrap_or(bare).trim_start();
+        let start = rest.len() - bare.strip_prefix('"')?.len();
         let ends = |(at, _): &(usize, &str)| !rest[..*at].ends_with('\\');
         let end = rest[start..].match_indices('"').map(|(at, it)| (start + at, it)).find(ends)?.0;
         Some(&rest[start..end])
@@ -200,58 +250,40 @@ fn literals<'a>(code: &'a str, marker: &str) -> Vec<&'a str> {
     code.split(marker).skip(1).filter_map(of).collect()
 }
 
-/// `Error::fields` takes the last clause of these sentences for the hint.
+/// The words that a hint begins with: what to do, not what is so.
+const IMPERATIVES: [&str; 38] = [
+    "accept", "add", "allow", "change", "check", "choose", "close", "compare", "create", "enlarge",
+    "fetch", "free", "give", "ignore", "leave", "look", "lower", "make", "mirror", "mount", "move",
+    "name", "put", "raise", "remove", "rename", "renew", "repair", "run", "set", "sign", "stop",
+    "unset", "upload", "use", "wait", "write", "build",
+];
+
+/// A hint is a field, so no sentence needs to be taken apart for it; what it says is held here.
 #[test]
-fn the_last_clause_of_a_sentence_says_what_to_do() {
-    const BEGINS: [&str; 23] = [
-        "add",
-        "check",
-        "choose",
-        "fetch",
-        "give",
-        "leave",
-        "list",
-        "look",
-        "lower",
-        "mirror",
-        "mount",
-        "move",
-        "name",
-        "remove",
-        "run",
-        "set",
-        "sign",
-        "stop",
-        "unset",
-        "use",
-        "wait",
-        "write",
-        "`weightlift",
-    ];
-    let classes = ["Usage", "NotFound", "Integrity", "Unusable", "Policy", "Conflict", "Deadline"];
+fn each_hint_says_what_to_do_and_no_sentence_hides_one() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut seen, mut wrong) = (0, Vec::new());
     for path in rust_files(&source) {
         let text = std::fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap().replace("SourceError::", "");
-        let mut sentences: Vec<&str> =
-            classes.iter().flat_map(|it| literals(&code, &format!("Error::{it}("))).collect();
-        if ["volume/error.rs", "model/selection/mod.rs", "model/uri/mod.rs"]
-            .iter()
-            .any(|name| path.ends_with(name))
-        {
-            sentences.extend(literals(&code, "#[error("));
-        }
-        for sentence in sentences {
-            let Some((_, clause)) = sentence.rsplit_once("; ") else { continue };
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let first = |clause: &str| clause.trim_start_matches(['\\', '\n', ' ']).to_owned();
+        let is_imperative = |clause: &str| {
+            let clause = first(clause);
+            let word = clause.split([' ', ',', ':']).next().unwrap_or_default();
+            IMPERATIVES.contains(&word) || word.starts_with('{')
+        };
+        for hint in literals(code, ".hint(") {
             seen += 1;
-            let first = clause.trim_start_matches(['\\', '\n', ' ']).split(' ').next().unwrap();
-            // A value has a clause of its own.
-            if !BEGINS.contains(&first) && !first.starts_with('{') {
-                wrong.push(format!("{}: {clause}", path.display()));
+            if !is_imperative(hint) {
+                wrong.push(format!("{}: {hint}", path.display()));
+            }
+        }
+        for sentence in literals(code, "Message::new(") {
+            if sentence.split("; ").skip(1).any(is_imperative) {
+                wrong.push(format!("{}: a hint in `{sentence}`", path.display()));
             }
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    assert!(seen > 30, "{seen}");
+    assert!(seen > 100, "{seen}");
 }

@@ -242,7 +242,7 @@ fn the_way_out_that_a_message_names_leads_out() {
         let run = fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(12);
         let flag = run.last_line().split_once("--exclude ").expect("a way out").1;
         let flag = &flag[..=flag.rfind('\'').unwrap()];
-        let flag = flag.split(", to take it").next().unwrap();
+        let flag = flag.split(" to leave this set out").next().unwrap();
         // As a shell reads it.
         let mut echo = std::process::Command::new("sh");
         let echo = echo.args(["-c", &format!("printf %s {flag}")]).output().unwrap();

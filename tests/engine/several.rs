@@ -81,8 +81,9 @@ fn only_some_of_the_models_are_fetched_if_that_is_said() {
     assert!(volume.family("m0").exists() && volume.family("m2").exists());
     assert!(!volume.family("m1").exists());
     let run = fetch_listed(&hub, &volume, &yaml).args(["--only", "m1", "--only", "m9"]).run();
-    run.assert_code(2)
-        .assert_says("--only names `m9`, but there is no such model; there are m0, m1, m2");
+    run.assert_code(2).assert_says(
+        "--only names `m9`, but there is no such model; choose among these: m0, m1, m2",
+    );
     fetch(&hub, &volume, &["hf://org/m1", "--only", "m1"]).run().assert_code(2);
     assert!(!volume.family("m1").exists());
 }
@@ -112,7 +113,11 @@ fn a_file_that_is_wrong_or_contradicted_is_a_usage_error_before_anything_is_done
         (&list, vec!["--all"], "--all is set for each model"),
         (&list, vec!["--also", "s3://bkt/x/"], "--also is set for each model"),
         (&list, vec!["--expect-revision", "0"], "--expect-revision is set for each model"),
-        (&list, vec!["hf://org/tiny"], "give either SOURCE or --models FILE"),
+        (
+            &list,
+            vec!["hf://org/tiny"],
+            "SOURCE and --models FILE are both given; leave one of them out",
+        ),
     ] {
         let mut command = fetch_listed(&hub, &volume, yaml);
         let run = command.args(&flags).env("HF_TOKEN", "hf_secretsecret").run().assert_code(2);

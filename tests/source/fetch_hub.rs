@@ -307,7 +307,8 @@ fn the_token_is_found_where_hf_finds_it() {
     fetch(&public, &volume, &["hf://org/tiny"])
         .env("HF_TOKEN_PATH", "/nonexistent/token")
         .run()
-        .assert_success();
+        .assert_success()
+        .assert_says("HF_TOKEN_PATH names `/nonexistent/token`, which does not exist; continuing without a token");
     assert_eq!(try_with("NOTHING", "".as_ref()), 11);
 }
 

@@ -8,7 +8,8 @@ use crate::Error;
 use crate::content::Source;
 use crate::engine::Proof;
 use crate::model::{
-    Checksum, Mark, MirrorMark, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, text,
+    Checksum, Mark, Message, MirrorMark, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile,
+    text,
 };
 use crate::net::http::Http;
 use crate::net::{Problem, SourceError};
@@ -99,11 +100,14 @@ async fn write(
     let mut json = Vec::new();
     sentinel.write(&mut json).map_err(|error| Error::Bug(error.to_string()))?;
     if json.len() > MAX_BYTES {
-        return Err(Error::Policy(format!(
-            "the list of {} has {}, more than readers take; leave some out with --exclude",
-            text::files(sentinel.files.len()),
-            text::size(json.len() as u64)
-        )));
+        return Err(Error::Policy(
+            Message::new(format!(
+                "the list of {} has {}, more than readers take",
+                text::files(sentinel.files.len()),
+                text::size(json.len() as u64)
+            ))
+            .hint("leave some out with --exclude"),
+        ));
     }
     let (body, mark, client) = (Bytes::from(json), Mark::default(), mirror.http.client()?);
     let put = || sink.put(&client, SENTINEL, body.clone(), &mark, before);

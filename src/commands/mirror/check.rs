@@ -4,6 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+const WRITE_IT: &str =
+    "check the prefix, or write the mirror with `weightlift mirror SOURCE PREFIX`";
+
 use super::job::Task;
 use super::looks::{Looks, Proof};
 use super::plan::crc_of;
@@ -14,7 +17,7 @@ use crate::commands::Outcome;
 use crate::commands::run_state::Doing;
 use crate::commands::several::runtime;
 use crate::model::{
-    Digest, MirrorState, RelPath, RemoteFile, SENTINEL, Selection, Sentinel, SentinelFile,
+    Digest, Message, MirrorState, RelPath, RemoteFile, SENTINEL, Selection, Sentinel, SentinelFile,
     SourceUri, part_size,
 };
 use crate::report::{Event, Progress};
@@ -29,12 +32,17 @@ impl Mirror<'_> {
         let found = runtime.block_on(self.retried(|| sink.sentinel()))?;
         let sentinel = match found.map(|found| found.sentinel) {
             None => {
-                return Err(Error::NotFound(format!(
-                    "`{place}` is not a mirror: it has no `{SENTINEL}`"
-                )));
+                return Err(Error::NotFound(
+                    Message::new(format!("`{place}` is not a mirror: it has no `{SENTINEL}`"))
+                        .hint(WRITE_IT),
+                ));
             }
             Some(Err(problem)) => {
-                return Err(Error::Integrity(format!("`{}`: {problem}", sink.shown(SENTINEL))));
+                return Err(Error::Integrity(
+                    Message::new(format!("`{}`: {problem}", sink.shown(SENTINEL))).hint(
+                        problem.hint().unwrap_or("remove that object and mirror the model again"),
+                    ),
+                ));
             }
             Some(Ok(sentinel)) => sentinel,
         };
@@ -44,9 +52,9 @@ impl Mirror<'_> {
                 return Err(crate::source::beside::is_being_written(&place).into());
             }
             None => {
-                return Err(Error::NotFound(format!(
+                return Err(Error::NotFound(Message::new(format!(
                     "`{place}` is not a mirror: `weightlift mirror` did not write its `{SENTINEL}`"
-                )));
+                )).hint(WRITE_IT)));
             }
         }
         let (files, bytes) = (sentinel.files.len(), sentinel.total_bytes);
@@ -81,10 +89,12 @@ impl Mirror<'_> {
                     0 => String::new(),
                     count => format!("; {count} more"),
                 };
-                Err(Error::Integrity(format!(
-                    "`{place}` does not hold what its sentinel says: `{path}` {why}{more}; mirror it \
-                     again after removing what is wrong"
-                )))
+                Err(Error::Integrity(
+                    Message::new(format!(
+                        "`{place}` does not hold what its sentinel says: `{path}` {why}{more}"
+                    ))
+                    .hint("mirror it again after removing what is wrong"),
+                ))
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use tokio::runtime::Runtime;
 
+use super::super::shared::unexpected;
 use super::beside;
 use super::job::{Proved, Task};
 use super::plan::{self, Plan};
@@ -20,8 +21,8 @@ use crate::commands::{Outcome, announce, completeness, digests};
 use crate::content::Source;
 use crate::engine::Proof;
 use crate::model::{
-    Completeness, LeftOut, Locked, RemoteFile, Selected, Selection, Sentinel, SentinelFile,
-    Snapshot, SourceUri, is_index, text,
+    Completeness, LeftOut, Locked, Message, RemoteFile, Selected, Selection, Sentinel,
+    SentinelFile, Snapshot, SourceUri, is_index,
 };
 use crate::report::{Event, Progress, rfc3339};
 use crate::source::{Sink, registry};
@@ -60,19 +61,17 @@ impl Mirror<'_> {
         if let Some(variable) = registry::offline_by(uri)
             && !is_elsewhere
         {
-            return Err(Error::NotFound(format!(
-                "{variable} is set, but {uri} must be contacted; unset it"
-            )));
+            return Err(Error::NotFound(
+                Message::new(format!("{variable} is set, but {uri} must be contacted"))
+                    .hint(format!("unset {variable}")),
+            ));
         }
         let source = self.ask.open(uri, &model.also, &model.selection, model.locked.as_deref())?;
         let runtime = runtime()?;
         let revision = runtime.block_on(self.retried(|| source.revision()))?;
         self.pass_on(&source.warnings());
         if let Some(expected) = model.expect_revision.as_ref().filter(|it| **it != revision) {
-            return Err(Error::Conflict(format!(
-                "{uri} is at revision {revision}, --expect-revision says {}",
-                text::inert(expected, 64)
-            )));
+            return Err(unexpected(uri, &revision, "--expect-revision", expected));
         }
         let snapshot = runtime.block_on(self.retried(|| source.snapshot()))?;
         self.pass_on(&source.warnings());

@@ -8,8 +8,8 @@ use super::looks::{Looked, Looks, Proof};
 use super::shared::Mirror;
 use crate::Error;
 use crate::model::{
-    ErrorFields, Lies, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, Sha256, Step,
-    part_size, step, text,
+    ErrorFields, Lies, Message, MirrorState, RemoteFile, SENTINEL, Sentinel, SentinelFile, Sha256,
+    Step, part_size, step, text,
 };
 use crate::net::{Problem, SourceError};
 use crate::source::Sink;
@@ -112,10 +112,12 @@ impl Plan {
             };
             let Some(part_size) = part_size(file.size) else {
                 let size = text::size(file.size);
-                return Err(Error::Policy(format!(
-                    "`{path}` has {size}: more than 10,000 parts that fit into memory; leave it out \
-                     with --exclude"
-                )));
+                return Err(Error::Policy(
+                    Message::new(format!(
+                        "`{path}` has {size}: more than 10,000 parts that fit into memory"
+                    ))
+                    .hint("leave it out with --exclude"),
+                ));
             };
             // Only what was begun for the same content: the sentinel says which that was.
             let is_same = listed.is_some_and(|it| it.size == file.size && known(file) == it.sha256);
@@ -190,10 +192,10 @@ async fn previous(
         Ok(_) => "`weightlift mirror` did not write it".to_owned(),
         Err(problem) => problem.to_string(),
     };
-    Err(Error::Conflict(format!(
-        "`{}` is in the way: {why}; choose another prefix, or remove that object",
-        sink.shown(SENTINEL)
-    )))
+    Err(Error::Conflict(
+        Message::new(format!("`{}` is in the way: {why}", sink.shown(SENTINEL)))
+            .hint("choose another prefix, or remove that object"),
+    ))
 }
 
 /// Whether the sentinel tells all about an object as it is listed.
@@ -296,18 +298,19 @@ fn known(file: &RemoteFile) -> Sha256 {
     }
 }
 
-fn foreign(keys: &[String]) -> String {
+fn foreign(keys: &[String]) -> Message {
     let named: Vec<String> = keys.iter().take(MAX_NAMED).map(|key| format!("`{key}`")).collect();
     let more = match keys.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let (are, them) = if keys.len() == 1 { ("is", "it") } else { ("are", "them") };
-    format!(
+    let what = format!(
         "{}{more} {are} in the way: mirror has not written {them}, and nothing proves that the content \
-         is the same; choose another prefix, or remove {them}",
+         is the same",
         named.join(", ")
-    )
+    );
+    Message::new(what).hint(format!("choose another prefix, or remove {them}"))
 }
 
 /// `s3-crc64nvme:…`

@@ -12,7 +12,7 @@ use super::job::{Job, Proved};
 use super::relay::Shared;
 use crate::Error;
 use crate::engine::{Retry, TransferError};
-use crate::model::{Checksum, Digest, ErrorFields, Mark, Sha256, hex};
+use crate::model::{Checksum, Digest, ErrorFields, Mark, Message, Sha256, hex};
 use crate::net::{Problem, SourceError};
 use crate::report::Event;
 use crate::source::Sink;
@@ -283,10 +283,13 @@ impl Shared<'_> {
         if self.stored(|| sink.sha256(job.path(), &seen)).await? == Some(sha256) {
             return Ok(Made::Object(Written { etag: seen.etag, crc64nvme: seen.crc64nvme }));
         }
-        Err(Error::Conflict(format!(
-            "object `{}` was written by another program at the same time, and is left as it is",
-            sink.shown(job.path())
-        )))
+        Err(Error::Conflict(
+            Message::new(format!(
+                "object `{}` was written by another program at the same time, and is left as it is",
+                sink.shown(job.path())
+            ))
+            .hint("stop the other program, then run again"),
+        ))
     }
 
     /// A complete try has failed: once more, or never.
@@ -305,9 +308,9 @@ impl Shared<'_> {
         if let (Some(sink), Some(upload)) = (self.relay.sink, upload) {
             sink.abort(job.path(), &upload).await;
         }
-        Err(Error::Integrity(format!(
-            "`{path}` is still wrong after {tries} complete tries: {why}"
-        )))
+        Err(Error::Integrity(
+            format!("`{path}` is still wrong after {tries} complete tries: {why}").into(),
+        ))
     }
 
     /// Asks the store, as often as that makes sense.

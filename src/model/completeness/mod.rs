@@ -16,12 +16,13 @@ use self::names::{IndexName, Numbered, Weights, join};
 pub use self::names::{is_index, names_its_format};
 use self::sets::{Set, Whole, sets, wholes};
 use super::fnmatch::{exclude_flag, literal};
-use super::{LeftOut, RelPath, RemoteFile, Selection, UnsafePath};
+use super::{LeftOut, Message, RelPath, RemoteFile, Selection, UnsafePath};
 
 /// More warnings than this are counted, not shown.
 const MAX_WARNINGS: usize = 10;
 /// Shards that are named in one message.
 const MAX_NAMED: usize = 3;
+const INCOMPLETE: &str = "the model is incomplete";
 
 /// All that is known of the weights at a source and of the indexes that are selected.
 pub struct Completeness<'a> {
@@ -49,7 +50,7 @@ pub struct Findings {
     /// Warnings that are not among these.
     pub more_warnings: usize,
     /// The first thing that leaves the model incomplete.
-    pub failure: Option<String>,
+    pub failure: Option<Message>,
 }
 
 /// The shards that one index names, as far as they matter.
@@ -151,11 +152,11 @@ impl<'a> Completeness<'a> {
         for file in self.files.iter().filter(|file| file.size == 0) {
             if Weights::of(file.path.name()).is_some_and(|it| it.format == "safetensors") {
                 let flag = exclude_flag(&literal(file.path.as_str()));
-                self.fail(format!(
-                    "`{}` is what the source published, but it is not valid safetensors: it is empty; add \
-                     {flag} to do without it",
+                let what = format!(
+                    "`{}` is what the source published, but it is not valid safetensors: it is empty",
                     file.path
-                ));
+                );
+                self.fail(Message::new(what).hint(format!("add {flag} to do without it")));
             }
         }
         for n in 0..self.sets.len() {
@@ -206,14 +207,12 @@ impl<'a> Completeness<'a> {
         } else {
             let accept = match missing.as_slice() {
                 [one] if more.is_empty() => {
-                    format!(", to take it as it is {}", exclude_flag(&literal(one)))
+                    format!(", or {} to take it as it is", exclude_flag(&literal(one)))
                 }
                 _ => String::new(),
             };
-            self.fail(format!(
-                "{lacks}; the model is incomplete; to leave this set out add {}{accept}",
-                exclude_flag(&pattern)
-            ));
+            let hint = format!("add {} to leave this set out{accept}", exclude_flag(&pattern));
+            self.fail(Message::new(format!("{lacks}; {INCOMPLETE}")).hint(hint));
         }
     }
 
@@ -253,7 +252,7 @@ impl<'a> Completeness<'a> {
         }
     }
 
-    fn fail(&mut self, failure: String) {
+    fn fail(&mut self, failure: Message) {
         self.findings.failure.get_or_insert(failure);
     }
 }
@@ -299,9 +298,10 @@ impl Shards {
     }
 }
 
-fn incomplete(lacks: &str, index: &RelPath) -> String {
+fn incomplete(lacks: &str, index: &RelPath) -> Message {
     let flag = exclude_flag(&literal(index.as_str()));
-    format!("{lacks}; the model is incomplete; add {flag} to continue without this index")
+    Message::new(format!("{lacks}; {INCOMPLETE}"))
+        .hint(format!("add {flag} to continue without this index"))
 }
 
 /// Directory, empty at the top, and name.

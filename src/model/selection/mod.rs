@@ -22,6 +22,9 @@ use super::{
 pub use names::looks_like_weights;
 pub use quantisations::is_quantisation;
 
+const LEAVE_OUT: &str = "leave it out with `--exclude`";
+const CHECK_PATTERNS: &str = "check the patterns";
+
 /// What the user asked for. Kept in the sentinel: a family fetched with another selection is not
 /// what this run wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +61,11 @@ pub struct LeftOut {
 /// A selection that cannot be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
-    #[error("{0}; leave it out with `--exclude`")]
+    #[error("{0}; {LEAVE_OUT}")]
     UnsafePath(UnsafePath),
     #[error(transparent)]
     NoTree(#[from] SnapshotError),
-    #[error("none of the {files} files matches `--include`/`--exclude`{told}; check the patterns")]
+    #[error("none of the {files} files matches `--include`/`--exclude`{told}; {CHECK_PATTERNS}")]
     NothingSelected {
         files: usize,
         /// Continues the sentence: which patterns match nothing.
@@ -70,6 +73,17 @@ pub enum SelectionError {
     },
     #[error("the source holds no files")]
     Empty,
+}
+
+impl SelectionError {
+    /// What the user can do about it, as its sentence ends.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::UnsafePath(_) => Some(LEAVE_OUT),
+            Self::NothingSelected { .. } => Some(CHECK_PATTERNS),
+            Self::NoTree(_) | Self::Empty => None,
+        }
+    }
 }
 
 impl Selection {

@@ -1,6 +1,7 @@
 //! `az://account/container/prefix/`: a container of Azure Blob Storage, also by its URL
 //! `https://account.blob.core.windows.net/container/prefix/`.
 
+use super::Refusal;
 use percent_encoding::percent_decode_str;
 
 /// Hosts of accounts: of the public cloud, and of those of China and of the US government.
@@ -30,15 +31,18 @@ impl AzLocation {
     }
 
     /// Of `account.blob.core.windows.net/container/prefix/`, which is written as in a URL.
-    pub(super) fn parse_url(rest: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse_url(rest: &str) -> Result<Self, Refusal> {
         let Some((account, domain, path)) = Self::host_of(rest) else {
-            return Err("is not the URL of a container");
+            return Err("is not the URL of a container".into());
         };
         if path.contains(['?', '#']) {
-            return Err("has a query; put a shared access signature into AZURE_STORAGE_SAS_TOKEN");
+            return Err(Refusal::with_hint(
+                "has a query",
+                "put a shared access signature into AZURE_STORAGE_SAS_TOKEN",
+            ));
         }
         let path = percent_decode_str(path).decode_utf8();
-        Self::of(account, domain, path.map_err(|_| "is not UTF-8")?.into_owned())
+        Ok(Self::of(account, domain, path.map_err(|_| "is not UTF-8")?.into_owned())?)
     }
 
     fn host_of(rest: &str) -> Option<(&str, &'static str, &str)> {

@@ -1,5 +1,7 @@
 //! `hf://org/name@revision`, `hf://datasets/org/name`, `hf://spaces/org/name`.
 
+use super::Refusal;
+
 /// A repo of a Hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubRepo {
@@ -80,7 +82,7 @@ impl HubRepo {
         id.split('/').count() <= 2 && id.split('/').all(named)
     }
 
-    pub(super) fn parse(rest: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(rest: &str) -> Result<Self, Refusal> {
         // KServe separates the revision by `:`; neither character can be part of a repo id.
         let (name, revision) = match rest.find(['@', ':']) {
             Some(at) => (&rest[..at], &rest[at + 1..]),
@@ -91,31 +93,33 @@ impl HubRepo {
         // No owner can have these names: the Hub keeps them for what is no model.
         match name.split('/').next() {
             Some("buckets") => {
-                return Err(
-                    "names a Storage Bucket, which is read as S3: write s3://bucket/prefix/ with \
-                     --s3-endpoint https://s3.hf.co/NAMESPACE",
-                );
+                return Err(Refusal::with_hint(
+                    "names a Storage Bucket, which is read as S3",
+                    "write s3://bucket/prefix/ with --s3-endpoint https://s3.hf.co/NAMESPACE",
+                ));
             }
             Some("kernels") if name.contains('/') => {
-                return Err("names a kernel, which weightlift does not fetch");
+                return Err("names a kernel, which weightlift does not fetch".into());
             }
-            Some("models") if name.contains('/') => return Err("has `models/` before the name"),
+            Some("models") if name.contains('/') => {
+                return Err("has `models/` before the name".into());
+            }
             Some("datasets" | "spaces") if kind == RepoKind::Model => {
-                return Err("does not name a repo after `datasets/` or `spaces/`");
+                return Err("does not name a repo after `datasets/` or `spaces/`".into());
             }
             _ => {}
         }
         if !Self::is_id(id) {
             return Err(match id.split('/').count() {
-                0..=2 => "does not name a repo as org/name",
-                _ => "names more than a repo; choose files with `--include`",
+                0..=2 => "does not name a repo as org/name".into(),
+                _ => Refusal::with_hint("names more than a repo", "choose files with `--include`"),
             });
         }
         if revision.is_empty()
             || revision.split('/').any(|part| matches!(part, "" | "." | ".."))
             || revision.contains(['?', '#', '%', '\\', '@'])
         {
-            return Err("has no usable revision after `@`");
+            return Err("has no usable revision after `@`".into());
         }
         let revision =
             if is_commit(revision) { revision.to_ascii_lowercase() } else { revision.to_owned() };

@@ -23,7 +23,7 @@ pub use oci::OciArtifact;
 pub use s3::S3Location;
 pub use web::WebLocation;
 
-use super::text;
+use super::{Message, text};
 pub(super) use hub::is_commit;
 
 /// `hf://org/name@revision`, `s3://bucket/prefix/`, `gs://bucket/prefix/`, `az://account/container/prefix/`,
@@ -44,44 +44,99 @@ pub enum SourceUri {
 
 /// A SOURCE that cannot be understood. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("SOURCE `{uri}` {why}; {}", self.hint())]
+#[error("SOURCE `{uri}` {}; {}", refusal.why, self.hint())]
 pub struct SourceUriError {
     uri: String,
-    why: &'static str,
+    refusal: Refusal,
     /// What was probably meant.
     meant: Option<String>,
 }
 
 impl SourceUriError {
-    fn hint(&self) -> String {
-        match &self.meant {
-            Some(uri) => format!("did you mean `{uri}`?"),
-            None => "write hf://org/name[@revision], s3://bucket/prefix/, gs://bucket/prefix/, \
-                     az://account/container/prefix/, oci://registry/name[:tag][@sha256:…], https://host/path/, \
-                     ms://org/name[@revision] or file:///directory"
-                .into(),
+    /// What the user can do about it, as its sentence ends.
+    pub fn hint(&self) -> String {
+        match (&self.meant, self.refusal.hint) {
+            (Some(uri), _) => format!("did you mean `{uri}`?"),
+            (None, Some(hint)) => hint.to_owned(),
+            (None, None) => format!("write {}", self.forms()),
+        }
+    }
+
+    /// The form that its scheme has, or all of them.
+    fn forms(&self) -> String {
+        let scheme = self.uri.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = scheme.map(|it| if it == "http" { "https".to_owned() } else { it });
+        let is_of_it = |form: &&str| form.split_once("://").map(|it| it.0) == scheme.as_deref();
+        match WRITTEN.into_iter().find(is_of_it) {
+            Some(form) => form.to_owned(),
+            None => {
+                let (last, others) = WRITTEN.split_last().expect("there are forms");
+                format!("{} or {last}", others.join(", "))
+            }
         }
     }
 }
+
+impl From<SourceUriError> for Message {
+    fn from(error: SourceUriError) -> Self {
+        Self::new(format!("SOURCE `{}` {}", error.uri, error.refusal.why)).hint(error.hint())
+    }
+}
+
+/// Why a text is no SOURCE: the words after it, and what to write where the forms do not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refusal {
+    why: &'static str,
+    hint: Option<&'static str>,
+}
+
+impl Refusal {
+    fn with_hint(why: &'static str, hint: &'static str) -> Self {
+        Self { why, hint: Some(hint) }
+    }
+}
+
+impl From<&'static str> for Refusal {
+    fn from(why: &'static str) -> Self {
+        Self { why, hint: None }
+    }
+}
+
+/// How each kind of SOURCE is written, in short; [`FORMS`] has them all.
+const WRITTEN: [&str; 8] = [
+    "hf://org/name[@revision]",
+    "s3://bucket/prefix/",
+    "gs://bucket/prefix/",
+    "az://account/container/prefix/",
+    "oci://registry/name[:tag][@sha256:…]",
+    "https://host/path/",
+    "ms://org/name[@revision]",
+    "file:///directory",
+];
 
 /// The schemes that there are.
 const SCHEMES: [&str; 9] = ["hf", "s3", "gs", "az", "oci", "ms", "https", "http", "file"];
 
 impl SourceUri {
     pub fn parse(uri: &str) -> Result<Self, SourceUriError> {
-        Self::understand(uri).map_err(|why| {
+        Self::understand(uri).map_err(|refusal| {
             let meant = meant::meant(uri);
-            SourceUriError { uri: shown(uri), why, meant }
+            SourceUriError { uri: shown(uri), refusal, meant }
         })
     }
 
+    /// What was typed for one, as a message may show it: no credentials, no query, no control characters.
+    pub fn shown(text: &str) -> String {
+        shown(text)
+    }
+
     /// A URI, or why it is none.
-    fn understand(uri: &str) -> Result<Self, &'static str> {
+    fn understand(uri: &str) -> Result<Self, Refusal> {
         if uri.chars().any(text::is_control) {
-            return Err("contains control characters");
+            return Err("contains control characters".into());
         }
         if uri.trim() != uri {
-            return Err("begins or ends with white space");
+            return Err("begins or ends with white space".into());
         }
         let (scheme, rest) = uri.split_once("://").ok_or("has no scheme")?;
         let scheme = scheme.to_ascii_lowercase();
@@ -91,19 +146,19 @@ impl SourceUri {
             _ => uri,
         };
         if plain.chars().any(char::is_whitespace) {
-            return Err("contains white space");
+            return Err("contains white space".into());
         }
         match scheme.as_str() {
             "hf" => HubRepo::parse(rest).map(Self::Hub),
             "s3" => S3Location::parse(rest).map(Self::S3),
-            "gs" => GsLocation::parse(rest).map(Self::Gs),
-            "az" => AzLocation::parse(rest).map(Self::Az),
+            "gs" => Ok(Self::Gs(GsLocation::parse(rest)?)),
+            "az" => Ok(Self::Az(AzLocation::parse(rest)?)),
             "https" if AzLocation::is_url(rest) => AzLocation::parse_url(rest).map(Self::Az),
             "ms" => ModelScopeRepo::parse(rest).map(Self::ModelScope),
             "https" | "http" => WebLocation::parse(uri).map(Self::Web),
-            "oci" => OciArtifact::parse(rest).map(Self::Oci),
-            "file" => directory(rest).map(Self::Directory),
-            _ => Err("has an unknown scheme"),
+            "oci" => Ok(Self::Oci(OciArtifact::parse(rest)?)),
+            "file" => Ok(Self::Directory(directory(rest)?)),
+            _ => Err("has an unknown scheme".into()),
         }
     }
 

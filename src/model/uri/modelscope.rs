@@ -1,5 +1,6 @@
 //! `ms://org/name@revision`.
 
+use super::Refusal;
 use super::hub::HubRepo;
 
 /// A model of ModelScope.
@@ -15,7 +16,7 @@ impl ModelScopeRepo {
     /// The branch that is meant where none is named.
     const DEFAULT_BRANCH: &str = "master";
 
-    pub(super) fn parse(rest: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(rest: &str) -> Result<Self, Refusal> {
         let named = match rest.contains(['@', ':']) {
             true => rest.to_owned(),
             false => format!("{rest}@{}", Self::DEFAULT_BRANCH),
@@ -24,14 +25,15 @@ impl ModelScopeRepo {
         let HubRepo { id, revision, .. } = match rest.split('/').next() {
             Some("datasets" | "studios" | "spaces") => {
                 return Err(
-                    "does not name a model; weightlift fetches only models from ModelScope",
+                    "does not name a model, and weightlift fetches nothing else from ModelScope"
+                        .into(),
                 );
             }
             _ => HubRepo::parse(&named)?,
         };
         match id.contains('/') {
             true => Ok(Self { id, revision }),
-            false => Err("does not name a model as org/name"),
+            false => Err("does not name a model as org/name".into()),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Refusal;
+
 /// An artifact or an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OciArtifact {
@@ -23,7 +25,7 @@ const MAX_NAME_BYTES: usize = 255;
 const MAX_TAG_BYTES: usize = 128;
 
 impl OciArtifact {
-    pub(super) fn parse(rest: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(rest: &str) -> Result<Self, Refusal> {
         let (registry, rest) =
             rest.split_once('/').ok_or("does not name a registry and a repository")?;
         let (rest, digest) = match rest.split_once('@') {
@@ -35,10 +37,10 @@ impl OciArtifact {
             None => (rest, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err("has no usable tag after `:`");
+            return Err("has no usable tag after `:`".into());
         }
         if !is_name(name) {
-            return Err("does not name a repository in lower case, such as org/name");
+            return Err("does not name a repository in lower case, such as org/name".into());
         }
         let registry = registry_of(registry)?;
         // As Docker reads it: what has no owner is an official image.
@@ -86,13 +88,13 @@ impl fmt::Display for OciArtifact {
     }
 }
 
-fn registry_of(text: &str) -> Result<String, &'static str> {
+fn registry_of(text: &str) -> Result<String, Refusal> {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) => {
             let is_address = address.parse::<core::net::Ipv6Addr>().is_ok();
             let port = rest.strip_prefix(':');
             if !is_address || (port.is_none() && !rest.is_empty()) {
-                return Err("does not name a registry as host or host:port");
+                return Err("does not name a registry as host or host:port".into());
             }
             (text, port)
         }
@@ -108,14 +110,14 @@ fn registry_of(text: &str) -> Result<String, &'static str> {
     };
     let is_host = host.starts_with('[') || host.split('.').all(is_label);
     if !is_host || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err("does not name a registry as host or host:port");
+        return Err("does not name a registry as host or host:port".into());
     }
     // Docker takes it for an owner at Docker Hub; a cluster may have a service of that name.
     if !host.contains(['.', '[']) && host != "localhost" && port.is_none() {
-        return Err(
-            "names a registry without a dot and without a port; write oci://docker.io/org/name for \
-             Docker Hub, or add the port",
-        );
+        return Err(Refusal::with_hint(
+            "names a registry without a dot and without a port",
+            "write oci://docker.io/org/name for Docker Hub, or add the port",
+        ));
     }
     let registry = text.to_ascii_lowercase();
     Ok(OciArtifact::canonical_registry(&registry).to_owned())
@@ -149,7 +151,7 @@ mod tests {
 
     const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-    fn parse(rest: &str) -> Result<OciArtifact, &'static str> {
+    fn parse(rest: &str) -> Result<OciArtifact, Refusal> {
         OciArtifact::parse(rest)
     }
 

@@ -1,5 +1,7 @@
 //! `s3://bucket/prefix/`, or the ARN of an access point in place of the bucket.
 
+use super::Refusal;
+
 /// A prefix, or one object, of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Location {
@@ -10,7 +12,7 @@ pub struct S3Location {
 }
 
 impl S3Location {
-    pub(super) fn parse(rest: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(rest: &str) -> Result<Self, Refusal> {
         let (bucket, key) = match rest.starts_with("arn:") {
             true => access_point(rest)?,
             false => rest.split_once('/').unwrap_or((rest, "")),
@@ -18,7 +20,7 @@ impl S3Location {
         let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_bucket = (3..=255).contains(&bucket.len()) && bucket.chars().all(valid);
         if !is_bucket && !Self::is_arn(bucket) {
-            return Err("does not name a bucket");
+            return Err("does not name a bucket".into());
         }
         super::check_key(key)?;
         Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
@@ -39,7 +41,7 @@ impl S3Location {
 
 /// Splits `arn:aws:s3:eu-west-1:123456789012:accesspoint/name/key` behind the access point, which is
 /// written with `:` as well.
-fn access_point(rest: &str) -> Result<(&str, &str), &'static str> {
+fn access_point(rest: &str) -> Result<(&str, &str), Refusal> {
     const WRONG: &str = "is not the ARN of an access point, such as \
                          arn:aws:s3:eu-west-1:123456789012:accesspoint/name";
     let mut parts = rest.splitn(6, ':');
@@ -51,7 +53,7 @@ fn access_point(rest: &str) -> Result<(&str, &str), &'static str> {
     };
     let is_of_s3 = matches!(service, "s3" | "s3-object-lambda" | "s3-outposts");
     if !is_word(partition) || !is_of_s3 || !is_word(account) {
-        return Err(WRONG);
+        return Err(WRONG.into());
     }
     // `outpost/op-1/accesspoint/name` has two more parts than `accesspoint/name`.
     let names = if service == "s3-outposts" { 4 } else { 2 };
@@ -61,16 +63,16 @@ fn access_point(rest: &str) -> Result<(&str, &str), &'static str> {
     let words: Vec<&str> = point.split([':', '/']).collect();
     let kind = words.get(names - 2);
     if words.len() != names || kind != Some(&"accesspoint") {
-        return Err(WRONG);
+        return Err(WRONG.into());
     }
     if region.is_empty() && point.ends_with(".mrap") {
-        return Err(
-            "is a multi-Region access point, which needs signatures of the kind SigV4A, and weightlift \
-             cannot make them; name an access point or the bucket of one region",
-        );
+        return Err(Refusal::with_hint(
+            "is a multi-Region access point, which needs signatures of the kind SigV4A, and weightlift cannot make them",
+            "name an access point or the bucket of one region",
+        ));
     }
     if !is_word(region) || !words.iter().all(|word| is_word(word)) || key.starts_with(':') {
-        return Err(WRONG);
+        return Err(WRONG.into());
     }
     let bucket = &rest[..rest.len() - key.len()];
     Ok((bucket, key.strip_prefix('/').unwrap_or(key)))

@@ -1,5 +1,6 @@
 //! `https://host/path/`, or one file: `https://host/path/name.gguf#sha256=…`.
 
+use super::Refusal;
 use url::Url;
 
 use super::super::text;
@@ -16,7 +17,7 @@ pub struct WebLocation {
 
 impl WebLocation {
     /// `uri` is all of it, with its scheme.
-    pub(super) fn parse(uri: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(uri: &str) -> Result<Self, Refusal> {
         let (address, fragment) = match uri.split_once('#') {
             Some((address, fragment)) => (address, Some(fragment)),
             None => (uri, None),
@@ -25,45 +26,48 @@ impl WebLocation {
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         // Neither is repeated: a query may be a signature.
         if uri.contains('@') && !is_in_path(uri) {
-            return Err("has a user or a password; put them into a netrc file, see NETRC");
+            return Err(Refusal::with_hint(
+                "has a user or a password",
+                "put them into a netrc file, see NETRC",
+            ));
         }
         let site = host.to_ascii_lowercase();
         match site.strip_prefix("www.").unwrap_or(&site) {
-            "huggingface.co" | "hf.co" => return Err("is a page of the Hub"),
+            "huggingface.co" | "hf.co" => return Err("is a page of the Hub".into()),
             "modelscope.cn" | "modelscope.ai"
                 if path.starts_with("models/") && path.split('/').nth(3) != Some("resolve") =>
             {
-                return Err("is a page of ModelScope");
+                return Err("is a page of ModelScope".into());
             }
             _ => {}
         }
         if address.contains('?') {
-            return Err(
-                "has a query, which may be a secret that expires; write the address without it, and put a \
-                 user and a password into a netrc file",
-            );
+            return Err(Refusal::with_hint(
+                "has a query, which may be a secret that expires",
+                "write the address without it, and put a user and a password into a netrc file",
+            ));
         }
         if address.contains('\\') {
-            return Err("has a `\\` in its path");
+            return Err("has a `\\` in its path".into());
         }
         let url = Url::parse(address).map_err(|_| "is not a usable URL")?;
         if host.is_empty() || !url.has_host() {
-            return Err("names no host");
+            return Err("names no host".into());
         }
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
         let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
         for part in parts.map(decoded).filter(|_| !path.is_empty()) {
             if matches!(part.as_str(), "" | "." | "..") {
-                return Err("has an empty part, `.` or `..` in its path");
+                return Err("has an empty part, `.` or `..` in its path".into());
             }
             if part.contains('/') || part.chars().any(text::is_control) {
-                return Err("has a part in its path that is not a file name");
+                return Err("has a part in its path that is not a file name".into());
             }
         }
         let sha256 = fragment.map(sha256_in).transpose()?;
         let location = Self { url, sha256 };
         if location.sha256.is_some() && location.is_directory() {
-            return Err("has a digest but ends in `/`, which means a directory");
+            return Err("has a digest but ends in `/`, which means a directory".into());
         }
         Ok(location)
     }

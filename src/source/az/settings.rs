@@ -111,12 +111,16 @@ impl Who {
         };
         let (Some(client), Some(tenant)) = (client, text("AZURE_TENANT_ID")) else {
             let why = "is set, and AZURE_CLIENT_ID or AZURE_TENANT_ID is not";
-            return Err(SourceError::Settings(BadSetting::new(name, why).into()));
+            return Err(SourceError::Settings(
+                BadSetting::new(name, why).hint("set all three of them").into(),
+            ));
         };
         let is_plain = |it: &str| it.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
         if !is_plain(&tenant) {
             let why = "is not the name of a tenant";
-            return Err(SourceError::Settings(BadSetting::new("AZURE_TENANT_ID", why).into()));
+            return Err(SourceError::Settings(
+                BadSetting::new("AZURE_TENANT_ID", why).hint("write its ID or its domain").into(),
+            ));
         }
         let authority = text(AUTHORITY).unwrap_or_else(|| USUAL_AUTHORITY.to_owned());
         let authority = http::endpoint(&authority, AUTHORITY)?;

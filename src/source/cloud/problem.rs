@@ -1,7 +1,7 @@
 //! What can go wrong at a store beside HTTP and refusals: listings and objects that are not what they should
 //! be. A key in a field is inert; `place` is how messages call the bucket or container.
 
-use crate::model::ErrorFields;
+use crate::model::{ErrorFields, exclude_flag, literal_pattern};
 use crate::net::Problem;
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl Problem for CloudProblem {
                 ErrorFields::of_file(key).hint("upload it without `Content-Encoding`")
             }
             Self::Length { key, name, .. } => ErrorFields::of_file(key)
-                .hint(format!("run again, or leave it out with `--exclude {name}`")),
+                .hint(format!("run again, or leave it out with {}", exclude_flag(&literal_pattern(name)))),
         }
     }
 }

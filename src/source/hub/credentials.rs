@@ -78,6 +78,15 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// The file that `HF_TOKEN_PATH` names, if it is asked for a token and does not exist.
+pub fn missing_token_file() -> Option<PathBuf> {
+    if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+        return None;
+    }
+    let path = expand_home(&environment::text("HF_TOKEN_PATH")?);
+    matches!(path.try_exists(), Ok(false)).then_some(path)
+}
+
 /// Whether a variable is set to what `huggingface_hub` takes for true.
 pub fn is_true(variable: &str) -> bool {
     environment::text(variable).is_some_and(|value| {

@@ -5,9 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::credentials::Token;
+use super::credentials::{Token, missing_token_file};
 use crate::environment;
 use crate::model::text;
+use crate::net::http::PLAIN_URL;
 use crate::net::{BadSetting, SourceError, http};
 
 /// Where the Hub is and who asks. What is sent goes to the origin of the endpoint only.
@@ -17,7 +18,7 @@ pub struct HubSettings {
     pub endpoint: Url,
     pub login: Login,
     /// What to tell the user.
-    pub warning: Option<&'static str>,
+    pub warning: Option<String>,
 }
 
 /// As whom the Hub is asked.
@@ -47,10 +48,22 @@ impl HubSettings {
     pub fn from_environment(token: Option<Token>) -> Result<Self, SourceError> {
         // Who wants a mirror does not want the public Hub to learn of it.
         if environment::os(NAME).is_some_and(|value| value.to_str().is_none()) {
-            return Err(SourceError::Settings(BadSetting::new(NAME, "is not UTF-8").into()));
+            return Err(SourceError::Settings(
+                BadSetting::new(NAME, "is not UTF-8").hint(PLAIN_URL).into(),
+            ));
         }
         let endpoint = environment::text(NAME).unwrap_or_else(|| Self::DEFAULT_ENDPOINT.into());
-        Self::new(&endpoint, token)
+        let settings = Self::new(&endpoint, token)?;
+        let is_nobody = matches!(settings.login, Login::Nobody);
+        // An optional Secret may be absent, as for `hf`; who needs it will look for the reason.
+        let missing = is_nobody.then(missing_token_file).flatten();
+        let warning = settings.warning.or(missing.map(|path| {
+            let path = text::inert(&path.display().to_string(), 300);
+            format!(
+                "HF_TOKEN_PATH names `{path}`, which does not exist; continuing without a token"
+            )
+        }));
+        Ok(Self { warning, ..settings })
     }
 
     /// Checks an endpoint such as `https://hub.example:8443/mirror` or
@@ -60,7 +73,8 @@ impl HubSettings {
         let (endpoint, user) = split(endpoint)?;
         let endpoint = http::endpoint(endpoint.as_str().trim_end_matches('/'), NAME)?;
         let warning = (user.is_some() && token.is_some()).then_some(
-            "HF_ENDPOINT names a user, and there is a token as well: the user is sent, the token is not",
+            "HF_ENDPOINT names a user, and there is a token as well: the user is sent, the token is not"
+                .to_owned(),
         );
         let login = match (user, token) {
             (Some(user), _) => Login::User(user),
@@ -75,13 +89,14 @@ const NAME: &str = "HF_ENDPOINT";
 
 /// The endpoint without its user, and the user. No part of the text is repeated in an error.
 fn split(endpoint: &str) -> Result<(Url, Option<Token>), SourceError> {
-    let refused = |why: &str| SourceError::Settings(BadSetting::new(NAME, why).into());
+    let refused =
+        |why: &str| SourceError::Settings(BadSetting::new(NAME, why).hint(PLAIN_URL).into());
     let endpoint = endpoint.trim();
     // A URL parser drops some of them and encodes others: nobody has meant either.
     if endpoint.chars().any(|c| c.is_whitespace() || text::is_control(c)) {
         return Err(refused("contains blanks or control characters"));
     }
-    let not_plain = || refused("is not a plain URL such as https://host.example:8443");
+    let not_plain = || refused("is not a plain URL");
     let mut url = Url::parse(endpoint).map_err(|_| not_plain())?;
     if !url.has_host() {
         return Err(not_plain());

@@ -106,7 +106,7 @@ pub(super) fn xet_mode() -> XetMode {
 impl Hub {
     pub fn new(repo: HubRepo, settings: HubSettings, http: Http) -> Result<Self, SourceError> {
         let client = http.client()?;
-        let warnings = Mutex::new(settings.warning.map(String::from).into_iter().collect());
+        let warnings = Mutex::new(settings.warning.clone().into_iter().collect());
         Ok(Self {
             settings,
             name: repo.name(),

@@ -220,7 +220,11 @@ impl Problem for HubProblem {
             Self::Entry { file, .. } => ErrorFields::of_file(file),
             Self::BareDirectory { directory, .. } => ErrorFields::of_file(directory),
             Self::NotBelow { name, .. } => ErrorFields::of_file(name),
-            Self::TokenFile { path, .. } => ErrorFields::of_setting("HF_TOKEN_PATH").file(path),
+            Self::TokenFile { path, .. } => {
+                ErrorFields::of_setting("HF_TOKEN_PATH").file(path).hint(
+                    "check that it is a file, and its mode and fsGroup (defaultMode of the Secret)",
+                )
+            }
             Self::Token { place } => ErrorFields::of_setting(place).hint("check the Secret"),
             Self::Url { .. }
             | Self::Circle { .. }

@@ -54,11 +54,11 @@ impl Problem for OciProblem {
                 ErrorFields::default().hint("name one of them by its digest: `@sha256:…`")
             }
             Self::NoModel { .. } => ErrorFields::default().hint(
-                "weightlift reads ModelPack, KitOps and Docker's model artifacts, files that oras has \
+                "choose another artifact: weightlift reads ModelPack, KitOps and Docker's model artifacts, files that oras has \
                  pushed, and images with a `/models` directory",
             ),
             Self::Nameless { .. } => ErrorFields::default().hint(
-                "a layer needs the annotation `org.cncf.model.filepath` or \
+                "add to each layer the annotation `org.cncf.model.filepath` or \
                  `org.opencontainers.image.title`",
             ),
         }

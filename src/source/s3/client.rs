@@ -37,6 +37,7 @@ use super::transport::Transport;
 use super::ways::Ways;
 use crate::model::S3Location;
 use crate::net::http::Http;
+use crate::net::http::PLAIN_URL;
 use crate::net::{BadSetting, SourceError};
 
 /// Where every bucket can be asked for, and what servers that know no regions expect.
@@ -314,12 +315,14 @@ impl Bucket {
         const NAMED: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
         let named = self.environment.get(NAMED).unwrap_or(usual);
         if !Url::parse(named).is_ok_and(|url| url.has_host()) {
-            return Err(SourceError::Settings(BadSetting::new(NAMED, "is not a URL").into()));
+            return Err(SourceError::Settings(
+                BadSetting::new(NAMED, "is not a URL").hint(PLAIN_URL).into(),
+            ));
         }
         // Told in any case: the client would otherwise look into the process's environment.
-        let client = client
-            .endpoint(named)
-            .map_err(|_| SourceError::Settings(BadSetting::new(NAMED, "is not a URL").into()))?;
+        let client = client.endpoint(named).map_err(|_| {
+            SourceError::Settings(BadSetting::new(NAMED, "is not a URL").hint(PLAIN_URL).into())
+        })?;
         Ok(Some(client.build()))
     }
 

@@ -5,6 +5,7 @@ use aws_smithy_types::Document;
 use aws_smithy_types::endpoint::Endpoint as SdkEndpoint;
 use url::{Host, Url};
 
+use crate::net::http::PLAIN_URL;
 use crate::net::{BadSetting, SourceError};
 
 /// The URL of a service that is not at AWS's own place, or has been named as if it were not.
@@ -30,28 +31,30 @@ impl Endpoint {
     /// Refuses what can never work by `named`, what says it, and without what it says: that may be a
     /// secret.
     pub fn parse(text: &str, named: &str) -> Result<Self, SourceError> {
-        let refuse = |why: &str| Err(SourceError::Settings(BadSetting::new(named, why).into()));
+        let told = |why: &str, hint| {
+            Err(SourceError::Settings(BadSetting::new(named, why).hint(hint).into()))
+        };
+        let refuse = |why: &str| told(why, PLAIN_URL);
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return refuse("contains blanks or control characters");
         }
         let Ok(mut url) = Url::parse(text) else {
-            return refuse("is not a URL such as https://host.example:8443");
+            return refuse("is not a URL");
         };
         if !matches!(url.scheme(), "https" | "http") {
-            return refuse(
-                "is neither an https nor an http URL, such as https://host.example:8443",
-            );
+            return refuse("is neither an https nor an http URL");
         }
         if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
             return refuse("has no host and port that can be reached");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse(
-                "holds a user or a password; credentials for S3 are the variables of AWS",
+            return told(
+                "holds a user or a password",
+                "remove them, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             );
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return refuse("holds a query; an endpoint is a host and perhaps a path");
+            return told("holds a query", "remove it: an endpoint is a host and perhaps a path");
         }
         let path = url.path().trim_end_matches('/').to_owned();
         if path.contains("//") {
@@ -69,14 +72,20 @@ impl Endpoint {
                  name",
                 self.named
             );
-            SourceError::Settings(BadSetting::new("--s3-path-style=false", why).into())
+            SourceError::Settings(
+                BadSetting::new("--s3-path-style=false", why).hint("leave it out").into(),
+            )
         })?;
         let mut url = self.url.clone();
         if style == Style::Virtual {
             let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
             url.set_host(Some(&host)).map_err(|_| {
                 let bucket = "the bucket cannot be part of the host of";
-                SourceError::Settings(BadSetting::new(bucket, self.named.as_str()).into())
+                SourceError::Settings(
+                    BadSetting::new(bucket, self.named.as_str())
+                        .hint("use `--s3-path-style`")
+                        .into(),
+                )
             })?;
         }
         let url = url.as_str().trim_end_matches('/');

@@ -120,7 +120,8 @@ pub fn switch(text: &str, named: &str) -> Result<bool, SourceError> {
         "0" | "false" | "no" | "off" | "f" | "n" => Ok(false),
         _ => {
             let why = "is neither `true` nor `false`";
-            Err(SourceError::Settings(BadSetting::new(named, why).into()))
+            let setting = BadSetting::new(named, why).hint("write `true` or `false`, or unset it");
+            Err(SourceError::Settings(setting.into()))
         }
     }
 }
@@ -150,6 +151,7 @@ fn bad_secret(name: &str) -> BadSetting {
 
 fn bad_setting(name: &str) -> BadSetting {
     BadSetting::new(name, "contains control characters")
+        .hint("check its value for line breaks and copied marks")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What can go wrong at S3 beside HTTP and refusals: listings and objects that are not what they should
 //! be. A key in a field is inert.
 
-use crate::model::ErrorFields;
+use crate::model::{ErrorFields, exclude_flag, literal_pattern};
 use crate::net::Problem;
 
 /// A listing that cannot be used.
@@ -91,8 +91,10 @@ impl Problem for ObjectProblem {
             Self::Unpacked { key } => {
                 ErrorFields::of_file(key).hint("upload it without `Content-Encoding`")
             }
-            Self::Length { key, name, .. } => ErrorFields::of_file(key)
-                .hint(format!("run again, or leave it out with `--exclude {name}`")),
+            Self::Length { key, name, .. } => ErrorFields::of_file(key).hint(format!(
+                "run again, or leave it out with {}",
+                exclude_flag(&literal_pattern(name))
+            )),
             Self::Elsewhere { host, status, said } => {
                 ErrorFields::of_host(host).status(*status).said(said)
             }
@@ -128,7 +130,7 @@ impl Problem for CallProblem {
         match self {
             Self::ManyTags { host, .. } => ErrorFields::of_host(host),
             Self::Url => {
-                ErrorFields::default().hint("the endpoint of an access point needs a host name")
+                ErrorFields::default().hint("give the endpoint of an access point by a host name")
             }
             Self::Form(_)
             | Self::Request(_)

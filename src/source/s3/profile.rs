@@ -94,7 +94,8 @@ impl Files {
         match self.get(key) {
             Some(value) if value.chars().any(char::is_control) => {
                 let name = format!("`{key}` of profile `{}`", self.selected());
-                let setting = BadSetting::new(&name, "contains control characters");
+                let setting = BadSetting::new(&name, "contains control characters")
+                    .hint("check the file of profiles");
                 Err(SourceError::Settings(setting.into()))
             }
             value => Ok(value.map(str::to_owned)),

@@ -141,7 +141,10 @@ pub fn region(
 
 /// Refuses a region that cannot be one; `named` is what names it.
 pub fn check_region(region: &str, named: &str, has_endpoint: bool) -> Result<(), SourceError> {
-    let refuse = |why: &str| Err(SourceError::Settings(BadSetting::new(named, why).into()));
+    let refuse = |why: &str| {
+        let setting = BadSetting::new(named, why);
+        Err(SourceError::Settings(setting.hint("set AWS_REGION to one such as eu-west-1").into()))
+    };
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
@@ -150,14 +153,17 @@ pub fn check_region(region: &str, named: &str, has_endpoint: bool) -> Result<(),
     if !has_endpoint {
         // It becomes part of a host name that is sent signatures.
         return match region {
-            "auto" => refuse("is `auto`, which is not an AWS region; set an endpoint or a region"),
+            "auto" => {
+                let setting = BadSetting::new(named, "is `auto`, which is not an AWS region");
+                Err(SourceError::Settings(setting.hint("set an endpoint or a region").into()))
+            }
             _ if is_label(region) => Ok(()),
-            _ => refuse("is not a region such as eu-west-1"),
+            _ => refuse("is not a region"),
         };
     }
     match region.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
         true => Ok(()),
-        false => refuse("is not a region such as eu-west-1"),
+        false => refuse("is not a region"),
     }
 }
 

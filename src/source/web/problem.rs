@@ -68,7 +68,9 @@ impl Problem for WebProblem {
                 ErrorFields::of_file(place).hint(format!("write `{place}/`"))
             }
             Self::Sentinel { host, .. } => ErrorFields::of_host(host)
-                .hint(format!("`--exclude {SENTINEL}` goes by `{SHA256SUMS}`, if there is one")),
+                .hint(format!(
+                "upload the model again, or add --exclude {SENTINEL} to go by `{SHA256SUMS}`"
+            )),
             Self::Packed { host, list, hint } => {
                 ErrorFields::of_host(host).file(list).hint(hint.clone())
             }

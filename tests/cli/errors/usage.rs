@@ -36,6 +36,18 @@ fn arguments_that_cannot_be_meant() {
             "a lowest rate above the bandwidth",
             &["fetch", "hf://org/tiny", "--bandwidth", "1MB", "--min-rate", "2MB"],
         ),
+        ("a value that is missing", &["fetch", "hf://org/tiny", "--output"]),
+        ("a number that is a word", &["fetch", "hf://org/tiny", "--connections", "many"]),
+        ("a switch that is a word", &["fetch", "hf://org/tiny", "--all=perhaps"]),
+        ("a flag twice", &["fetch", "hf://org/tiny", "--connections", "8", "--connections", "9"]),
+        ("no PATH", &["verify"]),
+        ("a PATH too many", &["list", "/data/models"]),
+        ("a SOURCE without its DEST", &["fetch", "hf://org/a", "x", "hf://org/b"]),
+        ("a SOURCE and a models file", &["fetch", "hf://org/a", "--models", "models.yaml"]),
+        ("a models file and a lock file", &["fetch", "--models", "a.yaml", "--locked", "a.lock"]),
+        ("a SOURCE to check", &["mirror", "--check", "hf://org/a", "s3://models/a/"]),
+        ("a mirror of nothing", &["mirror", "s3://models/a/"]),
+        ("a mirror onto itself", &["mirror", "s3://models/a/", "s3://models/a/"]),
         (
             "a mirror to something else than a bucket",
             &["mirror", "hf://org/tiny", "/data/models/tiny"],
@@ -53,6 +65,13 @@ fn arguments_that_cannot_be_meant() {
         "an endpoint of the Hub that is no URL",
         2,
         weightlift().args(["fetch", "hf://org/tiny"]).env("HF_ENDPOINT", "hub.example"),
+    );
+    page.case(
+        "an endpoint of S3 with a user",
+        2,
+        weightlift()
+            .args(["fetch", "s3://models/tiny/"])
+            .env("AWS_ENDPOINT_URL", "https://user:password@s3.example"),
     );
     page.compare();
 }

@@ -167,10 +167,7 @@ impl Verdict {
 impl Failure {
     /// The sentence of `error` without its hint, and the hint.
     pub fn of(error: &Error) -> Self {
-        let (what, hint) = (error.to_string(), error.fields().hint);
-        let end = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-        let what = what.strip_suffix(end.as_str()).unwrap_or(&what).to_owned();
-        Self { class: error.class(), what, hint }
+        Self { class: error.class(), what: error.without_hint(), hint: error.fields().hint }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{Check, Failure, Question};
 use crate::error::Class;
 use crate::model::text;
-use crate::net::NamedRoots;
+use crate::net::{CHECK_DNS, CHECK_EGRESS, CHECK_PROXY, NamedRoots};
 
 /// A clock that is this wrong is worth a look.
 const SKEW_TOLERATED: Duration = Duration::from_secs(5 * 60);
@@ -63,20 +63,13 @@ fn dns(host: &Host) -> Check {
     }
 }
 
-const CHECK_DNS: &str = "check the name, the DNS of the cluster, and whether a NetworkPolicy lets the pod ask it \
-                         (port 53)";
-const CHECK_EGRESS: &str = "check the egress rules (NetworkPolicy, firewall), and whether a proxy is needed \
-                            (HTTPS_PROXY)";
-const CHECK_PROXY: &str = "check the proxy variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), and whether the proxy \
-                           lets this host through";
-
 fn answer(host: &Host) -> Check {
     let question = Question::of_network("answer", Some(&host.origin));
     let check = if host.proxy.is_some() { CHECK_PROXY } else { CHECK_EGRESS };
     match &host.answer {
         Ok((status @ 500.., _)) => question.warning(
             format!("answers {status}"),
-            "the host, or a proxy on the way, is in trouble; try again later",
+            "try again later: the host, or a proxy on the way, is in trouble",
         ),
         Ok((_, took)) => {
             let tls = if host.origin.starts_with("https:") {
@@ -87,7 +80,9 @@ fn answer(host: &Host) -> Check {
             question.ok(format!("in {} ms, {tls}", took.as_millis()))
         }
         Err(failure) => {
-            let hint = failure.hint.clone().or_else(|| Some(check.into()));
+            // It is known here whether there is a proxy.
+            let hint = failure.hint.clone().filter(|hint| hint != CHECK_EGRESS);
+            let hint = hint.or_else(|| Some(check.into()));
             question.failed(Failure { hint, ..failure.clone() })
         }
     }

@@ -6,7 +6,7 @@ use crate::error::Class;
 use crate::fs::access::Owned;
 use crate::fs::nature::LockReach;
 use crate::fs::space::Space;
-use crate::model::text;
+use crate::model::{Message, text};
 use crate::volume::{Condition, Lack, Obstacle, Trial};
 
 /// Below this a model hardly fits.
@@ -129,18 +129,10 @@ fn owner(
         Some(_) if is_read_only => question.ok(value),
         Some(obstacle) => {
             let lack = Lack::Obstacle { path: path.into(), obstacle };
-            let (why, hint) = parted(&lack.to_string());
-            let value = format!("{value}: it {why}");
-            Check { hint, ..question.fails(Class::Unusable, value, "") }
+            let Message { what, hint } = lack.message();
+            let value = format!("{value}: it {what}");
+            question.fails(Class::Unusable, value, &hint.unwrap_or_default())
         }
-    }
-}
-
-/// A sentence and the advice behind it.
-fn parted(sentence: &str) -> (String, Option<String>) {
-    match sentence.split_once("; ") {
-        Some((what, hint)) => (what.to_owned(), Some(hint.to_owned())),
-        None => (sentence.to_owned(), None),
     }
 }
 
@@ -172,12 +164,12 @@ pub fn operations(tried: &Trial) -> Check {
             "use a volume of another kind, or --allow-degraded to fill the directory file by file",
         ),
         Err(lack) => {
-            let (why, hint) = parted(&lack.to_string());
+            let Message { what, hint } = lack.message();
             let class = match lack {
                 Lack::Size { .. } => Class::NoSpace,
                 _ => Class::Unusable,
             };
-            Check { hint, ..question.fails(class, format!("{value}: {why}"), "") }
+            question.fails(class, format!("{value}: {what}"), &hint.unwrap_or_default())
         }
         Ok(_) if !able.hard_links && !tried.shares_blocks => question.warning(
             value,
