@@ -370,6 +370,7 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::OwnedName { .. }
         | StoreError::AnotherModel { .. }
         | StoreError::InsideFamily { .. }
+        | StoreError::HoldsModels { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::Overtaken(_) => Class::Deadline,
         // As where such a file cannot be written.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::foreign::SHOWN;
 use super::{Foreign, Lack};
 use crate::fs::FsError;
-use crate::model::{ErrorFields, SentinelProblem};
+use crate::model::{ErrorFields, SentinelProblem, text};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -33,6 +34,8 @@ pub enum StoreError {
     OwnedName { path: PathBuf, name: String },
     #[error("`{}` lies inside the published model `{}`; choose another DEST", inner.display(), outer.display())]
     InsideFamily { inner: PathBuf, outer: PathBuf },
+    #[error("`{}` holds the {}; choose another DEST", path.display(), named(models))]
+    HoldsModels { path: PathBuf, models: Vec<String> },
     #[error("`{}`: {problem}", path.display())]
     Sentinel { path: PathBuf, problem: SentinelProblem },
     #[error(
@@ -77,6 +80,7 @@ impl StoreError {
             | Self::InTheWay { path, .. }
             | Self::Reserved { path, .. }
             | Self::OwnedName { path, .. }
+            | Self::HoldsModels { path, .. }
             | Self::Sentinel { path, .. }
             | Self::AnotherModel { path, .. }
             | Self::Lacks { path, .. } => path,
@@ -101,4 +105,13 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+/// The first models that lie somewhere: `models `a/b`, `a/c``.
+fn named(models: &[String]) -> String {
+    let shown = |model: &String| format!("`{}`", text::name(model, 120));
+    let names: Vec<String> = models.iter().take(SHOWN).map(shown).collect();
+    let plural = if models.len() == 1 { "" } else { "s" };
+    let others = if models.len() > SHOWN { " and others" } else { "" };
+    format!("model{plural} {}{others}", names.join(", "))
 }

@@ -129,7 +129,10 @@ impl Store {
             let Some(family) = self.family_dir()? else { return Ok(Existing::Nothing) };
             match sealed(&family) {
                 Ok(Some(existing)) => return Ok(existing),
-                Ok(None) if self.takes_over(&family) => return Ok(Existing::Nothing),
+                Ok(None) if self.takes_over(&family) => {
+                    self.refuse_models_below(&family)?;
+                    return Ok(Existing::Nothing);
+                }
                 Ok(None) => match self.refuse_foreign(&family) {
                     Ok(()) => return Ok(Existing::Nothing),
                     Err(error) => refused = Some(error),

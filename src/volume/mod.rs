@@ -31,6 +31,7 @@ mod keep;
 mod layout;
 mod leftover;
 mod mounts;
+mod nested;
 mod owner;
 mod probe;
 mod prunable;
