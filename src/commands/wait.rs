@@ -258,7 +258,7 @@ fn silence(unchanged: Duration, age: Option<Duration>) -> Option<Duration> {
 /// version.
 fn can_pass(error: &Error) -> bool {
     match error {
-        Error::Store(StoreError::Sentinel { .. }) => false,
+        Error::Store(StoreError::Sentinel { .. } | StoreError::Lacks { .. }) => false,
         Error::Store(error) => !matches!(
             error.errno(),
             Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::NOTDIR)

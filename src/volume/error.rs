@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::foreign::SHOWN;
-use super::{Foreign, Lack};
+use super::{Foreign, Lack, Obstacle};
 use crate::fs::FsError;
 use crate::model::{ErrorFields, SentinelProblem, text};
 
@@ -96,6 +96,13 @@ impl StoreError {
     /// Whether this user may not do that.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Fs(error) if error.is_closed())
+    }
+
+    /// Whether nothing can be written there, by anybody.
+    pub fn is_read_only(&self) -> bool {
+        let is_so =
+            |lack: &Lack| matches!(lack, Lack::Obstacle { obstacle: Obstacle::ReadOnly, .. });
+        matches!(self, Self::Lacks { lack, .. } if is_so(lack))
     }
 
     /// The system's error number, where there is one.

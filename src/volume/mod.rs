@@ -16,6 +16,7 @@ mod conflict;
 mod delta;
 mod error;
 mod existing;
+mod explain;
 mod families;
 mod files;
 mod fill;
