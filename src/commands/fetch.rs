@@ -48,7 +48,11 @@ impl Fetch<'_> {
         }
         let decided = match decide(goal, existing.there(), Known::Nothing) {
             Decision::Present => return self.present_as(wanted, &store, existing),
-            Decision::Conflict => return Err(conflict(model, &store, existing.there())),
+            // Unless a server can be led to what is asked for, whatever the directory shows.
+            Decision::Conflict => {
+                let kept = self.pinned_and_kept(wanted, &store, existing.there()).await?;
+                return kept.ok_or_else(|| conflict(model, &store, existing.there()));
+            }
             decided => decided,
         };
         debug_assert_eq!(decided, Decision::Ask);
