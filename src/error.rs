@@ -31,9 +31,9 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
-    Fs(#[from] FsError),
+    Fs(FsError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     #[error(transparent)]
     Transfer(TransferError),
     #[error(transparent)]
@@ -98,7 +98,25 @@ impl From<TransferError> for Error {
     fn from(error: TransferError) -> Self {
         match error {
             TransferError::Stopped => Self::Stopped,
+            TransferError::Store(error) => Self::Transfer(TransferError::Store(error.explained())),
             error => Self::Transfer(error),
+        }
+    }
+}
+
+/// What the system says of a volume that is read-only or closed to this user is said in words here, for every
+/// command: whoever has work left in spite of it never makes an [`Error`] of it.
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.explained())
+    }
+}
+
+impl From<FsError> for Error {
+    fn from(error: FsError) -> Self {
+        match StoreError::from(error).explained() {
+            StoreError::Fs(error) => Self::Fs(error),
+            error => Self::Store(error),
         }
     }
 }
@@ -224,7 +242,7 @@ impl Error {
 
     /// Whether a whole older copy may be used in place of this end: the source cannot be reached, says no,
     /// or what it holds now cannot be fetched. Not where the user's own settings are the reason, and not
-    /// where the volume is, unless it only lacks room.
+    /// where the volume is, unless it only lacks room or is read-only: whoever only reads it needs neither.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Source(error) => is_refusal_of_source(error),
@@ -232,9 +250,10 @@ impl Error {
                 TransferError::Source { source, .. }
                 | TransferError::GaveUp { source, .. }
                 | TransferError::Setup(source) => is_refusal_of_source(source),
-                TransferError::Store(_) | TransferError::Thread(_) => {
-                    self.class() == Class::NoSpace
+                TransferError::Store(error) => {
+                    error.is_read_only() || self.class() == Class::NoSpace
                 }
+                TransferError::Thread(_) => self.class() == Class::NoSpace,
                 TransferError::Stopped => false,
                 TransferError::Integrity { .. }
                 | TransferError::Structure { .. }
@@ -244,7 +263,8 @@ impl Error {
                 | TransferError::TooSlow(_) => true,
             },
             Self::Selection(_) | Self::NotFound(_) | Self::Integrity(_) => true,
-            Self::Fs(_) | Self::Store(_) => self.class() == Class::NoSpace,
+            Self::Fs(_) => self.class() == Class::NoSpace,
+            Self::Store(error) => error.is_read_only() || self.class() == Class::NoSpace,
             Self::Usage(_)
             | Self::SourceUri(_)
             | Self::Cluster(_)
@@ -334,6 +354,7 @@ fn of_store(error: &StoreError) -> Class {
         | StoreError::OwnedName { .. }
         | StoreError::AnotherModel { .. }
         | StoreError::InsideFamily { .. }
+        | StoreError::HoldsModels { .. }
         | StoreError::Sentinel { .. } => Class::Conflict,
         StoreError::Overtaken(_) => Class::Deadline,
         // As where such a file cannot be written.

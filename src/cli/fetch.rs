@@ -121,8 +121,8 @@ pub struct FetchArgs {
 
     /// What to do with an older copy if the source fails: use or fail
     ///
-    /// This is about a SOURCE that names a branch. The source cannot be reached, or refuses, and a complete
-    /// older copy is on the volume.
+    /// This is about a SOURCE that names a branch. The source cannot be reached, or refuses, or the volume is
+    /// full or read-only, and a complete older copy is on the volume.
     #[arg(long, env = "WEIGHTLIFT_IF_STALE", hide_short_help = true, value_enum,
           value_name = "WHAT", default_value_t = IfStale::Use, help_heading = PUBLICATION)]
     pub if_stale: IfStale,

@@ -181,7 +181,7 @@ impl Fetch<'_> {
         let tried = store
             .make_state()
             .and_then(|state| Ok(Lock::try_acquire(&state, &store.state_name(), "")?));
-        Ok(match tried.map_err(|error| store.with_read_only_named(error))? {
+        Ok(match tried? {
             TryLock::Held(lock) => Some(VolumeLock::Held { _lock: lock }),
             TryLock::Unsupported(why) => {
                 if !std::mem::replace(is_told, true) {

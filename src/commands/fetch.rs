@@ -48,7 +48,11 @@ impl Fetch<'_> {
         }
         let decided = match decide(goal, existing.there(), Known::Nothing) {
             Decision::Present => return self.present_as(wanted, &store, existing),
-            Decision::Conflict => return Err(conflict(model, &store, existing.there())),
+            // Unless a server can be led to what is asked for, whatever the directory shows.
+            Decision::Conflict => {
+                let kept = self.pinned_and_kept(wanted, &store, existing.there()).await?;
+                return kept.ok_or_else(|| conflict(model, &store, existing.there()));
+            }
             decided => decided,
         };
         debug_assert_eq!(decided, Decision::Ask);
@@ -100,12 +104,14 @@ impl Fetch<'_> {
             let revision = revision.as_deref();
             let acquired =
                 self.acquire(wanted, store, before.as_ref(), revision, may_take_over, &progress);
-            let (store, is_extra, _locks) = match acquired.await? {
-                Acquired::ToFetch { store, is_extra, has_waited: now, locks } => {
+            let (store, is_extra, _locks) = match acquired.await {
+                // The volume may be read-only, or full.
+                Err(error) => return self.older_copy_or(error, wanted, before.as_ref()),
+                Ok(Acquired::ToFetch { store, is_extra, has_waited: now, locks }) => {
                     has_waited |= now;
                     (store, is_extra, locks)
                 }
-                Acquired::DoneByOther { store, sentinel } => {
+                Ok(Acquired::DoneByOther { store, sentinel }) => {
                     return self.present(wanted, &store, &sentinel);
                 }
             };
@@ -129,18 +135,30 @@ impl Fetch<'_> {
                 may_take_over = false;
                 continue;
             }
-            let there = self.existing(wanted, &store).unwrap_or(Existing::Nothing);
-            // Only what lay there before: of a copy that has appeared since, as ours may have, it is not
-            // known whether the disk has it.
-            let is_old = |there: &Sentinel| {
-                before.as_ref().is_some_and(|before| {
-                    before.damage.is_none() && before.sentinel.is_same_publication(there)
-                })
-            };
-            return match there {
-                Existing::Complete(sentinel) if !is_old(&sentinel) => Err(error),
-                there => self.stale_or(error, wanted, &store, there),
-            };
+            return self.older_copy_or(error, wanted, before.as_ref());
+        }
+    }
+
+    /// The end of a run that could not fetch: the copy that lay there `before`, or the error. Not another one: of
+    /// a copy that has appeared since, as ours may have, it is not known whether the disk has it.
+    fn older_copy_or(
+        &self,
+        error: Error,
+        wanted: Wanted<'_>,
+        before: Option<&Before>,
+    ) -> Result<Outcome, Error> {
+        if !error.is_refusal() {
+            return Err(error);
+        }
+        let Ok(store) = wanted.store() else { return Err(error) };
+        let is_old = |there: &Sentinel| {
+            before.is_some_and(|before| {
+                before.damage.is_none() && before.sentinel.is_same_publication(there)
+            })
+        };
+        match self.existing(wanted, &store).unwrap_or(Existing::Nothing) {
+            Existing::Complete(sentinel) if !is_old(&sentinel) => Err(error),
+            there => self.stale_or(error, wanted, &store, there),
         }
     }
 

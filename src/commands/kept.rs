@@ -38,13 +38,17 @@ impl Fetch<'_> {
         store: &Store,
         there: There<'_>,
     ) -> Result<Option<Outcome>, Error> {
-        match self.kept(wanted, store, there, Known::Nothing)? {
+        match self.kept_by_name(wanted, store, there, Known::Nothing)? {
             None => return Ok(None),
             Some((Decision::Beside, kept)) => {
+                if !self.may_be_used(store, there, &kept)? {
+                    return Ok(None);
+                }
                 if let Some(outcome) = self.beside(wanted, store, &kept)? {
                     return Ok(Some(outcome));
                 }
             }
+            // Under the lock, and looked at once more.
             Some(_) => {}
         }
         let progress = Arc::new(Progress::default());
@@ -75,7 +79,7 @@ impl Fetch<'_> {
             return self.beside(wanted, store, &kept);
         }
         self.check_expectation(wanted.model, &kept.sentinel.revision)?;
-        if !store.show_again(&kept)? {
+        if !store.show_again(&kept, &|staging| self.remove_kept(staging, store))? {
             return Ok(None);
         }
         let outcome = Outcome::of("restored", &store.path_to_load(&kept.sentinel), &kept.sentinel);
@@ -83,7 +87,7 @@ impl Fetch<'_> {
         self.led_to(wanted, store, path, outcome).map(|outcome| Some(outcome.ended(wanted.started)))
     }
 
-    /// The kept revision that is wanted, and what follows; with `--recheck`, if its bytes are right.
+    /// The kept revision that is wanted, and what follows, if it may be used.
     pub(super) fn kept(
         &self,
         wanted: Wanted<'_>,
@@ -93,9 +97,16 @@ impl Fetch<'_> {
     ) -> Result<Option<(Decision, Kept)>, Error> {
         let found = self.kept_by_name(wanted, store, there, known)?;
         match found {
-            Some((_, kept)) if self.args.recheck && !self.is_sound(store, &kept)? => Ok(None),
+            Some((_, kept)) if !self.may_be_used(store, there, &kept)? => Ok(None),
             found => Ok(found),
         }
+    }
+
+    /// Whether the bytes of a kept revision are right, where that is asked for, or where what was shown is gone
+    /// or damaged: somebody may have removed what was wrong.
+    fn may_be_used(&self, store: &Store, there: There<'_>, kept: &Kept) -> Result<bool, Error> {
+        let is_trusted = matches!(there, There::Whole(_)) && !self.args.recheck;
+        Ok(is_trusted || self.is_sound(store, kept)?)
     }
 
     /// The same by what its sentinel says.

@@ -153,6 +153,14 @@ fn look(path: &Path, expected: Option<&str>, is_linked: bool) -> Result<Look, Er
     // Opened again each time: the family may be a link that is replaced, and on NFS a bare look for a
     // missing name is answered from a negative cache.
     let Some(dir) = Dir::open_anew(at)? else {
+        // The name can have been removed, and what is expected be kept.
+        if is_linked
+            && let (Some(expected), Some(store)) = (expected, Store::of_gone(path))
+            && let Some(kept) = store.kept(&|head| head.revision == expected, &mut |_| true)?
+        {
+            let revision_path = Some(store.path_of_kept(&kept.id));
+            return Ok(Look::Complete { sentinel: kept.sentinel, revision_path });
+        }
         return Ok(Look::Missing(format!("`{}` does not exist", path.display())));
     };
     let Some(sentinel) = volume::read_sentinel(&dir)? else {
@@ -268,7 +276,7 @@ fn silence(unchanged: Duration, age: Option<Duration>) -> Option<Duration> {
 /// version.
 fn can_pass(error: &Error) -> bool {
     match error {
-        Error::Store(StoreError::Sentinel { .. }) => false,
+        Error::Store(StoreError::Sentinel { .. } | StoreError::Lacks { .. }) => false,
         Error::Store(error) => !matches!(
             error.errno(),
             Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::NOTDIR)

@@ -13,6 +13,13 @@ use super::schedule::event::{
     Action, Chunk, Event, Party, Phase, Reading, Recall, Task, Tick, TooSlow,
 };
 
+/// There are four ticks a second: one that is so late tells of a process, or a machine, that stood still.
+const FROZEN_AFTER: Duration = Duration::from_secs(2);
+/// A look at the volume takes milliseconds; at a file server that is slow, longer than this.
+const SETTLES_WITHIN: Duration = Duration::from_millis(250);
+/// So often it is looked for a stop meanwhile.
+const LOOK_AFTER_A_FREEZE: Duration = Duration::from_millis(10);
+
 pub struct Desk {
     schedule: Mutex<Schedule>,
     started: Instant,
@@ -20,6 +27,7 @@ pub struct Desk {
     hashers: Vec<Hasher>,
     /// Chunks are given up where they stand.
     is_stopped: AtomicBool,
+    last_tick: Mutex<LastTick>,
     /// For the thread that started the transfer.
     news: Mutex<News>,
     has_news: Condvar,
@@ -81,6 +89,36 @@ impl<T: Copy> Order<T> {
     }
 }
 
+/// Whether the process was frozen just now, told by ticks that are far too late.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct LastTick {
+    at: Duration,
+    /// When it was noticed that there were none for long.
+    woke: Option<Duration>,
+}
+
+impl LastTick {
+    fn is_at(&mut self, now: Duration) {
+        if self.is_late(now) {
+            self.woke = Some(now);
+        }
+        self.at = now;
+    }
+
+    /// How long nothing new is to be asked for.
+    fn unsettled(&self, now: Duration) -> Duration {
+        match self.woke {
+            _ if self.is_late(now) => SETTLES_WITHIN,
+            Some(woke) => (woke + SETTLES_WITHIN).saturating_sub(now),
+            None => Duration::ZERO,
+        }
+    }
+
+    fn is_late(&self, now: Duration) -> bool {
+        now.saturating_sub(self.at) > FROZEN_AFTER
+    }
+}
+
 impl Desk {
     pub fn new(schedule: Schedule, workers: usize, hashers: usize) -> Self {
         let desk = Self {
@@ -89,6 +127,7 @@ impl Desk {
             workers: (0..workers).map(|_| Worker::default()).collect(),
             hashers: (0..hashers).map(|_| Hasher::default()).collect(),
             is_stopped: AtomicBool::new(false),
+            last_tick: Mutex::default(),
             news: Mutex::default(),
             has_news: Condvar::new(),
         };
@@ -105,6 +144,7 @@ impl Desk {
 
     /// Tells it what there is to see; `phase` is what each worker does.
     pub fn tick(&self, mut tick: Tick, phase: impl Fn(usize) -> Phase) {
+        lock(&self.last_tick).is_at(self.started.elapsed());
         let mut schedule = self.schedule();
         let reading = |(n, worker): (usize, &Worker)| Reading {
             at: worker.at.load(Relaxed),
@@ -113,6 +153,20 @@ impl Desk {
         tick.readings = self.workers.iter().enumerate().map(reading).collect();
         schedule.handle(self.started.elapsed(), Event::Tick(tick));
         self.carry_out(&mut schedule);
+    }
+
+    /// Returns once others have had the time to look whether what is fetched is still wanted, where this process
+    /// was frozen: what was frozen for minutes may find that another process has done it.
+    pub async fn has_settled(&self) {
+        let since = Instant::now();
+        loop {
+            let left = lock(&self.last_tick).unsettled(self.started.elapsed());
+            let is_over = self.is_stopped.load(SeqCst) || since.elapsed() >= SETTLES_WITHIN;
+            if left.is_zero() || is_over {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK_AFTER_A_FREEZE)).await;
+        }
     }
 
     /// What worker number `n` does next.
@@ -192,7 +246,11 @@ impl Desk {
         let is_quiet = |news: &mut News| {
             !news.is_over && news.start_workers.is_empty() && news.too_slow.is_none()
         };
-        let left = deadline.saturating_sub(self.started.elapsed());
+        let now = self.started.elapsed();
+        let left = match lock(&self.last_tick).unsettled(now).is_zero() {
+            true => deadline.saturating_sub(now),
+            false => deadline.saturating_sub(now).min(LOOK_AFTER_A_FREEZE),
+        };
         let waited = self.has_news.wait_timeout_while(lock(&self.news), left, is_quiet);
         let mut news = waited.unwrap_or_else(PoisonError::into_inner).0;
         let is_over = news.is_over;
@@ -257,4 +315,33 @@ impl Desk {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_asked_for_just_after_a_freeze() {
+        let millis = Duration::from_millis;
+        let mut tick = LastTick::default();
+        for (now, is_tick, unsettled) in [
+            (0, true, 0),
+            (250, true, 0),
+            (1_900, false, 0),
+            (2_100, true, 0),
+            // A worker notices it before the first tick does.
+            (60_000, false, 250),
+            (60_010, true, 250),
+            (60_110, false, 150),
+            (60_250, true, 10),
+            (60_260, false, 0),
+            (60_500, true, 0),
+        ] {
+            if is_tick {
+                tick.is_at(millis(now));
+            }
+            assert_eq!(tick.unsettled(millis(now)), millis(unsettled), "{now}");
+        }
+    }
 }

@@ -61,6 +61,10 @@ pub fn work<'a>(
             worker.post.tell(Doing::WaitsForChunk);
             match shared.desk.next(number).await {
                 Task::Fetch(chunk) => {
+                    shared.desk.has_settled().await;
+                    if shared.stop.is_set() {
+                        return Err(TransferError::Stopped);
+                    }
                     worker.post.tell(Doing::Works(chunk.file));
                     let (at, ending) = shared.take_chunk(&worker, &chunk).await?;
                     worker.post.tell(Doing::Finishes(chunk.file));

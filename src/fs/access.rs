@@ -1,6 +1,8 @@
 //! What this process may do with a name, asked without doing it.
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, StatxAttributes, StatxFlags};
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -42,6 +44,26 @@ enum Writers {
 }
 
 impl Owned {
+    fn of(stat: &Statx) -> Self {
+        let has = |attribute| stat.stx_attributes.contains(attribute);
+        let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
+        Self {
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            mode: stat.stx_mode & 0o777,
+            is_directory: kind == FileType::Directory,
+            is_sticky: stat.stx_mode & STICKY != 0,
+            is_immutable: has(StatxAttributes::IMMUTABLE),
+            is_append_only: has(StatxAttributes::APPEND),
+        }
+    }
+
+    /// That of what `path` leads to, where it is told.
+    pub fn at(path: &Path) -> Option<Self> {
+        let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS);
+        stat.ok().map(|stat| Self::of(&stat))
+    }
+
     /// Whether those who may change `other`, but for root, are the ones who may change this. Who has made a file for
     /// a group is taken for one of it.
     pub fn is_changed_by_those_of(&self, other: &Self) -> bool {
@@ -81,19 +103,7 @@ impl Dir {
     pub fn owned(&self, name: &str) -> Result<Option<Owned>, FsError> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::statx(self, name, flags, StatxFlags::BASIC_STATS) {
-            Ok(stat) => {
-                let has = |attribute| stat.stx_attributes.contains(attribute);
-                let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
-                Ok(Some(Owned {
-                    uid: stat.stx_uid,
-                    gid: stat.stx_gid,
-                    mode: stat.stx_mode & 0o777,
-                    is_directory: kind == FileType::Directory,
-                    is_sticky: stat.stx_mode & STICKY != 0,
-                    is_immutable: has(StatxAttributes::IMMUTABLE),
-                    is_append_only: has(StatxAttributes::APPEND),
-                }))
-            }
+            Ok(stat) => Ok(Some(Owned::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(FsError::io("look at", &self.path_of(name), error)),
         }

@@ -110,23 +110,31 @@ pub fn decide_with_kept(
     known: Known<'_>,
 ) -> Decision {
     let decided = decide(goal, there, known);
-    let is_short =
-        matches!(decided, Decision::Ask | Decision::Fetch | Decision::Extend | Decision::Fail);
+    // A branch is what the directory follows; a pin is the wish of one pod.
+    let is_of_one_pod = goal.linked && goal.pin().is_some() && !goal.replace;
+    let is_short = match decided {
+        Decision::Ask | Decision::Fetch | Decision::Extend | Decision::Fail => true,
+        // Another model is shown, and the pod's own is kept: nothing has to be taken away for it.
+        Decision::Conflict => is_of_one_pod,
+        _ => false,
+    };
     if !is_short || !is_wanted_revision(goal, &kept.revision, known) {
         return decided;
     }
     if !kept.is_of(goal.uri) || !is_enough(goal, kept) {
         return decided;
     }
-    // Where the directory is gone or damaged, somebody may have removed what was wrong: what is kept is
-    // hashed like every copy then.
-    let There::Whole(shown) = there else { return decided };
-    if !shown.is_of(goal.uri) {
-        return decided;
-    }
-    // A branch is what the directory follows; a pin is the wish of one pod.
-    if goal.linked && goal.pin().is_some() && !goal.replace {
+    let shown = match there {
+        // It takes nothing from anybody. Whoever carries it out hashes it: what was wrong may have been removed.
+        There::Nothing if goal.pin().is_some() => return Decision::Restore,
+        There::Nothing => return decided,
+        There::Damaged(shown) | There::Whole(shown) => shown,
+    };
+    if is_of_one_pod && (decided == Decision::Conflict || matches!(there, There::Whole(_))) {
         return Decision::Beside;
+    }
+    if goal.pin().is_none() && matches!(there, There::Damaged(_)) || !shown.is_of(goal.uri) {
+        return decided;
     }
     // To go back must take nothing away that others have asked for, and nor may an extension.
     let loses =
@@ -379,9 +387,14 @@ mod tests {
         let rows: Vec<Row<'_>> = vec![
             (&pinned, &all, There::Whole(&shown), &kept, [[Restore; 4], [Beside; 4]]),
             (&pinned, &a, There::Whole(&shown), &kept, [[Restore; 4], [Beside; 4]]),
-            // What was removed or is damaged comes from what has been hashed.
-            (&pinned, &all, There::Nothing, &kept, same([Ask, Fetch, Fetch, Fail])),
-            (&pinned, &all, There::Damaged(&shown), &kept, same([Ask, Fetch, Fetch, Fail])),
+            // What was removed or is damaged is shown again; nobody is led beside it.
+            (&pinned, &all, There::Nothing, &kept, same([Restore; 4])),
+            (&pinned, &all, There::Damaged(&shown), &kept, same([Restore; 4])),
+            (&pinned, &a, There::Damaged(&shown_both), &kept_a, same([Ask, Fetch, Fetch, Fail])),
+            (&pinned, &all, There::Damaged(&kept), &kept, same([Ask, Fetch, Fetch, Fail])),
+            (&other_pin, &all, There::Nothing, &kept, same([Ask, Fetch, Fetch, Fail])),
+            (&pinned, &b, There::Nothing, &kept_a, same([Ask, Fetch, Fetch, Fail])),
+            (main, &all, There::Damaged(&shown), &kept, same([Ask, Fetch, Fetch, Fail])),
             // A branch that went back.
             (main, &all, There::Whole(&shown), &kept, same([Ask, Restore, Present, Stale])),
             (main, &all, There::Nothing, &kept, same([Ask, Fetch, Fetch, Fail])),
@@ -389,7 +402,12 @@ mod tests {
             (&other_pin, &all, There::Whole(&shown), &kept, same([Ask, Fetch, Fetch, Fail])),
             (&pinned, &all, There::Whole(&shown), &kept_a, same([Ask, Fetch, Fetch, Fail])),
             (&pinned, &b, There::Whole(&shown), &kept_a, same([Ask, Fetch, Fetch, Fail])),
-            (&pinned, &all, There::Whole(&foreign), &kept, same([Conflict; 4])),
+            // Another model is shown: only who is led beside it needs nothing of the directory.
+            (&pinned, &all, There::Whole(&foreign), &kept, [[Conflict; 4], [Beside; 4]]),
+            (&pinned, &all, There::Damaged(&foreign), &kept, [[Conflict; 4], [Beside; 4]]),
+            (&pinned, &b, There::Whole(&foreign), &kept_a, same([Conflict; 4])),
+            (&other_pin, &all, There::Whole(&foreign), &kept, same([Conflict; 4])),
+            (main, &all, There::Whole(&foreign), &kept, same([Conflict; 4])),
             (&pinned, &all, There::Whole(&shown), &foreign, same([Ask, Fetch, Fetch, Fail])),
             // Nothing that others have asked for is taken away.
             (

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::fs::Kind;
+use crate::fs::access::Owned;
 use crate::model::{Message, text};
 
 /// What was found by trying, in the attempt's own directory, and by asking about the place of the model.
@@ -38,6 +39,12 @@ pub enum Obstacle {
     /// Permissions: this user may not change it.
     Closed {
         user: u32,
+        owned: Option<Owned>,
+    },
+    /// The same, and it may not even be looked into.
+    Unreadable {
+        user: u32,
+        owned: Option<Owned>,
     },
     Immutable,
     AppendOnly,
@@ -141,10 +148,22 @@ impl Obstacle {
             Self::ReadOnly => {
                 Message::new("is read-only").hint("mount it writable, or let another pod fetch")
             }
-            Self::Closed { user } => Message::new(format!(
-                "is not writable for user {user}, the user of this process"
+            Self::Closed { user, owned } => Message::new(format!(
+                "is not writable for user {user}, the user of this process{}",
+                told(owned)
             ))
-            .hint("give that user write permission (fsGroup, chown), or choose another DEST"),
+            .hint(
+                "give that user write permission (fsGroup, chgrp, chown), and set --umask if several users share \
+                 the volume",
+            ),
+            Self::Unreadable { user, owned } => Message::new(format!(
+                "is not readable for user {user}, the user of this process{}",
+                told(owned)
+            ))
+            .hint(
+                "give that user read permission (fsGroup, chgrp, chown), and set --umask if several users share \
+                 the volume",
+            ),
             Self::Immutable => Message::new("is immutable")
                 .hint("remove that attribute (chattr -i), or choose another DEST"),
             Self::AppendOnly => {
@@ -158,6 +177,15 @@ impl Obstacle {
             .hint(format!("run as user {owner}, or choose another DEST")),
         }
     }
+}
+
+/// Whose it is, where that is known.
+fn told(owned: Option<Owned>) -> String {
+    owned.map_or_else(String::new, |owned| {
+        let sticky = if owned.is_sticky { 0o1000 } else { 0 };
+        let Owned { uid, gid, mode, .. } = owned;
+        format!(" (owner {uid}, group {gid}, mode {:04o})", mode | sticky)
+    })
 }
 
 /// How the model can appear, before a byte of it is asked for.
@@ -304,7 +332,7 @@ mod tests {
             ),
             obstacle(Obstacle::Elsewhere),
             obstacle(Obstacle::ReadOnly),
-            obstacle(Obstacle::Closed { user: 65532 }),
+            obstacle(Obstacle::Closed { user: 65532, owned: None }),
             obstacle(Obstacle::Immutable),
             obstacle(Obstacle::AppendOnly),
             obstacle(Obstacle::Sticky { user: 65532, owner: 1000 }),

@@ -17,10 +17,12 @@ impl Store {
 
     /// The family directory holds what is not ours.
     pub(super) fn foreign(&self) -> StoreError {
-        let found = match self.family_dir() {
-            Ok(Some(family)) => self.foreign_names(&family).unwrap_or_default(),
-            Ok(None) | Err(_) => Foreign::default(),
-        };
+        let family = self.family_dir().ok().flatten();
+        if let Some(Err(error)) = family.as_ref().map(|family| self.refuse_models_below(family)) {
+            return error;
+        }
+        let names = family.as_ref().map(|family| self.foreign_names(family));
+        let found = names.and_then(Result::ok).unwrap_or_default();
         StoreError::Foreign { path: self.family_path(), found }
     }
 
@@ -39,6 +41,7 @@ impl Store {
         if found == Foreign::default() {
             return Ok(());
         }
+        self.refuse_models_below(family)?;
         Err(StoreError::Foreign { path: family.path().to_owned(), found })
     }
 

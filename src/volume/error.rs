@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{Foreign, Lack};
+use super::foreign::SHOWN;
+use super::{Foreign, Lack, Obstacle};
 use crate::fs::FsError;
-use crate::model::{ErrorFields, SentinelProblem, exclude_flag};
+use crate::model::{ErrorFields, SentinelProblem, exclude_flag, text};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -33,6 +34,8 @@ pub enum StoreError {
     OwnedName { path: PathBuf, name: String },
     #[error("`{}` lies inside the published model `{}`; {}", inner.display(), outer.display(), self.advice())]
     InsideFamily { inner: PathBuf, outer: PathBuf },
+    #[error("`{}` holds the {}; {}", path.display(), named(models), self.advice())]
+    HoldsModels { path: PathBuf, models: Vec<String> },
     #[error("`{}`: {problem}{}", path.display(), problem.hint().map(|hint| format!("; {hint}")).unwrap_or_default())]
     Sentinel { path: PathBuf, problem: SentinelProblem },
     #[error(
@@ -76,6 +79,7 @@ impl StoreError {
             | Self::InTheWay { path, .. }
             | Self::Reserved { path, .. }
             | Self::OwnedName { path, .. }
+            | Self::HoldsModels { path, .. }
             | Self::Sentinel { path, .. }
             | Self::AnotherModel { path, .. }
             | Self::Lacks { path, .. } => path,
@@ -120,6 +124,13 @@ impl StoreError {
         matches!(self, Self::Fs(error) if error.is_closed())
     }
 
+    /// Whether nothing can be written there, by anybody.
+    pub fn is_read_only(&self) -> bool {
+        let is_so =
+            |lack: &Lack| matches!(lack, Lack::Obstacle { obstacle: Obstacle::ReadOnly, .. });
+        matches!(self, Self::Lacks { lack, .. } if is_so(lack))
+    }
+
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
@@ -127,4 +138,13 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+/// The first models that lie somewhere: `models `a/b`, `a/c``.
+fn named(models: &[String]) -> String {
+    let shown = |model: &String| format!("`{}`", text::name(model, 120));
+    let names: Vec<String> = models.iter().take(SHOWN).map(shown).collect();
+    let plural = if models.len() == 1 { "" } else { "s" };
+    let others = if models.len() > SHOWN { " and others" } else { "" };
+    format!("model{plural} {}{others}", names.join(", "))
 }

@@ -7,7 +7,7 @@ use crate::fs::{Dir, Kind};
 use crate::model::text;
 
 /// So many names are told; there may be thousands.
-const SHOWN: usize = 3;
+pub(super) const SHOWN: usize = 3;
 const MAX_NAME_CHARS: usize = 80;
 const MAX_TARGET_CHARS: usize = 120;
 

@@ -111,8 +111,9 @@ impl Store {
         bytes: u64,
         inodes: u64,
     ) -> Result<(u64, Result<(), StoreError>), StoreError> {
+        // A directory that stays the one it is may be a volume of its own.
         let path = self.family_path();
-        for above in path.ancestors().skip(1) {
+        for above in path.ancestors().skip(usize::from(!self.in_place)) {
             if let Some(dir) = Dir::open(above)? {
                 let room = space::check(&dir, bytes, inodes).map_err(StoreError::from);
                 return Ok((space::free_bytes(&dir)?, room));

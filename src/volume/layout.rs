@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::StoreError;
 use super::existing::{Existing, sealed, with_sentinel};
 use super::foreign::description;
 use super::mounts::{Outer, is_mount_point};
-use super::{Lack, Obstacle, StoreError};
 use crate::fs::{Dir, FsError, Kind, filesystem};
 use crate::model::hf_cache::CachedModel;
 use crate::model::{ModelDir, SENTINEL, STATE_DIR, SentinelHead};
@@ -129,7 +129,10 @@ impl Store {
             let Some(family) = self.family_dir()? else { return Ok(Existing::Nothing) };
             match sealed(&family) {
                 Ok(Some(existing)) => return Ok(existing),
-                Ok(None) if self.takes_over(&family) => return Ok(Existing::Nothing),
+                Ok(None) if self.takes_over(&family) => {
+                    self.refuse_models_below(&family)?;
+                    return Ok(Existing::Nothing);
+                }
                 Ok(None) => match self.refuse_foreign(&family) {
                     Ok(()) => return Ok(Existing::Nothing),
                     Err(error) => refused = Some(error),
@@ -215,17 +218,6 @@ impl Store {
             self.make_root()?
         };
         Ok(base.make_child(STATE_DIR)?)
-    }
-
-    /// `error`, or that the volume is read-only, if that is why: whatever was to be written first.
-    pub fn with_read_only_named(&self, error: StoreError) -> StoreError {
-        if error.errno() != Some(Errno::ROFS) {
-            return error;
-        }
-        let at = if self.in_place { self.family_path() } else { self.destination.root.clone() };
-        let there = at.ancestors().find(|path| path.exists()).unwrap_or(&at).to_owned();
-        let lack = Lack::Obstacle { path: there.clone(), obstacle: Obstacle::ReadOnly };
-        StoreError::Lacks { path: there, lack: Box::new(lack) }
     }
 
     /// Name of the family inside the working area.

@@ -10,7 +10,7 @@ use crate::model::{ModelDir, STATE_DIR};
 use super::layout::IN_PLACE;
 
 /// The root of a model is looked for so many directories above it.
-const MAX_ABOVE: usize = 5;
+pub(super) const MAX_ABOVE: usize = 5;
 
 /// The heartbeat of whoever fetches the model at `path`. What cannot be read is not there.
 pub fn owner_of(path: &Path) -> Option<Owner> {

@@ -3,6 +3,7 @@
 //! place of the model questions are asked that change nothing there, with one exception: [`TRIAL`].
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -11,6 +12,7 @@ use super::abilities::{Abilities, Aim, Lack, Obstacle, way};
 use super::layout::{CACHE_SENTINELS, REVISIONS};
 use super::staging::Staging;
 use super::{Store, StoreError};
+use crate::fs::access::Owned;
 use crate::fs::{Dir, FsError, access};
 use crate::model::SENTINEL;
 use crate::model::hf_cache::{BLOBS, REFS, SNAPSHOTS};
@@ -184,7 +186,7 @@ impl Staging {
                 Err(Errno::NOENT) => {}
                 Err(error) => {
                     let at = self.state.path_of(path);
-                    return Ok(obstacle_of(error)
+                    return Ok(obstacle_of(error, &at)
                         .map_err(|error| FsError::io("look at", &at, error))?
                         .map(|obstacle| (at, obstacle)));
                 }
@@ -210,7 +212,7 @@ impl Staging {
             }
             Err(error) => match error.errno() {
                 Some(Errno::XDEV) => Some(Obstacle::Elsewhere),
-                Some(errno) => obstacle_of(errno).unwrap_or_default(),
+                Some(errno) => obstacle_of(errno, at.path()).unwrap_or_default(),
                 None => None,
             },
         };
@@ -272,14 +274,16 @@ type Found = Option<(std::path::PathBuf, Obstacle)>;
 pub(super) fn refusal(dir: &Dir, path: &str) -> Result<Option<Obstacle>, StoreError> {
     match dir.may_change(path) {
         Ok(()) => Ok(None),
-        Err(error) => Ok(obstacle_of(error)
-            .map_err(|error| FsError::io("look at", &dir.path_of(path), error))?),
+        Err(error) => {
+            let at = dir.path_of(path);
+            Ok(obstacle_of(error, &at).map_err(|error| FsError::io("look at", &at, error))?)
+        }
     }
 }
 
-fn obstacle_of(error: Errno) -> Result<Option<Obstacle>, Errno> {
+fn obstacle_of(error: Errno, at: &Path) -> Result<Option<Obstacle>, Errno> {
     match error {
-        Errno::ACCESS => Ok(Some(Obstacle::Closed { user: access::user() })),
+        Errno::ACCESS => Ok(Some(Obstacle::Closed { user: access::user(), owned: Owned::at(at) })),
         Errno::PERM => Ok(Some(Obstacle::Immutable)),
         Errno::ROFS => Ok(Some(Obstacle::ReadOnly)),
         // It cannot be asked.

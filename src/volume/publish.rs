@@ -218,9 +218,14 @@ impl Staging {
             Kind::Directory => {
                 let there = store.family_dir()?;
                 let is_taken_over = there.as_ref().is_some_and(|dir| store.takes_over(dir));
-                let head = there.map(|dir| with_sentinel(&dir, SentinelHead::read)).transpose()?;
+                let head =
+                    there.as_ref().map(|dir| with_sentinel(dir, SentinelHead::read)).transpose()?;
                 if head.flatten().is_none() && !is_taken_over {
                     return Err(store.foreign());
+                }
+                // One may have come since it was looked at.
+                if let Some(there) = there.as_ref().filter(|_| is_taken_over) {
+                    store.refuse_models_below(there)?;
                 }
                 let _ = parent.touch(family.path().name());
                 match self.link_to_revision(parent, family, Some(kind)) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::existing::{first_difference, read_sentinel, with_sentinel};
 use super::layout::{LINK, REVISIONS};
+use super::owner::MAX_ABOVE;
 use super::show::cannot_link;
 use super::staging::{ATTEMPTS, ID_SEPARATOR, Staging};
 use super::sweep::GONE;
@@ -77,6 +78,17 @@ impl Store {
         let family = ModelDir::of_file_name(state_name).filter(|_| is_ours)?;
         let root = state.parent()?.to_owned();
         Some((Self::of(Destination { root, family }), real))
+    }
+
+    /// The store of the model at `path` where no name shows it any more, if it has revisions.
+    pub fn of_gone(path: &Path) -> Option<Self> {
+        let path = std::path::absolute(path).ok()?;
+        let above = path.ancestors().skip(1).take(MAX_ABOVE);
+        let mut stores = above.filter_map(|root| {
+            let family = ModelDir::parse(path.strip_prefix(root).ok()?.to_str()?).ok()?;
+            Some(Self::of(Destination { root: root.to_owned(), family }))
+        });
+        stores.find(|store| matches!(store.revisions(), Ok(Some(_))))
     }
 
     /// The first kept revision that `is_wanted`, the one that was replaced last first. What cannot be read
@@ -189,9 +201,9 @@ impl Store {
 }
 
 impl Store {
-    /// Lets the family show a kept revision again: no byte is written. Returns whether that can be, which
-    /// it cannot where there are no links.
-    pub fn show_again(&self, kept: &Kept) -> Result<bool, StoreError> {
+    /// Lets the family show a kept revision again: no byte is written. Then `clean_up` is called, as after a
+    /// publication. Returns whether that can be, which it cannot where there are no links.
+    pub fn show_again(&self, kept: &Kept, clean_up: &dyn Fn(&Staging)) -> Result<bool, StoreError> {
         if self.cache.is_some() {
             return self.show_commit(&kept.sentinel).map(|()| true);
         }
@@ -204,6 +216,7 @@ impl Store {
             // What is left is settled by the next run.
             Err(error) => Err(error),
             Ok(()) => {
+                clean_up(&staging);
                 staging.end(self)?;
                 Ok(true)
             }

@@ -360,7 +360,7 @@ fn family_in(parts: &[String], above: Option<(usize, usize)>) -> Option<ModelDir
 }
 
 /// The family and the revision that a link leads to, if it is one of ours or of somebody who means ours.
-fn revision_in(target: &str) -> Option<(&str, &str)> {
+pub(super) fn revision_in(target: &str) -> Option<(&str, &str)> {
     let inside = format!("{STATE_DIR}/{REVISIONS}/");
     let at = target.find(&inside)?;
     let mut parts = target[at + inside.len()..].split('/').filter(|part| !part.is_empty());

@@ -13,6 +13,7 @@ mod delta;
 mod direct;
 mod doctor;
 mod hf_cache;
+mod kept;
 #[cfg(target_arch = "x86_64")]
 mod leftovers;
 mod link;

@@ -147,3 +147,15 @@ fn what_a_fetch_would_refuse_the_plan_refuses() {
     let run = plan(&hub, &volume, &["hf://org/tiny", "--replace", "--output", "json"]).run();
     assert_eq!(json(&run.assert_success())[0]["status"], "replace");
 }
+
+#[test]
+fn a_directory_that_is_a_volume_of_its_own_has_its_own_room() {
+    if !is_root() {
+        skip("mounts need root");
+        return;
+    }
+    let (hub, volume) = (FakeHub::serving(REPO, shards(3)), Volume::new());
+    let _mounted = tmpfs(&volume.family("tiny"), "size=2m");
+    plan(&hub, &volume, &["hf://org/tiny"]).run().assert_code(15).assert_says("enlarge the volume");
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_code(15);
+}

@@ -574,4 +574,42 @@ fn every_command_that_writes_says_the_same_of_a_read_only_mount_and_the_others_w
     for name in ["list", "prune"] {
         command(name).arg("--root").arg(&root).run().assert_success();
     }
+    let link = root.join("link");
+    let run = command("wait").arg(&family).arg("--link").arg(&link).run().assert_code(14);
+    assert_eq!(run.last_line(), says);
+    // What `prune` would remove was kept before.
+    assert!(done(&["mount", "-o", "remount,bind,rw"], &root));
+    hub.move_branch(REPO, "main", updated());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    assert!(done(&["mount", "-o", "remount,bind,ro"], &root));
+    let mut prune = command("prune");
+    prune.args(["--keep-revisions", "0", "--yes", "--root"]).arg(&root);
+    let run = prune.run().assert_code(14);
+    assert!(run.stderr.contains("is read-only; mount it writable"), "{}", run.stderr);
+    assert!(!run.stderr.contains("os error"), "{}", run.stderr);
+}
+
+/// Whoever has a whole copy starts, also where the newer one cannot be written.
+#[test]
+fn a_whole_copy_on_a_volume_that_is_read_only_is_stale_once_the_branch_has_moved() {
+    if !is_root() {
+        return;
+    }
+    for layout in [&[][..], &["--layout", "hf-cache"]] {
+        let (hub, volume) = (hub(), Volume::new());
+        let root = volume.root();
+        let _mount = bound(&root);
+        let old = format!("hf://org/tiny@{}", hub.commit(REPO));
+        let run = |arguments: &[&str]| fetch(&hub, &volume, &[arguments, layout].concat()).run();
+        run(&["hf://org/tiny"]).assert_success();
+        let new = format!("hf://org/tiny@{}", hub.move_branch(REPO, "main", updated()));
+        assert!(done(&["mount", "-o", "remount,bind,ro"], &root));
+        let stale = run(&["hf://org/tiny"]).assert_success();
+        assert!(stale.last_line().starts_with("complete but stale"), "{}", stale.stderr);
+        assert!(stale.stderr.contains("is read-only; mount it writable"), "{}", stale.stderr);
+        run(&["hf://org/tiny", "--if-stale=fail"]).assert_code(14);
+        // What is not there cannot be stale.
+        run(&[&new]).assert_code(14);
+        run(&[&old]).assert_success().assert_says("nothing to do");
+    }
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::adopt_dir::{adopting, filled, hub, model, seen, sent, write};
+use crate::support::process::straced;
 use crate::support::*;
+use weightlift_fakes::{Fault, Rule};
 
 #[test]
 fn dest_itself_is_taken_over_and_what_was_there_is_kept_aside() {
@@ -196,4 +199,69 @@ fn a_kill_while_dest_is_taken_over_in_place_loses_nothing() {
             assert!(when < 60, "{call}: no end");
         }
     }
+}
+
+#[test]
+fn a_directory_of_other_models_is_never_taken_for_one() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub(), Volume::new());
+    for (dest, is_directory) in [
+        ("llama/9f44", false),
+        ("llama/0450", false),
+        ("llama/a/b", true),
+        ("llama/c", false),
+        ("pair/one", false),
+        ("pair/two", false),
+    ] {
+        let mut command = fetch(&hub, &volume, &["hf://org/tiny", dest]);
+        match is_directory {
+            // As where there are no links.
+            true => straced(&command, "symlinkat", &["symlinkat:error=EPERM"]).run(),
+            false => command.run(),
+        }
+        .assert_success();
+    }
+    write(&volume.family("llama/notes.txt"), b"mine");
+    let before = seen(&volume.root());
+    hub.log().clear();
+    let refused = |dest: &str, models: &str| {
+        let says = format!(
+            "error: `{}` holds the {models}; choose another DEST [exit 16, conflict]",
+            volume.family(dest).display()
+        );
+        let family = volume.family(dest);
+        for more in
+            [&[][..], &["--adopt", family.to_str().unwrap()], &["--replace"], &["--dry-run"]]
+        {
+            let arguments = [&["hf://org/tiny", dest], more].concat();
+            let run = fetch(&hub, &volume, &arguments).run().assert_code(16);
+            assert_eq!(run.last_line(), says, "{more:?}");
+        }
+    };
+    refused("llama", "models `llama/0450`, `llama/9f44`, `llama/a/b` and others");
+    refused("pair", "models `pair/one`, `pair/two`");
+    refused("llama/a", "model `llama/a/b`");
+    assert_eq!(hub.requests().len(), 0);
+    assert!(seen(&volume.root()) == before, "something has changed");
+    for dest in ["llama/9f44", "llama/0450", "llama/a/b"] {
+        volume.assert_holds(dest, &model());
+    }
+}
+
+#[test]
+fn a_model_that_comes_below_a_directory_while_that_is_taken_over_stays() {
+    let (hub, volume) = (hub(), Volume::new());
+    let family = volume.family("llama");
+    write(&family.join("notes.txt"), b"mine");
+    let stall = Fault::StallAfter(1000, Duration::from_secs(4));
+    hub.script(Rule::on("GET", "").at("cdn").once().then(stall));
+    let adopt = ["hf://org/tiny", "llama", "--adopt", family.to_str().unwrap()];
+    let running = fetch(&hub, &volume, &adopt).start();
+    eventually("a file is asked for", || hub.count("GET", "xet-bridge") > 0);
+    fetch(&hub, &volume, &["hf://org/tiny", "llama/other"]).run().assert_success();
+    running.wait().assert_code(16).assert_says("holds the model `llama/other`");
+    volume.assert_holds("llama/other", &model());
+    assert_eq!(std::fs::read(family.join("notes.txt")).unwrap(), b"mine");
 }

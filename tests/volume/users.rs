@@ -429,7 +429,9 @@ fn a_root_that_nobody_shares_keeps_its_permissions_and_says_whom_it_keeps_out() 
     team.fetch(b, &[]).run().assert_success().assert_says("nothing to do");
     team.show(2);
     let run = team.fetch(b, &[]).run().assert_code(14);
-    assert!(run.last_line().contains("Permission denied"), "{}", run.stderr);
+    let says =
+        format!("is not writable for user {}, the user of this process (owner {}", b.uid, a.uid);
+    assert!(run.last_line().contains(&says), "{}", run.stderr);
     team.volume.assert_holds("tiny", &revision(1));
     // As the page on Kubernetes says it: once the group may write to all of it, it is shared.
     let root = team.root();
@@ -925,4 +927,51 @@ fn what_another_team_has_closed_below_the_root_stops_nothing() {
     for family in ["tiny", "copy", "adopted"] {
         team.volume.assert_holds(family, &revision(2));
     }
+}
+
+#[test]
+fn what_is_closed_to_a_user_is_told_with_its_owner_and_mode_by_every_command() {
+    if !may_be_several_users() {
+        return;
+    }
+    // Anybody may write to the root; what the first user makes there is its own.
+    let way = Way { name: "open", mode: 0o777, ..FS_GROUP };
+    let users = [user(7_001, 7_001, None), user(7_002, 7_002, None)];
+    let team = Team::new(way);
+    let [a, b] = users;
+    let root = team.root();
+    let run = with_umask("022", &team.fetch(a, &["--umask", "022"])).run();
+    run.assert_success();
+    team.show(2);
+    let of = |what: &str, path: &str, owner: u32, mode: &str| {
+        format!(
+            "`{root}{path}` is not {what} for user 7002, the user of this process (owner {owner}, group {owner}, \
+             mode {mode})"
+        )
+    };
+    let assert_says = |run: Run, says: &str| {
+        let run = run.assert_code(14);
+        assert!(run.stderr.contains(says), "{says}\n{}", run.stderr);
+        assert!(
+            !run.stderr.contains("os error") && run.stderr.contains("--umask"),
+            "{}",
+            run.stderr
+        );
+    };
+    let fetched = team.fetch(b, &["--umask", "022"]).run();
+    assert_says(fetched, &of("writable", "/.weightlift/attempts", 7_001, "0755"));
+    // A root that may not even be looked into.
+    chown(team.volume.root(), Some(7_001), Some(7_001)).unwrap();
+    std::fs::set_permissions(team.volume.root(), PermissionsExt::from_mode(0o700)).unwrap();
+    let readable = of("readable", "", 7_001, "0700");
+    assert_says(team.fetch(b, &[]).run(), &readable);
+    assert_says(team.other(b, &["list", "--root", &root]).run(), &readable);
+    assert_says(team.other(b, &["prune", "--root", &root]).run(), &readable);
+    let doctor = team.other(b, &["doctor", "--root", &root]).run();
+    assert!(!doctor.stdout.contains("DEST"), "{}", doctor.stdout);
+    let doctor = doctor.assert_code(14);
+    assert!(doctor.stdout.contains(&readable), "{}", doctor.stdout);
+    let family = team.volume.family("tiny").display().to_string();
+    assert_says(team.other(b, &["verify", &family]).run(), &readable);
+    assert_says(team.other(b, &["wait", &family, "--timeout", "1s"]).run(), &readable);
 }

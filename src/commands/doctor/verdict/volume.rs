@@ -128,10 +128,15 @@ fn owner(
         // Told once; and whoever only reads need not own it.
         Some(_) if is_read_only => question.ok(value),
         Some(obstacle) => {
+            // Whose it is was told, and nobody has named a DEST.
+            let obstacle = match obstacle {
+                Obstacle::Closed { user, .. } => Obstacle::Closed { user, owned: None },
+                other => other,
+            };
             let lack = Lack::Obstacle { path: path.into(), obstacle };
             let Message { what, hint } = lack.message();
-            let value = format!("{value}: it {what}");
-            question.fails(Class::Unusable, value, &hint.unwrap_or_default())
+            let hint = hint.unwrap_or_default().replace(", or choose another DEST", "");
+            question.fails(Class::Unusable, format!("{value}: it {what}"), &hint)
         }
     }
 }
@@ -297,12 +302,16 @@ mod tests {
             ("inodes", with_space(|it| it.inodes = Some((31, 99))), FULL),
             ("inodes", with_space(|it| it.inodes = Some((999, 9_999))), Verdict::Warning),
             ("writable", with_space(|it| it.is_read_only = true), Verdict::Warning),
-            ("owner", of(&|it| it.obstacle = Some(Obstacle::Closed { user: 65_532 })), FAILS),
+            (
+                "owner",
+                of(&|it| it.obstacle = Some(Obstacle::Closed { user: 65_532, owned: None })),
+                FAILS,
+            ),
             ("owner", of(&|it| it.obstacle = Some(Obstacle::Immutable)), FAILS),
             (
                 "working-area",
                 of(&|it| {
-                    let obstacle = Some(Obstacle::Closed { user: 65_532 });
+                    let obstacle = Some(Obstacle::Closed { user: 65_532, owned: None });
                     it.state = Some(("/m/.weightlift".into(), Owned::default(), obstacle));
                 }),
                 FAILS,
@@ -324,7 +333,7 @@ mod tests {
         assert_verdict(&read_only, "space", Verdict::Ok);
         let of_another = of(&|found| {
             found.space.iter_mut().for_each(|it| it.is_read_only = true);
-            found.obstacle = Some(Obstacle::Closed { user: 65_532 });
+            found.obstacle = Some(Obstacle::Closed { user: 65_532, owned: None });
         });
         assert_verdict(&of_another, "owner", Verdict::Ok);
         // Where nothing is told nothing is said.
@@ -334,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_root_that_is_not_there_can_be_made_or_not() {
-        let closed = Some(Obstacle::Closed { user: 1 });
+        let closed = Some(Obstacle::Closed { user: 1, owned: None });
         for (is_named, obstacle, expected) in [
             (true, None, Verdict::Warning),
             (true, closed, FAILS),

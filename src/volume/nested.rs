@@ -1,0 +1,65 @@
+//! Models that lie below a directory: whoever takes that directory for a model of its own takes them from their
+//! servers.
+
+use super::foreign::SHOWN;
+use super::survey::revision_in;
+use super::{Store, StoreError};
+use crate::fs::{Dir, Kind, filesystem};
+use crate::model::{SENTINEL, STATE_DIR};
+
+/// So many names are looked at; a directory that somebody else has filled may hold anything.
+const MAX_NAMES: usize = 20_000;
+/// No DEST that people choose lies deeper.
+const MAX_LEVELS: usize = 12;
+/// One more than are named.
+const MAX_MODELS: usize = SHOWN + 1;
+
+impl Store {
+    /// Fails if models of their own lie below `family`, which holds none itself.
+    pub(super) fn refuse_models_below(&self, family: &Dir) -> Result<(), StoreError> {
+        let mut below = Below { models: Vec::new(), looked_at: 0 };
+        below.look(family, self.destination.family.path().as_str(), 0);
+        if below.models.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::HoldsModels { path: family.path().to_owned(), models: below.models })
+    }
+}
+
+struct Below {
+    /// Relative to the root.
+    models: Vec<String>,
+    looked_at: usize,
+}
+
+impl Below {
+    /// What cannot be read holds no models.
+    fn look(&mut self, dir: &Dir, path: &str, level: usize) {
+        let mut names = dir.names().unwrap_or_default();
+        names.sort();
+        for name in names.iter().filter(|name| *name != STATE_DIR && !filesystem::owns(name)) {
+            self.looked_at += 1;
+            if self.looked_at > MAX_NAMES || self.models.len() >= MAX_MODELS {
+                return;
+            }
+            let below = format!("{path}/{name}");
+            match dir.kind(name) {
+                // One of ours, whatever it is called: nobody else has a reason to lead there.
+                Ok(Some(Kind::Link))
+                    if dir.link_target(name).is_ok_and(|it| revision_in(&it).is_some()) =>
+                {
+                    self.models.push(below);
+                }
+                Ok(Some(Kind::Directory)) => {
+                    let Ok(Some(child)) = dir.child(name) else { continue };
+                    if matches!(child.kind(SENTINEL), Ok(Some(_))) {
+                        self.models.push(below);
+                    } else if level < MAX_LEVELS {
+                        self.look(&child, &below, level + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
