@@ -12,7 +12,7 @@ use crate::cli::{
 };
 use crate::commands::run_state::{RunState, TimeAllowed};
 use crate::commands::several::{self, no_thread};
-use crate::commands::{doctor, list, pin, prune, signature, verify, wait};
+use crate::commands::{doctor, list, pin, pin_report, prune, signature, verify, wait};
 use crate::each::{self, Several};
 use crate::ending::{Done, Ending};
 use crate::engine::Stop;
@@ -212,7 +212,7 @@ fn command(
             several.done()?
         }
         Command::Pin(args) => {
-            let mut each = |model: &_| lines.print(&pin::text(model), model);
+            let mut each = |model: &_| lines.print(&pin_report::text(model), model);
             let mut failed = |name: &str, source: &SourceUri, error: &Error| {
                 lines.failed(&Subject::named(name, source), error)
             };

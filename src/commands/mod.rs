@@ -19,6 +19,7 @@ pub mod list;
 mod lookout;
 pub mod mirror;
 pub mod pin;
+pub mod pin_report;
 mod places;
 pub mod plan;
 pub mod prune;
