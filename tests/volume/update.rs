@@ -350,7 +350,9 @@ fn a_volume_of_twice_the_model_takes_as_many_updates_as_come() {
     std::fs::create_dir(volume.root()).unwrap();
     let size = format!("size={}", 2 * SHARDS * MIB + 2 * MIB);
     let _mounted = super::probe::tmpfs(&volume.root(), &size);
-    let update = || fetch(&hub, &volume, &["hf://org/tiny", "--keep-revisions", "0"]);
+    // Room that is lacking would be no failure, but the older copy.
+    let flags = ["hf://org/tiny", "--keep-revisions", "0", "--if-stale", "fail"];
+    let update = || fetch(&hub, &volume, &flags);
     update().run().assert_success();
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let reads = std::thread::scope(|scope| {
