@@ -7,7 +7,6 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, RANGE};
 use reqwest::{Method, Response, Url};
 
 use super::error::SourceError;
-use super::http::origin;
 
 /// One request and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ impl<'a> Asking<'a> {
         Self(told.map(|told| {
             let asked = Asked {
                 method: method.to_string(),
-                url: format!("{}{}", origin(url), url.path()),
+                url: format!("{}{}", url.origin().ascii_serialization(), url.path()),
                 range: headers.get(RANGE).and_then(|it| it.to_str().ok()).map(str::to_owned),
                 has_credentials: headers.contains_key(AUTHORIZATION),
                 answer: Ok(0),

@@ -145,7 +145,7 @@ fn what_is_no_model_of_modelscope_is_refused() {
     for (source, words) in [
         ("ms://llama", "org/name"),
         ("ms://a/b/c", "more than a repo"),
-        ("ms://datasets/org/d", "only models"),
+        ("ms://datasets/org/d", "does not name a model"),
         ("ms://org/m@", "no usable revision"),
         ("ms://org/m@../x", "no usable revision"),
     ] {

@@ -111,7 +111,9 @@ fn of_sentinel(site: &Site, content: &[u8]) -> Result<Listing, SourceError> {
         SentinelProblem::UnsafePath(refused) => refused.into(),
         problem => {
             let (host, told) = (site.host(), text::inert(&problem.to_string(), 200));
-            SourceError::Contradiction(WebProblem::Sentinel { host, told }.into())
+            SourceError::Contradiction(
+                WebProblem::Sentinel { host, told, hint: problem.hint() }.into(),
+            )
         }
     })?;
     // Wherever it was copied to: what was copied with it may be of any revision.

@@ -36,7 +36,7 @@ pub enum WebProblem {
     #[error("`{place}` is a directory")]
     Directory { place: String },
     #[error("`{host}` has a `{SENTINEL}` there that is not usable: {told}")]
-    Sentinel { host: String, told: String },
+    Sentinel { host: String, told: String, hint: Option<&'static str> },
     #[error("`{host}` has a `{SHA256SUMS}` there without the SHA-256 sum of a file")]
     NoSums { host: String },
     #[error(
@@ -67,9 +67,9 @@ impl Problem for WebProblem {
             Self::Directory { place } => {
                 ErrorFields::of_file(place).hint(format!("write `{place}/`"))
             }
-            Self::Sentinel { host, .. } => ErrorFields::of_host(host)
-                .hint(format!(
-                "upload the model again, or add --exclude {SENTINEL} to go by `{SHA256SUMS}`"
+            Self::Sentinel { host, hint, .. } => ErrorFields::of_host(host).hint(format!(
+                "{}upload the model again, or add --exclude {SENTINEL} to go by `{SHA256SUMS}`",
+                hint.map(|hint| format!("{hint}, ")).unwrap_or_default()
             )),
             Self::Packed { host, list, hint } => {
                 ErrorFields::of_host(host).file(list).hint(hint.clone())
