@@ -188,9 +188,11 @@ pub(super) fn damaged(
             };
             let shown = progress.start_file(&file.path, file.size, 0);
             let found_wrong = check(files, file, &mut buffer, stop, &progress, &shown);
-            // What is missing, or has another size, is not read.
-            let unread = file.size.saturating_sub(shown.hashed.load(Relaxed));
-            progress.total_bytes.fetch_sub(unread, Relaxed);
+            // What is missing, or has another size, is not read; what a stop leaves would have been.
+            if !stop.is_set() {
+                let unread = file.size.saturating_sub(shown.hashed.load(Relaxed));
+                progress.total_bytes.fetch_sub(unread, Relaxed);
+            }
             progress.end_file(&shown);
             match found_wrong {
                 Ok(None) => _ = progress.done_files.fetch_add(1, Relaxed),

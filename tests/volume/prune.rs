@@ -514,7 +514,7 @@ fn what_cannot_be_removed_is_told_with_the_reason() {
     let run = prune(&root, &["--yes", "--keep-revisions", "0"]).run();
     let dry = prune(&root, &["--keep-revisions", "0"]).run();
     drop(mounted);
-    run.assert_code(14).assert_says("Read-only file system");
+    run.assert_code(14).assert_says("is read-only; mount it writable");
     assert_eq!(dry.assert_success().stdout.lines().count(), 2);
     // Another user's revision stays.
     for dir in ["", ".weightlift", ".weightlift/locks", ".weightlift/revisions/tiny"] {
