@@ -1,7 +1,9 @@
 //! A command line that clap refuses, as one sentence: what is wrong, and what to type. Knows the words of other tools.
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::Cli;
 use crate::model::{Message, SourceUri, text};
 
 /// What other tools call a command of ours.
@@ -102,11 +104,11 @@ pub fn mistake(error: &clap::Error, command: Option<&str>) -> Message {
         ErrorKind::InvalidSubcommand => {
             let word = of_context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
             Message::new(format!("unrecognized subcommand '{}'", shown(&word)))
-                .hint(instead(error).unwrap_or_else(|| see_help(command)))
+                .hint(instead(error, command).unwrap_or_else(|| see_help(command)))
         }
         ErrorKind::UnknownArgument => {
             Message::new(format!("unexpected argument '{}' found", shown(&argument)))
-                .hint(instead(error).unwrap_or_else(|| see_help(command)))
+                .hint(instead(error, command).unwrap_or_else(|| see_help(command)))
         }
         _ => {
             let rendered = error.render().to_string();
@@ -146,7 +148,7 @@ fn of_value(error: &clap::Error, flag: &str, command: Option<&str>) -> Message {
 /// Whether a token, a key or a password was typed where it does not belong.
 fn may_be_secret(text: &str) -> bool {
     text.contains("-----BEGIN")
-        || text.starts_with("hf_")
+        || ["hf_", "AKIA", "ghp_", "glpat-"].iter().any(|start| text.contains(start))
         || text.contains("://") && text.contains(['@', '?'])
 }
 
@@ -168,7 +170,7 @@ fn see_help(command: Option<&str>) -> String {
 }
 
 /// What to type in its place: what another tool's word is here, or else what clap finds near.
-fn instead(error: &clap::Error) -> Option<String> {
+fn instead(error: &clap::Error, command: Option<&str>) -> Option<String> {
     let (wrong, near, table): (_, _, &[(&str, &str)]) = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand, &COMMANDS)
@@ -178,9 +180,28 @@ fn instead(error: &clap::Error) -> Option<String> {
     };
     let word = of_context(error, wrong)?;
     let word = word.replace('_', "-");
-    let known = table.iter().find(|(other, _)| *other == word);
+    let is_flag = error.kind() == ErrorKind::UnknownArgument;
+    let fits = |hint: &str| !is_flag || fits(hint, command);
+    let known = table.iter().find(|(other, hint)| *other == word && fits(hint));
     let near = || of_context(error, near).map(|near| format!("did you mean `{near}`?"));
     known.map(|(_, hint)| (*hint).to_owned()).or_else(near)
+}
+
+/// Whether `command` has each flag that `hint` names, and a SOURCE or DEST if it speaks of one.
+fn fits(hint: &str, command: Option<&str>) -> bool {
+    let cli = Cli::command();
+    let Some(command) = command.and_then(|name| cli.find_subcommand(name)) else { return true };
+    let global = cli.get_arguments().filter(|argument| argument.is_global_set());
+    let all: Vec<&clap::Arg> = command.get_arguments().chain(global).collect();
+    let has_flag = |flag: &str| all.iter().any(|it| it.get_long() == Some(flag));
+    let flags = hint.split(['`', ' ', ':']).filter_map(|word| word.strip_prefix("--"));
+    let names = |word: &str| {
+        let has = |it: &clap::Arg| {
+            it.get_value_names().is_some_and(|names| names.iter().any(|name| name.contains(word)))
+        };
+        !hint.contains(word) || all.iter().any(|it| it.is_positional() && has(it))
+    };
+    flags.into_iter().all(has_flag) && names("SOURCE") && names("DEST")
 }
 
 fn of_context(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -225,7 +246,7 @@ mod tests {
                 None => vec!["weightlift", word],
             };
             let error = Cli::try_parse_from(arguments).expect_err(word);
-            assert_eq!(super::instead(&error).as_deref(), Some(*hint), "{word}");
+            assert_eq!(super::instead(&error, Some("fetch")).as_deref(), Some(*hint), "{word}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! that a server is led to.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Outcome;
@@ -106,7 +106,17 @@ impl Fetch<'_> {
     /// or damaged: somebody may have removed what was wrong.
     fn may_be_used(&self, store: &Store, there: There<'_>, kept: &Kept) -> Result<bool, Error> {
         let is_trusted = matches!(there, There::Whole(_)) && !self.args.recheck;
-        Ok(is_trusted || self.is_sound(store, kept)?)
+        let at = store.path_of_kept(&kept.id);
+        // Once: what was hashed before the lock is not hashed under it, where others wait.
+        let sound = || self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_trusted || sound().contains(&at) {
+            return Ok(true);
+        }
+        let is_sound = self.is_sound(store, kept)?;
+        if is_sound {
+            sound().push(at);
+        }
+        Ok(is_sound)
     }
 
     /// The same by what its sentinel says.

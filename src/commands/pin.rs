@@ -25,6 +25,7 @@ use crate::model::{
 };
 use crate::report::{Event, Progress, Screen};
 use crate::verify::signature::{Opened, Trust};
+use crate::volume::StoreError;
 
 /// Files that are read at the same time, each by a thread of its own.
 const READERS: usize = 4;
@@ -166,10 +167,7 @@ impl Pin<'_> {
         let lock = LockFile { models: pinned };
         if let Err(error) = place.replace(lock.text().as_bytes(), true) {
             tell(resolved(reports), told)?;
-            return Err(Error::Unusable(
-                Message::new(format!("`{shown}` cannot be written: {error}"))
-                    .hint("name a file in a directory that this user may write, with --locked"),
-            ));
+            return Err(StoreError::io("write", self.args.lock_path(), error).into());
         }
         // Not before: until then the lock file is as it was.
         tell(reports, told)?;

@@ -1,5 +1,7 @@
 //! What the steps of a fetch share: what is wanted, what lay there before, and the run that it is part of.
 
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -25,6 +27,8 @@ pub struct Fetch<'a> {
     pub(super) stop: &'a Stop,
     pub(super) state: &'a RunState,
     pub(super) beside: Beside,
+    /// Kept revisions that this run has hashed, and that are what they say.
+    pub(super) sound: Mutex<Vec<PathBuf>>,
 }
 
 /// One model of the run.
@@ -65,7 +69,7 @@ impl<'a> Fetch<'a> {
     ) -> Self {
         let (source, http) = (&args.source, beside.http.clone());
         let ask = Asker::new(source, args.require_digests, http, screen, stop, state);
-        Self { args, ask, screen, stop, state, beside }
+        Self { args, ask, screen, stop, state, beside, sound: Mutex::default() }
     }
 }
 

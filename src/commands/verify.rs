@@ -170,7 +170,8 @@ pub(super) fn damaged(
 ) -> Result<Vec<(String, String)>, Error> {
     let progress = Arc::new(Progress::default());
     progress.enter("verifying");
-    progress.total_bytes.store(sentinel.total_bytes, Relaxed);
+    let total = sentinel.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+    progress.total_bytes.store(total, Relaxed);
     progress.total_files.store(sentinel.files.len() as u64, Relaxed);
     state.verifies(path, &sentinel.source, &progress);
     let _follower = screen.follow(progress.clone());

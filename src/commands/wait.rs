@@ -277,12 +277,16 @@ fn silence(unchanged: Duration, age: Option<Duration>) -> Option<Duration> {
 fn can_pass(error: &Error) -> bool {
     match error {
         Error::Store(StoreError::Sentinel { .. } | StoreError::Lacks { .. }) => false,
-        Error::Store(error) => !matches!(
-            error.errno(),
-            Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::NOTDIR)
-        ),
+        Error::Store(error) => may_come_back(error.errno()),
+        Error::Fs(error) => may_come_back(error.errno()),
         _ => false,
     }
+}
+
+/// Whether a file server that is away for a while says so.
+fn may_come_back(errno: Option<rustix::io::Errno>) -> bool {
+    use rustix::io::Errno;
+    !matches!(errno, Some(Errno::ACCESS | Errno::PERM | Errno::NOTDIR))
 }
 
 #[cfg(test)]

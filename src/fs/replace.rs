@@ -34,17 +34,16 @@ impl Replaceable {
         }
     }
 
-    /// Writes `bytes` beside it first. With `is_synced` they survive a power cut.
+    /// Writes `bytes` to a new file beside it first. With `is_synced` they survive a power cut.
     pub fn replace(&self, bytes: &[u8], is_synced: bool) -> Result<()> {
         // Once more: it may have changed since.
         let Self(path) = Self::at(&self.0)?;
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        // Another process may write to the same path; a collector of metrics reads `*.prom`.
-        name.push(format!(".{}.tmp", std::process::id()));
-        let beside = path.with_file_name(name);
-        let written = File::create(&beside).and_then(|mut file| {
-            file.write_all(bytes)?;
+        let (mut file, beside) = beside(&path)?;
+        let written = file.write_all(bytes).and_then(|()| {
+            // It stays as readable as it was.
+            if let Ok(about) = std::fs::metadata(&path) {
+                let _ = file.set_permissions(about.permissions());
+            }
             if is_synced {
                 file.sync_all()?;
             }
@@ -53,6 +52,30 @@ impl Replaceable {
         if written.is_err() {
             let _ = std::fs::remove_file(&beside);
         }
-        written
+        written?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        // Some filesystems cannot sync a directory.
+        if is_synced && let Ok(dir) = File::open(dir.unwrap_or(Path::new("."))) {
+            let _ = dir.sync_all();
+        }
+        Ok(())
     }
 }
+
+/// A new file next to `path`. Another process may write to the same path, and in containers most have the same
+/// process ID; nothing that is there already is opened. A collector of metrics reads `*.prom` only.
+fn beside(path: &Path) -> Result<(File, PathBuf)> {
+    for _ in 0..TRIES {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
+        let beside = path.with_file_name(name);
+        match File::options().write(true).create_new(true).open(&beside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => return made.map(|file| (file, beside)),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+const TRIES: usize = 8;

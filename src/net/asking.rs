@@ -16,7 +16,7 @@ pub struct Asked {
     pub url: String,
     /// Such as `bytes=0-99`.
     pub range: Option<String>,
-    /// Whether it said who asks.
+    /// Whether it said who asks, by a header or by a signature in its query.
     pub has_credentials: bool,
     /// The status, or why none came.
     pub answer: Result<u16, String>,
@@ -36,6 +36,12 @@ struct Open<'a> {
     since: Instant,
 }
 
+/// Whether the query says who asks, as in links of S3, CloudFront and Azure.
+fn is_signed(url: &Url) -> bool {
+    let names = ["X-Amz-Signature", "Signature", "sig"];
+    url.query_pairs().any(|(name, _)| names.contains(&&*name))
+}
+
 impl<'a> Asking<'a> {
     pub(super) fn of(
         told: Option<&'a Told>,
@@ -48,7 +54,7 @@ impl<'a> Asking<'a> {
                 method: method.to_string(),
                 url: format!("{}{}", url.origin().ascii_serialization(), url.path()),
                 range: headers.get(RANGE).and_then(|it| it.to_str().ok()).map(str::to_owned),
-                has_credentials: headers.contains_key(AUTHORIZATION),
+                has_credentials: headers.contains_key(AUTHORIZATION) || is_signed(url),
                 answer: Ok(0),
                 took: Duration::ZERO,
             };

@@ -161,8 +161,7 @@ impl Obstacle {
                 told(owned)
             ))
             .hint(
-                "give that user read permission (fsGroup, chgrp, chown), and set --umask if several users share \
-                 the volume",
+                "give that user read permission (fsGroup, chgrp, chown), or let the user that fetched it set --umask",
             ),
             Self::Immutable => Message::new("is immutable")
                 .hint("remove that attribute (chattr -i), or choose another DEST"),

@@ -51,6 +51,10 @@ fn closed(path: &Path, is_read: bool) -> Option<(PathBuf, Obstacle)> {
     if is_read && is_refused(&path, Access::READ_OK) {
         return Some((path.clone(), obstacle(&path, false)));
     }
+    // Readable by owner and mode: something else forbids it.
+    if is_read && path.exists() {
+        return None;
+    }
     // A directory that is not there was to be made.
     let dir = parent.ancestors().find(|dir| dir.is_dir())?;
     let is_own = |path: &Path| is_refused(path, Access::WRITE_OK);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -301,6 +301,34 @@ fn what_is_no_file_is_refused_and_stays_what_it_is() {
     }
     let kind = std::fs::symlink_metadata(&pipe).unwrap().file_type();
     assert!(kind.is_fifo(), "{kind:?}");
+}
+
+/// Neither what another process writes to the same path, nor what somebody has put there for it to be followed.
+#[test]
+fn a_file_is_written_beside_it_under_a_name_that_nobody_has() {
+    if !has("strace") {
+        return;
+    }
+    let volume = Volume::new();
+    std::fs::create_dir_all(volume.root()).unwrap();
+    let file = volume.path("m.prom");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o660)).unwrap();
+    let mut command = weightlift();
+    command.arg("list").arg("--root").arg(volume.root()).arg("--metrics-file").arg(&file);
+    let trace = volume.path("trace");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-e", "trace=openat,open", "-o"]).arg(&trace);
+    traced.arg(command.get_program()).args(command.get_args());
+    traced.output().unwrap();
+    let trace = read(&trace);
+    let opened: Vec<&str> = trace.lines().filter(|line| line.contains("/.m.prom.")).collect();
+    assert!(opened.len() > 1 && opened.iter().all(|line| line.contains("O_EXCL")), "{trace}");
+    let names: std::collections::BTreeSet<_> =
+        opened.iter().filter_map(|line| line.split('"').nth(1)).collect();
+    assert_eq!(names.len(), opened.len(), "{opened:?}");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
 }
 
 #[test]

@@ -38,6 +38,25 @@ fn a_complete_model_is_found_at_once() {
     assert_eq!(facts["revision"], hub.commit(REPO));
 }
 
+/// As a file server that is away for a while answers.
+#[test]
+fn an_error_of_the_file_server_is_waited_out() {
+    if !has("strace") {
+        return;
+    }
+    let (hub, volume) = (hub_of_tiny(), Volume::new());
+    fetch(&hub, &volume, &["hf://org/tiny"]).run().assert_success();
+    let family = volume.family("tiny");
+    for (error, code) in [("ESTALE", 23), ("EIO", 23), ("EACCES", 14)] {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "trace=open,openat", "-e"]);
+        command.arg(format!("inject=open,openat:error={error}")).arg("-P").arg(&family);
+        command.args(["-o", "/dev/null"]).arg(binary()).arg("wait").arg(&family);
+        let run = command.args(["--timeout", "2s"]).run();
+        assert_eq!(run.code, code, "{error}: {}", run.stderr);
+    }
+}
+
 #[test]
 fn a_read_only_mount_without_a_network_is_enough() {
     if !is_root() || !has("unshare") {

@@ -202,6 +202,21 @@ fn a_kill_while_dest_is_taken_over_in_place_loses_nothing() {
 }
 
 #[test]
+fn a_model_behind_very_many_files_is_not_taken_away() {
+    let (hub, volume) = (hub(), Volume::in_memory());
+    fetch(&hub, &volume, &["hf://org/tiny", "d/z/m"]).run().assert_success();
+    let many = volume.family("d/a");
+    std::fs::create_dir(&many).unwrap();
+    for n in 0..25_000 {
+        std::fs::File::create(many.join(n.to_string())).unwrap();
+    }
+    let family = volume.family("d").display().to_string();
+    let run = fetch(&hub, &volume, &["hf://org/tiny", "d", "--adopt", &family]).run();
+    run.assert_code(16).assert_says("holds the model `d/z/m`");
+    volume.assert_holds("d/z/m", &model());
+}
+
+#[test]
 fn a_directory_of_other_models_is_never_taken_for_one() {
     if !has("strace") {
         return;
@@ -240,7 +255,7 @@ fn a_directory_of_other_models_is_never_taken_for_one() {
             assert_eq!(run.last_line(), says, "{more:?}");
         }
     };
-    refused("llama", "models `llama/0450`, `llama/9f44`, `llama/a/b` and others");
+    refused("llama", "models `llama/0450`, `llama/9f44`, `llama/c` and others");
     refused("pair", "models `pair/one`, `pair/two`");
     refused("llama/a", "model `llama/a/b`");
     assert_eq!(hub.requests().len(), 0);
