@@ -305,7 +305,7 @@ fn what_is_no_file_is_refused_and_stays_what_it_is() {
 
 /// Neither what another process writes to the same path, nor what somebody has put there for it to be followed.
 #[test]
-fn a_file_is_written_beside_it_under_a_name_that_nobody_has() {
+fn a_file_is_written_beside_it_under_a_new_name() {
     if !has("strace") {
         return;
     }
