@@ -328,6 +328,14 @@ fn where_there_are_no_hard_links_blocks_are_shared_if_the_filesystem_can() {
     }
 }
 
+struct EndsReader<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for EndsReader<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Release);
+    }
+}
+
 /// A model that moves on for ever, in a volume that never grows: one of twice its size, and a MiB for what
 /// is said of it.
 #[test]
@@ -348,7 +356,9 @@ fn a_volume_of_twice_the_model_takes_as_many_updates_as_come() {
     let hub = FakeHub::serving(REPO, model(0));
     let volume = Volume::new();
     std::fs::create_dir(volume.root()).unwrap();
-    let size = format!("size={}", 2 * SHARDS * MIB + 2 * MIB);
+    // A file that is removed takes its room for as long as the reader has it open.
+    let held = MIB;
+    let size = format!("size={}", 2 * SHARDS * MIB + 2 * MIB + held);
     let _mounted = super::probe::tmpfs(&volume.root(), &size);
     // Room that is lacking would be no failure, but the older copy.
     let flags = ["hf://org/tiny", "--keep-revisions", "0", "--if-stale", "fail"];
@@ -368,11 +378,13 @@ fn a_volume_of_twice_the_model_takes_as_many_updates_as_come() {
             }
             reads
         });
+        // The reader ends also where an update fails: a scope waits for its threads.
+        let end = EndsReader(&is_over);
         for revision in 1..=50 {
             hub.move_branch(REPO, "main", model(revision));
             update().run().assert_success();
         }
-        is_over.store(true, std::sync::atomic::Ordering::Release);
+        drop(end);
         reader.join().unwrap()
     });
     eprintln!("{reads} reads beside 50 updates");
