@@ -108,6 +108,7 @@ fn chaos(in_place: bool, wrap: impl Fn(Command) -> Command + Sync) {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
+        let end = Ends(&is_over);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut frozen = Vec::new();
         for event in 0..events {
@@ -134,7 +135,7 @@ fn chaos(in_place: bool, wrap: impl Fn(Command) -> Command + Sync) {
                 }
             }
         }
-        is_over.store(true, SeqCst);
+        drop(end);
         hub.clear_script();
         for _ in 0..3 {
             working_on(&volume).into_iter().for_each(|pid| _ = signal(pid, "-CONT"));

@@ -460,3 +460,12 @@ pub fn skip(why: &str) -> bool {
     eprintln!("skipped: {why}");
     false
 }
+
+/// Tells threads of a scope that it is over, also where the test fails in between: the scope waits for them.
+pub struct Ends<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}

@@ -328,14 +328,6 @@ fn where_there_are_no_hard_links_blocks_are_shared_if_the_filesystem_can() {
     }
 }
 
-struct EndsReader<'a>(&'a std::sync::atomic::AtomicBool);
-
-impl Drop for EndsReader<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, std::sync::atomic::Ordering::Release);
-    }
-}
-
 /// A model that moves on for ever, in a volume that never grows: one of twice its size, and a MiB for what
 /// is said of it.
 #[test]
@@ -378,8 +370,7 @@ fn a_volume_of_twice_the_model_takes_as_many_updates_as_come() {
             }
             reads
         });
-        // The reader ends also where an update fails: a scope waits for its threads.
-        let end = EndsReader(&is_over);
+        let end = Ends(&is_over);
         for revision in 1..=50 {
             hub.move_branch(REPO, "main", model(revision));
             update().run().assert_success();
