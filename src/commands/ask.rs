@@ -10,7 +10,7 @@ use crate::content::Source;
 use crate::engine::{Retry, RetryPolicy, Stop};
 use crate::model::{Locked, Selection, SourceUri, text};
 use crate::net::http::{Deadlines, Http};
-use crate::net::{Asked, Detour, P2p, Problem, SourceError, Told};
+use crate::net::{Detour, Exchange, P2p, Problem, SourceError, Told};
 use crate::report::{Event, Screen};
 use crate::source::registry;
 
@@ -79,7 +79,7 @@ impl<'a> Asker<'a> {
     fn told(&self) -> Option<Told> {
         let screen = self.screen.of_all();
         screen.is_verbose().then(|| {
-            let told = move |asked: Asked| screen.tell(&request(asked));
+            let told = move |exchange: Exchange| screen.tell(&request(exchange));
             Arc::new(told) as Told
         })
     }
@@ -202,10 +202,11 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn request(asked: Asked) -> Event {
-    let Asked { method, url, range, has_credentials, answer, took } = asked;
+fn request(exchange: Exchange) -> Event {
+    let Exchange { method, origin, path, range, has_credentials, answer, took } = exchange;
+    let url = format!("{origin}{path}");
     let (status, error) = match answer {
-        Ok(status) => (Some(status), None),
+        Ok(answer) => (Some(answer.status), None),
         Err(error) => (None, Some(error)),
     };
     Event::Request { method, url, range, has_credentials, status, error, took }

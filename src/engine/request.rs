@@ -116,6 +116,7 @@ impl Shared<'_> {
             });
             worker.post.tell(Doing::WaitsToRetry(job.n));
             tokio::time::sleep(delay).await;
+            self.desk.has_settled().await;
         }
     }
 

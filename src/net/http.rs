@@ -21,7 +21,6 @@ use super::peers::{Peer, Peers};
 use super::problem::SetupProblem;
 use super::proxy::Proxies;
 use super::roots::Roots;
-use super::witness::Witness;
 use super::{BadSetting, Bandwidth, Detour, HttpProblem, Pace, SourceError, Via, pace};
 use crate::model::text;
 
@@ -61,7 +60,6 @@ pub struct Http {
     /// Who may have the bytes of files whose SHA-256 is known.
     pub p2p: Option<Arc<dyn Detour>>,
     /// Who wants to know what is asked, and what comes of it.
-    witness: Option<Witness>,
     told: Option<Told>,
 }
 
@@ -92,7 +90,6 @@ impl Http {
             reads: None,
             writes: None,
             p2p: None,
-            witness: None,
             told: None,
         })
     }
@@ -106,11 +103,6 @@ impl Http {
     /// Reads the bytes of files whose SHA-256 is known by this detour.
     pub fn through_peers(self, p2p: Option<Arc<dyn Detour>>) -> Self {
         Self { p2p, ..self }
-    }
-
-    /// Lets `witness` know of each request.
-    pub fn seen_by(self, witness: &Witness) -> Self {
-        Self { witness: Some(witness.clone()), ..self }
     }
 
     /// Tells of each request what came of it.
@@ -199,9 +191,9 @@ impl Http {
                 asking.end(&answer);
                 return answer;
             }
+            asking.fails("the peer did not serve it, so its origin is asked");
         }
         self.pace.wait(&origin).await;
-        self.asks(&origin);
         let asking = self.asking(&method, url, &headers);
         let sending = via.client.request(method, url.clone()).headers(headers).send();
         let answer = tokio::time::timeout(self.deadlines.first_byte, sending).await;
@@ -225,7 +217,6 @@ impl Http {
     ) -> Result<Response, SourceError> {
         let origin = origin(url);
         self.pace.wait(&origin).await;
-        self.asks(&origin);
         let asking = self.asking(&method, url, &headers);
         let sent = Arc::new(AtomicU64::new(0));
         let body = reqwest::Body::wrap(Outgoing::new(body, sent.clone(), self.writes.clone()));
@@ -244,17 +235,8 @@ impl Http {
         self.heeded(origin, answer?)
     }
 
-    fn asks(&self, origin: &str) {
-        if let Some(witness) = &self.witness {
-            witness.asks(origin);
-        }
-    }
-
     /// An answer, unless it asks to slow down.
     fn heeded(&self, origin: String, response: Response) -> Result<Response, SourceError> {
-        if let Some(witness) = &self.witness {
-            witness.sees(&origin, &response);
-        }
         let status = response.status();
         let asked = pace::asked_wait(response.headers(), SystemTime::now());
         if status == StatusCode::TOO_MANY_REQUESTS

@@ -23,9 +23,8 @@ mod proxy;
 mod roots;
 pub mod tally;
 mod via;
-mod witness;
 
-pub use asking::{Asked, Asking, Told};
+pub use asking::{Answer, Asking, Exchange, Told, Witness};
 pub use bandwidth::Bandwidth;
 pub use body::{Body, Part};
 pub use dns::addresses_of;
@@ -36,4 +35,3 @@ pub use peers::Peer;
 pub use problem::{BadSetting, CHECK_DNS, CHECK_EGRESS, CHECK_PROXY, HttpProblem};
 pub use roots::{NamedRoots, Roots};
 pub use via::{Detour, Via};
-pub use witness::{Answer, Exchange, Witness};

@@ -34,7 +34,7 @@ pub fn set_up(teller: &Teller, witness: &Witness) -> Option<Http> {
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { connect: STEP, first_byte: 8 * second, stall: 8 * second };
     match Http::new(deadlines) {
-        Ok(http) => Some(http.seen_by(witness)),
+        Ok(http) => Some(http.telling(Some(witness.told()))),
         Err(error) => {
             teller.tell(Question::of_network("proxy", None).failed(failure(error)));
             None
@@ -107,7 +107,7 @@ fn clocks(seen: &[Exchange]) -> Vec<(String, SystemTime, SystemTime)> {
     let clocks = |exchange: &Exchange| {
         // A service of the node has the node's clock.
         let is_of_node = Url::parse(&exchange.origin).is_ok_and(|url| http::is_link_local(&url));
-        let (theirs, ours) = exchange.answer.as_ref().filter(|_| !is_of_node)?.clocks?;
+        let (theirs, ours) = exchange.answer.as_ref().ok().filter(|_| !is_of_node)?.clocks?;
         Some((exchange.origin.clone(), theirs, ours))
     };
     seen.iter().filter_map(clocks).collect()

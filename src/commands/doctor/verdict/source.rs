@@ -66,7 +66,8 @@ pub fn read(source: &str, found: &Read) -> Check {
     let question = Question::of_source("read", source);
     let Read { file, size, bytes, has_no_ranges, exchanges } = found;
     let name = text::name(file, 120);
-    let answered = || exchanges.iter().filter_map(|it| Some((&it.origin, it.answer.as_ref()?)));
+    let answered =
+        || exchanges.iter().filter_map(|it| Some((&it.origin, it.answer.as_ref().ok()?)));
     let last = answered().next_back();
     let redirects = answered().filter(|(_, answer)| (300..400).contains(&answer.status)).count();
     let way = match last {
@@ -111,8 +112,16 @@ mod tests {
 
     fn asked(answers: &[(&str, u16)]) -> Vec<Exchange> {
         let exchange = |(origin, status): &(&str, u16)| Exchange {
+            method: "GET".into(),
             origin: (*origin).to_owned(),
-            answer: (*status > 0).then_some(Answer { status: *status, clocks: None }),
+            path: "/".into(),
+            range: None,
+            has_credentials: false,
+            answer: match status {
+                0 => Err("refused".into()),
+                _ => Ok(Answer { status: *status, clocks: None }),
+            },
+            took: std::time::Duration::ZERO,
         };
         answers.iter().map(exchange).collect()
     }
